@@ -1,0 +1,1 @@
+/* answer: to come */

@@ -1,0 +1,46 @@
+/*
+ * dns/answer: a DNS response in octets → values; hostile bytes, parsed with libresolv's ns_*. Pure.
+ */
+#ifndef TRAM_DNS_ANSWER_H
+#define TRAM_DNS_ANSWER_H
+
+#include "mta/base/arena.h"
+#include "mta/base/netaddr.h"
+#include "mta/base/span.h"
+
+enum dns_type { DNS_A = 1, DNS_MX = 15, DNS_AAAA = 28 };
+
+enum dns_outcome {
+	DNS_FOUND,		/* at least one record of the type asked for */
+	DNS_NODATA,		/* the name exists, the type does not */
+	DNS_NXDOMAIN,
+	DNS_TEMPORARY,		/* SERVFAIL, REFUSED, timeout, no server, garbage: try again, never bounce */
+	DNS_BAD_NAME,		/* cannot be asked for: too long, empty label … : as NXDOMAIN, but says so */
+};
+
+struct dns_record {
+	uint16_t preference;		/* MX */
+	struct span name;		/* MX: exchange, lower case, no final dot; "" for the root (null MX) */
+	struct netaddr address;		/* A, AAAA */
+};
+
+struct dns_answer {
+	enum dns_outcome outcome;
+	struct span text;		/* for people: "SERVFAIL", "timed out after 10 s", "CNAME loop" … */
+	struct dns_record *records;
+	size_t count;
+	struct span canonical;		/* after CNAMEs */
+	uint32_t ttl;			/* seconds: the least of what was used; of the SOA for negatives; bounded */
+	bool authenticated;		/* AD was set (and counts only if the resolver is trusted) */
+};
+
+enum { DNS_RECORDS_MAX = 100, DNS_CNAMES_MAX = 12, DNS_TTL_MAX = 86400, DNS_TTL_NEGATIVE_MAX = 3600 };
+
+/*
+ * Never fails: what cannot be read is DNS_TEMPORARY. The question in the answer must be (name, type). CNAME chains
+ * inside the answer are followed (to DNS_CNAMES_MAX; loops found). Records beyond DNS_RECORDS_MAX are dropped.
+ */
+void dns_answer_parse(struct span message, struct span name, enum dns_type type, struct arena *arena,
+		      struct dns_answer *ret);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * dns/resolver: asks one name server set through c-ares; the only file that knows <ares.h>. One per reactor.
+ *
+ * No cache: MX answers belong to the lane (kept by TTL), address answers to one attempt; identical questions in
+ * flight are asked once. Query ids are random and unique in flight; EDNS with the AD bit; truncation falls back to TCP. After
+ * a FORMERR to EDNS the channel is made anew without it for that question.
+ *
+ * The event loop is given as functions, so that this folder knows no libuv.
+ */
+#ifndef TRAM_DNS_RESOLVER_H
+#define TRAM_DNS_RESOLVER_H
+
+#include "dns/answer.h"
+
+struct dns_resolver;
+
+struct dns_loop {		/* given by the reactor */
+	void *arg;
+	/* Watch this descriptor (or stop: both false); then call dns_resolver_ready(). */
+	void (*watch)(void *arg, int fd, bool readable, bool writable);
+	/* Call dns_resolver_tick() after so many milliseconds; -1: not needed. Replaces the last wish. */
+	void (*timer)(void *arg, int64_t ms);
+};
+
+struct dns_config {
+	struct netaddr servers[4];	/* count 0: the system's (/etc/resolv.conf) */
+	size_t server_count;
+	int timeout_ms;			/* of one try: 5,000 */
+	int tries;			/* 3 */
+	bool tcp;			/* always by TCP */
+	bool trusted;			/* AD counts (always so over loopback) */
+};
+
+int dns_resolver_open(const struct dns_config *config, const struct dns_loop *loop, struct dns_resolver **ret);
+void dns_resolver_close(struct dns_resolver *resolver);	/* outstanding queries end without their callback */
+void dns_resolver_ready(struct dns_resolver *resolver, int fd, bool readable, bool writable);
+void dns_resolver_tick(struct dns_resolver *resolver);
+
+/* The answer is valid during the callback only. It is never called before dns_ask() has returned. */
+struct dns_query;
+struct dns_query *dns_ask(struct dns_resolver *resolver, struct span name, enum dns_type type,
+			  void (*done)(void *arg, const struct dns_answer *answer), void *arg);
+void dns_cancel(struct dns_query *query);		/* its callback will not come; NULL is fine */
+
+#endif

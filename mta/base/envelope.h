@@ -1,0 +1,47 @@
+/*
+ * envelope: what MAIL and RCPT said (RFC 5321, 1870, 6152, 3030, 3461, 6531), as values.
+ *
+ * All spans live in the transaction's arena (inbound), or in the arena that a stored message was read into.
+ */
+#ifndef TRAM_BASE_ENVELOPE_H
+#define TRAM_BASE_ENVELOPE_H
+
+#include "mta/base/span.h"
+
+enum dsn_notify {			/* 0: NOTIFY was not given */
+	NOTIFY_NEVER = 1,
+	NOTIFY_SUCCESS = 2,
+	NOTIFY_FAILURE = 4,
+	NOTIFY_DELAY = 8,
+};
+
+enum dsn_ret { RET_UNSET = 0, RET_FULL = 1, RET_HDRS = 2 };
+
+enum body_type { BODY_7BIT = 0, BODY_8BITMIME = 1, BODY_BINARYMIME = 2 };
+
+struct recipient {
+	struct span address;		/* as address_text gives it: the local part's case kept, the domain lowered */
+	struct span orcpt;		/* "rfc822;…" as it came, still xtext; empty: not given */
+	uint8_t notify;			/* enum dsn_notify */
+};
+
+struct envelope {
+	struct span reverse_path;	/* empty: the null path */
+	struct span envid;		/* as it came, still xtext; empty: not given */
+	uint8_t ret;			/* enum dsn_ret */
+	uint8_t body;			/* enum body_type */
+	bool smtputf8;
+	struct recipient *recipients;
+	size_t recipient_count;
+};
+
+/* FAILURE is owed by default, DELAY is ours to choose (RFC 3461 §4.1): asked for, or nothing said. */
+static inline bool
+notify_wants(uint8_t notify, enum dsn_notify what)
+{
+	if (notify == 0)
+		return what == NOTIFY_FAILURE || what == NOTIFY_DELAY;
+	return (notify & NOTIFY_NEVER) == 0 && (notify & what) != 0;
+}
+
+#endif

@@ -1,0 +1,1 @@
+/* netaddr: to come */

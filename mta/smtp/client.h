@@ -1,0 +1,143 @@
+/*
+ * smtp/client: one outbound SMTP session as a pure machine, the mirror of smtp/server. No I/O, no clock.
+ *
+ * The owner gives it what arrived (smtp_client_take), asks what happened (the steps it returns), sends client->out
+ * whenever it is not empty, and streams the body when asked. The dialogue is a table of states {name, timeout,
+ * send, judge}; what is sent and what is awaited have a position each, so pipelining (RFC 2920) is natural: with
+ * PIPELINING, MAIL, all RCPTs and DATA go in one write, and the next transaction may be given while the reply to
+ * the final dot of this one is awaited, so that its commands travel in the same write as the body's end.
+ *
+ *	smtp_client_init → take(220…) → CLIENT_READY → smtp_client_send(&transaction) → CLIENT_BODY
+ *	→ smtp_client_body(bytes)… → smtp_client_body_end() → CLIENT_DONE (outcomes in the transaction) → CLIENT_READY
+ *	→ smtp_client_quit() → CLIENT_CLOSED
+ *
+ * RFC 5321, 1870, 2920, 3030, 3461, 6152, 6531, 9422. Waits of RFC 5321 §4.5.3.2 are told by smtp_client_timeout_ms().
+ */
+#ifndef TRAM_SMTP_CLIENT_H
+#define TRAM_SMTP_CLIENT_H
+
+#include "mta/base/arena.h"
+#include "mta/base/buf.h"
+#include "mta/base/envelope.h"
+#include "mta/base/reply.h"
+
+struct smtp_client_timeouts {		/* milliseconds; defaults in policy/limits.h (RFC 5321 §4.5.3.2) */
+	int64_t banner, ehlo, mail, rcpt, data, block, dot, quit;
+};
+
+struct smtp_client_config {
+	struct span ehlo_name;
+	bool pipelining, chunking;		/* use them where offered */
+	size_t max_reply;			/* octets of one reply that are read */
+	struct smtp_client_timeouts timeouts;
+};
+
+/* What the server's EHLO offered. */
+struct smtp_features {
+	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced, starttls;
+	uint64_t size_limit;			/* 0: none given */
+	size_t limit_rcpt;			/* LIMITS RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
+	size_t limit_mail, limit_rcpt_domains;
+};
+
+enum smtp_stage {				/* where an outcome comes from: decides whom it blames */
+	STAGE_CONNECT,				/* used by the owner */
+	STAGE_BANNER, STAGE_EHLO, STAGE_TLS,	/* the host */
+	STAGE_MAIL,				/* this attempt's recipients */
+	STAGE_RCPT,				/* the recipient */
+	STAGE_DATA, STAGE_BODY, STAGE_DOT,	/* the message */
+	STAGE_QUIT,
+};
+
+enum smtp_fate {				/* of one recipient in one attempt */
+	FATE_PENDING = 0,
+	FATE_DELIVERED,				/* 2xx to the dot (LMTP later: its own reply) */
+	FATE_TEMPORARY,				/* 4xx; reply says why */
+	FATE_PERMANENT,				/* 5xx */
+	FATE_NOT_TRIED,				/* "too many recipients", LIMITS: send again at once in a new transaction */
+	FATE_UNCERTAIN,				/* the dot was sent and the connection was lost before its reply */
+};
+
+struct smtp_client_recipient {
+	const struct recipient *recipient;	/* given */
+	enum smtp_fate fate;			/* set */
+	enum smtp_stage stage;
+	struct reply reply;			/* in the transaction's arena; code 0: lost connection, ours */
+};
+
+struct smtp_transaction {
+	struct arena *arena;			/* for what the outcome needs */
+	const struct envelope *envelope;	/* its recipients are not used: these are */
+	struct smtp_client_recipient *recipients;
+	size_t recipient_count;
+	uint64_t size;				/* octets of content (header and body), for SIZE and BDAT */
+	bool needs_8bit;			/* content has octets above 127 */
+	bool needs_smtputf8;			/* an address, or the header, is not ASCII */
+	/* set */
+	bool started;				/* its MAIL is in the output: if the connection dies it took part */
+	bool lost;				/* the connection failed under it */
+	bool dsn_passed;			/* the server took over NOTIFY: no relayed DSN is owed */
+	struct span final_reply_host;		/* the name in the greeting, for the DSN's Remote-MTA; may be empty */
+};
+
+enum smtp_client_event {
+	CLIENT_WAIT,		/* send out, if any; then wait for bytes, until smtp_client_timeout_ms() */
+	CLIENT_READY,		/* greeted and idle: smtp_client_send() or smtp_client_quit(), or keep */
+	CLIENT_BODY,		/* stream the body of client->current now: smtp_client_body(), …_body_end() */
+	CLIENT_DONE,		/* *done has the fates of every recipient; CLIENT_READY (or closed) follows */
+	CLIENT_START_TLS,	/* 220 to STARTTLS came: used later */
+	CLIENT_CLOSED,		/* nothing more to say: send out, close. client->failure tells why, code 0 if by QUIT */
+};
+
+struct smtp_client {
+	const struct smtp_client_config *config;
+	struct buf out;				/* to send; the owner consumes it */
+	struct smtp_features features;
+	struct span greeting_name;		/* the name the server gave itself; client's arena */
+	struct smtp_transaction *current;	/* whose body is, or will be, streamed */
+	/* how the session failed, for the owner's blame: */
+	enum smtp_stage failure_stage;
+	struct reply failure;			/* banner, EHLO refused; 421 anywhere; or code 0 and a text of ours */
+	size_t transactions;			/* begun in this session */
+	struct arena arena;			/* of the session */
+	struct smtp_client_private *p;
+};
+
+void smtp_client_init(struct smtp_client *client, const struct smtp_client_config *config);
+void smtp_client_free(struct smtp_client *client);
+
+/*
+ * Takes arrived octets (may be empty: to go on), returns how many; *event tells what happened, *done the
+ * transaction that ended (CLIENT_DONE). Call until CLIENT_WAIT with all of in taken.
+ */
+size_t smtp_client_take(struct smtp_client *client, struct span in, enum smtp_client_event *event,
+			struct smtp_transaction **done);
+
+/*
+ * Begins a transaction: allowed at CLIENT_READY, and (smtp_client_can_queue) after body_end() of the one before
+ * when the server has PIPELINING; at most one is queued. The transaction stays the owner's and must live until
+ * its CLIENT_DONE. A transaction the server cannot take ends at once by CLIENT_DONE: too large for SIZE (552
+ * 5.3.4), SMTPUTF8 needed and absent (550 5.6.7), BINARYMIME absent (554 5.6.1).
+ */
+void smtp_client_send(struct smtp_client *client, struct smtp_transaction *transaction);
+bool smtp_client_can_queue(const struct smtp_client *client);
+
+/* The body, header block first: any cut. Dot-stuffed, or in BDAT chunks, into client->out. */
+void smtp_client_body(struct smtp_client *client, struct span bytes);
+void smtp_client_body_end(struct smtp_client *client);
+/* The body cannot be had (store damaged): the owner must break the connection; ends all by CLIENT_DONE, temporary. */
+void smtp_client_body_failed(struct smtp_client *client);
+
+void smtp_client_quit(struct smtp_client *client);
+
+/*
+ * The connection was lost (text: "connection reset by peer", "timeout waiting for reply to DATA" …): every pending
+ * transaction gets its fates; call take() with nothing until CLIENT_CLOSED to collect them.
+ */
+void smtp_client_lost(struct smtp_client *client, struct span text);
+
+/* How long to wait for the next octet from now, by the oldest command that is not answered; -1: nothing is awaited. */
+int64_t smtp_client_timeout_ms(const struct smtp_client *client);
+const char *smtp_client_waiting_for(const struct smtp_client *client);	/* "reply to RCPT" … */
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * smtp/header: finds where a message's header block ends while it streams past, and what we must know of it.
+ *
+ * Gathers the header block (with its blank line) into a buf up to max_size; counts Received fields and lines;
+ * tells whether it has octets above 127. A message without a header (its first line is not a field) has an empty
+ * header block: all of it is body. Pure. RFC 5322 §2.2.
+ */
+#ifndef TRAM_SMTP_HEADER_H
+#define TRAM_SMTP_HEADER_H
+
+#include "mta/base/buf.h"
+#include "mta/base/span.h"
+
+struct header_scan {
+	struct buf text;		/* the header block so far, blank line included once complete */
+	bool complete;			/* what comes now is body */
+	bool too_large;			/* more than max_size octets or max_lines lines: refuse with 552 5.3.4 */
+	bool saw_8bit;
+	size_t received;		/* Received fields seen */
+	size_t lines;			/* header fields, continuation lines too */
+	size_t max_size, max_lines;
+};
+
+void header_scan_init(struct header_scan *h, size_t max_size, size_t max_lines);
+/* Takes octets of the message in order; returns how many belonged to the header (the rest, if any, is body). */
+size_t header_scan_take(struct header_scan *h, struct span in);
+/* The message ended: a header without a blank line is complete now. */
+void header_scan_end(struct header_scan *h);
+void header_scan_free(struct header_scan *h);
+
+/*
+ * Goes through the fields of a header block: *at starts as the whole block and moves on. False at the end.
+ * *name without the colon, *value with its folding, without the last CRLF.
+ */
+bool header_next(struct span *at, struct span *name, struct span *value);
+/* The first field of that name (ASCII case alike), or false. */
+bool header_find(struct span block, struct span name, struct span *value);
+
+#endif

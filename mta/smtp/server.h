@@ -1,0 +1,138 @@
+/*
+ * smtp/server: one inbound SMTP session as a pure machine. Bytes in, actions out; no I/O, no clock, no policy.
+ *
+ * The owner feeds what it read and does what comes back, in a loop:
+ *
+ *	while (in.len > 0 || asked again) {
+ *		size_t n = smtp_server_take(server, in, &step);		in = span_skip(in, n);
+ *		switch (step.action) …
+ *	}
+ *
+ * Replies gather in server->out; the owner sends all of it when the step is SMTP_WAIT (one flush for each group
+ * of pipelined commands), before TLS, before closing, and whenever it grows beyond its liking. While a question
+ * is open smtp_server_take() takes no bytes (it returns SMTP_WAIT), so pipelining, ordering and back-pressure
+ * follow from the shape. smtp_server_answer() resumes it.
+ *
+ * RFC 5321, 1869, 1870, 2033 (later), 2034, 2920, 3030, 3461, 6152, 6531, 9422. Memory: the machine holds at
+ * most one command line, the transaction's envelope (bounded by its limits), and the replies not yet sent.
+ */
+#ifndef TRAM_SMTP_SERVER_H
+#define TRAM_SMTP_SERVER_H
+
+#include "mta/base/address.h"
+#include "mta/base/arena.h"
+#include "mta/base/buf.h"
+#include "mta/base/envelope.h"
+#include "mta/base/reply.h"
+
+/* What the session offers and allows. Shared by many sessions, read only. */
+struct smtp_server_config {
+	struct span hostname;			/* in the greeting, EHLO and 221 */
+	struct span banner;			/* behind the name in the greeting: "ESMTP tram" */
+	uint64_t max_message_size;		/* octets; SIZE; never 0 */
+	size_t max_recipients;			/* per transaction; 452 4.5.3 above */
+	size_t max_line;			/* text line with CRLF; above: 500 5.2.3 … after the dot */
+	size_t max_command;			/* command line with CRLF (≥ 1000 with our extensions); 500 5.5.2 above */
+	size_t max_messages;			/* transactions per session; then 421 4.7.0 … and close */
+	size_t max_errors;			/* failed commands in a session; then 421 4.7.0 and close */
+	size_t max_junk;			/* NOOP, RSET, VRFY, HELP, EHLO since the last message; then errors */
+	bool strict_addresses;			/* the angle brackets are required and no blank may follow the colon */
+	bool normalise_newlines;		/* a bare LF or CR in content becomes CRLF (never ends the message) */
+	bool offer_binarymime;
+	bool local_submission;			/* a local program: bare local parts are allowed in paths */
+	bool offer_starttls;			/* the listener can do TLS (and the session has none yet) */
+};
+
+enum smtp_server_action {
+	SMTP_WAIT,		/* nothing more to do until more bytes, or the answer, come: send server->out */
+	SMTP_APPEND,		/* step.bytes belongs to the message (un-stuffed, CRLF lines) */
+	SMTP_ASK,		/* decide step.question, then smtp_server_answer() */
+	SMTP_ABORT,		/* the message begun is void (RSET, error, QUIT in BDAT …): drop the draft; go on */
+	SMTP_START_TLS,		/* send out, drop unread input, shake hands, then smtp_server_tls_done() */
+	SMTP_CLOSE,		/* send out, then close */
+};
+
+enum smtp_question {
+	SMTP_QUESTION_NONE,
+	SMTP_QUESTION_MAIL,	/* server->envelope has the reverse-path and its parameters */
+	SMTP_QUESTION_RCPT,	/* server->asked has the recipient: answered 2xx it joins the envelope */
+	SMTP_QUESTION_DATA,	/* before 354, or the first BDAT: may a message begin now? answer 354 or 4xx/5xx */
+	SMTP_QUESTION_MESSAGE,	/* all of it has been appended: 250 only once it is durable */
+};
+
+struct smtp_server_step {
+	enum smtp_server_action action;
+	enum smtp_question question;
+	struct span bytes;			/* SMTP_APPEND: part of the input given, valid until the next call */
+};
+
+enum smtp_server_state {			/* in the order of a session */
+	SERVER_GREETING,			/* the greeting has not been given */
+	SERVER_FRESH,				/* no EHLO or HELO yet */
+	SERVER_IDLE,				/* greeted, no transaction */
+	SERVER_MAIL,				/* MAIL accepted */
+	SERVER_RCPT,				/* at least one RCPT accepted */
+	SERVER_DATA,				/* between 354 and the dot */
+	SERVER_BDAT,				/* inside a chunk */
+	SERVER_BDAT_NEXT,			/* between chunks */
+	SERVER_BDAT_FAILED,			/* chunks are swallowed, 503, until RSET */
+	SERVER_CLOSING,
+};
+
+enum smtp_helo { HELO_NONE, HELO_HELO, HELO_EHLO };
+
+struct smtp_server {
+	const struct smtp_server_config *config;
+	enum smtp_server_state state;
+	enum smtp_question question;		/* open now */
+	struct buf out;				/* replies to send; the owner consumes it */
+	/* facts, for Received, policy and log */
+	enum smtp_helo helo;
+	struct span helo_name;			/* as the client gave it, control octets refused; session life */
+	bool tls;
+	bool chunking_used;			/* this message came by BDAT */
+	bool saw_8bit;				/* this message's content has octets above 127 */
+	/* the transaction */
+	struct arena arena;			/* freed by RSET, the end of a message, EHLO */
+	struct envelope envelope;
+	struct recipient asked;			/* SMTP_QUESTION_RCPT */
+	uint64_t declared_size;			/* SIZE= on MAIL, or 0 */
+	uint64_t content_octets;		/* appended so far */
+	/* counters of the session */
+	size_t commands, errors, junk, messages, recipients_refused;
+	struct smtp_server_private *p;		/* line buffer, decoder, BDAT counters: see server.c */
+};
+
+/* The owner answers "may we greet?" by the reply it gives: 220 (text ignored), or 421/554 and then close. */
+void smtp_server_init(struct smtp_server *server, const struct smtp_server_config *config);
+void smtp_server_greet(struct smtp_server *server, const struct reply *instead);	/* NULL: 220 */
+void smtp_server_free(struct smtp_server *server);
+
+/*
+ * Takes some of in, returns how many octets, and sets *step. Call again until it returns SMTP_WAIT; with in
+ * empty it goes on with what it holds. Never takes bytes while a question is open.
+ */
+size_t smtp_server_take(struct smtp_server *server, struct span in, struct smtp_server_step *step);
+
+/* The answer to the open question. For MAIL, RCPT: 2xx, 4xx, 5xx. 421 closes the session after it is sent. */
+void smtp_server_answer(struct smtp_server *server, const struct reply *reply);
+
+/*
+ * The message being received is refused before its end (too large a header, no disk, too many hops …): what is
+ * left of it is swallowed, then this reply is given instead of SMTP_QUESTION_MESSAGE. The draft is the owner's
+ * to drop at once. No effect outside of DATA and BDAT.
+ */
+void smtp_server_refuse_message(struct smtp_server *server, const struct reply *reply);
+
+/* Ends the session from our side: "421 4.3.2 …" (shutdown, idle too long …). Follow with SMTP_CLOSE's duties. */
+void smtp_server_close(struct smtp_server *server, const struct reply *reply);
+
+void smtp_server_tls_done(struct smtp_server *server);	/* forgets EHLO; state FRESH */
+
+/* The client has nothing in progress and may be told 421 without harm. */
+bool smtp_server_idle(const struct smtp_server *server);
+
+/* What the session waits for, for `tramctl sessions`: "command", "data", "answer: recipient" … */
+const char *smtp_server_waiting_for(const struct smtp_server *server);
+
+#endif

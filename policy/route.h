@@ -1,0 +1,55 @@
+/*
+ * route: recipient domain → route name → what the name says now. Pure.
+ *
+ * A recipient is judged once, at RCPT: its lane keeps the route's *name*. What that name says is read at each
+ * attempt, so that a reload re-routes what waits. The most specific pattern wins: "example.org" before
+ * "*.example.org" (any depth below) before "*.org" before "*".
+ */
+#ifndef TRAM_POLICY_ROUTE_H
+#define TRAM_POLICY_ROUTE_H
+
+#include "mta/base/arena.h"
+#include "mta/base/netaddr.h"
+#include "mta/base/span.h"
+
+enum deliver_kind { DELIVER_MX, DELIVER_SMTP, DELIVER_DISCARD, DELIVER_REJECT };
+
+struct deliver_host {
+	struct span name;		/* host name, or empty if address is set */
+	struct netaddr address;		/* family 0: look the name up */
+	uint16_t port;
+	bool use_mx;			/* written without brackets: the MX of name is meant */
+};
+
+struct route {
+	struct span name;		/* the pattern, lower case: also the lane's route name */
+	enum deliver_kind kind;
+	struct deliver_host host;	/* DELIVER_SMTP */
+	struct span site_key;		/* DELIVER_SMTP: "static:" and the text */
+	struct span reject_text;	/* DELIVER_REJECT: "reject:550 5.1.1 text" */
+	uint16_t mx_port;		/* DELIVER_MX: 25 unless the route says otherwise */
+	size_t connections;		/* per site; 0: the limit of all */
+	size_t messages_per_connection;	/* 0: the limit of all */
+	int line;			/* in the configuration file */
+};
+
+struct routes {
+	struct route *routes;
+	size_t count;
+};
+
+/* NULL: nothing matches (there is no "*"). Domain in lower case; a literal matches "*" only, or itself. */
+const struct route *route_find(const struct routes *routes, struct span domain);
+const struct route *route_by_name(const struct routes *routes, struct span name);
+
+/*
+ * "mx", "mx:2525", "smtp:[127.0.0.1]:2525", "smtp:[::1]:25", "smtp:[host.name]:587"
+ * (its addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". False: *error says what is wrong and what would be right.
+ */
+bool route_parse_deliver(struct span text, struct arena *arena, struct route *ret, const char **error);
+
+/* "example.org", "*.example.org", "*": is it a pattern at all, and does it match? */
+bool domain_pattern_valid(struct span pattern);
+bool domain_pattern_matches(struct span pattern, struct span domain);
+
+#endif

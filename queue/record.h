@@ -1,0 +1,125 @@
+/*
+ * record: what is stored, and its form in octets (pure codec).
+ *
+ * A record is: version (1 octet), fields (length-prefixed, big-endian numbers), CRC-32C of all before (4 octets).
+ * No octet from the wire is ever a delimiter. Decoding checks everything and never trusts a length; decoded spans
+ * point into the arena (copied). A record of a newer version is refused: -EPROTO; a damaged one: -EBADMSG.
+ */
+#ifndef TRAM_QUEUE_RECORD_H
+#define TRAM_QUEUE_RECORD_H
+
+#include "mta/base/arena.h"
+#include "mta/base/buf.h"
+#include "mta/base/envelope.h"
+#include "mta/base/reply.h"
+
+enum {
+	QUEUE_FORMAT = 1,			/* of the store as a whole, in meta */
+	QUEUE_CHUNK = 65520,			/* 16 pages less LMDB's page header: measured, see README.md */
+	HISTORY_FIRST = 3, HISTORY_LAST = 10,	/* attempts kept */
+};
+
+enum lane_priority { PRIORITY_NORMAL = 0, PRIORITY_REPORT = 1 };	/* smaller goes first */
+
+struct lane_name {			/* known at RCPT; never changes */
+	struct span tenant;		/* empty: none */
+	struct span domain;		/* of the recipient, lower case */
+	struct span route;		/* the route's name, "*" or "example.org" */
+	struct span pool;		/* source pool; empty: default */
+	uint8_t priority;		/* enum lane_priority */
+};
+
+enum message_flags {
+	MESSAGE_REPORT = 1,		/* a bounce or notice of ours */
+	MESSAGE_8BIT = 2,		/* content has octets above 127 */
+	MESSAGE_HEADER_UTF8 = 4,	/* the header has them */
+	MESSAGE_IMPORTED = 8,
+};
+
+struct message_record {
+	uint64_t id, body;		/* body: id of the body records */
+	int64_t arrival_ms;
+	uint32_t flags;
+	uint64_t header_size, body_size;
+	struct span client;		/* facts kept for the operator */
+};
+
+struct backoff {
+	int64_t next_ms;		/* wall time; 0: none */
+	uint32_t failures;		/* in a row */
+	struct span text;		/* why: the last reply or error, one line */
+};
+
+struct lane_record {
+	struct lane_name name;
+	uint64_t count;			/* entries */
+	uint64_t site;			/* 0: unresolved */
+	int64_t site_until_ms;		/* look up again then; 0: static */
+	int64_t asleep_ms;		/* due time of its row in asleep; INT64_MAX: none */
+	struct backoff backoff;
+	bool hold;
+};
+
+struct site_state {
+	struct backoff backoff;
+	struct attempt_ref { int64_t at_ms; struct span host, text; } last;	/* the last connection that failed */
+	bool suspended;
+	uint32_t concurrency;		/* reached before; a hint */
+};
+
+struct site_record {
+	struct span key;		/* "static:smtp:[127.0.0.1]:2525", "mx:a.example,b.example" */
+	uint64_t lanes;			/* that lead here */
+	int64_t wake_ms;		/* its row in wake; INT64_MAX: none */
+	struct site_state state;
+};
+
+enum history_state { HISTORY_WAITING = 0, HISTORY_HELD = 1, HISTORY_OWED = 2 };
+enum report_action { REPORT_NONE = 0, REPORT_FAILED, REPORT_RELAYED, REPORT_DELIVERED, REPORT_EXPANDED };
+
+struct attempt {			/* one of a recipient's own attempts */
+	int64_t at_ms;
+	struct span host;		/* name of the host spoken to; empty: none was reached */
+	struct span address;		/* "192.0.2.1:25" */
+	uint8_t stage;			/* enum smtp_stage, as a number */
+	uint16_t code;			/* of the reply; 0: none came */
+	struct status status;
+	struct span text;		/* reply or error, one line, at most 1000 octets */
+};
+
+struct history_record {
+	uint8_t state;			/* enum history_state */
+	bool uncertain, warned;
+	uint64_t lane;
+	int64_t due_ms;			/* the key of its entry; HELD, OWED: none */
+	int64_t owed_since_ms;		/* OWED */
+	uint8_t action;			/* enum report_action */
+	uint32_t attempt_count;		/* in all */
+	struct attempt *attempts;	/* the first 3 and the last 10 */
+	size_t kept;
+};
+
+/* Encoding appends a whole record to out. Decoding: 0, -EPROTO, -EBADMSG. */
+void message_record_encode(const struct message_record *r, const struct envelope *envelope, const uint64_t *lanes,
+			   struct buf *out);
+int message_record_decode(struct span octets, struct arena *arena, struct message_record *ret,
+			  struct envelope *ret_envelope, uint64_t **ret_lanes);
+void lane_record_encode(const struct lane_record *r, struct buf *out);
+int lane_record_decode(struct span octets, struct arena *arena, struct lane_record *ret);
+void site_record_encode(const struct site_record *r, struct buf *out);
+int site_record_decode(struct span octets, struct arena *arena, struct site_record *ret);
+void history_record_encode(const struct history_record *r, struct buf *out);
+int history_record_decode(struct span octets, struct arena *arena, struct history_record *ret);
+/* Adds an attempt, dropping the middle ones. */
+void history_add_attempt(struct history_record *r, const struct attempt *attempt, struct arena *arena);
+
+/* Open recipients of a message to several: a set of numbers below count. */
+void left_encode(const bool *open, size_t count, struct buf *out);
+int left_decode(struct span octets, size_t count, bool *open);
+
+uint32_t crc32c(uint32_t crc, const void *at, size_t len);
+/* "example.org" → "org.example." (so that a domain and all below it are one range); and a hash of the five names. */
+void domain_reversed(struct span domain, struct buf *out);
+void lane_name_hash(const struct lane_name *name, uint8_t ret[16]);
+
+#endif
