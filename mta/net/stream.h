@@ -1,0 +1,69 @@
+/*
+ * net/stream: one connection: octets in, octets out, one deadline, one end. TCP or Unix; TLS later goes in here.
+ *
+ * Reading fills a buffer that all streams of a loop share: the octets given to on_read are good only during the
+ * call; what is not taken is kept by the stream and given again, in front of what comes, when reading resumes.
+ * Writing tries at once and queues what the kernel does not take. Every callback comes from the loop, never from
+ * inside a call of ours.
+ */
+#ifndef TRAM_NET_STREAM_H
+#define TRAM_NET_STREAM_H
+
+#include <uv.h>
+
+#include "mta/base/buf.h"
+#include "mta/base/netaddr.h"
+#include "mta/base/span.h"
+
+enum stream_end {
+	STREAM_EOF,		/* the peer has closed its side */
+	STREAM_FAILED,		/* reset, broken pipe …: error has the errno */
+	STREAM_TIMEOUT,		/* the deadline has passed */
+};
+
+struct stream;
+
+struct stream_events {
+	void (*connected)(struct stream *stream, int error);		/* stream_connect only */
+	/* Returns how many octets it took; fewer than given: the rest waits until stream_resume(). */
+	size_t (*read)(struct stream *stream, struct span bytes);
+	void (*written)(struct stream *stream);				/* all that was queued has left */
+	void (*ended)(struct stream *stream, enum stream_end end, int error);
+	void (*closed)(struct stream *stream);				/* after stream_close(): memory may go */
+};
+
+struct stream {
+	union {
+		uv_handle_t handle;
+		uv_stream_t uv;
+		uv_tcp_t tcp;
+		uv_pipe_t pipe;
+	} h;
+	uv_timer_t timer;
+	uv_connect_t connect;
+	const struct stream_events *events;
+	struct buf unread;		/* given, not taken */
+	struct buf *shared;		/* the loop's read buffer */
+	size_t queued;			/* octets in uv's write queue */
+	int64_t deadline_ms;		/* of the loop's clock; 0: none */
+	uint64_t octets_in, octets_out;
+	bool reading, closing, ended, resuming;
+	int handles_open;
+};
+
+/* Makes the stream of an accepted descriptor, which it owns from here on. 0 or negative errno (fd is then closed). */
+int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix, struct buf *shared,
+		  const struct stream_events *events);
+/* Begins to connect; source may be NULL. `connected` follows. */
+int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to, const struct netaddr *source,
+		   struct buf *shared, const struct stream_events *events);
+void stream_resume(struct stream *stream);	/* read (on); gives what is unread first, from the loop */
+void stream_pause(struct stream *stream);
+/* Sends all of buf (and empties it). 0, or negative errno: `ended` follows. */
+int stream_send(struct stream *stream, struct buf *out);
+/* `ended` with STREAM_TIMEOUT after so long; replaces the last; -1: none. Cheap: the timer moves only when due. */
+void stream_deadline(struct stream *stream, int64_t ms);
+/* After it no callback comes but `closed`. reset: RST instead of FIN. Output that is queued is lost, unless flushed. */
+void stream_close(struct stream *stream, bool reset);
+
+#endif
