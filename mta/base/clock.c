@@ -1,1 +1,63 @@
-/* clock: to come */
+/* clock: dates as text. English names whatever the locale (RFC 5322 §3.3). See clock.h. */
+#include "mta/base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A field of struct tm, in as many digits as the format has room for. */
+static unsigned
+digits(int n, unsigned below)
+{
+	return (unsigned)n % below;
+}
+
+static time_t
+seconds_of(int64_t wall, unsigned *milli)
+{
+	int64_t rest = wall % 1000, seconds = wall / 1000;
+
+	if (rest < 0) {
+		rest += 1000;
+		seconds--;
+	}
+	*milli = (unsigned)rest;
+	return (time_t)seconds;
+}
+
+char *
+clock_rfc5322(int64_t wall, char out[RFC5322_DATE_MAX])
+{
+	static const char days[] = "SunMonTueWedThuFriSat";
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	struct tm tm;
+	unsigned milli, offset;
+	time_t when = seconds_of(wall, &milli);
+
+	if (localtime_r(&when, &tm) == NULL) {
+		when = 0;
+		gmtime_r(&when, &tm);
+	}
+	offset = digits((int)labs(tm.tm_gmtoff / 60), 1440);
+	snprintf(out, RFC5322_DATE_MAX, "%.3s, %u %.3s %u %02u:%02u:%02u %c%02u%02u", days + tm.tm_wday * 3,
+		 digits(tm.tm_mday, 100), months + tm.tm_mon * 3, digits(tm.tm_year + 1900, 10000),
+		 digits(tm.tm_hour, 100), digits(tm.tm_min, 100), digits(tm.tm_sec, 100),
+		 tm.tm_gmtoff < 0 ? '-' : '+', offset / 60, offset % 60);
+	return out;
+}
+
+char *
+clock_iso(int64_t wall, char out[ISO_DATE_MAX])
+{
+	struct tm tm;
+	unsigned milli;
+	time_t when = seconds_of(wall, &milli);
+
+	if (gmtime_r(&when, &tm) == NULL) {
+		when = 0;
+		gmtime_r(&when, &tm);
+	}
+	snprintf(out, ISO_DATE_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", digits(tm.tm_year + 1900, 10000),
+		 digits(tm.tm_mon + 1, 100), digits(tm.tm_mday, 100), digits(tm.tm_hour, 100),
+		 digits(tm.tm_min, 100), digits(tm.tm_sec, 100), milli % 1000);
+	return out;
+}
