@@ -37,7 +37,13 @@ struct reactor {
 	struct dispatcher *dispatcher;		/* the one of the first reactor: others post to its loop only */
 	struct post *home;			/* the first reactor's post */
 	bool stopping;
+	struct list config_users;		/* which configurations are in use here, by how many */
+	void (*config_unused)(struct reactor *r, struct config *config);	/* the last user of an old one ended */
 };
+
+/* What was begun under a configuration keeps it until it ends. */
+void reactor_config_use(struct reactor *r, struct config *config);
+void reactor_config_release(struct reactor *r, struct config *config);
 
 /* 0 or negative errno. Made on the main thread; run on its own (or, the first, on the main one). */
 int reactor_init(struct reactor *r, struct queue *queue, struct config *config, struct post *all, unsigned index,

@@ -23,7 +23,9 @@ struct reply {
 };
 
 /* A reply from literals: REPLY(550, 5, 7, 1, "relaying denied"). */
-#define REPLY(code_, k, s, d, text_) ((struct reply){ (code_), { (k), (s), (d) }, SPAN(text_) })
+#define REPLY(code_, k, s, d, text_) ((struct reply)REPLY_INIT(code_, k, s, d, text_))
+#define REPLY_INIT(code_, k, s, d, text_) /* for static ones */ \
+	{ (code_), { (k), (s), (d) }, { "" text_, sizeof(text_) - 1 } }
 
 static inline int
 reply_class(const struct reply *reply)

@@ -1,10 +1,11 @@
 /*
  * net/stream: one connection: octets in, octets out, one deadline, one end. TCP or Unix; TLS later goes in here.
  *
- * Reading fills a buffer that all streams of a loop share: the octets given to on_read are good only during the
- * call; what is not taken is kept by the stream and given again, in front of what comes, when reading resumes.
- * Writing tries at once and queues what the kernel does not take. Every callback comes from the loop, never from
- * inside a call of ours.
+ * Reading fills a buffer that all streams of a loop share: the octets given to `read` are good only during the
+ * call. What it does not take is kept in `unread`; the owner goes on with it by stream_resume(), which calls `read`
+ * again, at once, with what is unread. While the owner is not ready (stream_pause) a little is read ahead, then the
+ * peer waits. The end of the peer's octets is told only when all before it have been taken.
+ * Writing tries at once and queues what the kernel does not take; errors are told by `ended`, from the loop.
  */
 #ifndef TRAM_NET_STREAM_H
 #define TRAM_NET_STREAM_H
@@ -47,7 +48,8 @@ struct stream {
 	size_t queued;			/* octets in uv's write queue */
 	int64_t deadline_ms;		/* of the loop's clock; 0: none */
 	uint64_t octets_in, octets_out;
-	bool reading, closing, ended, resuming;
+	bool reading, paused, closing, told;
+	bool eof;		/* has come, not yet told */
 	int handles_open;
 };
 
@@ -57,7 +59,7 @@ int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix, 
 /* Begins to connect; source may be NULL. `connected` follows. */
 int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to, const struct netaddr *source,
 		   struct buf *shared, const struct stream_events *events);
-void stream_resume(struct stream *stream);	/* read (on); gives what is unread first, from the loop */
+void stream_resume(struct stream *stream);	/* read (on); what is unread first */
 void stream_pause(struct stream *stream);
 /* Sends all of buf (and empties it). 0, or negative errno: `ended` follows. */
 int stream_send(struct stream *stream, struct buf *out);

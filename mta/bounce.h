@@ -1,0 +1,35 @@
+/*
+ * bounce: builds the delivery status notification (RFC 3461 §6, 3462/6522, 3464, 6533) from what the queue knows.
+ * Pure: facts in, a message out. The report has the null return path; it is never made for a message that has one.
+ */
+#ifndef TRAM_BOUNCE_H
+#define TRAM_BOUNCE_H
+
+#include "mta/base/buf.h"
+#include "queue/queue.h"
+
+struct bounce_recipient {
+	const struct recipient *recipient;
+	enum report_action action;		/* REPORT_NONE in a delay warning: "delayed" */
+	const struct history_record *history;	/* its attempts, the last one is the reason; may be NULL */
+	struct span site_text, site_host;	/* never tried itself: what its site's last try said; may be empty */
+};
+
+struct bounce_facts {
+	uint64_t id;				/* of the report */
+	int64_t now_ms;
+	struct span hostname;
+	const struct queue_message *message;	/* the one reported on */
+	const struct bounce_recipient *recipients;
+	size_t count;
+	bool delay;				/* a warning: it is still being tried */
+	int64_t gives_up_ms;			/* wall time at which it expires (delay) */
+	struct span content;			/* its header block, or all of it */
+	bool full;				/* content is the whole message: message/rfc822, else text/rfc822-headers */
+	bool content_8bit;
+};
+
+/* Appends the report's header block (with its blank line; no Received) and body. CRLF throughout. */
+void bounce_build(const struct bounce_facts *facts, struct buf *header, struct buf *body);
+
+#endif

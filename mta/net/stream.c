@@ -1,0 +1,313 @@
+/*
+ * net/stream: see stream.h. The loop's thread only. Two handles each (socket, timer); both are closed together and
+ * `closed` is called once both are gone.
+ */
+#include "mta/net/stream.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "mta/base/arena.h"
+#include "mta/base/list.h"
+
+enum { READ_SIZE = 65536, READ_AHEAD = 65536 };
+
+struct pending_write {
+	uv_write_t req;
+	struct stream *stream;
+	size_t len;
+	char bytes[];
+};
+
+static struct stream *
+stream_of(void *handle)
+{
+	return ((uv_handle_t *)handle)->data;
+}
+
+static void
+tell_end(struct stream *s, enum stream_end end, int error)
+{
+	if (s->told || s->closing)
+		return;
+	s->told = true;
+	if (s->reading) {
+		uv_read_stop(&s->h.uv);
+		s->reading = false;
+	}
+	s->events->ended(s, end, error);
+}
+
+static void
+on_timer(uv_timer_t *timer)
+{
+	struct stream *s = stream_of(timer);
+	int64_t now = (int64_t)uv_now(timer->loop);
+
+	if (s->deadline_ms == 0)
+		return;
+	if (now < s->deadline_ms) {
+		uv_timer_start(timer, on_timer, (uint64_t)(s->deadline_ms - now), 0);
+		return;
+	}
+	s->deadline_ms = 0;
+	tell_end(s, STREAM_TIMEOUT, UV_ETIMEDOUT);
+}
+
+void
+stream_deadline(struct stream *s, int64_t ms)
+{
+	int64_t now = (int64_t)uv_now(s->timer.loop);
+
+	if (s->closing)
+		return;
+	s->deadline_ms = ms < 0 ? 0 : now + ms;
+	if (ms < 0)
+		return;
+	if (!uv_is_active((uv_handle_t *)&s->timer) ||
+	    (int64_t)uv_timer_get_due_in(&s->timer) > ms)
+		uv_timer_start(&s->timer, on_timer, (uint64_t)ms, 0);
+}
+
+static void
+on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+{
+	struct stream *s = stream_of(handle);
+
+	(void)suggested;
+	if (s->shared->cap < READ_SIZE)
+		buf_reserve(s->shared, READ_SIZE);
+	*ret = uv_buf_init(s->shared->at, READ_SIZE);
+}
+
+/* Gives what is unread; true if all of it was taken. The stream may be closed by its owner meanwhile. */
+static bool
+give_unread(struct stream *s)
+{
+	while (!s->paused && !s->closing && buf_len(&s->unread) > 0) {
+		size_t taken = s->events->read(s, buf_span(&s->unread));
+
+		if (s->closing)
+			return false;
+		buf_consume(&s->unread, taken);
+		if (taken == 0)
+			break;
+	}
+	if (s->closing || buf_len(&s->unread) > 0)
+		return false;
+	if (s->unread.cap > 0)
+		buf_free(&s->unread);
+	return true;
+}
+
+static void
+give_fresh(struct stream *s, struct span bytes)
+{
+	if (buf_len(&s->unread) > 0 || s->paused) {
+		buf_append(&s->unread, bytes);
+		give_unread(s);
+	} else {
+		size_t taken = s->events->read(s, bytes);
+
+		if (s->closing)
+			return;
+		if (taken < bytes.len)
+			buf_append(&s->unread, span_skip(bytes, taken));
+	}
+	if (!s->closing && s->reading && buf_len(&s->unread) >= READ_AHEAD) {
+		uv_read_stop(&s->h.uv);
+		s->reading = false;
+	}
+}
+
+static void
+on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *b)
+{
+	struct stream *s = stream_of(uv);
+
+	if (n > 0) {
+		s->octets_in += (size_t)n;
+		give_fresh(s, span_of(b->base, (size_t)n));
+		return;
+	}
+	if (n == 0)
+		return;
+	uv_read_stop(uv);
+	s->reading = false;
+	if (n != UV_EOF) {
+		tell_end(s, STREAM_FAILED, (int)n);
+		return;
+	}
+	s->eof = true;
+	if (!s->paused && buf_len(&s->unread) == 0)
+		tell_end(s, STREAM_EOF, 0);
+}
+
+void
+stream_resume(struct stream *s)
+{
+	s->paused = false;
+	if (s->closing || s->told || !give_unread(s))
+		return;
+	if (s->paused)
+		return;
+	if (s->eof) {
+		tell_end(s, STREAM_EOF, 0);
+	} else if (!s->reading) {
+		s->reading = true;
+		uv_read_start(&s->h.uv, on_alloc, on_read);
+	}
+}
+
+void
+stream_pause(struct stream *s)
+{
+	s->paused = true;
+}
+
+static int
+stream_init(struct stream *s, uv_loop_t *loop, bool is_unix, struct buf *shared,
+	    const struct stream_events *events)
+{
+	int rc;
+
+	*s = (struct stream){ .events = events, .shared = shared };
+	rc = is_unix ? uv_pipe_init(loop, &s->h.pipe, 0) : uv_tcp_init(loop, &s->h.tcp);
+	if (rc < 0)
+		return rc;
+	uv_timer_init(loop, &s->timer);
+	s->h.handle.data = s;
+	s->timer.data = s;
+	s->handles_open = 2;
+	return 0;
+}
+
+int
+stream_accept(struct stream *s, uv_loop_t *loop, int fd, bool is_unix, struct buf *shared,
+	      const struct stream_events *events)
+{
+	int rc = stream_init(s, loop, is_unix, shared, events);
+
+	if (rc < 0)
+		return rc;
+	rc = is_unix ? uv_pipe_open(&s->h.pipe, fd) : uv_tcp_open(&s->h.tcp, fd);
+	if (rc == 0 && !is_unix)
+		uv_tcp_nodelay(&s->h.tcp, 1);
+	return rc;
+}
+
+static void
+on_connected(uv_connect_t *req, int status)
+{
+	struct stream *s = req->data;
+
+	if (s->closing)
+		return;
+	if (status == 0)
+		uv_tcp_nodelay(&s->h.tcp, 1);
+	s->events->connected(s, status);
+}
+
+int
+stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to, const struct netaddr *source,
+	       struct buf *shared, const struct stream_events *events)
+{
+	struct sockaddr_storage sa;
+	int rc = stream_init(s, loop, false, shared, events);
+
+	if (rc < 0)
+		return rc;
+	if (source != NULL && source->family != 0) {
+		netaddr_to_sockaddr(source, &sa);
+		rc = uv_tcp_bind(&s->h.tcp, (struct sockaddr *)&sa, 0);
+	}
+	if (rc == 0) {
+		netaddr_to_sockaddr(to, &sa);
+		s->connect.data = s;
+		rc = uv_tcp_connect(&s->connect, &s->h.tcp, (struct sockaddr *)&sa, on_connected);
+	}
+	return rc;
+}
+
+static void
+on_written(uv_write_t *req, int status)
+{
+	struct pending_write *w = CONTAINER_OF(req, struct pending_write, req);
+	struct stream *s = w->stream;
+
+	s->queued -= w->len;
+	s->octets_out += status == 0 ? w->len : 0;
+	free(w);
+	if (s->closing)
+		return;
+	if (status < 0)
+		tell_end(s, STREAM_FAILED, status);
+	else if (s->queued == 0 && s->events->written != NULL)
+		s->events->written(s);
+}
+
+int
+stream_send(struct stream *s, struct buf *out)
+{
+	struct span rest = buf_span(out);
+	struct pending_write *w;
+	uv_buf_t b;
+	int rc = 0;
+
+	if (rest.len == 0 || s->closing || s->told) {
+		buf_clear(out);
+		return 0;
+	}
+	if (s->queued == 0) {
+		b = uv_buf_init(out->at + out->start, (unsigned)rest.len);
+		rc = uv_try_write(&s->h.uv, &b, 1);
+		if (rc > 0) {
+			s->octets_out += (size_t)rc;
+			rest = span_skip(rest, (size_t)rc);
+		}
+	}
+	if (rest.len > 0) {		/* an error shows again here, and is told from the loop */
+		w = xcalloc(1, sizeof(*w) + rest.len);
+		w->stream = s;
+		w->len = rest.len;
+		memcpy(w->bytes, rest.at, rest.len);
+		s->queued += rest.len;
+		b = uv_buf_init(w->bytes, (unsigned)rest.len);
+		rc = uv_write(&w->req, &s->h.uv, &b, 1, on_written);
+		if (rc < 0) {
+			s->queued -= rest.len;
+			free(w);
+		}
+	}
+	buf_clear(out);
+	return rc < 0 && rc != UV_EAGAIN ? rc : 0;
+}
+
+static void
+on_handle_closed(uv_handle_t *handle)
+{
+	struct stream *s = stream_of(handle);
+
+	if (--s->handles_open > 0)
+		return;
+	buf_free(&s->unread);
+	s->events->closed(s);
+}
+
+void
+stream_close(struct stream *s, bool reset)
+{
+	if (s->closing)
+		return;
+	s->closing = true;
+	if (reset && s->h.handle.type == UV_TCP) {
+		struct linger hard = { .l_onoff = 1 };
+		uv_os_fd_t fd;
+
+		if (uv_fileno(&s->h.handle, &fd) == 0)
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	}
+	uv_close(&s->h.handle, on_handle_closed);
+	uv_close((uv_handle_t *)&s->timer, on_handle_closed);
+}

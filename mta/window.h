@@ -1,0 +1,125 @@
+/*
+ * window: the lanes, sites and entries that are in memory now. Home loop only.
+ *
+ * Bounded: `entries` and the number of sites by the configuration; everything else stays in the queue, where every lane
+ * has a row in `asleep` and every site one in `wake` that is never too late. So anything in memory that is not in
+ * flight may be forgotten at any moment, and a start reads no more than the window.
+ *
+ * parcel = one message with what of it is in memory (so that an operator's edit can wait for its deliveries);
+ * entry = one open recipient of it.
+ */
+#ifndef TRAM_WINDOW_H
+#define TRAM_WINDOW_H
+
+#include "dns/lookup.h"
+#include "mta/base/heap.h"
+#include "mta/base/list.h"
+#include "mta/base/map.h"
+#include "queue/queue.h"
+
+struct lane;
+struct site;
+struct destination;
+struct dispatcher;
+
+struct parcel {
+	struct map_node node;		/* by message id */
+	struct list entries;
+	size_t in_flight;
+	bool locked;			/* an edit of it is with the queue: nothing of it is taken */
+};
+
+struct entry {
+	struct list in_lane;		/* lane->ready; alone when in flight */
+	struct list in_parcel;
+	struct parcel *parcel;
+	struct lane *lane;
+	int64_t due_ms;
+	uint32_t recipient;
+	bool in_flight;
+};
+
+struct lane {
+	struct map_node node;		/* by lane id */
+	struct list in_site;		/* site->lanes */
+	struct list turn;		/* site->turns while it has ready entries */
+	struct heap_node timer;		/* more_due_ms, or the end of its back-off */
+	struct site *site;
+	struct arena arena;
+	struct span domain, route;
+	uint8_t priority;
+	struct list ready;
+	size_t ready_count, in_flight;
+	struct queue_entry cursor;	/* all of the store's entries up to this key have been read … */
+	int64_t more_due_ms;		/* … and the next one is due then; INT64_MAX: there is none */
+	int64_t site_until_ms;		/* look up again then; 0: static */
+	struct backoff backoff;
+	bool hold;
+	struct lookup *lookup;
+	struct queue_lane_change change;	/* one at a time */
+	bool changing, touched;		/* with the queue; something came meanwhile */
+	bool leaving;			/* the change is its farewell */
+	struct dispatcher *owner;
+};
+
+enum site_mode {
+	SITE_OPEN,
+	SITE_PROBING,			/* one connection, until it succeeds */
+	SITE_BACKOFF,			/* waits; leaves memory when nothing is in flight */
+	SITE_LOOKUP,			/* site 0: its lanes have no destination yet */
+};
+
+struct site {
+	struct map_node by_id;		/* once it has an id */
+	struct map_node by_key;		/* hash of the key */
+	struct heap_node timer;		/* the next lane asleep; the end of a pause */
+	uint64_t id;			/* 0: being made (or site 0) */
+	struct arena arena;
+	struct span key;
+	enum site_mode mode;
+	struct list lanes, turns;
+	size_t lane_count, ready_count, in_flight;
+	struct list connections;
+	size_t connection_count, connecting, limit, limit_max;
+	int64_t pause_until_ms;		/* no new connection before: one of several has failed */
+	struct site_state state;	/* spans in arena */
+	struct destination *to;		/* parsed from the key, when first needed */
+	struct queue_asleep asleep_cursor;
+	struct queue_site_change change;
+	bool changing, leaving, dirty;	/* dirty: the state changed while a change was under way */
+	uint64_t delivered, deferred, failed;
+	struct dispatcher *owner;
+};
+
+struct window {
+	struct map parcels, lanes, sites_by_id, sites_by_key;
+	struct heap timers;		/* of lanes */
+	struct heap site_timers;
+	size_t entries, sites, max_entries, max_sites;
+};
+
+struct parcel *window_parcel(struct window *w, uint64_t id);		/* or NULL */
+struct lane *window_lane(struct window *w, uint64_t id);
+struct site *window_site(struct window *w, uint64_t id);
+struct site *window_site_by_key(struct window *w, struct span key);
+
+struct site *window_add_site(struct window *w, uint64_t id, struct span key);
+void window_site_named(struct window *w, struct site *site, uint64_t id);	/* it has got its id */
+void window_drop_site(struct window *w, struct site *site);			/* no lane, no connection */
+struct lane *window_add_lane(struct window *w, uint64_t id, const struct lane_record *record, struct site *site);
+void window_move_lane(struct lane *lane, struct site *to);
+/* With its ready entries (they stay in the queue); nothing of it may be in flight. */
+void window_drop_lane(struct window *w, struct lane *lane);
+void window_drop_ready(struct window *w, struct lane *lane);
+
+/* Adds an entry, unless it is there already (NULL), behind those that are ready. */
+struct entry *window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms);
+void window_drop_entry(struct window *w, struct entry *entry);
+void entry_fly(struct entry *entry);			/* ready → in flight */
+void entry_land(struct entry *entry, bool first);	/* in flight → ready again */
+
+/* The store has an entry at this key that is not in memory: the lane must be read again from before it. */
+void lane_missed(struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms);
+bool lane_idle(const struct lane *lane);		/* nothing ready, in flight, changing or looked up */
+
+#endif
