@@ -26,7 +26,7 @@ enum { LOG_LINE_MAX = 4096 };		/* a longer line is cut and ends in " cut=yes" */
 
 struct log_line {
 	bool on;			/* the level is enabled */
-	bool cut;
+	bool cut, json;
 	size_t len;
 	char at[LOG_LINE_MAX];
 };
@@ -35,7 +35,7 @@ struct log_config {
 	enum log_level level;
 	enum log_format format;
 	const char *path;		/* NULL: standard error; reopened by log_reopen() */
-	size_t ring_octets;		/* bound of what waits to be written */
+	size_t ring_octets;		/* bound of what waits to be written; fixed at the start */
 };
 
 int log_start(const struct log_config *config);		/* 0 or negative errno (path cannot be opened) */
@@ -59,5 +59,11 @@ void log_end(struct log_line *line);
 /* event=… msg="…" for what has no keys of its own. */
 void log_message(enum log_level level, const char *event, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* Between log_line.c, which builds lines, and log.c, which has them written. */
+void log_line_shape(enum log_level level, enum log_format format);
+void log_line_open(struct log_line *line, enum log_level level, const char *event);	/* whatever the level */
+void log_line_close(struct log_line *line);
+bool log_hand_over(struct span line);	/* true: the log thread has it, or it is counted as lost */
 
 #endif
