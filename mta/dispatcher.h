@@ -22,7 +22,8 @@ struct dispatcher *dispatcher_start(struct reactor *home);
 void dispatcher_reconfigure(struct dispatcher *d);	/* home->config has changed: routes are judged again */
 /* No new delivery begins; stopped(arg) once none is in flight (at once if none is) and all settles are committed. */
 void dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg);
-void dispatcher_free(struct dispatcher *d);
+void dispatcher_close(struct dispatcher *d);	/* after stopped: its handles, its window; before the resolver closes */
+void dispatcher_free(struct dispatcher *d);	/* once the loop has run empty */
 
 /*
  * An operator's edit: waits until none of the ids is in flight, takes them out of the window, hands it to the queue (in
@@ -33,6 +34,7 @@ struct dispatcher_edit {
 	void (*done)(struct dispatcher_edit *edit, int result);
 	size_t changed;			/* set */
 	struct dispatcher_edit *next;	/* the dispatcher's */
+	struct dispatcher *owner;
 };
 void dispatcher_submit_edit(struct dispatcher *d, struct dispatcher_edit *edit);
 

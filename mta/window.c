@@ -52,6 +52,7 @@ window_add_site(struct window *w, uint64_t id, struct span key)
 	list_init(&site->lanes);
 	list_init(&site->turns);
 	list_init(&site->connections);
+	list_init(&site->work_node);
 	site->key = arena_copy(&site->arena, key);
 	map_add(&w->sites_by_key, &site->by_key, hash_bytes(key.at, key.len, key_seed));
 	w->sites++;
@@ -72,6 +73,7 @@ window_drop_site(struct window *w, struct site *site)
 {
 	assert(list_empty(&site->lanes) && list_empty(&site->connections) && !site->changing);
 	heap_remove(&w->site_timers, &site->timer);
+	list_remove(&site->work_node);
 	map_remove(&w->sites_by_key, &site->by_key);
 	if (site->id != 0 || site->key.len == 0)
 		map_remove(&w->sites_by_id, &site->by_id);

@@ -26,7 +26,7 @@ struct parcel {
 	struct map_node node;		/* by message id */
 	struct list entries;
 	size_t in_flight;
-	bool locked;			/* an edit of it is with the queue: nothing of it is taken */
+	unsigned locked;		/* edits of it are waiting or with the queue: nothing of it is taken */
 };
 
 struct entry {
@@ -86,7 +86,9 @@ struct site {
 	struct destination *to;		/* parsed from the key, when first needed */
 	struct queue_asleep asleep_cursor;
 	struct queue_site_change change;
-	bool changing, leaving, dirty;	/* dirty: the state changed while a change was under way */
+	struct list work_node;		/* dispatcher->dirty: it may have work */
+	bool changing, leaving;
+	bool unsaved;			/* the state changed while a change was under way */
 	uint64_t delivered, deferred, failed;
 	struct dispatcher *owner;
 };

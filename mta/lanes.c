@@ -1,0 +1,561 @@
+/*
+ * lanes: which lanes and sites are in memory, where a lane leads, and how they leave. Home loop only.
+ *
+ * What leaves memory leaves nothing behind but its rows: `asleep` and `wake` are put right first (never too late),
+ * and whatever arrived meanwhile keeps it here.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/dispatcher_private.h"
+
+static void lane_assign(struct lane *lane, struct span key, int64_t until_ms);
+static void lane_leave(struct lane *lane, int64_t due_ms);
+
+/* ---- reading lanes --------------------------------------------------------------------------------------------- */
+
+void
+lane_refill(struct lane *lane)
+{
+	struct dispatcher *d = lane->owner;
+	struct window *w = &d->window;
+	struct queue_entry page[PAGE];
+	int64_t now = wall_ms();
+
+	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW && w->entries < w->max_entries) {
+		size_t n = 0;
+		int rc = queue_read_entries(d->home->port, lane->node.key, &lane->cursor, page, PAGE, &n);
+
+		if (rc < 0) {
+			log_message(LOG_ERROR, "queue", "cannot read a lane: %s", strerror(-rc));
+			heap_set(&w->timers, &lane->timer, now + 1000);
+			return;
+		}
+		lane->more_due_ms = n < PAGE ? INT64_MAX : page[n - 1].due_ms;
+		for (size_t i = 0; i < n; i++) {
+			struct parcel *parcel = window_parcel(w, page[i].id);
+
+			if (page[i].due_ms > now) {
+				lane->more_due_ms = page[i].due_ms;
+				break;
+			}
+			lane->cursor = page[i];
+			if (parcel != NULL && parcel->locked)
+				lane->touched = true;		/* read again when the edit is done */
+			else
+				window_add_entry(w, lane, page[i].id, page[i].recipient, page[i].due_ms);
+		}
+	}
+	if (lane->more_due_ms != INT64_MAX)
+		heap_set(&w->timers, &lane->timer, lane->more_due_ms > now ? lane->more_due_ms : now + 1000);
+	else
+		heap_set(&w->timers, &lane->timer, now + LINGER_MS);
+	if (lane->ready_count > 0)
+		site_touch(lane->site);
+}
+
+/* Does its name still lead to the same route? If not its entries move to another lane. */
+static bool
+lane_judged(struct dispatcher *d, const struct lane_record *record)
+{
+	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
+
+	return route == NULL || span_eq(route->name, record->name.route);
+}
+
+struct reroute {
+	struct queue_edit edit;
+	struct dispatcher *owner;
+	struct arena arena;
+	struct lane_name name;
+	uint64_t ids[PAGE];
+};
+
+static void
+on_rerouted(struct queue_op *op)
+{
+	struct reroute *r = CONTAINER_OF(op, struct reroute, edit.op);
+	struct dispatcher *d = r->owner;
+
+	if (op->result == 0 && r->edit.more) {
+		queue_submit_edit(d->home->port, &r->edit);
+		return;
+	}
+	if (op->result == 0)
+		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s", r->edit.changed,
+			    SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
+	d->settling--;
+	arena_free(&r->arena);
+	free(r);
+	dispatcher_wake_at(d, wall_ms() + 1000);	/* what is left of the lane */
+	dispatcher_check_stopped(d);
+}
+
+static void
+lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record)
+{
+	struct reroute *r = xcalloc(1, sizeof(*r));
+	struct queue_entry page[PAGE];
+	const struct queue_entry from = { 0 };
+	size_t n = 0;
+
+	queue_read_entries(d->home->port, lane, &from, page, PAGE, &n);
+	for (size_t i = 0; i < n; i++)
+		if (r->edit.count == 0 || r->ids[r->edit.count - 1] != page[i].id)
+			r->ids[r->edit.count++] = page[i].id;
+	r->owner = d;
+	r->name = record->name;
+	r->name.tenant = arena_copy(&r->arena, record->name.tenant);
+	r->name.domain = arena_copy(&r->arena, record->name.domain);
+	r->name.pool = arena_copy(&r->arena, record->name.pool);
+	r->name.route = arena_copy(&r->arena,
+				   route_find(&config_of(d)->access.routes, record->name.domain)->name);
+	r->edit.op.done = on_rerouted;
+	r->edit.kind = EDIT_MOVE;
+	r->edit.ids = r->ids;
+	r->edit.only_recipient = UINT32_MAX;
+	r->edit.from_lane = lane;
+	r->edit.lane = &r->name;
+	r->edit.due_ms = wall_ms();
+	d->settling++;
+	queue_submit_edit(d->home->port, &r->edit);
+}
+
+void
+lane_load(struct site *site, uint64_t id)
+{
+	struct dispatcher *d = site->owner;
+	struct arena arena = { 0 };
+	struct lane_record record;
+	struct lane *lane;
+	int64_t now = wall_ms();
+
+	if (window_lane(&d->window, id) != NULL)
+		return;
+	if (queue_read_lane(d->home->port, id, &arena, &record) < 0 || record.site != site->id || record.hold) {
+		arena_free(&arena);
+		return;
+	}
+	if (!lane_judged(d, &record)) {
+		lane_reroute(d, id, &record);
+	} else {
+		lane = window_add_lane(&d->window, id, &record, site);
+		lane->owner = d;
+		if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
+			lane->more_due_ms = record.backoff.next_ms;
+			lane_leave(lane, record.backoff.next_ms);
+		} else {
+			lane_refill(lane);
+		}
+	}
+	arena_free(&arena);
+}
+
+/* ---- reading sites ------------------------------------------------------------------------------------------------ */
+
+void
+site_load_lanes(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+	struct queue_asleep page[SITE_LANES_PAGE];
+	int64_t now = wall_ms();
+	size_t n = 0;
+
+	heap_remove(&d->window.site_timers, &site->timer);
+	site->asleep_cursor = (struct queue_asleep){ 0 };
+	do {
+		if (queue_read_asleep(d->home->port, site->id, &site->asleep_cursor, page, SITE_LANES_PAGE, &n) < 0)
+			n = 0;
+		for (size_t i = 0; i < n; i++) {
+			if (page[i].due_ms > now) {
+				heap_set(&d->window.site_timers, &site->timer, page[i].due_ms);
+				return;
+			}
+			if (d->window.entries >= d->window.max_entries ||
+			    d->window.lanes.count >= d->window.max_entries) {
+				heap_set(&d->window.site_timers, &site->timer, now + 1000);
+				return;
+			}
+			site->asleep_cursor = page[i];
+			lane_load(site, page[i].lane);
+		}
+	} while (n == SITE_LANES_PAGE);
+}
+
+static void
+site_take_state(struct site *site, const struct site_record *record)
+{
+	site->state = record->state;
+	site->state.backoff.text = arena_copy(&site->arena, record->state.backoff.text);
+	site->state.last.host = arena_copy(&site->arena, record->state.last.host);
+	site->state.last.text = arena_copy(&site->arena, record->state.last.text);
+	if (record->state.backoff.failures > 0)
+		site->mode = SITE_PROBING;
+	site->limit = site->mode == SITE_PROBING ? 1 : FIRST_CONNECTIONS;
+}
+
+struct site *
+site_load(struct dispatcher *d, uint64_t id)
+{
+	struct site *site = window_site(&d->window, id);
+	struct arena arena = { 0 };
+	struct site_record record;
+	int64_t now = wall_ms();
+
+	if (site != NULL)
+		return site->mode == SITE_BACKOFF ? NULL : site;
+	if (d->window.sites >= d->window.max_sites) {
+		dispatcher_wake_at(d, now + 1000);
+		return NULL;
+	}
+	if (queue_read_site(d->home->port, id, &arena, &record) < 0) {
+		arena_free(&arena);
+		return NULL;
+	}
+	if (record.state.backoff.next_ms > now || record.state.suspended) {
+		dispatcher_wake_at(d, record.state.suspended ? INT64_MAX : record.state.backoff.next_ms);
+		arena_free(&arena);
+		return NULL;
+	}
+	site = window_add_site(&d->window, id, record.key);
+	site->owner = d;
+	site_take_state(site, &record);
+	arena_free(&arena);
+	site_load_lanes(site);
+	site_touch(site);
+	return site;
+}
+
+/* ---- leaving ------------------------------------------------------------------------------------------------------- */
+
+static void
+on_lane_changed(struct queue_op *op)
+{
+	struct lane *lane = CONTAINER_OF(op, struct lane, change.op);
+	struct dispatcher *d = lane->owner;
+	struct site *site = lane->site;
+	bool stays = !lane->leaving || lane->touched || lane->in_flight > 0;
+
+	lane->changing = lane->leaving = false;
+	d->settling--;
+	if (op->result == 0 && lane->change.set_site && site->id == 0 && site != d->unresolved &&
+	    lane->change.site_id != 0)
+		window_site_named(&d->window, site, lane->change.site_id);
+	if (op->result < 0)
+		stays = true;
+	if (stays) {
+		lane->touched = false;
+		heap_set(&d->window.timers, &lane->timer, wall_ms() + 1000);
+		site_touch(site);
+	} else {
+		window_drop_lane(&d->window, lane);
+	}
+	site_settle_down(site);
+	dispatcher_check_stopped(d);
+}
+
+static void
+lane_submit(struct lane *lane)
+{
+	lane->changing = true;
+	lane->touched = false;
+	lane->change.op.done = on_lane_changed;
+	lane->change.lane = lane->node.key;
+	lane->owner->settling++;
+	queue_submit_lane(lane->owner->home->port, &lane->change);
+}
+
+/* Its row in `asleep` is put at due_ms (the queue never puts it later than its first entry), then it is forgotten. */
+static void
+lane_leave(struct lane *lane, int64_t due_ms)
+{
+	lane->change = (struct queue_lane_change){ .set_due = true, .due_ms = due_ms };
+	lane->leaving = true;
+	lane_submit(lane);
+}
+
+void
+lane_settle_down(struct lane *lane)
+{
+	struct site *site = lane->site;
+
+	if (site->mode == SITE_BACKOFF && lane_idle(lane))
+		window_drop_lane(&lane->owner->window, lane);
+	else if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
+		lane_refill(lane);
+	else if (lane->more_due_ms != INT64_MAX && lane->ready_count == 0)
+		heap_set(&lane->owner->window.timers, &lane->timer, lane->more_due_ms);
+	site_settle_down(site);
+}
+
+void
+lane_on_timer(struct lane *lane)
+{
+	struct dispatcher *d = lane->owner;
+	int64_t now = wall_ms();
+
+	if (lane->more_due_ms <= now) {
+		lane_refill(lane);
+		return;
+	}
+	if (!lane_idle(lane) || d->stopping) {
+		if (lane->more_due_ms != INT64_MAX)
+			heap_set(&d->window.timers, &lane->timer, lane->more_due_ms);
+		else if (lane->ready_count == 0)
+			heap_set(&d->window.timers, &lane->timer, now + LINGER_MS);
+		return;
+	}
+	if (lane->more_due_ms == INT64_MAX || lane->more_due_ms > now + STAY_MS)
+		lane_leave(lane, lane->more_due_ms);
+	else
+		heap_set(&d->window.timers, &lane->timer, lane->more_due_ms);
+}
+
+static void
+on_site_changed(struct queue_op *op)
+{
+	struct site *site = CONTAINER_OF(op, struct site, change.op);
+	struct dispatcher *d = site->owner;
+
+	site->changing = false;
+	d->settling--;
+	if (op->result < 0) {
+		heap_set(&d->window.site_timers, &site->timer, wall_ms() + 1000);
+		site->leaving = false;
+	} else if (site->unsaved) {
+		site_save(site, site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : wall_ms());
+	}
+	site_settle_down(site);
+	dispatcher_check_stopped(d);
+}
+
+void
+site_save(struct site *site, int64_t wake_ms)
+{
+	if (site == site->owner->unresolved || site->id == 0)
+		return;
+	if (site->changing) {
+		site->unsaved = true;
+		return;
+	}
+	site->unsaved = false;
+	site->changing = true;
+	site->change = (struct queue_site_change){ .op.done = on_site_changed, .site = site->id,
+						   .state = site->state, .wake_ms = wake_ms };
+	site->owner->settling++;
+	queue_submit_site(site->owner->home->port, &site->change);
+}
+
+/* Nothing of it is in memory any more: its row in `wake` is put at its first lane asleep. */
+void
+site_leave(struct site *site)
+{
+	struct queue_asleep first = { 0 };
+	const struct queue_asleep from = { 0 };
+	size_t n = 0;
+
+	queue_read_asleep(site->owner->home->port, site->id, &from, &first, 1, &n);
+	site->leaving = true;
+	site_save(site, n > 0 ? first.due_ms : 0);
+	if (n > 0)
+		dispatcher_wake_at(site->owner, first.due_ms);
+}
+
+void
+site_settle_down(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+
+	if (site == d->unresolved || site->changing || !list_empty(&site->connections))
+		return;
+	if (site->mode == SITE_BACKOFF) {
+		LIST_EACH(struct lane, lane, &site->lanes, in_site)
+			if (lane_idle(lane))
+				window_drop_lane(&d->window, lane);
+	}
+	if (!list_empty(&site->lanes))
+		return;
+	if (site->mode == SITE_BACKOFF || site->leaving || site->id == 0)
+		window_drop_site(&d->window, site);
+	else if (!heap_holds(&site->timer))
+		site_leave(site);
+}
+
+/* ---- where a lane leads ---------------------------------------------------------------------------------------------- */
+
+static void
+lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t until_ms)
+{
+	window_move_lane(lane, site);
+	lane->site_until_ms = until_ms;
+	lane->change = (struct queue_lane_change){ .set_site = true, .site_key = key, .site_until_ms = until_ms,
+						   .set_backoff = lane->backoff.failures > 0 };
+	lane->backoff = (struct backoff){ 0 };
+	lane_submit(lane);
+	site_touch(site);
+}
+
+/* The destination is known: the site is found, or made, and the lane goes there; jobs need not wait for the row. */
+static void
+lane_assign(struct lane *lane, struct span key, int64_t until_ms)
+{
+	struct dispatcher *d = lane->owner;
+	struct site *from = lane->site, *site = window_site_by_key(&d->window, key);
+	uint64_t id = 0;
+
+	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0)
+		site = site_load(d, id);
+	if (site == NULL && id != 0) {			/* it is in back-off: the lane joins it, and leaves */
+		window_drop_ready(&d->window, lane);
+		lane->site_until_ms = until_ms;
+		lane->change = (struct queue_lane_change){ .set_site = true, .site_key = key,
+							   .site_until_ms = until_ms };
+		lane->leaving = true;
+		lane_submit(lane);
+		return;
+	}
+	if (site == NULL) {
+		site = window_add_site(&d->window, 0, key);
+		site->owner = d;
+		site->limit = FIRST_CONNECTIONS;
+	}
+	lane_move_to(lane, site, site->key, until_ms);
+	if (site->mode == SITE_BACKOFF)
+		window_drop_ready(&d->window, lane);
+	site_touch(from);
+}
+
+/* The name cannot be looked up now: the lane backs off, not a site. */
+static void
+lane_backoff(struct lane *lane, const struct reply *why)
+{
+	struct dispatcher *d = lane->owner;
+	struct log_line l;
+
+	lane->backoff.failures++;
+	lane->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule, lane->backoff.failures, wall_ms(),
+					       chance());
+	lane->backoff.text = arena_copy(&lane->arena, span_first(why->text, 200));
+	if (log_begin(&l, LOG_INFO, "lookup-failed")) {
+		log_span(&l, "domain", lane->domain);
+		log_reply(&l, "reply", why);
+		log_i64(&l, "again", (lane->backoff.next_ms - wall_ms()) / 1000);
+		log_end(&l);
+	}
+	window_drop_ready(&d->window, lane);
+	lane->more_due_ms = lane->backoff.next_ms;
+	lane->change = (struct queue_lane_change){ .set_backoff = true, .backoff = lane->backoff, .set_due = true,
+						   .due_ms = lane->backoff.next_ms };
+	dispatcher_wake_at(d, lane->backoff.next_ms);
+	lane->leaving = true;
+	lane_submit(lane);
+}
+
+/* No host takes its mail: what waits fails, or (discarded) is gone. */
+static void
+lane_fail(struct lane *lane, const struct reply *reply, bool discard)
+{
+	struct job *job;
+
+	while ((job = take_job(lane->owner, lane->site, lane)) != NULL)
+		settle_without_delivery(lane->owner, job, reply, discard);
+}
+
+static void
+on_mx(void *arg, const struct mx_set *set)
+{
+	struct lane *lane = arg;
+	struct dispatcher *d = lane->owner;
+	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
+	int64_t ttl = set->ttl_ms > SITE_UNTIL_MIN_MS ? set->ttl_ms : SITE_UNTIL_MIN_MS;
+	struct arena arena = { 0 };
+
+	lane->lookup = NULL;
+	d->lookups--;
+	if (set->count > 0) {
+		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
+				route != NULL ? route->mx_port : 25;
+
+		if (lane->in_flight > 0)	/* a refresh: it can only move when nothing flies */
+			lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
+		else
+			lane_assign(lane, mx_site_key(set, port, &arena), wall_ms() + ttl);
+	} else if (lane->site != d->unresolved) {
+		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;	/* a refresh that failed: the old one serves */
+	} else if (reply_class(&set->failure) == 5) {
+		lane_fail(lane, &set->failure, false);
+	} else {
+		lane_backoff(lane, &set->failure);
+	}
+	arena_free(&arena);
+	dispatcher_touch(d);
+}
+
+static void
+lane_lookup(struct lane *lane, struct span domain)
+{
+	struct dispatcher *d = lane->owner;
+	struct config *config = config_of(d);
+
+	lane->lookup = lookup_mx(d->home->resolver, domain, config->own_names, config->own_name_count,
+				 config->allow_private, on_mx, lane);
+	d->lookups++;
+}
+
+static void
+lane_resolve(struct lane *lane)
+{
+	struct dispatcher *d = lane->owner;
+	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
+	struct arena arena = { 0 };
+
+	if (route == NULL) {
+		struct reply none = REPLY(550, 5, 4, 4, "no route leads there any more");
+
+		lane_fail(lane, &none, false);
+	} else if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT) {
+		struct reply reply = { 550, { 5, 7, 1 }, route->reject_text };
+
+		lane_fail(lane, &reply, route->kind == DELIVER_DISCARD);
+	} else if (route->kind == DELIVER_SMTP && route->host.use_mx) {
+		lane_lookup(lane, route->host.name);
+	} else if (route->kind == DELIVER_SMTP) {
+		lane_assign(lane, route->site_key, 0);
+	} else if (lane->domain.len > 0 && lane->domain.at[0] == '[') {
+		lane_assign(lane, arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
+					       (unsigned)route->mx_port), 0);
+	} else {
+		lane_lookup(lane, lane->domain);
+	}
+	arena_free(&arena);
+}
+
+void
+lanes_resolve(struct dispatcher *d)
+{
+	size_t most = d->unresolved->lane_count;
+
+	for (size_t i = 0; i < most && !list_empty(&d->unresolved->turns); i++) {
+		struct lane *lane = CONTAINER_OF(d->unresolved->turns.next, struct lane, turn);
+
+		if (d->lookups >= config_of(d)->limits.lookups || d->stopping)
+			return;
+		list_remove(&lane->turn);			/* to the end of the ring */
+		list_add_last(&d->unresolved->turns, &lane->turn);
+		if (lane->lookup == NULL && !lane->changing)
+			lane_resolve(lane);
+	}
+}
+
+void
+lane_refresh(struct lane *lane)
+{
+	const struct route *route = route_find(&config_of(lane->owner)->access.routes, lane->domain);
+
+	if (lane->lookup != NULL || lane->changing || route == NULL ||
+	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
+		return;
+	lane_lookup(lane, route->kind == DELIVER_SMTP ? route->host.name : lane->domain);
+}
