@@ -1,0 +1,83 @@
+"""Fixtures of the end-to-end tests; what they give is in harness.py and sink.py."""
+import os
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import harness  # noqa: E402
+from sink import Sink  # noqa: E402
+
+
+def pytest_sessionstart(session):
+    if not os.access(harness.program("tramd"), os.X_OK):
+        pytest.exit("%s is not there: build first, or set TRAM_BUILD" % harness.program("tramd"), returncode=1)
+
+
+@pytest.fixture
+def sink():
+    made = Sink()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_sink():
+    """Several sinks, each with its own host, port and features."""
+    made = []
+
+    def make(*args, **how):
+        made.append(Sink(*args, **how))
+        return made[-1]
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def make_tramd(tmp_path, request):
+    """make_tramd(static=sink, …) → a started tramd; at the end each must stop with status 0 and no report."""
+    made = []
+
+    def make(start=True, **how):
+        place = tmp_path / ("tramd%d" % len(made))
+        place.mkdir()
+        daemon = harness.Tramd(place, **how)
+        made.append(daemon)
+        return daemon.start() if start else daemon
+    yield make
+    faults = []
+    for daemon in made:
+        try:
+            daemon.close()
+        except AssertionError as fault:
+            faults.append(str(fault))
+    for daemon in made:
+        print("---- %s ends:\n%s" % (daemon.log_path, daemon.tail()))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def tramd(make_tramd, sink):
+    """The usual one: everything goes to `sink`, retries come fast."""
+    return make_tramd(static=sink, queue=FAST)
+
+
+@pytest.fixture
+def make_postfix():
+    if os.geteuid() != 0 or not shutil.which(harness.POSTFIX):
+        pytest.skip("a private Postfix needs root and the package postfix")
+    made = []
+
+    def make(relay, **settings):
+        made.append(harness.Postfix(relay, **settings))
+        return made[-1]
+    yield make
+    for one in made:
+        one.close()
+
+
+# Retries within a second, so that a test of them takes seconds.
+FAST = {"retry-first": "1s", "retry-max": "2s", "probe-first": "1s", "probe-max": "2s"}
