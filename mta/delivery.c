@@ -548,6 +548,8 @@ on_addresses(void *arg, const struct host_addresses *found)
 
 	d->lookup = NULL;
 	if (found->count == 0) {
+		if (found->failure.status.subject == 4 && found->failure.status.detail == 6)
+			d->host = d->to.host_count;	/* it is us: worse hosts would only send it back */
 		if (found->failure.code < 500)
 			d->failed_lookup = true;
 		if (d->failure.code == 0 && d->failure.text.len == 0)
@@ -561,6 +563,22 @@ on_addresses(void *arg, const struct host_addresses *found)
 	if (found->count > 0)
 		memcpy(d->addresses, found->addresses, found->count * sizeof(*found->addresses));
 	next_address(d);
+}
+
+static void
+drop_own_addresses(struct delivery *d)
+{
+	const struct config *config = d->config;
+	struct netaddr *own;
+	size_t total = 0, n = 0;
+
+	for (size_t i = 0; i < config->listener_count; i++)
+		total += config->listeners[i].address_count;
+	own = arena_alloc(&d->arena, total * sizeof(*own) + 1);
+	for (size_t i = 0; i < config->listener_count; i++)
+		for (size_t j = 0; j < config->listeners[i].address_count; j++)
+			own[n++] = config->listeners[i].addresses[j];
+	lookup_drop_own(d->lookup, own, n);
 }
 
 /* The next host by preference. None left: the failure of the last one, permanent only if nothing could be tried. */
@@ -580,6 +598,7 @@ next_host(struct delivery *d)
 		d->host_name = d->to.hosts[d->host++].name;
 		d->lookup = lookup_addresses(d->reactor->resolver, d->host_name, d->to.port, d->config->allow_private,
 					     limits->addresses_per_attempt, on_addresses, d);
+		drop_own_addresses(d);
 		return;
 	}
 	if (d->failure.code >= 500 && (d->tries > 0 || d->failed_lookup))

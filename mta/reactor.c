@@ -8,9 +8,21 @@
 
 #include "mta/base/log.h"
 
-struct dns_watch {
+/*
+ * A resolver and its place on the loop. A reload that names other servers makes a new one; the old one stays until the
+ * end, for what it was asked must still be answered.
+ */
+struct dns_place {
 	struct list node;
 	struct reactor *reactor;
+	struct dns_resolver *resolver;
+	struct list watches;
+	uv_timer_t timer;
+};
+
+struct dns_watch {
+	struct list node;
+	struct dns_place *place;
 	uv_poll_t poll;
 	int fd;
 };
@@ -55,7 +67,7 @@ on_dns_poll(uv_poll_t *poll, int status, int events)
 	struct dns_watch *w = poll->data;
 	bool failed = status < 0;
 
-	dns_resolver_ready(w->reactor->resolver, w->fd, failed || (events & UV_READABLE) != 0,
+	dns_resolver_ready(w->place->resolver, w->fd, failed || (events & UV_READABLE) != 0,
 			   failed || (events & UV_WRITABLE) != 0);
 }
 
@@ -66,9 +78,9 @@ on_watch_closed(uv_handle_t *handle)
 }
 
 static struct dns_watch *
-watch_of(struct reactor *r, int fd)
+watch_of(struct dns_place *place, int fd)
 {
-	LIST_EACH(struct dns_watch, w, &r->dns_watches, node)
+	LIST_EACH(struct dns_watch, w, &place->watches, node)
 		if (w->fd == fd)
 			return w;
 	return NULL;
@@ -77,8 +89,8 @@ watch_of(struct reactor *r, int fd)
 static void
 dns_watch(void *arg, int fd, bool readable, bool writable)
 {
-	struct reactor *r = arg;
-	struct dns_watch *w = watch_of(r, fd);
+	struct dns_place *place = arg;
+	struct dns_watch *w = watch_of(place, fd);
 
 	if (!readable && !writable) {
 		if (w != NULL) {
@@ -89,14 +101,14 @@ dns_watch(void *arg, int fd, bool readable, bool writable)
 	}
 	if (w == NULL) {
 		w = xcalloc(1, sizeof(*w));
-		w->reactor = r;
+		w->place = place;
 		w->fd = fd;
-		if (uv_poll_init(&r->loop, &w->poll, fd) < 0) {
+		if (uv_poll_init(&place->reactor->loop, &w->poll, fd) < 0) {
 			free(w);
 			return;		/* the query times out: a temporary outcome */
 		}
 		w->poll.data = w;
-		list_add_last(&r->dns_watches, &w->node);
+		list_add_last(&place->watches, &w->node);
 	}
 	uv_poll_start(&w->poll, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0), on_dns_poll);
 }
@@ -104,35 +116,53 @@ dns_watch(void *arg, int fd, bool readable, bool writable)
 static void
 on_dns_timer(uv_timer_t *timer)
 {
-	struct reactor *r = timer->data;
+	struct dns_place *place = timer->data;
 
-	dns_resolver_tick(r->resolver);
+	dns_resolver_tick(place->resolver);
 }
 
 static void
 dns_timer(void *arg, int64_t ms)
 {
-	struct reactor *r = arg;
+	struct dns_place *place = arg;
 
 	if (ms < 0)
-		uv_timer_stop(&r->dns_timer);
+		uv_timer_stop(&place->timer);
 	else
-		uv_timer_start(&r->dns_timer, on_dns_timer, (uint64_t)ms, 0);
+		uv_timer_start(&place->timer, on_dns_timer, (uint64_t)ms, 0);
+}
+
+static void
+on_place_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+static void
+place_close(struct dns_place *place)
+{
+	dns_resolver_close(place->resolver);
+	list_remove(&place->node);
+	uv_close((uv_handle_t *)&place->timer, on_place_closed);
 }
 
 int
 reactor_set_resolver(struct reactor *r, const struct dns_config *config)
 {
-	struct dns_loop loop = { .arg = r, .watch = dns_watch, .timer = dns_timer };
-	struct dns_resolver *fresh;
+	struct dns_place *place = xcalloc(1, sizeof(*place));
+	struct dns_loop loop = { .arg = place, .watch = dns_watch, .timer = dns_timer };
 	int rc;
 
-	if (r->resolver != NULL)
-		dns_resolver_close(r->resolver);
-	r->resolver = NULL;
-	rc = dns_resolver_open(config, &loop, &fresh);
+	place->reactor = r;
+	list_init(&place->watches);
+	uv_timer_init(&r->loop, &place->timer);
+	place->timer.data = place;
+	list_add_last(&r->resolvers, &place->node);
+	rc = dns_resolver_open(config, &loop, &place->resolver);
 	if (rc == 0)
-		r->resolver = fresh;
+		r->resolver = place->resolver;
+	else
+		place_close(place);
 	return rc;
 }
 
@@ -183,7 +213,7 @@ reactor_init(struct reactor *r, struct queue *queue, struct config *config, stru
 	int rc;
 
 	*r = (struct reactor){ .index = index, .config = config, .queue = queue };
-	list_init(&r->dns_watches);
+	list_init(&r->resolvers);
 	list_init(&r->sessions);
 	list_init(&r->deliveries);
 	list_init(&r->config_users);
@@ -192,10 +222,7 @@ reactor_init(struct reactor *r, struct queue *queue, struct config *config, stru
 	r->memory_max = config->limits.memory / count;
 	rc = uv_loop_init(&r->loop);
 	if (rc == 0)
-		rc = uv_timer_init(&r->loop, &r->dns_timer);
-	if (rc == 0)
 		rc = uv_async_init(&r->loop, &r->queue_wake, on_queue_wake);
-	r->dns_timer.data = r;
 	r->queue_wake.data = r;
 	if (rc == 0)
 		rc = post_init(r->post, &r->loop, all, index, count);
@@ -212,10 +239,9 @@ reactor_init(struct reactor *r, struct queue *queue, struct config *config, stru
 void
 reactor_close(struct reactor *r)
 {
-	if (r->resolver != NULL)
-		dns_resolver_close(r->resolver);
+	LIST_EACH(struct dns_place, place, &r->resolvers, node)
+		place_close(place);
 	r->resolver = NULL;
-	uv_close((uv_handle_t *)&r->dns_timer, NULL);
 	uv_close((uv_handle_t *)&r->queue_wake, NULL);
 	post_close(r->post);
 }

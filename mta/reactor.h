@@ -26,9 +26,8 @@ struct reactor {
 	struct queue *queue;
 	struct queue_port *port;
 	uv_async_t queue_wake;
-	struct dns_resolver *resolver;
-	struct list dns_watches;
-	uv_timer_t dns_timer;
+	struct dns_resolver *resolver;		/* the newest of: */
+	struct list resolvers;
 	struct buf read_buffer;			/* shared by its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
@@ -37,6 +36,7 @@ struct reactor {
 	struct dispatcher *dispatcher;		/* the one of the first reactor: others post to its loop only */
 	struct post *home;			/* the first reactor's post */
 	bool stopping;
+	void *owner;				/* main's */
 	struct list config_users;		/* which configurations are in use here, by how many */
 	void (*config_unused)(struct reactor *r, struct config *config);	/* the last user of an old one ended */
 };
@@ -48,7 +48,7 @@ void reactor_config_release(struct reactor *r, struct config *config);
 /* 0 or negative errno. Made on the main thread; run on its own (or, the first, on the main one). */
 int reactor_init(struct reactor *r, struct queue *queue, struct config *config, struct post *all, unsigned index,
 		 unsigned count);
-/* A new resolver (after a reload, or a channel gone bad). */
+/* A new resolver, for what is asked from now on. On failure the old one stays. */
 int reactor_set_resolver(struct reactor *r, const struct dns_config *config);
 void reactor_close(struct reactor *r);		/* closes its handles; then run the loop until it is empty */
 void reactor_free(struct reactor *r);
