@@ -1,0 +1,650 @@
+/*
+ * server: tramd's life: opens the queue, the doors and the reactors, reloads, and ends them in order.
+ *
+ * The first reactor's loop runs on the main thread: signals, gate, dispatcher and control live there. A stop goes:
+ * doors shut → idle sessions told 421, deliveries finish → (stop-timeout: what is left is cut off) → everything
+ * closed → loops empty → the writer commits what waits and marks a clean stop.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/control.h"
+#include "mta/dispatcher.h"
+#include "mta/gate.h"
+#include "mta/reactor.h"
+#include "mta/server.h"
+
+enum { POISON_MS = 1000, AGAIN_MS = 3000 };
+
+struct server {
+	struct reactor *reactors;		/* home first */
+	struct post *posts;
+	unsigned count;
+	struct queue *queue;
+	struct control *control;
+	uv_signal_t signals[4];
+	uv_timer_t stop_timer;
+	uv_async_t poisoned;
+	char poison_text[256];			/* written once, before poisoned is sent */
+	bool stopping, hurried, sessions_gone, dispatcher_stopped, closed;
+	int exit_code;
+	struct retired *retired;		/* configurations that old sessions still use */
+};
+
+struct retired {
+	struct retired *next;
+	struct config *config;
+	unsigned reactors;			/* that have reported their last user gone */
+};
+
+static struct reactor *
+home_of(struct server *server)
+{
+	return &server->reactors[0];
+}
+
+static void
+notify(const char *state)
+{
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, state);
+#else
+	(void)state;
+#endif
+}
+
+/* ---- configurations that are no longer used ------------------------------------------------------------------------ */
+
+struct unused_letter {
+	struct letter letter;
+	struct server *server;
+	struct config *config;
+};
+
+static void
+on_config_unused(struct letter *letter)
+{
+	struct unused_letter *u = CONTAINER_OF(letter, struct unused_letter, letter);
+	struct server *server = u->server;
+
+	for (struct retired **at = &server->retired; *at != NULL; at = &(*at)->next) {
+		struct retired *old = *at;
+
+		if (old->config != u->config || ++old->reactors < server->count)
+			continue;
+		*at = old->next;
+		config_free(old->config);
+		free(old);
+		break;
+	}
+	free(u);
+}
+
+static void
+config_unused(struct reactor *r, struct config *config)
+{
+	struct unused_letter *u = xcalloc(1, sizeof(*u));
+
+	u->letter.open = on_config_unused;
+	u->server = r->owner;
+	u->config = config;
+	post_send(r->post, r->home, &u->letter);
+}
+
+/* ---- reload ------------------------------------------------------------------------------------------------------------ */
+
+struct config_letter {
+	struct letter letter;
+	struct reactor *reactor;
+	struct config *config, *old;
+};
+
+static void
+on_config_letter(struct letter *letter)
+{
+	struct config_letter *c = CONTAINER_OF(letter, struct config_letter, letter);
+	struct reactor *r = c->reactor;
+
+	if (r->config != c->config) {
+		reactor_config_use(r, c->config);
+		r->config = c->config;
+	}
+	r->memory_max = c->config->limits.memory / r->post->peers;
+	if (memcmp(&c->old->resolver, &c->config->resolver, sizeof(c->config->resolver)) != 0 &&
+	    reactor_set_resolver(r, &c->config->resolver) < 0)
+		log_message(LOG_ERROR, "resolver", "the new resolver could not be opened: look-ups fail until a reload");
+	reactor_config_release(r, c->old);	/* behind whatever was begun under it on its way here */
+	free(c);
+}
+
+static void
+spread_config(struct server *server, struct config *fresh, struct config *old)
+{
+	struct retired *retired = xcalloc(1, sizeof(*retired));
+
+	retired->config = old;
+	retired->next = server->retired;
+	server->retired = retired;
+	for (unsigned i = 0; i < server->count; i++) {
+		struct config_letter *c = xcalloc(1, sizeof(*c));
+
+		c->letter.open = on_config_letter;
+		c->reactor = &server->reactors[i];
+		c->config = fresh;
+		c->old = old;
+		post_send(home_of(server)->post, server->reactors[i].post, &c->letter);
+	}
+}
+
+static int
+reload(void *arg, struct buf *message)
+{
+	struct server *server = arg;
+	struct reactor *home = home_of(server);
+	struct config *fresh, *old = home->config;
+	struct arena arena = { 0 };
+	struct span restart;
+	char error[CONFIG_ERROR_MAX];
+	int rc = config_load(old->path, &fresh, error, message);
+
+	if (rc < 0) {
+		buf_clear(message);
+		buf_append(message, span_str(error));
+		return rc;
+	}
+	home->config = fresh;
+	rc = gate_reconfigure(home->gate, error);
+	if (rc < 0) {
+		home->config = old;
+		gate_reconfigure(home->gate, (char[GATE_ERROR_MAX]){ 0 });
+		buf_append(message, span_str(error));
+		config_free(fresh);
+		return rc;
+	}
+	restart = config_needs_restart(old, fresh, &arena);
+	if (restart.len > 0)
+		buf_printf(message, "%.*s\n", SPAN_FMT(restart));
+	arena_free(&arena);
+	reactor_config_use(home, fresh);
+	log_configure(&fresh->log);
+	queue_reconfigure(server->queue, fresh->queue.max_size, fresh->queue.min_free);
+	spread_config(server, fresh, old);
+	dispatcher_reconfigure(home->dispatcher);
+	return 0;
+}
+
+static void
+reload_on_signal(struct server *server)
+{
+	struct buf message = { 0 };
+
+	notify("RELOADING=1");
+	if (reload(server, &message) < 0)
+		log_message(LOG_ERROR, "reload", "nothing has changed: %.*s", SPAN_FMT(buf_span(&message)));
+	else
+		log_message(LOG_INFO, "reload", "the new configuration holds. %.*s", SPAN_FMT(buf_span(&message)));
+	notify("READY=1");
+	buf_free(&message);
+}
+
+/* ---- stop --------------------------------------------------------------------------------------------------------------- */
+
+struct hurry_letter {
+	struct letter letter;
+	struct reactor *reactor;
+	bool now;
+};
+
+static void
+on_hurry(struct letter *letter)
+{
+	struct hurry_letter *h = CONTAINER_OF(letter, struct hurry_letter, letter);
+	struct reactor *r = h->reactor;
+
+	r->stopping = true;
+	LIST_EACH(struct session, s, &r->sessions, node)
+		session_hurry(s, h->now);
+	free(h);
+}
+
+static void
+hurry(struct server *server, bool now)
+{
+	for (unsigned i = 0; i < server->count; i++) {
+		struct hurry_letter *h = xcalloc(1, sizeof(*h));
+
+		h->letter.open = on_hurry;
+		h->reactor = &server->reactors[i];
+		h->now = now;
+		post_send(home_of(server)->post, server->reactors[i].post, &h->letter);
+	}
+}
+
+static void
+on_close(struct letter *letter)
+{
+	struct hurry_letter *h = CONTAINER_OF(letter, struct hurry_letter, letter);
+
+	reactor_close(h->reactor);
+	free(h);
+}
+
+/* Nothing is left that speaks: every loop closes its handles and ends. */
+static void
+close_all(struct server *server)
+{
+	struct reactor *home = home_of(server);
+
+	if (!server->sessions_gone || !server->dispatcher_stopped || server->closed)
+		return;
+	server->closed = true;
+	control_stop(server->control);
+	dispatcher_close(home->dispatcher);
+	for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
+		uv_close((uv_handle_t *)&server->signals[i], NULL);
+	uv_close((uv_handle_t *)&server->stop_timer, NULL);
+	uv_close((uv_handle_t *)&server->poisoned, NULL);
+	for (unsigned i = 0; i < server->count; i++) {
+		struct hurry_letter *h = xcalloc(1, sizeof(*h));
+
+		h->letter.open = on_close;
+		h->reactor = &server->reactors[i];
+		post_send(home->post, server->reactors[i].post, &h->letter);
+	}
+}
+
+static void
+on_sessions_gone(void *arg)
+{
+	struct server *server = arg;
+
+	server->sessions_gone = true;
+	close_all(server);
+}
+
+static void
+on_dispatcher_stopped(void *arg)
+{
+	struct server *server = arg;
+
+	server->dispatcher_stopped = true;
+	close_all(server);
+}
+
+static void
+on_stop_timeout(uv_timer_t *timer)
+{
+	struct server *server = timer->data;
+
+	if (server->hurried) {			/* even that did not help: the queue is as a crash would leave it */
+		log_message(LOG_ERROR, "stop", "something does not end: leaving without it");
+		log_stop();
+		_exit(EXIT_POISONED);
+	}
+	server->hurried = true;
+	log_message(LOG_WARNING, "stop", "stop-timeout has passed: what is in progress is cut off");
+	hurry(server, true);
+	if (!server->dispatcher_stopped)
+		dispatcher_stop(home_of(server)->dispatcher, on_dispatcher_stopped, server);
+	uv_timer_start(timer, on_stop_timeout, AGAIN_MS, 0);
+}
+
+static void
+stop(void *arg)
+{
+	struct server *server = arg;
+	struct reactor *home = home_of(server);
+
+	if (server->stopping) {
+		if (!server->closed && !server->hurried)
+			uv_timer_start(&server->stop_timer, on_stop_timeout, 0, 0);
+		return;
+	}
+	server->stopping = true;
+	notify("STOPPING=1");
+	log_message(LOG_INFO, "stopping", "%zu sessions open", gate_sessions(home->gate));
+	gate_close(home->gate);
+	hurry(server, false);
+	uv_timer_start(&server->stop_timer, on_stop_timeout, (uint64_t)home->config->stop_timeout_ms, 0);
+	gate_when_empty(home->gate, on_sessions_gone, server);
+	dispatcher_stop(home->dispatcher, on_dispatcher_stopped, server);
+}
+
+static void
+on_poison_timeout(uv_timer_t *timer)
+{
+	(void)timer;
+	log_stop();
+	_exit(EXIT_POISONED);			/* a clean reopen is the only way on: nothing more is to be trusted */
+}
+
+static void
+on_poisoned(uv_async_t *async)
+{
+	struct server *server = async->data;
+
+	log_message(LOG_ERROR, "poisoned", "the queue cannot be trusted any more: %s; stopping, restart to reopen it",
+		    server->poison_text);
+	gate_close(home_of(server)->gate);
+	hurry(server, false);
+	uv_timer_start(&server->stop_timer, on_poison_timeout, POISON_MS, 0);
+}
+
+/* On the writer thread. */
+static void
+poisoned(void *arg, const char *why)
+{
+	struct server *server = arg;
+
+	snprintf(server->poison_text, sizeof(server->poison_text), "%s", why);
+	uv_async_send(&server->poisoned);
+}
+
+static void
+on_signal(uv_signal_t *handle, int number)
+{
+	struct server *server = handle->data;
+
+	if (number == SIGHUP && !server->stopping)
+		reload_on_signal(server);
+	else if (number == SIGUSR1)
+		log_reopen();
+	else if (number == SIGTERM || number == SIGINT)
+		stop(server);
+}
+
+/* ---- what the operator's socket asks of the whole ---------------------------------------------------------------------- */
+
+static void
+drain(void *arg, bool on)
+{
+	struct server *server = arg;
+
+	gate_accepting(home_of(server)->gate, !on);
+	log_message(LOG_INFO, "drain", on ? "nothing more is accepted; what is queued goes on" : "accepting again");
+}
+
+struct sessions_letter {
+	struct letter letter;
+	struct reactor *reactor;
+	struct server *server;
+	struct control_sessions *request;
+	json_t *part;
+};
+
+static json_t *
+session_json(const struct session *s)
+{
+	char text[NETADDR_TEXT_MAX];
+	json_t *helo = json_stringn(s->server.helo_name.at ? s->server.helo_name.at : "", s->server.helo_name.len);
+
+	return json_pack("{s:I,s:s%,s:s,s:o,s:s,s:I,s:I,s:I,s:i}", "session", (json_int_t)s->number,
+			 "listener", s->listener.at, s->listener.len,
+			 "client", s->client.local ? "local" : netaddr_format_port(&s->client.peer, text),
+			 "helo", helo ? helo : json_string("?"),
+			 "waiting_for", s->accepting ? "commit" : smtp_server_waiting_for(&s->server),
+			 "messages", (json_int_t)s->accepted, "errors", (json_int_t)s->server.errors,
+			 "age_ms", (json_int_t)(mono_ms() - s->began_ms), "thread", (int)s->reactor->index);
+}
+
+static void
+on_sessions_home(struct letter *letter)
+{
+	struct sessions_letter *l = CONTAINER_OF(letter, struct sessions_letter, letter);
+	struct control_sessions *request = l->request;
+
+	json_array_extend(request->array, l->part);
+	json_decref(l->part);
+	free(l);
+	if (--request->pending == 0)
+		request->done(request, request->array);
+}
+
+static void
+on_sessions_asked(struct letter *letter)
+{
+	struct sessions_letter *l = CONTAINER_OF(letter, struct sessions_letter, letter);
+
+	l->part = json_array();
+	LIST_EACH(struct session, s, &l->reactor->sessions, node)
+		json_array_append_new(l->part, session_json(s));
+	l->letter.open = on_sessions_home;
+	post_send(l->reactor->post, l->reactor->home, &l->letter);
+}
+
+static void
+sessions(void *arg, struct control_sessions *request)
+{
+	struct server *server = arg;
+
+	request->array = json_array();
+	request->pending = server->count;
+	for (unsigned i = 0; i < server->count; i++) {
+		struct sessions_letter *l = xcalloc(1, sizeof(*l));
+
+		l->letter.open = on_sessions_asked;
+		l->reactor = &server->reactors[i];
+		l->request = request;
+		post_send(home_of(server)->post, server->reactors[i].post, &l->letter);
+	}
+}
+
+static void
+stats(void *arg, json_t *into)
+{
+	struct server *server = arg;
+
+	json_object_set_new(into, "sessions", json_integer((json_int_t)gate_sessions(home_of(server)->gate)));
+	json_object_set_new(into, "threads", json_integer(server->count));
+	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------------------------ */
+
+static int
+fail(const char *what)
+{
+	fprintf(stderr, "tramd: %s\n", what);
+	return EXIT_CANNOT;
+}
+
+/* As many files as we may have: descriptors are budgeted from it (gate). */
+static void
+raise_descriptors(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+static int
+find_user(const char *name, uid_t *uid, gid_t *gid)
+{
+	const struct passwd *pw = getpwnam(name);
+
+	if (pw == NULL)
+		return -ENOENT;
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	return 0;
+}
+
+/* The queue's files belong to the user that will run; the doors need root: so the user is taken on in two steps. */
+static int
+become(const char *name, bool for_good)
+{
+	uid_t uid;
+	gid_t gid;
+
+	if (name == NULL || getuid() != 0)
+		return 0;
+	if (find_user(name, &uid, &gid) < 0)
+		return -ENOENT;
+	if (!for_good)
+		return setegid(gid) < 0 || seteuid(uid) < 0 ? -errno : 0;
+	if (seteuid(0) < 0 || initgroups(name, gid) < 0 || setresgid(gid, gid, gid) < 0 ||
+	    setresuid(uid, uid, uid) < 0)
+		return -errno;
+	return 0;
+}
+
+static void
+on_port_thread(void *arg)
+{
+	struct reactor *r = arg;
+
+	uv_run(&r->loop, UV_RUN_DEFAULT);
+}
+
+static int
+open_queue(struct server *server, const struct config *config, char *error)
+{
+	struct queue_config qc = {
+		.path = config->queue.path, .map_size = config->queue.map_size, .max_size = config->queue.max_size,
+		.min_free = config->queue.min_free, .readers = config->threads + 8, .poisoned = poisoned, .arg = server,
+	};
+
+	return queue_open(&qc, &server->queue, error);
+}
+
+static int
+open_reactors(struct server *server, struct config *config)
+{
+	server->count = config->threads;
+	server->reactors = xcalloc(server->count, sizeof(*server->reactors));
+	server->posts = xcalloc(server->count, sizeof(*server->posts));
+	for (unsigned i = 0; i < server->count; i++) {
+		struct reactor *r = &server->reactors[i];
+		int rc = reactor_init(r, server->queue, config, server->posts, i, server->count);
+
+		if (rc < 0)
+			return rc;
+		r->owner = server;
+		r->config_unused = config_unused;
+	}
+	return 0;
+}
+
+static void
+watch_signals(struct server *server)
+{
+	static const int numbers[] = { SIGHUP, SIGUSR1, SIGTERM, SIGINT };
+	uv_loop_t *loop = &home_of(server)->loop;
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		uv_signal_init(loop, &server->signals[i]);
+		server->signals[i].data = server;
+		uv_signal_start(&server->signals[i], on_signal, numbers[i]);
+	}
+	uv_timer_init(loop, &server->stop_timer);
+	uv_async_init(loop, &server->poisoned, on_poisoned);
+	server->stop_timer.data = server->poisoned.data = server;
+}
+
+static int
+start_home(struct server *server, struct config *config)
+{
+	struct reactor *home = home_of(server);
+	struct control_owner owner = { .arg = server, .reload = reload, .drain = drain, .stop = stop,
+				       .sessions = sessions, .stats = stats };
+	char error[GATE_ERROR_MAX];
+
+	if (become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)
+		return fail("cannot become root again to open the listeners");
+	if (gate_open(server->reactors, server->count, &home->gate, error) < 0)
+		return fail(error);
+	for (unsigned i = 0; i < server->count; i++)
+		server->reactors[i].gate = home->gate;
+	if (become(config->user, true) < 0)
+		return fail("cannot become the configured user");
+	home->dispatcher = dispatcher_start(home);
+	if (config->control != NULL && control_start(home, &owner, &server->control, error) < 0)
+		return fail(error);
+	return 0;
+}
+
+static void
+free_server(struct server *server)
+{
+	struct reactor *home = home_of(server);
+	struct config *config = home->config;
+
+	dispatcher_free(home->dispatcher);
+	gate_free(home->gate);
+	for (unsigned i = 0; i < server->count; i++)
+		reactor_free(&server->reactors[i]);
+	queue_close(server->queue);
+	while (server->retired != NULL) {
+		struct retired *old = server->retired;
+
+		server->retired = old->next;
+		config_free(old->config);
+		free(old);
+	}
+	free(server->reactors);
+	free(server->posts);
+	config_free(config);
+}
+
+static void
+log_ready(struct server *server, int64_t began)
+{
+	struct queue_facts facts;
+	struct log_line l;
+
+	queue_facts(server->queue, &facts);
+	if (!log_begin(&l, LOG_INFO, "ready"))
+		return;
+	log_u64(&l, "messages", facts.messages);
+	log_u64(&l, "in_doubt", facts.in_doubt);
+	log_str(&l, "last_stop", facts.clean_start ? "clean" : "unclean");
+	log_u64(&l, "threads", server->count);
+	log_i64(&l, "ms", mono_ms() - began);
+	log_end(&l);
+}
+
+int
+server_run(struct config *config)
+{
+	struct server server = { 0 };
+	char error[QUEUE_ERROR_MAX] = "";
+	int64_t began = mono_ms();
+	int rc;
+
+	raise_descriptors();
+	if (become(config->user, false) < 0)
+		return fail("the configured user does not exist");
+	if (open_queue(&server, config, error) < 0)
+		return fail(error);
+	if (open_reactors(&server, config) < 0)
+		return fail("cannot start the event loops");
+	watch_signals(&server);
+	rc = start_home(&server, config);
+	if (rc != 0)
+		exit(rc);
+	for (unsigned i = 1; i < server.count; i++)
+		if (uv_thread_create(&server.reactors[i].thread, on_port_thread, &server.reactors[i]) < 0)
+			exit(fail("cannot start a thread"));
+	log_ready(&server, began);
+	notify("READY=1");
+	uv_run(&home_of(&server)->loop, UV_RUN_DEFAULT);
+	for (unsigned i = 1; i < server.count; i++)
+		uv_thread_join(&server.reactors[i].thread);
+	free_server(&server);
+	return server.exit_code;
+}
