@@ -365,40 +365,67 @@ on_client_closed(struct delivery *d)
 	stream_close(&d->stream, false);
 }
 
-/* Feeds the machine and does what it says, then sends what it has to say: one write. */
-static void
-pump(struct delivery *d, struct span *in)
+/* Feeds the machine and does what it says. Returns the event at which it rests: WAIT, READY without work, CLOSED. */
+static enum smtp_client_event
+steps(struct delivery *d, struct span *in)
 {
 	enum smtp_client_event event;
 	struct smtp_transaction *done;
-	int64_t wait;
 
-	do {
+	for (;;) {
 		*in = span_skip(*in, smtp_client_take(&d->client, *in, &event, &done));
-		if (event == CLIENT_READY)
+		switch (event) {
+		case CLIENT_READY:
 			on_ready(d);
-		else if (event == CLIENT_BODY)
+			if (d->current == NULL && !d->quitting)
+				return event;
+			break;
+		case CLIENT_BODY:
 			d->streaming = true;
-		else if (event == CLIENT_DONE)
-			on_done(d, done);
-		if (d->streaming && d->current != NULL && event == CLIENT_BODY)
 			send_body(d);
-	} while (event != CLIENT_WAIT && event != CLIENT_CLOSED && !(event == CLIENT_READY && d->current == NULL));
-	if (stream_send(&d->stream, &d->client.out) < 0 && event != CLIENT_CLOSED) {
-		smtp_client_lost(&d->client, SPAN("the connection was lost"));
-		pump(d, in);
-		return;
+			break;
+		case CLIENT_DONE:
+			on_done(d, done);
+			break;
+		case CLIENT_START_TLS:
+		case CLIENT_WAIT:
+		case CLIENT_CLOSED:
+			return event;
+		}
+	}
+}
+
+static void
+set_deadline(struct delivery *d)
+{
+	int64_t wait = smtp_client_timeout_ms(&d->client);
+
+	if (wait < 0)
+		wait = d->streaming ? d->config->limits.block_timeout_ms : d->config->limits.idle_connection_ms;
+	stream_deadline(&d->stream, wait);
+}
+
+/* A turn of the dialogue: steps, then all there is to say in one write, as long as the kernel takes it. */
+static void
+pump(struct delivery *d, struct span *in)
+{
+	enum smtp_client_event event = steps(d, in);
+
+	while (event != CLIENT_CLOSED) {
+		if (stream_send(&d->stream, &d->client.out) < 0)
+			smtp_client_lost(&d->client, SPAN("the connection was lost"));
+		else if (d->streaming && d->current != NULL && !d->reading_cold && d->stream.queued == 0)
+			send_body(d);
+		else
+			break;
+		event = steps(d, in);
 	}
 	if (event == CLIENT_CLOSED) {
+		stream_send(&d->stream, &d->client.out);
 		on_client_closed(d);
-		return;
+	} else {
+		set_deadline(d);
 	}
-	wait = smtp_client_timeout_ms(&d->client);
-	if (wait < 0 && !d->streaming)
-		wait = d->config->limits.idle_connection_ms;
-	else if (wait < 0)
-		wait = d->config->limits.block_timeout_ms;
-	stream_deadline(&d->stream, wait);
 }
 
 static size_t
