@@ -480,6 +480,10 @@ free_window(struct dispatcher *d)
 		site->changing = false;
 		window_drop_site(&d->window, site);
 	}
+	while ((node = map_any(&d->window.parcels)) != NULL) {	/* locked by edits that never went */
+		map_remove(&d->window.parcels, node);
+		free(CONTAINER_OF(node, struct parcel, node));
+	}
 	map_free(&d->window.parcels);
 	map_free(&d->window.lanes);
 	map_free(&d->window.sites_by_id);

@@ -123,6 +123,23 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 	queue_submit_edit(d->home->port, &r->edit);
 }
 
+/* A name is kept, but what it says is read at each attempt: does it still say this site? */
+static bool
+leads_elsewhere(struct dispatcher *d, const struct lane_record *record, const struct site *site)
+{
+	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
+	bool is_static = span_starts(site->key, SPAN("static:"));
+	bool literal = record->name.domain.len > 0 && record->name.domain.at[0] == '[';
+
+	if (site == d->unresolved || route == NULL)
+		return false;
+	if (route->kind == DELIVER_SMTP && !route->host.use_mx)
+		return !span_eq(route->site_key, site->key);
+	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
+		return true;
+	return is_static && !literal;
+}
+
 void
 lane_load(struct site *site, uint64_t id)
 {
@@ -141,8 +158,11 @@ lane_load(struct site *site, uint64_t id)
 	if (!lane_judged(d, &record)) {
 		lane_reroute(d, id, &record);
 	} else {
+		if (leads_elsewhere(d, &record, site))
+			site = d->unresolved;
 		lane = window_add_lane(&d->window, id, &record, site);
 		lane->owner = d;
+		site->leaving = false;
 		if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
 			lane->more_due_ms = record.backoff.next_ms;
 			lane_leave(lane, record.backoff.next_ms);
@@ -241,8 +261,11 @@ on_lane_changed(struct queue_op *op)
 	lane->changing = lane->leaving = false;
 	d->settling--;
 	if (op->result == 0 && lane->change.set_site && site->id == 0 && site != d->unresolved &&
-	    lane->change.site_id != 0)
+	    lane->change.site_id != 0) {
 		window_site_named(&d->window, site, lane->change.site_id);
+		if (site->mode == SITE_BACKOFF)		/* it failed before it had a row */
+			site_save(site, site->state.backoff.next_ms);
+	}
 	if (op->result < 0)
 		stays = true;
 	if (stays) {
@@ -389,6 +412,7 @@ static void
 lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t until_ms)
 {
 	window_move_lane(lane, site);
+	site->leaving = false;
 	lane->site_until_ms = until_ms;
 	lane->change = (struct queue_lane_change){ .set_site = true, .site_key = key, .site_until_ms = until_ms,
 						   .set_backoff = lane->backoff.failures > 0 };
@@ -410,7 +434,8 @@ lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 	if (site == NULL && id != 0) {			/* it is in back-off: the lane joins it, and leaves */
 		window_drop_ready(&d->window, lane);
 		lane->site_until_ms = until_ms;
-		lane->change = (struct queue_lane_change){ .set_site = true, .site_key = key,
+		lane->change = (struct queue_lane_change){ .set_site = true,
+							   .site_key = arena_copy(&lane->arena, key),
 							   .site_until_ms = until_ms };
 		lane->leaving = true;
 		lane_submit(lane);
