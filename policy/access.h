@@ -21,6 +21,7 @@ struct access_rules {
 
 struct access_client {
 	struct netaddr peer;
+	struct netaddr server;		/* our end, for postmaster@[our address]; family 0: not known */
 	bool local;			/* a local program, over the Unix socket */
 	bool trusted;			/* peer is in relay_from, or local: set once by access_greet */
 };
@@ -29,11 +30,17 @@ struct access_client {
 void access_greet(const struct access_rules *rules, struct access_client *client);
 
 /* MAIL: 250 2.1.0, or why not. */
-struct reply access_mail(const struct access_rules *rules, const struct access_client *client, struct span reverse_path);
+struct reply access_mail(const struct access_rules *rules, const struct access_client *client,
+			 struct span reverse_path);
 
 /*
- * RCPT: 250 2.1.5, or 550 5.7.1 (relaying denied), 550 5.1.1 … ; rewrites *address (bare postmaster → the configured
- * one, or postmaster@hostname; a bare local part of a local program gets @hostname) in the arena. *route is set on 250.
+ * RCPT: 250 2.1.5, or why not; on 250 *route is set (never of kind reject) and *address may have been rewritten
+ * in the arena:
+ *	postmaster, bare (any case), at our hostname or at our own address literal → the configured postmaster, else
+ *	postmaster@hostname; the configured one is accepted from anyone (RFC 5321 §4.5.1);
+ *	a bare local part of a local program → at our hostname.
+ * Trusted clients may send wherever a route leads (else 550 5.4.4), all others to relay-to domains (else 550
+ * 5.7.1). A route that rejects gives its own reply. The local part is opaque: a%b, a!b or "a@b" route nowhere.
  */
 struct reply access_rcpt(const struct access_rules *rules, const struct access_client *client, struct arena *arena,
 			 struct span *address, const struct route **route);

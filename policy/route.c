@@ -1,1 +1,206 @@
-/* route: to come */
+/* route: patterns, the search for the most specific one, and the words of `deliver`. See route.h. */
+#include "policy/route.h"
+
+#include <stdlib.h>
+
+#include "mta/base/address.h"
+
+enum { SMTP_PORT = 25 };
+
+static int
+compare_names(struct span a, struct span b)
+{
+	size_t both = a.len < b.len ? a.len : b.len;
+	int order = both == 0 ? 0 : memcmp(a.at, b.at, both);
+
+	return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int
+compare_routes(const void *a, const void *b)
+{
+	const struct route *left = a, *right = b;
+
+	return compare_names(left->name, right->name);
+}
+
+void
+routes_sort(struct routes *routes)
+{
+	if (routes->count > 1)
+		qsort(routes->routes, routes->count, sizeof(*routes->routes), compare_routes);
+}
+
+const struct route *
+route_by_name(const struct routes *routes, struct span name)
+{
+	size_t low = 0, high = routes->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = compare_names(routes->routes[middle].name, name);
+
+		if (order == 0)
+			return &routes->routes[middle];
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+const struct route *
+route_find(const struct routes *routes, struct span domain)
+{
+	const struct route *found = route_by_name(routes, domain);
+	bool literal = domain.len > 0 && domain.at[0] == '[';
+	char wildcard[ADDRESS_DOMAIN_MAX + 1] = "*";
+
+	if (found != NULL || literal || domain.len >= sizeof(wildcard))
+		return found != NULL ? found : route_by_name(routes, SPAN("*"));
+	for (const char *dot; (dot = span_find(domain, '.')) != NULL; domain = span_skip(domain, 1)) {
+		domain = span_skip(domain, (size_t)(dot - domain.at));
+		memcpy(wildcard + 1, domain.at, domain.len);
+		found = route_by_name(routes, span_of(wildcard, domain.len + 1));
+		if (found != NULL)
+			return found;
+	}
+	return route_by_name(routes, SPAN("*"));
+}
+
+bool
+domain_pattern_valid(struct span pattern)
+{
+	if (span_eq(pattern, SPAN("*")))
+		return true;
+	if (span_starts(pattern, SPAN("*.")))
+		return domain_valid(span_skip(pattern, 2), true) && pattern.at[2] != '[';
+	return domain_valid(pattern, true);
+}
+
+bool
+domain_pattern_matches(struct span pattern, struct span domain)
+{
+	bool literal = domain.len > 0 && domain.at[0] == '[';
+
+	if (span_eq(pattern, SPAN("*")))
+		return true;
+	if (span_starts(pattern, SPAN("*.")))
+		return !literal && domain.len >= pattern.len && span_ends(domain, span_skip(pattern, 1));
+	return span_eq(pattern, domain);
+}
+
+/* ":25", or nothing. */
+static bool
+parse_port(struct span text, uint16_t *ret)
+{
+	uint64_t port;
+
+	if (text.len == 0) {
+		*ret = SMTP_PORT;
+		return true;
+	}
+	if (text.at[0] != ':' || !span_to_u64(span_skip(text, 1), UINT16_MAX, &port) || port == 0)
+		return false;
+	*ret = (uint16_t)port;
+	return true;
+}
+
+static struct span
+lower(struct span text, struct arena *arena)
+{
+	char *at = arena_str(arena, text);
+
+	for (size_t i = 0; i < text.len; i++)
+		at[i] = ascii_lower(at[i]);
+	return span_of(at, text.len);
+}
+
+/* What stands behind "smtp:". */
+static bool
+parse_host(struct span text, struct arena *arena, struct deliver_host *ret, const char **error)
+{
+	struct deliver_host host = { .use_mx = true };
+	struct span name, rest = text;
+
+	if (text.len > 0 && text.at[0] == '[') {
+		host.use_mx = false;
+		name = span_skip(span_cut(&rest, ']'), 1);
+		if (name.len + 1 == text.len) {
+			*error = "the closing ] is missing; write smtp:[127.0.0.1]:2525 or smtp:[mail.example.org]:25";
+			return false;
+		}
+	} else {
+		name = span_cut(&rest, ':');
+		rest = span_skip(text, name.len);
+	}
+	if (!parse_port(rest, &host.port)) {
+		*error = "the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
+			 "smtp:[::1]:25";
+		return false;
+	}
+	if (netaddr_parse(name, host.port, &host.address)) {
+		*error = "an address stands in brackets: smtp:[127.0.0.1]:2525";
+		*ret = host;
+		return !host.use_mx;
+	}
+	name = lower(name, arena);
+	if (!domain_valid(name, false)) {
+		*error = "there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "
+			 "smtp:example.org (its MX)";
+		return false;
+	}
+	host.name = name;
+	*ret = host;
+	return true;
+}
+
+/* "550 5.1.1 text": a permanent reply, its status of the same class. */
+static bool
+parse_reject(struct span text, struct arena *arena, struct reply *ret)
+{
+	struct reply reply = { 0 };
+	struct span rest = text;
+	uint64_t code;
+	size_t len = 0;
+
+	if (!span_to_u64(span_cut(&rest, ' '), 599, &code) || code < 400)
+		return false;
+	reply.code = (uint16_t)code;
+	if (!status_parse(rest, &reply.status, &len) || reply.status.klass != code / 100)
+		return false;
+	reply.text = arena_copy(arena, span_trim(span_skip(rest, len)));
+	for (size_t i = 0; i < reply.text.len; i++)
+		if ((unsigned char)reply.text.at[i] < ' ' || (unsigned char)reply.text.at[i] > '~')
+			return false;
+	*ret = reply;
+	return reply.text.len > 0;
+}
+
+bool
+route_parse_deliver(struct span text, struct arena *arena, struct route *ret, const char **error)
+{
+	if (span_eq(text, SPAN("discard"))) {
+		ret->kind = DELIVER_DISCARD;
+		return true;
+	}
+	if (span_eq(text, SPAN("mx")) || span_starts(text, SPAN("mx:"))) {
+		ret->kind = DELIVER_MX;
+		*error = "the port must be a number from 1 to 65535: mx:2525";
+		return parse_port(span_skip(text, 2), &ret->mx_port);
+	}
+	if (span_starts(text, SPAN("smtp:"))) {
+		ret->kind = DELIVER_SMTP;
+		ret->site_key = arena_printf(arena, "static:%.*s", SPAN_FMT(text));
+		return parse_host(span_skip(text, 5), arena, &ret->host, error);
+	}
+	if (span_starts(text, SPAN("reject:"))) {
+		ret->kind = DELIVER_REJECT;
+		ret->reject_text = arena_copy(arena, span_skip(text, 7));
+		*error = "a code, a status of its class and a text are needed: reject:550 5.1.1 no such user";
+		return parse_reject(ret->reject_text, arena, &ret->reject);
+	}
+	*error = "it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, discard or reject:550 5.1.1 TEXT";
+	return false;
+}

@@ -10,6 +10,7 @@
 
 #include "mta/base/arena.h"
 #include "mta/base/netaddr.h"
+#include "mta/base/reply.h"
 #include "mta/base/span.h"
 
 enum deliver_kind { DELIVER_MX, DELIVER_SMTP, DELIVER_DISCARD, DELIVER_REJECT };
@@ -26,7 +27,8 @@ struct route {
 	enum deliver_kind kind;
 	struct deliver_host host;	/* DELIVER_SMTP */
 	struct span site_key;		/* DELIVER_SMTP: "static:" and the text */
-	struct span reject_text;	/* DELIVER_REJECT: "reject:550 5.1.1 text" */
+	struct span reject_text;	/* DELIVER_REJECT: "550 5.1.1 text" */
+	struct reply reject;		/* DELIVER_REJECT: the same, as a value */
 	uint16_t mx_port;		/* DELIVER_MX: 25 unless the route says otherwise */
 	size_t connections;		/* per site; 0: the limit of all */
 	size_t messages_per_connection;	/* 0: the limit of all */
@@ -34,9 +36,12 @@ struct route {
 };
 
 struct routes {
-	struct route *routes;
+	struct route *routes;		/* by name: routes_sort() */
 	size_t count;
 };
+
+/* Once, after the last route has been added: the look-ups below rely on it. */
+void routes_sort(struct routes *routes);
 
 /* NULL: nothing matches (there is no "*"). Domain in lower case; a literal matches "*" only, or itself. */
 const struct route *route_find(const struct routes *routes, struct span domain);
@@ -44,7 +49,8 @@ const struct route *route_by_name(const struct routes *routes, struct span name)
 
 /*
  * "mx", "mx:2525", "smtp:[127.0.0.1]:2525", "smtp:[::1]:25", "smtp:[host.name]:587"
- * (its addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". False: *error says what is wrong and what would be right.
+ * (its addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". Without a port: 25. Sets kind,
+ * host, site_key, reject and mx_port. False: *error says what is wrong and what would be right.
  */
 bool route_parse_deliver(struct span text, struct arena *arena, struct route *ret, const char **error);
 
