@@ -26,7 +26,9 @@ struct smtp_command {
 };
 
 struct smtp_command_limits {
-	bool strict_addresses, local_submission, offer_binarymime, extended;	/* extended: EHLO was said */
+	bool strict_addresses, local_submission, offer_binarymime;
+	bool extended;				/* EHLO was said: parameters are allowed */
+	bool smtputf8;				/* MAIL had SMTPUTF8: RCPT may go beyond ASCII */
 };
 
 /*

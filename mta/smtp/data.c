@@ -1,1 +1,245 @@
-/* data: to come */
+/*
+ * data: the dot codec, a line at a time by memchr, so that the octets of a line are looked at by the C library's
+ * vector code alone. What it promises: only CRLF.CRLF ends a message, whatever else stands in it and however it
+ * is cut. See data.h. Any thread.
+ */
+#include "mta/smtp/data.h"
+
+#include <assert.h>
+
+enum {
+	AT_LINE_START,		/* behind CRLF, or at the beginning */
+	IN_LINE,		/* behind anything else, a bare CR or LF too: a dot is a dot here */
+	AFTER_CR,		/* the CR belongs to the content that was handed out */
+	AFTER_DOT,		/* a dot at the start of a line, not handed out: stuffing, or the end */
+	AFTER_DOT_CR,		/* and a CR, not handed out */
+};
+
+void
+data_decoder_init(struct data_decoder *d, bool normalise, size_t max_line)
+{
+	*d = (struct data_decoder){ .state = AT_LINE_START, .normalise = normalise, .max_line = max_line };
+}
+
+static bool
+has_8bit(struct span s)
+{
+	uint64_t high = 0;
+	size_t i = 0;
+
+	for (; i + 8 <= s.len; i += 8) {
+		uint64_t word;
+
+		memcpy(&word, s.at + i, 8);
+		high |= word;
+	}
+	for (; i < s.len; i++)
+		high |= (unsigned char)s.at[i];
+	return (high & 0x8080808080808080) != 0;
+}
+
+static void
+check_octets(struct data_decoder *d, struct span content)
+{
+	if (!d->saw_8bit)
+		d->saw_8bit = has_8bit(content);
+	if ((d->faults & DATA_NUL) == 0 && span_find(content, '\0') != NULL)
+		d->faults |= DATA_NUL;
+}
+
+static void
+count_line(struct data_decoder *d, size_t octets)
+{
+	d->line += octets;
+	if (d->max_line != 0 && d->line > d->max_line)
+		d->faults |= DATA_LONG_LINE;
+}
+
+/*
+ * Reads a line, or as much of it as in has: at the end of it the state is known. Returns its octets with CRLF.
+ * If it has to be mended, stops there: behind a bare CR (AFTER_CR then finds that no LF follows), before a bare
+ * LF (IN_LINE then finds it first).
+ */
+static size_t
+scan_line(struct data_decoder *d, struct span in)
+{
+	const char *lf = span_find(in, '\n');
+	size_t len = lf ? (size_t)(lf - in.at) : in.len;		/* without the LF */
+	const char *cr = span_find(span_first(in, len), '\r');
+	size_t before_cr = cr ? (size_t)(cr - in.at) : len;
+
+	if (before_cr + 1 < len) {
+		if (d->normalise) {
+			count_line(d, before_cr + 1);
+			d->state = AFTER_CR;
+			return before_cr + 1;
+		}
+		d->faults |= DATA_BARE_NEWLINE;
+		cr = in.at[len - 1] == '\r' ? in.at + len - 1 : NULL;
+	}
+	if (lf == NULL) {
+		count_line(d, len);
+		d->state = cr ? AFTER_CR : IN_LINE;
+		return len;
+	}
+	if (cr != NULL) {
+		count_line(d, len + 1);
+		d->line = 0;
+		d->state = AT_LINE_START;
+		return len + 1;
+	}
+	count_line(d, len);
+	d->state = IN_LINE;
+	if (d->normalise)
+		return len;
+	d->faults |= DATA_BARE_NEWLINE;
+	return len + 1;
+}
+
+/*
+ * What the octets before in have left open, decided by the first octet of in. True: *taken and *content are this
+ * call's result. False: the run goes on, or begins, with the first octet; *taken of it have been looked at.
+ */
+static bool
+resume(struct data_decoder *d, char first, size_t *taken, struct span *content, bool *end)
+{
+	*taken = 1;
+	switch (d->state) {
+	case AFTER_CR:
+		if (first == '\n') {
+			count_line(d, 1);
+			d->line = 0;
+			d->state = AT_LINE_START;
+			return false;
+		}
+		d->state = IN_LINE;
+		*taken = 0;
+		if (!d->normalise) {
+			d->faults |= DATA_BARE_NEWLINE;
+			return false;
+		}
+		d->line = 0;
+		*content = SPAN("\n");
+		return true;
+	case AFTER_DOT_CR:
+		if (first == '\n') {
+			d->state = AT_LINE_START;
+			*end = true;
+			return true;
+		}
+		/* a line that begins with a stuffed dot and a bare CR */
+		count_line(d, 1);
+		d->state = AFTER_CR;
+		*taken = 0;
+		*content = SPAN("\r");
+		return true;
+	case AFTER_DOT:
+		if (first == '\r') {
+			d->state = AFTER_DOT_CR;
+			return true;
+		}
+		d->state = IN_LINE;		/* it was stuffing */
+		break;
+	case AT_LINE_START:
+		if (first == '.') {
+			d->state = AFTER_DOT;
+			return true;
+		}
+		break;
+	default:
+		assert(d->state == IN_LINE);
+	}
+	if (first == '\n' && d->normalise) {
+		d->line = 0;
+		d->state = IN_LINE;
+		*content = SPAN("\r\n");
+		return true;
+	}
+	*taken = 0;
+	return false;
+}
+
+size_t
+data_decode(struct data_decoder *d, struct span in, struct span *content, bool *end)
+{
+	size_t at;
+
+	*content = SPAN("");
+	*end = false;
+	if (in.len == 0)
+		return 0;
+	if (resume(d, in.at[0], &at, content, end))
+		return at;
+	while (at < in.len) {
+		if (d->state == AT_LINE_START && in.at[at] == '.')
+			break;
+		at += scan_line(d, span_skip(in, at));
+		if (d->normalise && at < in.len && d->state != AT_LINE_START)
+			break;
+	}
+	*content = span_first(in, at);
+	check_octets(d, *content);
+	return at;
+}
+
+void
+data_check(struct data_decoder *d, struct span content, bool last)
+{
+	size_t at = 0;
+
+	assert(!d->normalise);
+	check_octets(d, content);
+	if (d->state == AFTER_CR && content.len > 0) {
+		if (content.at[0] == '\n') {
+			count_line(d, 1);
+			d->line = 0;
+			d->state = AT_LINE_START;
+			at = 1;
+		} else {
+			d->faults |= DATA_BARE_NEWLINE;
+		}
+	}
+	while (at < content.len)
+		at += scan_line(d, span_skip(content, at));
+	if (last && d->state == AFTER_CR)
+		d->faults |= DATA_BARE_NEWLINE;
+}
+
+void
+data_encode(struct span content, bool *at_line_start, struct buf *out)
+{
+	size_t from = 0;
+
+	if (content.len == 0)
+		return;
+	if (*at_line_start && content.at[0] == '.')
+		buf_byte(out, '.');
+	for (;;) {
+		struct span rest = span_skip(content, from);
+		const char *lf;
+		size_t at = 0;
+
+		/* the end of the run that needs no stuffing: a LF with a dot behind it */
+		while ((lf = span_find(span_skip(rest, at), '\n')) != NULL) {
+			at = (size_t)(lf - rest.at) + 1;
+			if (at < rest.len && rest.at[at] == '.')
+				break;
+		}
+		if (lf == NULL)
+			at = rest.len;
+		buf_append(out, span_first(rest, at));
+		from += at;
+		if (from == content.len)
+			break;
+		buf_byte(out, '.');
+	}
+	*at_line_start = content.at[content.len - 1] == '\n';
+}
+
+void
+data_encode_end(bool at_line_start, struct buf *out)
+{
+	if (!at_line_start)
+		buf_append(out, SPAN("\r\n"));
+	buf_append(out, SPAN(".\r\n"));
+}

@@ -13,7 +13,7 @@
 enum data_fault { DATA_OK = 0, DATA_BARE_NEWLINE = 1, DATA_NUL = 2, DATA_LONG_LINE = 4 };
 
 struct data_decoder {
-	uint8_t state;			/* where in CRLF.CRLF the last octet stood */
+	uint8_t state;			/* where in CRLF.CRLF the last octet stood: see data.c */
 	bool normalise;
 	bool saw_8bit;
 	uint8_t faults;			/* enum data_fault, or'ed */
@@ -24,13 +24,16 @@ struct data_decoder {
 void data_decoder_init(struct data_decoder *d, bool normalise, size_t max_line);
 
 /*
- * Takes some of in. Returns the octets taken (0 only if in is empty); *content is the run that belongs to the
- * message (a part of in, or a static CRLF or dot held back from before; may be empty), *end whether the final
- * dot has been read.
+ * Takes some of in. Returns the octets taken; *content is the run that belongs to the message (a part of in, or
+ * a static CR or LF that in does not hold; may be empty), *end whether the final dot has been read. Go on until
+ * *end, or until nothing was taken and *content is empty: only then is in empty.
  */
 size_t data_decode(struct data_decoder *d, struct span in, struct span *content, bool *end);
 
-/* Content that came by BDAT: the same faults, no dots. Call for every piece; once more with last = true. */
+/*
+ * Content that came by BDAT: the same faults, no dots, nothing is normalised. Call for every piece; last (with the
+ * last piece, or an empty one) finds a CR that nothing follows.
+ */
 void data_check(struct data_decoder *d, struct span content, bool last);
 
 /* Sending: dot-stuffs whole runs into out; *at_line_start is kept between calls (true at the beginning). */

@@ -2,8 +2,8 @@
  * smtp/header: finds where a message's header block ends while it streams past, and what we must know of it.
  *
  * Gathers the header block (with its blank line) into a buf up to max_size; counts Received fields and lines;
- * tells whether it has octets above 127. A message without a header (its first line is not a field) has an empty
- * header block: all of it is body. Pure. RFC 5322 §2.2.
+ * tells whether it has octets above 127. A line that is no field ends the header, without a blank line: it is
+ * body, as is all of a message whose first line is no field. Pure. RFC 5322 §2.2.
  */
 #ifndef TRAM_SMTP_HEADER_H
 #define TRAM_SMTP_HEADER_H
@@ -12,7 +12,8 @@
 #include "mta/base/span.h"
 
 struct header_scan {
-	struct buf text;		/* the header block so far, blank line included once complete */
+	struct buf text;		/* the header block so far; once complete with its blank line, if it has one */
+	struct buf held;		/* the line begun; once complete: the beginning of the body */
 	bool complete;			/* what comes now is body */
 	bool too_large;			/* more than max_size octets or max_lines lines: refuse with 552 5.3.4 */
 	bool saw_8bit;
@@ -22,15 +23,19 @@ struct header_scan {
 };
 
 void header_scan_init(struct header_scan *h, size_t max_size, size_t max_lines);
-/* Takes octets of the message in order; returns how many belonged to the header (the rest, if any, is body). */
+/*
+ * Takes octets of the message in order; returns how many: fewer than in.len only if the header is complete, and
+ * then the body is h->held (what was taken in earlier calls before it was known to be no field), then the rest.
+ */
 size_t header_scan_take(struct header_scan *h, struct span in);
-/* The message ended: a header without a blank line is complete now. */
+/* The message ended: a header without a blank line is complete now. What is left in h->held is body. */
 void header_scan_end(struct header_scan *h);
 void header_scan_free(struct header_scan *h);
 
 /*
  * Goes through the fields of a header block: *at starts as the whole block and moves on. False at the end.
- * *name without the colon, *value with its folding, without the last CRLF.
+ * *name without the colon and blanks before it, *value with its folding, without the blanks before it and the last
+ * CRLF. Lines that are no fields are passed over.
  */
 bool header_next(struct span *at, struct span *name, struct span *value);
 /* The first field of that name (ASCII case alike), or false. */
