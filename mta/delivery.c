@@ -221,10 +221,17 @@ take_job(struct delivery *d)
 	return NULL;
 }
 
+/* As many transactions as the host wants in one session (RFC 9422): the machine takes its leave by itself. */
+static bool
+had_enough(const struct delivery *d)
+{
+	return d->client.features.limit_mail > 0 && d->client.transactions >= d->client.features.limit_mail;
+}
+
 static void
 begin_job(struct delivery *d)
 {
-	struct job *job = take_job(d);
+	struct job *job = had_enough(d) ? NULL : take_job(d);
 
 	if (job == NULL)
 		return;
