@@ -11,36 +11,45 @@
 enum dns_type { DNS_A = 1, DNS_MX = 15, DNS_AAAA = 28 };
 
 enum dns_outcome {
-	DNS_FOUND,		/* at least one record of the type asked for */
-	DNS_NODATA,		/* the name exists, the type does not */
+	DNS_FOUND,	/* at least one record of the type asked for */
+	DNS_NODATA,	/* the name exists, the type does not */
 	DNS_NXDOMAIN,
-	DNS_TEMPORARY,		/* SERVFAIL, REFUSED, timeout, no server, garbage: try again, never bounce */
-	DNS_BAD_NAME,		/* cannot be asked for: too long, empty label … : as NXDOMAIN, but says so */
+	DNS_TEMPORARY,	/* SERVFAIL, REFUSED, timeout, no server, garbage: again, never a bounce */
+	DNS_BAD_NAME,	/* cannot be asked for (too long, empty label …): as NXDOMAIN */
 };
 
 struct dns_record {
-	uint16_t preference;		/* MX */
-	struct span name;		/* MX: exchange, lower case, no final dot; "" for the root (null MX) */
-	struct netaddr address;		/* A, AAAA */
+	uint16_t preference;	/* MX */
+	struct span name;	/* MX: lower case, no final dot; "" for the root (null MX) */
+	struct netaddr address;	/* A, AAAA; an IPv4-mapped one is the IPv4 address */
 };
 
 struct dns_answer {
 	enum dns_outcome outcome;
-	struct span text;		/* for people: "SERVFAIL", "timed out after 10 s", "CNAME loop" … */
+	struct span text;	/* for people: "SERVFAIL", "timed out after 10 s", "CNAME loop" … */
 	struct dns_record *records;
 	size_t count;
-	struct span canonical;		/* after CNAMEs */
-	uint32_t ttl;			/* seconds: the least of what was used; of the SOA for negatives; bounded */
-	bool authenticated;		/* AD was set (and counts only if the resolver is trusted) */
+	struct span canonical;	/* after CNAMEs */
+	uint32_t ttl;		/* seconds: the least used, for negatives the SOA's; bounded */
+	bool authenticated;	/* AD was set (and counts only if the resolver is trusted) */
+	bool edns;		/* the answer had an OPT record */
+	uint16_t rcode;		/* with EDNS's upper bits; DNS_RCODE_NONE: none could be read */
 };
 
-enum { DNS_RECORDS_MAX = 100, DNS_CNAMES_MAX = 12, DNS_TTL_MAX = 86400, DNS_TTL_NEGATIVE_MAX = 3600 };
+enum { DNS_RCODE_NONE = 0xffff };
+
+enum {
+	DNS_RECORDS_MAX = 100, DNS_CNAMES_MAX = 12,
+	DNS_TTL_MAX = 86400, DNS_TTL_NEGATIVE_MAX = 3600,
+};
 
 /*
- * Never fails: what cannot be read is DNS_TEMPORARY. The question in the answer must be (name, type). CNAME chains
- * inside the answer are followed (to DNS_CNAMES_MAX; loops found). Records beyond DNS_RECORDS_MAX are dropped.
+ * Never fails: what cannot be read is DNS_TEMPORARY. The question in the answer must be (name,
+ * type); the name as dns_ask() takes it, in any case. CNAME chains inside the answer are followed
+ * (to DNS_CNAMES_MAX; a loop or a longer chain is DNS_TEMPORARY). Records beyond DNS_RECORDS_MAX
+ * are dropped. Everything in *ret is in the arena.
  */
-void dns_answer_parse(struct span message, struct span name, enum dns_type type, struct arena *arena,
-		      struct dns_answer *ret);
+void dns_answer_parse(struct span message, struct span name, enum dns_type type,
+		      struct arena *arena, struct dns_answer *ret);
 
 #endif
