@@ -132,12 +132,12 @@ session_linger(struct session *s)
 
 	if (!session_flush(s))
 		return;
-	if (s->why == NULL)
-		s->why = "closed by us";
 	if (s->server.state == SERVER_CLOSING && s->server.errors == 0 && !s->hurried && s->stream.queued == 0) {
 		session_end(s, "quit");
 		return;
 	}
+	if (s->why == NULL)
+		s->why = "closed by us";
 	s->lingering = true;
 	message_drop(s);
 	if (s->stream.queued == 0 && uv_fileno(&s->stream.h.handle, &fd) == 0)
@@ -315,15 +315,15 @@ ask_rcpt(struct session *s)
 	size_t n = s->server.envelope.recipient_count;
 
 	verdict = access_rcpt(&s->config->access, &s->client, &s->server.arena, &s->server.asked.address, &route);
-	if (reply_class(&verdict) == 2) {
-		if (n == s->lane_cap) {
-			s->lane_cap = n ? n * 2 : 4;
-			s->lanes = xrealloc(s->lanes, s->lane_cap * sizeof(*s->lanes));
-		}
-		s->lanes[n] = (struct lane_name){ .domain = address_domain_of(s->server.asked.address),
-						  .route = route->name };
-	}
 	answer(s, &verdict);
+	if (s->server.envelope.recipient_count == n)
+		return;
+	if (n == s->lane_cap) {
+		s->lane_cap = n ? n * 2 : 4;
+		s->lanes = xrealloc(s->lanes, s->lane_cap * sizeof(*s->lanes));
+	}
+	s->lanes[n] = (struct lane_name){ .domain = address_domain_of(s->server.envelope.recipients[n].address),
+					  .route = route->name };
 }
 
 static void
