@@ -227,6 +227,7 @@ struct queue_edit {
 	size_t resume;			/* in/out: index of the next id */
 	bool more;			/* set */
 	size_t changed;			/* set: recipients changed in this go */
+	size_t start;			/* the queue's own: resume, as it was submitted */
 };
 void queue_submit_edit(struct queue_port *port, struct queue_edit *edit);
 

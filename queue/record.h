@@ -19,6 +19,9 @@ enum {
 	HISTORY_FIRST = 3, HISTORY_LAST = 10,	/* attempts kept */
 };
 
+/* A recipient on hold keeps its entry, at the end of its lane: found by its domain, never due. */
+#define DUE_HELD INT64_MAX
+
 enum lane_priority { PRIORITY_NORMAL = 0, PRIORITY_REPORT = 1 };	/* smaller goes first */
 
 struct lane_name {			/* known at RCPT; never changes */
@@ -39,9 +42,12 @@ enum message_flags {
 struct message_record {
 	uint64_t id, body;		/* body: id of the body records */
 	int64_t arrival_ms;
+	int64_t due_ms;			/* first due: the key of an entry that has no history yet */
 	uint32_t flags;
 	uint64_t header_size, body_size;
 	struct span client;		/* facts kept for the operator */
+	uint32_t *crcs;			/* CRC-32C of each body record, in their order */
+	size_t crc_count;
 };
 
 struct backoff {
@@ -91,7 +97,7 @@ struct history_record {
 	uint8_t state;			/* enum history_state */
 	bool uncertain, warned;
 	uint64_t lane;
-	int64_t due_ms;			/* the key of its entry; HELD, OWED: none */
+	int64_t due_ms;			/* the key of its entry; HELD: DUE_HELD; OWED: it has none */
 	int64_t owed_since_ms;		/* OWED */
 	uint8_t action;			/* enum report_action */
 	uint32_t attempt_count;		/* in all */
@@ -99,17 +105,32 @@ struct history_record {
 	size_t kept;
 };
 
+struct meta_record {			/* of the store as a whole: written with each commit */
+	uint64_t last_id;		/* no id up to here is used again */
+	uint64_t messages, live_bytes;
+	uint64_t next_lane, next_site, next_batch;
+	uint64_t expiry_id, delay_id;	/* the two cursors that walk `message` */
+	int64_t last_commit_ms;
+	bool clean;			/* the last process stopped cleanly */
+};
+
 /* Encoding appends a whole record to out. Decoding: 0, -EPROTO, -EBADMSG. */
 void message_record_encode(const struct message_record *r, const struct envelope *envelope, const uint64_t *lanes,
 			   struct buf *out);
 int message_record_decode(struct span octets, struct arena *arena, struct message_record *ret,
 			  struct envelope *ret_envelope, uint64_t **ret_lanes);
+/* The same without recipients and CRCs, and without a copy: spans point into octets. For those who settle. */
+int message_record_peek(struct span octets, struct message_record *ret, struct span *ret_reverse_path,
+			uint32_t *ret_recipients);
+/* Lanes and sites only: with arena NULL nothing is copied, spans point into octets. */
 void lane_record_encode(const struct lane_record *r, struct buf *out);
 int lane_record_decode(struct span octets, struct arena *arena, struct lane_record *ret);
 void site_record_encode(const struct site_record *r, struct buf *out);
 int site_record_decode(struct span octets, struct arena *arena, struct site_record *ret);
 void history_record_encode(const struct history_record *r, struct buf *out);
 int history_record_decode(struct span octets, struct arena *arena, struct history_record *ret);
+void meta_record_encode(const struct meta_record *r, struct buf *out);
+int meta_record_decode(struct span octets, struct meta_record *ret);
 /* Adds an attempt, dropping the middle ones. */
 void history_add_attempt(struct history_record *r, const struct attempt *attempt, struct arena *arena);
 
@@ -117,9 +138,15 @@ void history_add_attempt(struct history_record *r, const struct attempt *attempt
 void left_encode(const bool *open, size_t count, struct buf *out);
 int left_decode(struct span octets, size_t count, bool *open);
 
+/* crc: 0, or that of what stood before. Portable: the same without special instructions (for its test). */
 uint32_t crc32c(uint32_t crc, const void *at, size_t len);
+uint32_t crc32c_portable(uint32_t crc, const void *at, size_t len);
+/* How many body records a message of these sizes has: one if both fit a chunk, else the header and its chunks. */
+uint64_t body_record_count(uint64_t header_size, uint64_t body_size);
 /* "example.org" → "org.example." (so that a domain and all below it are one range); and a hash of the five names. */
 void domain_reversed(struct span domain, struct buf *out);
 void lane_name_hash(const struct lane_name *name, uint8_t ret[16]);
+void site_key_hash(struct span key, uint8_t ret[16]);
+bool lane_name_eq(const struct lane_name *a, const struct lane_name *b);
 
 #endif
