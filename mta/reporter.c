@@ -14,7 +14,6 @@
 #include "mta/base/log.h"
 #include "mta/bounce.h"
 #include "mta/dispatcher_private.h"
-#include "mta/received.h"
 
 enum {
 	SOON_MS = 20, IDLE_MS = 1000, GATHER_MS = 60000,
@@ -182,7 +181,6 @@ build_report(struct report *p)
 	bool full = config->queue.return_full && p->message.envelope.ret != RET_HDRS && !p->delay &&
 		    size <= config->queue.bounce_size;
 	struct bounce_facts facts;
-	struct received_facts received;
 
 	if (p->message.envelope.reverse_path.len == 0 || route == NULL)
 		return false;
@@ -193,9 +191,6 @@ build_report(struct report *p)
 		.gives_up_ms = record->arrival_ms + config->queue.schedule.lifetime_ms,
 		.content = buf_span(&p->content), .full = full, .content_8bit = (record->flags & MESSAGE_8BIT) != 0,
 	};
-	received = (struct received_facts){ .local = true, .hostname = config->hostname, .id = facts.id,
-					    .now_ms = facts.now_ms, .esmtp = true };
-	received_line(&received, &p->header);
 	bounce_build(&facts, &p->header, &p->body);
 	p->to.address = p->message.envelope.reverse_path;
 	p->envelope = (struct envelope){ .recipients = &p->to, .recipient_count = 1,
