@@ -1,5 +1,5 @@
 /*
- * bounce: builds the delivery status notification (RFC 3461 §6, 3462/6522, 3464, 6533) from what the queue knows.
+ * bounce: builds the delivery status notification (RFC 3461 §6, 6522, 3464, 6533) from what the queue knows.
  * Pure: facts in, a message out. The report has the null return path; it is never made for a message that has one.
  */
 #ifndef TRAM_BOUNCE_H
@@ -29,7 +29,12 @@ struct bounce_facts {
 	bool content_8bit;
 };
 
-/* Appends the report's header block (with its blank line; no Received) and body. CRLF throughout. */
-void bounce_build(const struct bounce_facts *facts, struct buf *header, struct buf *body);
+/*
+ * Appends the report's header block (with its blank line; no Received) and body. CRLF throughout, no line longer than
+ * 998 octets: content that cannot be returned so (BINARYMIME, longer lines) is returned as its header only, as it is
+ * when nothing has failed (RFC 3461 §4.3). Returns the flags of the message it has made (enum message_flags): with
+ * MESSAGE_HEADER_UTF8 its envelope needs smtputf8, with MESSAGE_8BIT body=8BITMIME.
+ */
+uint32_t bounce_build(const struct bounce_facts *facts, struct buf *header, struct buf *body);
 
 #endif
