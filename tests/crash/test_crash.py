@@ -43,8 +43,8 @@ def test_killed_at_random(make_tramd, sink):
 
 def test_several_recipients_killed_at_random(make_tramd, sink):
     chance, pause = random.Random(8), threading.Event()
-    sink.rule("rcpt", "450 4.2.1 try again", match="-1@", times=200)
-    sink.rule("rcpt", "450 4.2.1 try again", match="-3@", times=100)
+    sink.rule("RCPT", "450 4.2.1 try again", match="-1@", times=200)
+    sink.rule("RCPT", "450 4.2.1 try again", match="-3@", times=100)
     tramd = make_tramd(static=sink, queue=QUEUE)
     load = Load(tramd.port, senders=2, recipients=4, sizes=(800, 90000)).start()
     for _ in range(max(5, KILLS // 5)):
@@ -64,7 +64,7 @@ def test_killed_at_point(make_tramd, sink, point, nth):
     if not FAULTS:
         pytest.skip("needs a build with -Dfaults=true (TRAM_FAULTS_BUILD)")
     program = os.path.join(FAULTS, "mta", "tramd")
-    sink.rule("rcpt", "550 5.1.1 no such user", match="bad")
+    sink.rule("RCPT", "550 5.1.1 no such user", match="bad")
     tramd = make_tramd(static=sink, queue=QUEUE, program_path=program,
                        env={"TRAM_CRASH_AT": "%s:%d" % (point, nth)})
     load = Load(tramd.port, senders=2).start()
