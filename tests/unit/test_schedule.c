@@ -1,0 +1,93 @@
+/* schedule: doubling, bounds, jitter, expiry. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "queue/schedule.h"
+
+enum { MINUTE = 60000, HOUR = 60 * MINUTE };
+
+static const struct schedule_config config = {
+	.retry_first_ms = 5 * MINUTE, .retry_max_ms = 4 * HOUR, .lifetime_ms = 120 * HOUR, .probe_first_ms = MINUTE,
+	.probe_max_ms = 15 * MINUTE,
+};
+
+static void
+within(int64_t got, int64_t delay)
+{
+	assert_true(got >= delay - delay / 10 && got <= delay + delay / 10);
+}
+
+static void
+retries_double_to_a_bound(void **state)
+{
+	static const int64_t minutes[] = { 5, 5, 10, 20, 40, 80, 160, 240, 240, 240 };
+	static const uint32_t chances[] = { 0, 1, UINT32_MAX / 2, UINT32_MAX };
+
+	(void)state;
+	for (uint32_t i = 0; i < 10; i++)
+		for (int c = 0; c < 4; c++)
+			within(schedule_retry(&config, i, 1000000, chances[c]) - 1000000, minutes[i] * MINUTE);
+	within(schedule_retry(&config, UINT32_MAX, 0, 7), 4 * HOUR);
+}
+
+static void
+chance_spreads(void **state)
+{
+	(void)state;
+	assert_int_equal(schedule_retry(&config, 1, 0, 0), 270000);
+	assert_true(schedule_retry(&config, 1, 0, UINT32_MAX) >= 329000);
+	assert_int_equal(schedule_retry(&config, 1, 0, UINT32_C(1) << 31), 300000);
+}
+
+static void
+probes_double_to_a_bound(void **state)
+{
+	static const int64_t minutes[] = { 1, 2, 4, 8, 15, 15 };
+
+	(void)state;
+	for (uint32_t i = 0; i < 6; i++)
+		within(schedule_probe(&config, i + 1, 0, 12345), minutes[i] * MINUTE);
+}
+
+static void
+odd_bounds_hold(void **state)
+{
+	struct schedule_config c = config;
+
+	(void)state;
+	c.retry_max_ms = MINUTE;
+	within(schedule_retry(&c, 1, 0, 0), MINUTE);
+	c.retry_max_ms = INT64_C(10) * 365 * 24 * HOUR;
+	within(schedule_retry(&c, 200, 0, UINT32_MAX), c.retry_max_ms);
+}
+
+static void
+lifetimes_end(void **state)
+{
+	struct schedule_config c = config;
+
+	(void)state;
+	assert_false(schedule_expired(&c, 1000, 1000 + 120 * (int64_t)HOUR - 1, false));
+	assert_true(schedule_expired(&c, 1000, 1000 + 120 * (int64_t)HOUR, false));
+	assert_false(schedule_expired(&c, 1000, 0, false));
+	assert_false(schedule_expired(&c, 0, 2 * HOUR, true));
+	c.report_lifetime_ms = HOUR;
+	assert_true(schedule_expired(&c, 0, 2 * HOUR, true));
+	assert_false(schedule_expired(&c, 0, 2 * HOUR, false));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(retries_double_to_a_bound), cmocka_unit_test(chance_spreads),
+		cmocka_unit_test(probes_double_to_a_bound), cmocka_unit_test(odd_bounds_hold),
+		cmocka_unit_test(lifetimes_end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
