@@ -1,9 +1,11 @@
 /*
- * address: a validator written as small readers, each of which takes a piece off the front of a span and says
- * whether it was well formed. RFC 5321 §4.1.2 and §4.1.3, RFC 6531 §3.3, RFC 3461 §4. See address.h.
+ * address: a validator written as small readers, each of which takes a piece off the front of a
+ * span and says whether it was well formed. RFC 5321 §4.1.2 and §4.1.3, RFC 6531 §3.3, RFC 3461 §4.
+ * See address.h.
  *
- * Every branch validates: quoted parts, source routes that are thrown away, literals. Nothing is unfolded or
- * guessed. Tolerated beyond the grammar: underscores in domains, for there are hosts that have them.
+ * Every branch validates: quoted parts, source routes that are thrown away, literals. Nothing is
+ * unfolded or guessed. Tolerated beyond the grammar: underscores in domains, for there are hosts
+ * that have them.
  */
 #include "mta/base/address.h"
 
@@ -150,7 +152,10 @@ domain_literal_valid(struct span literal)
 	return inet_pton(family, text, binary) == 1;
 }
 
-/* The octets of an unquoted local part at the start of s; 0 if there is none, or it is no dot-string. */
+/*
+ * The octets of an unquoted local part at the start of s; 0 if there is none, or it is no
+ * dot-string.
+ */
 static size_t
 dot_string_len(struct span s)
 {
@@ -166,7 +171,10 @@ dot_string_len(struct span s)
 	return dot ? 0 : len;
 }
 
-/* The octets of a quoted string with its quotes at the start of s; 0 if it is malformed or does not end. */
+/*
+ * The octets of a quoted string with its quotes at the start of s; 0 if it is malformed or does not
+ * end.
+ */
 static size_t
 quoted_len(struct span s)
 {
@@ -356,7 +364,9 @@ address_text(const struct address *address, struct arena *arena)
 	return span_of(at, len);
 }
 
-/* Where the domain's '@' stands; text.len if there is no domain. No domain has a quote or an '@'. */
+/*
+ * Where the domain's '@' stands; text.len if there is no domain. No domain has a quote or an '@'.
+ */
 static size_t
 domain_at(struct span text)
 {
@@ -388,8 +398,8 @@ hex_value(char c)
 }
 
 /*
- * Lower-case hex and a bare '=' are let pass: both are seen, and neither is ambiguous. An encoded control
- * octet is not: what is decoded ends up in headers and logs.
+ * Lower-case hex and a bare '=' are let pass: both are seen, and neither is ambiguous. An encoded
+ * control octet is not: what is decoded ends up in headers and logs.
  */
 bool
 xtext_decode(struct span s, struct arena *arena, struct span *ret)

@@ -1,8 +1,8 @@
 /*
  * address: mailboxes and paths (RFC 5321 §4.1.2, RFC 6531 §3.3), parsed once into a value.
  *
- * The local part's case is kept, the domain is lowered (ASCII letters only). Quoted local parts are kept as
- * written unless the quotes are needless, in which case they are dropped. Any thread.
+ * The local part's case is kept, the domain is lowered (ASCII letters only). Quoted local parts are
+ * kept as written unless the quotes are needless, in which case they are dropped. Any thread.
  */
 #ifndef TRAM_BASE_ADDRESS_H
 #define TRAM_BASE_ADDRESS_H
@@ -41,9 +41,9 @@ enum address_flags {
 };
 
 /*
- * Reads one path at the start of text: "<a@b>", or (not STRICT) "a@b" up to the first blank. A source route
- * is dropped. On success *rest is what follows the path (starting with a blank, or empty), and *ret is
- * copied into the arena.
+ * Reads one path at the start of text: "<a@b>", or (not STRICT) "a@b" up to the first blank. A
+ * source route is dropped. On success *rest is what follows the path (starting with a blank, or
+ * empty), and *ret is copied into the arena.
  */
 enum address_error address_parse_path(struct span text, unsigned flags, struct arena *arena, struct address *ret,
 				      struct span *rest);
@@ -58,7 +58,10 @@ struct span address_text(const struct address *address, struct arena *arena);
 struct span address_domain_of(struct span text);
 struct span address_local_of(struct span text);
 
-/* A host name of RFC 5321 "Domain" (A-labels, or U-labels if utf8), or an address literal in brackets. */
+/*
+ * A host name of RFC 5321 "Domain" (A-labels, or U-labels if utf8), or an address literal in
+ * brackets.
+ */
 bool domain_valid(struct span domain, bool utf8);
 bool domain_literal_valid(struct span literal);		/* "[192.0.2.1]", "[IPv6:…]" */
 

@@ -1,6 +1,6 @@
 /*
- * clock: wall time for what is stored, monotonic time for what is waited for, so that a jump of either is survived.
- * Milliseconds in int64_t everywhere.
+ * clock: wall time for what is stored, monotonic time for what is waited for, so that a jump of
+ * either is survived. Milliseconds in int64_t everywhere.
  */
 #ifndef TRAM_BASE_CLOCK_H
 #define TRAM_BASE_CLOCK_H

@@ -1,8 +1,8 @@
 /*
  * id: Crockford's base 32, 13 digits of 5 bits for 64: the first digit has 4. See id.h.
  *
- * i, l, o and u are no digits, and are not read as 1 and 0: an id has one spelling, but for its case, so
- * that a text search of the log finds it.
+ * i, l, o and u are no digits, and are not read as 1 and 0: an id has one spelling, but for its
+ * case, so that a text search of the log finds it.
  */
 #include "mta/base/id.h"
 

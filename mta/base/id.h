@@ -1,8 +1,10 @@
 /*
- * id: the name of a message in the queue; the same in the reply to the final dot, the Received line, the log.
+ * id: the name of a message in the queue; the same in the reply to the final dot, the Received
+ * line, the log.
  *
- * 64 bits: milliseconds since 1970 (48) and a running number (16), so that ids grow with time. Printed as 13
- * letters and digits of Crockford's base 32 in lower case, which sort like the ids. 0 is no id.
+ * 64 bits: milliseconds since 1970 (48) and a running number (16), so that ids grow with time.
+ * Printed as 13 letters and digits of Crockford's base 32 in lower case, which sort like the ids. 0
+ * is no id.
  */
 #ifndef TRAM_BASE_ID_H
 #define TRAM_BASE_ID_H

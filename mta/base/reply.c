@@ -1,8 +1,8 @@
 /*
  * reply: status codes and replies to and from text. See reply.h.
  *
- * What is formatted may come from milters, scripts or remote hosts, so nothing in the text can start a new
- * line, and a status that contradicts the code is left out.
+ * What is formatted may come from milters, scripts or remote hosts, so nothing in the text can
+ * start a new line, and a status that contradicts the code is left out.
  */
 #include "mta/base/reply.h"
 

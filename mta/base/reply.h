@@ -1,8 +1,8 @@
 /*
  * reply: what one SMTP server says to a client, as a value (RFC 5321 §4.2, RFC 3463).
  *
- * The same shape serves what we say and what a remote host said to us. An outcome of mail is a reply (or
- * the `struct status` in it), never an errno. Any thread.
+ * The same shape serves what we say and what a remote host said to us. An outcome of mail is a
+ * reply (or the `struct status` in it), never an errno. Any thread.
  */
 #ifndef TRAM_BASE_REPLY_H
 #define TRAM_BASE_REPLY_H
@@ -37,15 +37,15 @@ reply_class(const struct reply *reply)
 char *status_format(struct status status, char out[16]);
 
 /*
- * Reads "5.1.1" at the start of s. True: *ret is set and *len tells the octets read. False: nothing was set.
- * Leading zeros and numbers above 999 are refused, as are classes other than 2, 4 and 5.
+ * Reads "5.1.1" at the start of s. True: *ret is set and *len tells the octets read. False: nothing
+ * was set. Leading zeros and numbers above 999 are refused, as are classes other than 2, 4 and 5.
  */
 bool status_parse(struct span s, struct status *ret, size_t *len);
 
 /*
- * Appends the reply as it goes on the wire: each line with code, '-' or ' ', status (if any) and text, at
- * most 512 octets with CRLF (longer text is folded into more lines at a blank, or cut where there is none).
- * Octets that must not be on a line are replaced by '?'.
+ * Appends the reply as it goes on the wire: each line with code, '-' or ' ', status (if any) and
+ * text, at most 512 octets with CRLF (longer text is folded into more lines at a blank, or cut
+ * where there is none). Octets that must not be on a line are replaced by '?'.
  */
 void reply_format(const struct reply *reply, struct buf *out);
 

@@ -1,6 +1,7 @@
 /*
- * command: the grammar of command lines in three tables: verbs, MAIL's parameters, RCPT's parameters. To add a
- * verb or a parameter, start there. RFC 5321 §4.1, 1870, 3030, 3461, 6152, 6531. See command.h. Any thread.
+ * command: the grammar of command lines in three tables: verbs, MAIL's parameters, RCPT's
+ * parameters. To add a verb or a parameter, start there. RFC 5321 §4.1, 1870, 3030, 3461, 6152,
+ * 6531. See command.h. Any thread.
  */
 #include "mta/smtp/command.h"
 
@@ -272,8 +273,8 @@ parse_rcpt(struct parse *p)
 }
 
 /*
- * What may stand in a Received line without quoting: more than a host name, for clients give all kinds of names
- * and are not refused for it (RFC 5321 §4.1.4).
+ * What may stand in a Received line without quoting: more than a host name, for clients give all
+ * kinds of names and are not refused for it (RFC 5321 §4.1.4).
  */
 static enum smtp_text
 parse_helo(struct parse *p)

@@ -32,8 +32,9 @@ struct smtp_command_limits {
 };
 
 /*
- * line without its CRLF. True: *ret is set (spans in the arena). False: *error is the reply (500, 501, 504,
- * 553, 555 …) and ret->verb tells the verb, if it was known. Control octets and NUL anywhere: 500 5.5.2.
+ * line without its CRLF. True: *ret is set (spans in the arena). False: *error is the reply (500,
+ * 501, 504, 553, 555 …) and ret->verb tells the verb, if it was known. Control octets and NUL
+ * anywhere: 500 5.5.2.
  */
 bool smtp_command_parse(struct span line, const struct smtp_command_limits *limits, struct arena *arena,
 			struct smtp_command *ret, struct reply *error);

@@ -1,7 +1,7 @@
 /*
- * data: the dot codec, a line at a time by memchr, so that the octets of a line are looked at by the C library's
- * vector code alone. What it promises: only CRLF.CRLF ends a message, whatever else stands in it and however it
- * is cut. See data.h. Any thread.
+ * data: the dot codec, a line at a time by memchr, so that the octets of a line are looked at by
+ * the C library's vector code alone. What it promises: only CRLF.CRLF ends a message, whatever else
+ * stands in it and however it is cut. See data.h. Any thread.
  */
 #include "mta/smtp/data.h"
 
@@ -56,9 +56,9 @@ count_line(struct data_decoder *d, size_t octets)
 }
 
 /*
- * Reads a line, or as much of it as in has: at the end of it the state is known. Returns its octets with CRLF.
- * If it has to be mended, stops there: behind a bare CR (AFTER_CR then finds that no LF follows), before a bare
- * LF (IN_LINE then finds it first).
+ * Reads a line, or as much of it as in has: at the end of it the state is known. Returns its octets
+ * with CRLF. If it has to be mended, stops there: behind a bare CR (AFTER_CR then finds that no LF
+ * follows), before a bare LF (IN_LINE then finds it first).
  */
 static size_t
 scan_line(struct data_decoder *d, struct span in)
@@ -97,8 +97,9 @@ scan_line(struct data_decoder *d, struct span in)
 }
 
 /*
- * What the octets before in have left open, decided by the first octet of in. True: *taken and *content are this
- * call's result. False: the run goes on, or begins, with the first octet; *taken of it have been looked at.
+ * What the octets before in have left open, decided by the first octet of in. True: *taken and
+ * *content are this call's result. False: the run goes on, or begins, with the first octet; *taken
+ * of it have been looked at.
  */
 static bool
 resume(struct data_decoder *d, char first, size_t *taken, struct span *content, bool *end)

@@ -1,8 +1,9 @@
 /*
- * smtp/data: the dot codec (RFC 5321 §4.5.2). Whole runs, found by memchr, never octet by octet. Pure.
+ * smtp/data: the dot codec (RFC 5321 §4.5.2). Whole runs, found by memchr, never octet by octet.
+ * Pure.
  *
- * Only CRLF.CRLF ends a message. A bare CR or LF, and NUL, are found here: noted (the message is then refused
- * by the server) or, for LF and CR, normalised to CRLF; neither ever ends the message.
+ * Only CRLF.CRLF ends a message. A bare CR or LF, and NUL, are found here: noted (the message is
+ * then refused by the server) or, for LF and CR, normalised to CRLF; neither ever ends the message.
  */
 #ifndef TRAM_SMTP_DATA_H
 #define TRAM_SMTP_DATA_H
@@ -24,19 +25,23 @@ struct data_decoder {
 void data_decoder_init(struct data_decoder *d, bool normalise, size_t max_line);
 
 /*
- * Takes some of in. Returns the octets taken; *content is the run that belongs to the message (a part of in, or
- * a static CR or LF that in does not hold; may be empty), *end whether the final dot has been read. Go on until
- * *end, or until nothing was taken and *content is empty: only then is in empty.
+ * Takes some of in. Returns the octets taken; *content is the run that belongs to the message (a
+ * part of in, or a static CR or LF that in does not hold; may be empty), *end whether the final dot
+ * has been read. Go on until *end, or until nothing was taken and *content is empty: only then is
+ * in empty.
  */
 size_t data_decode(struct data_decoder *d, struct span in, struct span *content, bool *end);
 
 /*
- * Content that came by BDAT: the same faults, no dots, nothing is normalised. Call for every piece; last (with the
- * last piece, or an empty one) finds a CR that nothing follows.
+ * Content that came by BDAT: the same faults, no dots, nothing is normalised. Call for every piece;
+ * last (with the last piece, or an empty one) finds a CR that nothing follows.
  */
 void data_check(struct data_decoder *d, struct span content, bool last);
 
-/* Sending: dot-stuffs whole runs into out; *at_line_start is kept between calls (true at the beginning). */
+/*
+ * Sending: dot-stuffs whole runs into out; *at_line_start is kept between calls (true at the
+ * beginning).
+ */
 void data_encode(struct span content, bool *at_line_start, struct buf *out);
 /* The end of the message: CRLF if the last line has none, then ".CRLF". */
 void data_encode_end(bool at_line_start, struct buf *out);

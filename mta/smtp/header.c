@@ -1,6 +1,6 @@
 /*
- * header: a line at a time. Whole lines are judged where they lie and gathered in one piece; only a line that is
- * cut by the end of the input is held. See header.h. Any thread.
+ * header: a line at a time. Whole lines are judged where they lie and gathered in one piece; only a
+ * line that is cut by the end of the input is held. See header.h. Any thread.
  */
 #include "mta/smtp/header.h"
 
@@ -12,7 +12,10 @@ header_scan_init(struct header_scan *h, size_t max_size, size_t max_lines)
 	*h = (struct header_scan){ .max_size = max_size, .max_lines = max_lines };
 }
 
-/* The octets of the field name at the start of the line, 0 if it is no field; *colon is where the colon stands. */
+/*
+ * The octets of the field name at the start of the line, 0 if it is no field; *colon is where the
+ * colon stands.
+ */
 static size_t
 name_len(struct span line, size_t *colon)
 {
@@ -60,7 +63,10 @@ take_line(struct header_scan *h, struct span line)
 	return true;
 }
 
-/* The line begun earlier goes on; *taken octets of in belong to the header. False: it is not whole yet. */
+/*
+ * The line begun earlier goes on; *taken octets of in belong to the header. False: it is not whole
+ * yet.
+ */
 static bool
 finish_held(struct header_scan *h, struct span in, size_t *taken)
 {

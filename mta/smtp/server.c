@@ -1,9 +1,10 @@
 /*
- * server: the frame of the machine: cuts the input into lines and content, keeps the order of replies, questions
- * and actions. Commands are in server_verbs.c, content in server_content.c. See server.h. One thread at a time.
+ * server: the frame of the machine: cuts the input into lines and content, keeps the order of
+ * replies, questions and actions. Commands are in server_verbs.c, content in server_content.c. See
+ * server.h. One thread at a time.
  *
- * The one loop is in smtp_server_take(): what is owed comes first, then what is open, then the input; so nothing
- * of the input is looked at before all that came before it has been answered.
+ * The one loop is in smtp_server_take(): what is owed comes first, then what is open, then the
+ * input; so nothing of the input is looked at before all that came before it has been answered.
  */
 #include "mta/smtp/server_private.h"
 

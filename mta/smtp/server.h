@@ -1,5 +1,6 @@
 /*
- * smtp/server: one inbound SMTP session as a pure machine. Bytes in, actions out; no I/O, no clock, no policy.
+ * smtp/server: one inbound SMTP session as a pure machine. Bytes in, actions out; no I/O, no clock,
+ * no policy.
  *
  * The owner feeds what it read and does what comes back, in a loop:
  *
@@ -8,13 +9,14 @@
  *		switch (step.action) …
  *	}
  *
- * Replies gather in server->out; the owner sends all of it when the step is SMTP_WAIT (one flush for each group
- * of pipelined commands), before TLS, before closing, and whenever it grows beyond its liking. While a question
- * is open smtp_server_take() takes no bytes (it returns SMTP_WAIT), so pipelining, ordering and back-pressure
- * follow from the shape. smtp_server_answer() resumes it.
+ * Replies gather in server->out; the owner sends all of it when the step is SMTP_WAIT (one flush
+ * for each group of pipelined commands), before TLS, before closing, and whenever it grows beyond
+ * its liking. While a question is open smtp_server_take() takes no bytes (it returns SMTP_WAIT), so
+ * pipelining, ordering and back-pressure follow from the shape. smtp_server_answer() resumes it.
  *
- * RFC 5321, 1869, 1870, 2033 (later), 2034, 2920, 3030, 3461, 6152, 6531, 9422. Memory: the machine holds at
- * most one command line, the transaction's envelope (bounded by its limits), and the replies not yet sent.
+ * RFC 5321, 1869, 1870, 2033 (later), 2034, 2920, 3030, 3461, 6152, 6531, 9422. Memory: the machine
+ * holds at most one command line, the transaction's envelope (bounded by its limits), and the
+ * replies not yet sent.
  */
 #ifndef TRAM_SMTP_SERVER_H
 #define TRAM_SMTP_SERVER_H
@@ -100,31 +102,44 @@ struct smtp_server {
 	uint64_t content_octets;		/* appended so far */
 	/* counters of the session */
 	size_t commands, errors, junk, messages, recipients_refused;
-	struct smtp_server_private *p;		/* line buffer, decoder, BDAT counters: see server.c */
+	struct smtp_server_private *p;		/* line buffer, decoder, BDAT counters: server_private.h */
 };
 
-/* The owner answers "may we greet?" by the reply it gives: 220 (text ignored), or 421/554 and then close. */
+/*
+ * The owner answers "may we greet?" by the reply it gives: 220 (text ignored), or 421/554 and then
+ * close.
+ */
 void smtp_server_init(struct smtp_server *server, const struct smtp_server_config *config);
 void smtp_server_greet(struct smtp_server *server, const struct reply *instead);	/* NULL: 220 */
 void smtp_server_free(struct smtp_server *server);
 
 /*
- * Takes some of in, returns how many octets, and sets *step. Call again until it returns SMTP_WAIT; with in
- * empty it goes on with what it holds. Never takes bytes while a question is open.
+ * Takes some of in, returns how many octets, and sets *step. Call again until it returns SMTP_WAIT;
+ * with in empty it goes on with what it holds. Never takes bytes while a question is open.
+ * Bytes that are there already when it is called after a DATA was answered 354 are data sent before
+ * the go-ahead: refused, and the session ends. With SMTP_CLOSE and SMTP_START_TLS all of in is
+ * taken, and nothing of it was looked at.
  */
 size_t smtp_server_take(struct smtp_server *server, struct span in, struct smtp_server_step *step);
 
-/* The answer to the open question. For MAIL, RCPT: 2xx, 4xx, 5xx. 421 closes the session after it is sent. */
+/*
+ * The answer to the open question. For MAIL, RCPT: 2xx, 4xx, 5xx. 421 closes the session after it
+ * is sent.
+ */
 void smtp_server_answer(struct smtp_server *server, const struct reply *reply);
 
 /*
- * The message being received is refused before its end (too large a header, no disk, too many hops …): what is
- * left of it is swallowed, then this reply is given instead of SMTP_QUESTION_MESSAGE. The draft is the owner's
- * to drop at once. No effect outside of DATA and BDAT.
+ * The message being received is refused before its end (too large a header, no disk, too many hops
+ * …): what is left of it is swallowed, then this reply is given instead of SMTP_QUESTION_MESSAGE.
+ * The draft is the owner's to drop at once. No effect outside of DATA and BDAT. The first call counts;
+ * what is wrong with the octets themselves goes before it.
  */
 void smtp_server_refuse_message(struct smtp_server *server, const struct reply *reply);
 
-/* Ends the session from our side: "421 4.3.2 …" (shutdown, idle too long …). Follow with SMTP_CLOSE's duties. */
+/*
+ * Ends the session from our side: "421 4.3.2 …" (shutdown, idle too long …). Follow with
+ * SMTP_CLOSE's duties.
+ */
 void smtp_server_close(struct smtp_server *server, const struct reply *reply);
 
 void smtp_server_tls_done(struct smtp_server *server);	/* forgets EHLO; state FRESH */

@@ -1,9 +1,11 @@
 /*
- * server_content: a message's octets, by DATA and by BDAT. What it promises: a message with a bare CR or LF, a NUL
- * or too long a line is never accepted (but for BINARYMIME, and CR and LF where they are normalised), whatever the
- * cut of the input, and each is read to its end before it is refused, so that none of it is taken for a command.
+ * server_content: a message's octets, by DATA and by BDAT. What it promises: a message with a bare
+ * CR or LF, a NUL or too long a line is never accepted (but for BINARYMIME, and CR and LF where
+ * they are normalised), whatever the cut of the input, and each is read to its end before it is
+ * refused, so that none of it is taken for a command.
  *
- * Which reason is told if there are several must not hang on the cut: bare newline, size, NUL, line, owner's.
+ * Which reason is told if there are several must not hang on the cut: bare newline, size, NUL,
+ * line, owner's.
  */
 #include "mta/smtp/server_private.h"
 
@@ -55,8 +57,8 @@ server_begin_data(struct smtp_server *server)
 }
 
 /*
- * The chunk announced is swallowed, and then this is said; its message is void. All chunks after it are refused
- * until RSET (RFC 3030 §2), but behind a last one there is nothing left to refuse.
+ * The chunk announced is swallowed, and then this is said; its message is void. All chunks after it
+ * are refused until RSET (RFC 3030 §2), but behind a last one there is nothing left to refuse.
  */
 void
 server_refuse_chunk(struct smtp_server *server, const struct reply *reply)

@@ -1,9 +1,9 @@
 /*
- * server_private: what server.c (bytes in, actions out), server_verbs.c (commands) and server_content.c (DATA
- * and BDAT) share, and nobody else includes.
+ * server_private: what server.c (bytes in, actions out), server_verbs.c (commands) and
+ * server_content.c (DATA and BDAT) share, and nobody else includes.
  *
- * draft: the owner has begun a message and has not been told its end. Whatever voids it goes through
- * server_drop_draft(), so that SMTP_ABORT is owed once and only then.
+ * draft: the owner has begun a message and has not been told its end. Whatever voids it goes
+ * through server_drop_draft(), so that SMTP_ABORT is owed once and only then.
  */
 #ifndef TRAM_SMTP_SERVER_PRIVATE_H
 #define TRAM_SMTP_SERVER_PRIVATE_H

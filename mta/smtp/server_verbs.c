@@ -1,6 +1,7 @@
 /*
- * server_verbs: the commands. One table says in which states each verb is legal; what is out of order is refused
- * by order_text() and nowhere else. To add a verb: command.c for its grammar, then the table here.
+ * server_verbs: the commands. One table says in which states each verb is legal; what is out of
+ * order is refused by order_text() and nowhere else. To add a verb: command.c for its grammar, then
+ * the table here.
  */
 #include "mta/smtp/server_private.h"
 
@@ -73,8 +74,8 @@ run_mail(struct smtp_server *server, const struct smtp_command *command)
 }
 
 /*
- * A refused recipient is an error only while none has been accepted: a list with many dead addresses must get
- * through, or it would be cut off anew at each try.
+ * A refused recipient is an error only while none has been accepted: a list with many dead
+ * addresses must get through, or it would be cut off anew at each try.
  */
 void
 server_refuse_recipient(struct smtp_server *server, const struct reply *reply)

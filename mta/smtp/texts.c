@@ -1,4 +1,7 @@
-/* texts: see texts.h. The status agrees with the class of the code; tests/unit/test_command.c sees to it. */
+/*
+ * texts: see texts.h. The status agrees with the class of the code; tests/unit/test_command.c sees
+ * to it.
+ */
 #include "mta/smtp/texts.h"
 
 #define TEXT(code_, k, s, d, text_) { (code_), { (k), (s), (d) }, { text_, sizeof(text_) - 1 } }

@@ -1,7 +1,9 @@
 /*
- * smtp/texts: everything the server says of itself, in one table: code, enhanced status (RFC 3463), words.
+ * smtp/texts: everything the server says of itself, in one table: code, enhanced status (RFC 3463),
+ * words.
  *
- * What policy, queue or configuration answer to a question is theirs. To change a word, start at texts.c. Pure.
+ * What policy, queue or configuration answer to a question is theirs. To change a word, start at
+ * texts.c. Pure.
  */
 #ifndef TRAM_SMTP_TEXTS_H
 #define TRAM_SMTP_TEXTS_H

@@ -1,4 +1,6 @@
-/* fuzz_address: what is accepted reads back as the same, and holds nothing that could break a line. */
+/*
+ * fuzz_address: what is accepted reads back as the same, and holds nothing that could break a line.
+ */
 #include <assert.h>
 
 #include "mta/base/address.h"

@@ -1,4 +1,7 @@
-/* fuzz_command: a command line; whatever it is, a value or a well-formed reply comes of it. The first octet: limits. */
+/*
+ * fuzz_command: a command line; whatever it is, a value or a well-formed reply comes of it. The
+ * first octet: limits.
+ */
 #include <assert.h>
 
 #include "mta/smtp/command.h"

@@ -1,6 +1,6 @@
 /*
- * fuzz_data: the dot codec and the header scan do not hang on how their input is cut, and what is encoded is decoded
- * to the same. The first octet sets mode and cut.
+ * fuzz_data: the dot codec and the header scan do not hang on how their input is cut, and what is
+ * encoded is decoded to the same. The first octet sets mode and cut.
  */
 #include <assert.h>
 

@@ -1,9 +1,10 @@
 /*
- * fuzz_server: the same octets, cut differently, must give the same replies and the same messages; and what is
- * accepted must keep the rules on newlines and NUL. The first octet sets the configuration, the second the cuts.
+ * fuzz_server: the same octets, cut differently, must give the same replies and the same messages;
+ * and what is accepted must keep the rules on newlines and NUL. The first octet sets the
+ * configuration, the second the cuts.
  *
- * Two things do hang on the cut and are kept out: data that comes before 354 (the owner stands by as if it had
- * sent it at once), and STARTTLS, which drops what was read with it.
+ * Two things do hang on the cut and are kept out: data that comes before 354 (the owner stands by
+ * as if it had sent it at once), and STARTTLS, which drops what was read with it.
  */
 #include <assert.h>
 #include <stdlib.h>

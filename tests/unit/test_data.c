@@ -1,6 +1,6 @@
 /*
- * test_data: the dot codec against a slow reference that sees one octet at a time, over all short strings of the
- * octets that matter, whole and cut at every place.
+ * test_data: the dot codec against a slow reference that sees one octet at a time, over all short
+ * strings of the octets that matter, whole and cut at every place.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,7 +54,10 @@ decode(struct span in, size_t cut1, size_t cut2, bool normalise, size_t max_line
 	return r;
 }
 
-/* The rules, said slowly: find CRLF.CRLF (the CRLF before the first octet is the one of DATA), then un-stuff. */
+/*
+ * The rules, said slowly: find CRLF.CRLF (the CRLF before the first octet is the one of DATA), then
+ * un-stuff.
+ */
 static struct result
 reference(struct span in, bool normalise)
 {

@@ -1,4 +1,7 @@
-/* test_server: what transcripts cannot show: the values handed to the owner, facts, counters, bounds, closing. */
+/*
+ * test_server: what transcripts cannot show: the values handed to the owner, facts, counters,
+ * bounds, closing.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -40,7 +43,10 @@ expect_out(struct smtp_server *server, const char *text)
 	buf_clear(&server->out);
 }
 
-/* Gives the lines, says yes to every question, and throws the replies away; ends with the last step. */
+/*
+ * Gives the lines, says yes to every question, and throws the replies away; ends with the last
+ * step.
+ */
 static struct smtp_server_step
 converse(struct smtp_server *server, const char *lines)
 {

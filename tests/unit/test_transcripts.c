@@ -1,7 +1,8 @@
 /*
- * test_transcripts: plays tests/transcripts/server/ to the server machine: whole, cut in two at every octet, octet by
- * octet. The format is told in tests/transcripts/README.md. An owner stands by who answers as the file says, and
- * who sees to it that drafts are begun, filled and dropped in order.
+ * test_transcripts: plays tests/transcripts/server/ to the server machine: whole, cut in two at
+ * every octet, octet by octet. The format is told in tests/transcripts/README.md. An owner stands
+ * by who answers as the file says, and who sees to it that drafts are begun, filled and dropped in
+ * order.
  *
  * test_transcripts [DIRECTORY or FILE]
  */
@@ -17,7 +18,7 @@
 enum {
 	STEPS_MAX = 200,
 	POLICIES_MAX = 40,
-	CUTS_MAX = 3000,		/* of one file: a long one is cut at every n-th octet, and near its steps' ends */
+	CUTS_MAX = 20000,		/* of one file: a long one is cut at every n-th octet, and near its steps' ends */
 	CUTS_NEAR = 200,
 };
 
@@ -167,7 +168,9 @@ read_line_of(struct transcript *t, enum step_kind kind, struct span text, unsign
 		buf_append(&step->text, SPAN("\r\n"));
 }
 
-/* The client says EHLO, and the reply lists as many extensions as it must; which is not looked at. */
+/*
+ * The client says EHLO, and the reply lists as many extensions as it must; which is not looked at.
+ */
 static void
 read_ehlo(struct transcript *t, unsigned line)
 {
@@ -544,7 +547,9 @@ play(struct transcript *t, size_t cut, bool messages)
 	buf_free(&p.message);
 }
 
-/* Long transcripts are cut everywhere near the ends of their steps, and here and there in between. */
+/*
+ * Long transcripts are cut everywhere near the ends of their steps, and here and there in between.
+ */
 static bool
 cut_here(const struct transcript *t, size_t cut)
 {
