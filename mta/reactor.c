@@ -204,6 +204,22 @@ reactor_config_release(struct reactor *r, struct config *config)
 		r->config_unused(r, config);
 }
 
+/* What a listener on 0.0.0.0 or [::] stands for: mail that would go there would loop. */
+static void
+note_interfaces(struct reactor *r)
+{
+	uv_interface_address_t *all;
+	int count;
+
+	if (uv_interface_addresses(&all, &count) < 0)
+		return;
+	r->interfaces = xcalloc((size_t)count + 1, sizeof(*r->interfaces));
+	for (int i = 0; i < count; i++)
+		if (netaddr_from_sockaddr((const struct sockaddr *)&all[i].address, &r->interfaces[r->interface_count]))
+			r->interface_count++;
+	uv_free_interface_addresses(all, count);
+}
+
 /* ---- life -------------------------------------------------------------------------------------------------------------- */
 
 int
@@ -224,6 +240,7 @@ reactor_init(struct reactor *r, struct queue *queue, struct config *config, stru
 	if (rc == 0)
 		rc = uv_async_init(&r->loop, &r->queue_wake, on_queue_wake);
 	r->queue_wake.data = r;
+	note_interfaces(r);
 	if (rc == 0)
 		rc = post_init(r->post, &r->loop, all, index, count);
 	r->post->flush = flush_port;
@@ -254,5 +271,6 @@ reactor_free(struct reactor *r)
 	LIST_EACH(struct config_user, u, &r->config_users, node)
 		free(u);
 	buf_free(&r->read_buffer);
+	free(r->interfaces);
 	uv_loop_close(&r->loop);
 }

@@ -28,6 +28,8 @@ struct reactor {
 	uv_async_t queue_wake;
 	struct dns_resolver *resolver;		/* the newest of: */
 	struct list resolvers;
+	struct netaddr *interfaces;		/* this machine's addresses, as they were at start */
+	size_t interface_count;
 	struct buf read_buffer;			/* shared by its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
