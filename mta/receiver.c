@@ -16,6 +16,7 @@
 enum { LINGER_MS = 2000, ERROR_DELAY_MAX_MS = 5000, OUT_HIGH = 65536, RATE_AFTER_MS = 60000 };
 
 static void session_steps(struct session *s, struct span *in);
+static void append_held(struct session *s);
 
 static const struct reply no_memory = REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
 static const struct reply no_disk = REPLY_INIT(452, 4, 3, 1, "the queue is full, try again later");
@@ -349,6 +350,7 @@ static void
 ask_message(struct session *s)
 {
 	header_scan_end(&s->header);
+	append_held(s);
 	if (s->header.received > s->config->limits.hops) {
 		struct reply loop = REPLY(554, 5, 4, 6, "too many hops: this message is going round in circles");
 
@@ -399,7 +401,8 @@ on_room(void *arg)
 static void
 count_memory(struct session *s)
 {
-	size_t now = buf_len(&s->header.text) + (s->draft ? draft_memory(s->draft) : 0);
+	size_t now = buf_len(&s->header.text) + buf_len(&s->header.held) +
+		     (s->draft ? draft_memory(s->draft) : 0);
 
 	s->reactor->memory_used += now - s->memory;
 	s->memory = now;
@@ -428,19 +431,35 @@ content_check(struct session *s)
 }
 
 static void
+append_body(struct session *s, struct span bytes)
+{
+	struct draft_config config = { .port = s->reactor->port, .id = s->id, .room = on_room, .arg = s };
+
+	if (bytes.len == 0)
+		return;
+	if (s->draft == NULL)
+		s->draft = draft_begin(&config);
+	draft_append(s->draft, bytes);
+}
+
+/* The line that was taken while it might still have become a header field. */
+static void
+append_held(struct session *s)
+{
+	if (!s->header.complete)
+		return;
+	append_body(s, buf_span(&s->header.held));
+	buf_clear(&s->header.held);
+}
+
+static void
 append(struct session *s, struct span bytes)
 {
 	size_t n = s->header.complete ? 0 : header_scan_take(&s->header, bytes);
 
 	s->message_octets += bytes.len;
-	if (n < bytes.len) {
-		if (s->draft == NULL) {
-			struct draft_config config = { .port = s->reactor->port, .id = s->id, .room = on_room, .arg = s };
-
-			s->draft = draft_begin(&config);
-		}
-		draft_append(s->draft, span_skip(bytes, n));
-	}
+	append_held(s);
+	append_body(s, span_skip(bytes, n));
 	count_memory(s);
 	content_check(s);
 }

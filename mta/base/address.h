@@ -12,7 +12,7 @@
 #include "mta/base/span.h"
 
 enum {
-	ADDRESS_LOCAL_MAX = 64,		/* octets; RFC 5321 §4.5.3.1.1 */
+	ADDRESS_LOCAL_MAX = 253,	/* octets; 64 must be taken (RFC 5321 §4.5.3.1.1), VERP and SRS need more */
 	ADDRESS_DOMAIN_MAX = 255,
 	ADDRESS_PATH_MAX = 254 + 2,
 };

@@ -89,11 +89,11 @@ struct span
 arena_printf(struct arena *arena, const char *format, ...)
 {
 	va_list ap;
-	char *p;
+	char none[1], *p;
 	int len;
 
 	va_start(ap, format);
-	len = vsnprintf(NULL, 0, format, ap);
+	len = vsnprintf(none, sizeof(none), format, ap);
 	va_end(ap);
 	if (len < 0)
 		abort();

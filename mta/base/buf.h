@@ -20,7 +20,7 @@ struct buf {
 static inline struct span
 buf_span(const struct buf *b)
 {
-	return (struct span){ b->at + b->start, b->end - b->start };
+	return (struct span){ b->at ? b->at + b->start : "", b->end - b->start };
 }
 
 static inline size_t

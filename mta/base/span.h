@@ -36,6 +36,8 @@ span_str(const char *s)
 static inline struct span
 span_skip(struct span s, size_t n)
 {
+	if (s.len == 0)
+		return s;		/* NULL may not be added to */
 	return n >= s.len ? (struct span){ s.at + s.len, 0 } : (struct span){ s.at + n, s.len - n };
 }
 

@@ -108,7 +108,7 @@ static const struct sample paths[] = {
 	{ "<@\303\251:a@b>", 0, ADDRESS_NEEDS_UTF8, NULL, NULL },
 	/* lengths */
 	{ "<" A64 "@b>", 0, ADDRESS_OK, A64 "@b", "" },
-	{ "<a" A64 "@b>", 0, ADDRESS_TOO_LONG, NULL, NULL },
+	{ "<a" A64 A64 A64 A64 "@b>", 0, ADDRESS_TOO_LONG, NULL, NULL },
 	{ "<a@" A64 ".b>", 0, ADDRESS_SYNTAX, NULL, NULL },
 	{ "<a@" D60 "." D60 "." D60 "." D60 ".ddddddd>", 0, ADDRESS_OK, "a@" D60 "." D60 "." D60 "." D60 ".ddddddd",
 	  "" },
