@@ -31,6 +31,8 @@ struct reporter {
 	struct attempt expired;
 	uint64_t *expire_ids;
 	uint64_t expire_next;		/* the cursor once the edit is done */
+	uint64_t *expire_cursor;	/* … and which one: expiry_id or report_id */
+	uint64_t report_id;		/* reports of ours may have a shorter life: walked apart, anew after a start */
 	bool expiring;
 };
 
@@ -309,36 +311,72 @@ on_expired(struct dispatcher_edit *edit, int result)
 
 	r->expiring = false;
 	if (result == 0) {
-		r->expiry_id = r->expire_next;
+		*r->expire_cursor = r->expire_next;
 		save_cursors(r);
 		if (edit->changed > 0)
 			log_message(LOG_INFO, "expired", "%zu recipients were given up", edit->changed);
 	}
 	reporter_soon(r);
+	dispatcher_check_stopped(r->d);
 }
 
-static void
-expire_some(struct reporter *r, int64_t now)
+/* Leaves only our own reports in the ids. */
+static size_t
+only_reports(struct reporter *r, size_t n)
 {
-	struct config *config = config_of(r->d);
-	int64_t grace = config->queue.schedule.probe_max_ms;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct arena arena = { 0 };
+		struct queue_message message;
+
+		if (queue_read_message(r->d->home->port, r->expire_ids[i], &arena, &message) == 0 &&
+		    (message.record.flags & MESSAGE_REPORT) != 0)
+			r->expire_ids[kept++] = r->expire_ids[i];
+		arena_free(&arena);
+	}
+	return kept;
+}
+
+/* Gives up what arrived before `before`, a page at a time, behind the cursor. */
+static void
+expire_before(struct reporter *r, int64_t now, int64_t before, uint64_t *cursor, bool reports)
+{
 	size_t n = 0;
 
-	if (grace > config->queue.schedule.lifetime_ms / 4)
-		grace = config->queue.schedule.lifetime_ms / 4;
-	if (r->expiring || mono_ms() - r->d->calm_since_ms < grace)
+	if (r->expiring ||
+	    queue_walk_messages(r->d->home->port, *cursor, id_at(before), r->expire_ids, WALK_PAGE, &n) < 0 || n == 0)
 		return;
-	if (queue_walk_messages(r->d->home->port, r->expiry_id, id_at(now - config->queue.schedule.lifetime_ms),
-				r->expire_ids, WALK_PAGE, &n) < 0 || n == 0)
-		return;
-	r->expiring = true;
 	r->expire_next = r->expire_ids[n - 1];
-	r->expired = (struct attempt){ .at_ms = now, .code = 0, .status = { 4, 4, 7 },
+	if (reports)
+		n = only_reports(r, n);
+	if (n == 0) {
+		*cursor = r->expire_next;
+		return;
+	}
+	r->expiring = true;
+	r->expire_cursor = cursor;
+	r->expired = (struct attempt){ .at_ms = now, .status = { 4, 4, 7 },
 				       .text = SPAN("the message could not be delivered in time") };
 	r->expire = (struct dispatcher_edit){ .done = on_expired };
 	r->expire.edit = (struct queue_edit){ .kind = EDIT_FAIL, .ids = r->expire_ids, .count = n,
 					      .only_recipient = UINT32_MAX, .attempt = &r->expired };
 	dispatcher_submit_edit(r->d, &r->expire);
+}
+
+static void
+expire_some(struct reporter *r, int64_t now)
+{
+	const struct schedule_config *schedule = &config_of(r->d)->queue.schedule;
+	int64_t grace = schedule->probe_max_ms;
+
+	if (grace > schedule->lifetime_ms / 4)
+		grace = schedule->lifetime_ms / 4;
+	if (mono_ms() - r->d->calm_since_ms < grace)
+		return;
+	expire_before(r, now, now - schedule->lifetime_ms, &r->expiry_id, false);
+	if (schedule->report_lifetime_ms < schedule->lifetime_ms)
+		expire_before(r, now, now - schedule->report_lifetime_ms, &r->report_id, true);
 }
 
 static void
