@@ -89,11 +89,11 @@ struct span
 arena_printf(struct arena *arena, const char *format, ...)
 {
 	va_list ap;
-	char none[1], *p;
+	char *p;
 	int len;
 
 	va_start(ap, format);
-	len = vsnprintf(none, sizeof(none), format, ap);
+	len = vsnprintf(NULL, 0, format, ap);
 	va_end(ap);
 	if (len < 0)
 		abort();

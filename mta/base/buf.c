@@ -55,11 +55,10 @@ void
 buf_vprintf(struct buf *b, const char *format, va_list ap)
 {
 	va_list again;
-	char none[1];
 	int len;
 
 	va_copy(again, ap);
-	len = vsnprintf(none, sizeof(none), format, again);
+	len = vsnprintf(NULL, 0, format, again);
 	va_end(again);
 	if (len < 0)
 		abort();
