@@ -20,8 +20,9 @@ static int
 compare_routes(const void *a, const void *b)
 {
 	const struct route *left = a, *right = b;
+	int order = compare_names(left->name, right->name);
 
-	return compare_names(left->name, right->name);
+	return order != 0 ? order : (left->line > right->line) - (left->line < right->line);
 }
 
 void
