@@ -104,28 +104,6 @@ content_step(struct reading *r)
 
 /* ---- messages ----------------------------------------------------------------------------------------------------- */
 
-static json_t *
-recipient_json(const struct walk_row *row)
-{
-	const struct recipient *rcpt = &row->message->envelope.recipients[row->recipient];
-	const struct history_record *h = &row->history;
-	json_t *object = json_object(), *outer = json_object();
-
-	json_object_set_new(object, "address", json_text(rcpt->address));
-	json_object_set_new(object, "orcpt", json_text(rcpt->orcpt));
-	json_object_set_new(object, "notify", json_integer(rcpt->notify));
-	json_object_set_new(object, "state", json_string(control_state_name(
-		row->state == CONTROL_IN_FLIGHT ? CONTROL_WAITING : row->state)));
-	if (row->state != CONTROL_HELD && row->state != CONTROL_OWED)
-		json_object_set_new(object, "due_ms", json_integer(h->due_ms));
-	if (h->kept > 0)
-		json_object_set_new(object, "attempt", walk_attempt_json(&h->attempts[h->kept - 1]));
-	if (h->uncertain)
-		json_object_set_new(object, "uncertain", json_true());
-	json_object_set_new(outer, "recipient", object);
-	return outer;
-}
-
 static void
 copy_record(struct reading *r, const struct message_record *from)
 {
@@ -170,7 +148,7 @@ take_row(struct reading *r, const struct walk_row *row)
 	if (r->message == 0)
 		begin_message(r, row);
 	if (r->job->request.command == CONTROL_QUEUE_EXPORT)
-		job_row(r->job, recipient_json(row));
+		job_row(r->job, walk_recipient_json(&row->message->envelope.recipients[row->recipient], &row->history));
 	return false;
 }
 

@@ -75,5 +75,7 @@ void walk_free(struct walk *walk);
 json_t *walk_row_json(const struct walk_row *row);
 json_t *walk_attempt_json(const struct attempt *attempt);
 json_t *walk_message_json(uint64_t id, const struct queue_message *message);
+/* For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "attempt" …}} */
+json_t *walk_recipient_json(const struct recipient *recipient, const struct history_record *history);
 
 #endif

@@ -1,4 +1,4 @@
-/* control_walk_json: what a walk meets, as objects. Home loop. */
+/* control_walk_json: what a walk meets, as objects. Pure; any thread. */
 #include "mta/base/id.h"
 #include "mta/control_text.h"
 #include "mta/control_walk.h"
@@ -89,4 +89,25 @@ walk_row_json(const struct walk_row *row)
 	if (row->history.uncertain)
 		json_object_set_new(object, "uncertain", json_true());
 	return object;
+}
+
+json_t *
+walk_recipient_json(const struct recipient *r, const struct history_record *h)
+{
+	json_t *object = json_object(), *outer = json_object();
+	uint64_t state = h->state == HISTORY_HELD ? CONTROL_HELD : h->state == HISTORY_OWED ? CONTROL_OWED
+											    : CONTROL_WAITING;
+
+	json_object_set_new(object, "address", json_text(r->address));
+	set_text(object, "orcpt", r->orcpt);
+	set_number(object, "notify", r->notify);
+	json_object_set_new(object, "state", json_string(control_state_name(state)));
+	if (state == CONTROL_WAITING && h->due_ms > 0)
+		json_object_set_new(object, "due_ms", json_integer(h->due_ms));
+	if (h->kept > 0)
+		json_object_set_new(object, "attempt", walk_attempt_json(&h->attempts[h->kept - 1]));
+	if (h->uncertain)
+		json_object_set_new(object, "uncertain", json_true());
+	json_object_set_new(outer, "recipient", object);
+	return outer;
 }
