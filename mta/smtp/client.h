@@ -54,7 +54,8 @@ enum smtp_fate {				/* of one recipient in one attempt */
 	FATE_DELIVERED,				/* 2xx to the dot (LMTP later: its own reply) */
 	FATE_TEMPORARY,				/* 4xx; reply says why */
 	FATE_PERMANENT,				/* 5xx */
-	FATE_NOT_TRIED,				/* "too many recipients", LIMITS: send again at once in a new transaction */
+	FATE_NOT_TRIED,				/* "too many recipients", LIMITS, or the session was about to end: send
+						   again at once in a new transaction */
 	FATE_UNCERTAIN,				/* the dot was sent and the connection was lost before its reply */
 };
 
@@ -114,10 +115,12 @@ size_t smtp_client_take(struct smtp_client *client, struct span in, enum smtp_cl
 			struct smtp_transaction **done);
 
 /*
- * Begins a transaction: allowed at CLIENT_READY, and (smtp_client_can_queue) after body_end() of the one before
- * when the server has PIPELINING; at most one is queued. The transaction stays the owner's and must live until
- * its CLIENT_DONE. A transaction the server cannot take ends at once by CLIENT_DONE: too large for SIZE (552
- * 5.3.4), SMTPUTF8 needed and absent (550 5.6.7), BINARYMIME absent (554 5.6.1).
+ * Begins a transaction: allowed when none is under way, and (smtp_client_can_queue) after body_end() of the one
+ * before when the server has PIPELINING; at most one is queued. The transaction stays the owner's and must live
+ * until its CLIENT_DONE. One that the server cannot take ends at once by CLIENT_DONE: too large for SIZE (552
+ * 5.3.4), SMTPUTF8 needed and absent (550 5.6.7), BINARYMIME absent (554 5.6.1). So does one that is given before
+ * CLIENT_READY or while we take leave (quit, 421, MAILMAX reached: then the client quits by itself): not tried.
+ * Each recipient's fate is set anew.
  */
 void smtp_client_send(struct smtp_client *client, struct smtp_transaction *transaction);
 bool smtp_client_can_queue(const struct smtp_client *client);

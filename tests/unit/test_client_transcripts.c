@@ -659,13 +659,14 @@ play_directory(const char *path)
 	if (count < 0)
 		complain(path, 0, "cannot be opened");
 	for (int i = 0; i < count; i++) {
-		char file[4096];
+		char *file = NULL;
 
-		snprintf(file, sizeof(file), "%s/%s", path, names[i]->d_name);
+		assert(asprintf(&file, "%s/%s", path, names[i]->d_name) > 0);
 		if (span_ends(span_str(file), SPAN(".txt"))) {
 			play_file(file);
 			files++;
 		}
+		free(file);
 		free(names[i]);
 	}
 	free(names);
