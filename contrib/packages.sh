@@ -20,6 +20,22 @@ as_root() {
 	fi
 }
 
+# The packages come without a service of their own: no Postfix on port 25, no name server on port 53.
+quiet_install() {
+	local policy=/usr/sbin/policy-rc.d status=0
+	if [ -e $policy ]; then
+		policy=
+	else
+		printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+		as_root chmod 0755 $policy
+	fi
+	echo 'postfix postfix/main_mailer_type select No configuration' | as_root debconf-set-selections || true
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+		install "$@" </dev/null >&2 || status=$?
+	[ -z "$policy" ] || as_root rm -f $policy
+	return $status
+}
+
 install_packages() {
 	local missing
 	missing=$(missing_packages "$@")
@@ -27,6 +43,5 @@ install_packages() {
 	printf 'installing: %s\n' "$(printf '%s ' $missing)" >&2
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2
 	# shellcheck disable=SC2086
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-		-o Dpkg::Use-Pty=0 install $missing </dev/null >&2
+	quiet_install $missing
 }

@@ -1,19 +1,18 @@
-"""Fixtures of the end-to-end tests; what they give is in harness.py and sink.py."""
+"""Fixtures of the end-to-end tests; what they give is in peers/harness.py and peers/sink.py."""
 import os
 import shutil
 import sys
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers"))
 
 import harness  # noqa: E402
 from sink import Sink  # noqa: E402
 
 
-def pytest_sessionstart(session):
-    if not os.access(harness.program("tramd"), os.X_OK):
-        pytest.exit("%s is not there: build first, or set TRAM_BUILD" % harness.program("tramd"), returncode=1)
+def pytest_configure(config):
+    config.addinivalue_line("markers", "quick: part of contrib/test --quick, and of the run under ThreadSanitizer")
 
 
 @pytest.fixture
@@ -45,6 +44,7 @@ def make_tramd(tmp_path, request):
         place = tmp_path / ("tramd%d" % len(made))
         place.mkdir()
         daemon = harness.Tramd(place, **how)
+        assert os.access(daemon.program, os.X_OK), "%s is not there: build, or set TRAM_BUILD" % daemon.program
         made.append(daemon)
         return daemon.start() if start else daemon
     yield make
