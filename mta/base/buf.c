@@ -10,7 +10,7 @@
 char *
 buf_reserve(struct buf *b, size_t room)
 {
-	if (b->cap - b->end >= room)
+	if (b->at != NULL && b->cap - b->end >= room)
 		return b->at + b->end;
 	if (b->start > 0) {
 		memmove(b->at, b->at + b->start, b->end - b->start);
