@@ -8,6 +8,7 @@ import smtplib
 import sys
 import tempfile
 from email.message import EmailMessage
+from email.policy import SMTP
 
 if len(sys.argv) > 1:
     os.environ["TRAM_BUILD"] = sys.argv[1]
@@ -35,7 +36,7 @@ def main():
                 client.ehlo("laptop.example.org")
                 client.mail("alice@example.org")
                 client.rcpt("bob@example.net")
-                code, text = client.data(message.as_bytes())
+                code, text = client.data(message.as_bytes(policy=SMTP))
             print("tramd answered: %d %s" % (code, text.decode()))
             message_id = harness.queue_id(harness.Reply(code, [text.decode()]))
             arrived = sink.wait(1)[0]
