@@ -153,7 +153,8 @@ asleep_step(struct control_job *job)
 	if (rc < 0)
 		return job_fail_errno(job, rc);
 	for (size_t i = 0; i < count && !rows_full(r); i++)
-		tell_asleep(r, &page[i]);
+		if (page[i].site != 0)		/* 0 is no next hop: lanes whose next hop is not known yet */
+			tell_asleep(r, &page[i]);
 	if (count < 128 || rows_full(r))
 		return rows_end(job, r);
 	r->after = page[count - 1];

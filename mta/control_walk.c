@@ -179,27 +179,30 @@ message_matches(const struct walk *w, uint64_t id)
 
 /* ---- one row --------------------------------------------------------------------------------------------------- */
 
-/* Why nothing goes this way, for those who never had an attempt of their own. Kept for the lane of the last row. */
-static struct span
-trouble_of(struct walk *w, uint64_t lane)
+/* Why nothing goes this way, and until when. Kept for the lane of the last row. */
+static void
+learn_trouble(struct walk *w, uint64_t lane)
 {
 	struct lane_record record;
 	struct site_record site;
-	struct span text = { 0 };
+	const struct backoff *b = NULL;
 
 	if (lane == w->trouble_lane)
-		return buf_span(&w->trouble);
+		return;
 	buf_clear(&w->trouble);
 	w->trouble_lane = lane;
+	w->trouble_until_ms = 0;
 	if (queue_read_lane(w->home->port, lane, &w->row_arena, &record) < 0)
-		return buf_span(&w->trouble);
-	text = record.backoff.failures > 0 ? record.backoff.text : text;
-	if (text.len == 0 && record.site != 0 &&
-	    queue_read_site(w->home->port, record.site, &w->row_arena, &site) == 0 &&
-	    site.state.backoff.failures > 0)
-		text = site.state.backoff.text;
-	buf_append(&w->trouble, text);
-	return buf_span(&w->trouble);
+		return;
+	if (record.backoff.failures > 0)
+		b = &record.backoff;
+	else if (record.site != 0 && queue_read_site(w->home->port, record.site, &w->row_arena, &site) == 0 &&
+		 site.state.backoff.failures > 0)
+		b = &site.state.backoff;
+	if (b == NULL)
+		return;
+	buf_append(&w->trouble, b->text);
+	w->trouble_until_ms = b->next_ms;
 }
 
 static struct span
@@ -233,7 +236,9 @@ fill_row(struct walk *w, uint32_t recipient, struct walk_row *row)
 	row->state = h->state == HISTORY_HELD ? CONTROL_HELD
 		     : h->state == HISTORY_OWED ? CONTROL_OWED
 		     : row->in_flight != NULL ? CONTROL_IN_FLIGHT : CONTROL_WAITING;
-	row->error = h->kept > 0 ? own_error(w, &h->attempts[h->kept - 1]) : trouble_of(w, h->lane);
+	learn_trouble(w, h->lane);
+	row->error = h->kept > 0 ? own_error(w, &h->attempts[h->kept - 1]) : buf_span(&w->trouble);
+	row->next_ms = w->trouble_until_ms > h->due_ms ? w->trouble_until_ms : h->due_ms;
 	return 0;
 }
 

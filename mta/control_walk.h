@@ -45,6 +45,7 @@ struct walk {
 	/* what the lane and site of the last row said, for rows that never had an attempt of their own */
 	uint64_t trouble_lane;
 	struct buf trouble;
+	int64_t trouble_until_ms;	/* its back-off; 0: none */
 };
 
 struct walk_row {			/* good until the next call */
@@ -55,6 +56,7 @@ struct walk_row {			/* good until the next call */
 	uint64_t state;			/* enum control_state */
 	const char *in_flight;		/* what its delivery waits for; NULL: none */
 	struct span error;		/* the last one, its own or its way's; may be empty */
+	int64_t next_ms;		/* when it can go at the earliest: its due time, or its way's back-off */
 };
 
 enum walk_result { WALK_ROW, WALK_MISSING, WALK_PAUSE, WALK_DONE, WALK_ERROR };
@@ -71,7 +73,7 @@ void walk_init(struct walk *walk, struct reactor *home, const struct control_req
 enum walk_result walk_next(struct walk *walk, size_t *budget, struct walk_row *row, int *error);
 void walk_free(struct walk *walk);
 
-/* {"id", "sender", "size", "arrival_ms", "recipient", "number", "state", "due_ms", "attempts", "error" …} */
+/* {"id", "sender", "size", "arrival_ms", "recipient", "number", "state", "due_ms", "next_ms", "error" …} */
 json_t *walk_row_json(const struct walk_row *row);
 json_t *walk_attempt_json(const struct attempt *attempt);
 json_t *walk_message_json(uint64_t id, const struct queue_message *message);

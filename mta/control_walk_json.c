@@ -82,6 +82,8 @@ walk_row_json(const struct walk_row *row)
 	json_object_set_new(object, "state", json_string(control_state_name(row->state)));
 	if (row->state == CONTROL_WAITING || row->state == CONTROL_IN_FLIGHT)
 		json_object_set_new(object, "due_ms", json_integer(row->history.due_ms));
+	if (row->state == CONTROL_WAITING)
+		json_object_set_new(object, "next_ms", json_integer(row->next_ms));
 	set_number(object, "attempts", row->history.attempt_count);
 	set_text(object, "error", row->error);
 	if (row->in_flight != NULL)

@@ -24,7 +24,6 @@ struct dialogue {
 	struct smtp_client client;
 	struct smtp_transaction transaction;
 	const struct sendmail_message *message;
-	uint64_t sent;			/* octets of content */
 	struct buf in;
 	struct reply failure;		/* of the session, in the arena */
 	bool ended;			/* the transaction has its outcome */
@@ -102,20 +101,20 @@ receive(struct dialogue *d, struct span *why)
 
 /* ---- the dialogue ------------------------------------------------------------------------------------------------ */
 
-static void
+/* All of it. Should the daemon refuse it half way, it says so at the end: it swallows the rest. */
+static bool
 send_body(struct dialogue *d)
 {
-	struct span header = buf_span(&d->message->header), body = d->message->body;
-	struct span rest = d->sent < header.len ? span_skip(header, (size_t)d->sent)
-						: span_skip(body, (size_t)d->sent - header.len);
+	struct span parts[] = { buf_span(&d->message->header), d->message->body };
 
-	if (rest.len == 0) {
-		smtp_client_body_end(&d->client);
-		return;
-	}
-	rest = span_first(rest, PIECE);
-	smtp_client_body(&d->client, rest);
-	d->sent += rest.len;
+	for (size_t i = 0; i < 2; i++)
+		for (; parts[i].len > 0; parts[i] = span_skip(parts[i], PIECE)) {
+			smtp_client_body(&d->client, span_first(parts[i], PIECE));
+			if (buf_len(&d->client.out) >= PIECE && !send_all(d->fd, &d->client.out))
+				return false;
+		}
+	smtp_client_body_end(&d->client);
+	return true;
 }
 
 /* One event; false once there is nothing more to say. */
@@ -136,7 +135,8 @@ step(struct dialogue *d)
 			smtp_client_send(&d->client, &d->transaction);
 		break;
 	case CLIENT_BODY:
-		send_body(d);
+		if (!send_body(d))
+			smtp_client_lost(&d->client, span_str(strerror(errno)));
 		break;
 	case CLIENT_DONE:
 		d->ended = true;
@@ -149,10 +149,8 @@ step(struct dialogue *d)
 			smtp_client_lost(&d->client, span_str(strerror(errno)));
 		else if (!receive(d, &why))
 			smtp_client_lost(&d->client, why);
-		return true;
+		break;
 	}
-	if (buf_len(&d->client.out) >= PIECE && !send_all(d->fd, &d->client.out))
-		smtp_client_lost(&d->client, span_str(strerror(errno)));
 	return true;
 }
 

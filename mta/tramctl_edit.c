@@ -33,7 +33,7 @@ tramctl_run_edit(struct tramctl *t)
 {
 	static const char *const done[] = {
 		[CONTROL_QUEUE_HOLD] = "on hold now", [CONTROL_QUEUE_RELEASE] = "released",
-		[CONTROL_QUEUE_RETRY] = "due now", [CONTROL_QUEUE_BOUNCE] = "returned to their senders",
+		[CONTROL_QUEUE_RETRY] = "due now", [CONTROL_QUEUE_BOUNCE] = "returned to sender",
 		[CONTROL_QUEUE_REMOVE] = "removed",
 	};
 	struct progress p = { .terminal = isatty(STDERR_FILENO) };

@@ -35,13 +35,13 @@ static const struct column list_columns[] = {
 	{ "ID", "id", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
 	{ "ARRIVED", "arrival_ms", COLUMN_TIME, NULL }, { "SIZE", "size", COLUMN_SIZE, NULL },
 	{ "SENDER", "sender", COLUMN_TEXT, "<>" }, { "RECIPIENT", "recipient", COLUMN_TEXT, NULL },
-	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "due_ms", COLUMN_TIME, NULL },
+	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
 	{ "LAST ERROR", "error", COLUMN_TEXT, NULL },
 };
 
 static const struct column recipient_columns[] = {
 	{ "RECIPIENT", "recipient", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
-	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "due_ms", COLUMN_TIME, NULL },
+	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
 	{ "LAST ERROR", "error", COLUMN_TEXT, NULL },
 };
 
@@ -162,7 +162,7 @@ print_try(const json_t *a)
 	struct buf line = { 0 };
 
 	text_time(json_i64(a, "at_ms"), wall_ms(), &line);
-	buf_append(&line, SPAN("  "));
+	buf_byte(&line, ' ');
 	text_safe(json_span(a, "host"), &line);
 	if (json_span(a, "address").len > 0) {
 		buf_append(&line, SPAN(" ["));
@@ -232,7 +232,9 @@ explain_recipient(const json_t *row)
 	if (json_i64(row, "site_failed_ms") != 0) {
 		buf_clear(&text);
 		text_time(json_i64(row, "site_failed_ms"), wall_ms(), &text);
-		buf_printf(&text, "  %.*s: ", SPAN_FMT(json_span(row, "site_failed_host")));
+		if (json_span(row, "site_failed_host").len > 0)
+			buf_printf(&text, " %.*s", SPAN_FMT(json_span(row, "site_failed_host")));
+		buf_append(&text, SPAN(": "));
 		buf_append(&text, json_span(row, "site_failed_text"));
 		print_fact("Last failed connection of the site", buf_span(&text));
 	}
