@@ -220,9 +220,21 @@ site_probe_now(struct site *site)
 
 /* ---- connections ----------------------------------------------------------------------------------------------------------- */
 
+/* So that a crash knows what is in doubt; the queue is told at the end of the turn. */
+static void
+note_taken(struct dispatcher *d, uint64_t id)
+{
+	if (d->taken_count == d->taken_cap) {
+		d->taken_cap = d->taken_cap ? d->taken_cap * 2 : 64;
+		d->taken = xrealloc(d->taken, d->taken_cap * sizeof(*d->taken));
+	}
+	d->taken[d->taken_count++] = id;
+}
+
 static void
 give(struct connection *c, struct job *job)
 {
+	note_taken(c->site->owner, job->id);
 	c->outstanding++;
 	c->given++;
 	delivery_give(c->delivery, c->site->owner->home->post, job);
@@ -249,37 +261,58 @@ site_fail_ready(struct site *site, const struct reply *reply)
 		settle_without_delivery(site->owner, job, reply, false);
 }
 
+/* It never got through to a host: is that the site's trouble, or this connection's? */
+static void
+connection_failed(struct connection *c)
+{
+	struct site *site = c->site;
+	struct dispatcher *d = site->owner;
+	const struct delivery *delivery = c->delivery;
+	size_t up = 0;
+
+	LIST_EACH(struct connection, other, &site->connections, in_site)
+		up += other != c && other->up && !other->ended;
+	if (d->stopping || site->mode == SITE_BACKOFF)
+		return;				/* it is known already */
+	if (delivery->failure.code >= 500) {
+		site_fail_ready(site, &delivery->failure);
+	} else if (up > 0) {
+		site->limit = up;
+		site->pause_until_ms = wall_ms() + 1000;
+		heap_set(&d->window.site_timers, &site->timer, site->pause_until_ms);
+	} else {
+		site_backoff(site, delivery);
+	}
+}
+
+/* It has ended and all its jobs are home. */
+static void
+connection_gone(struct connection *c)
+{
+	struct site *site = c->site;
+	struct dispatcher *d = site->owner;
+
+	delivery_release(c->delivery, d->home->post);
+	connection_free(c);
+	site_settle_down(site);		/* the site may be gone after it */
+	dispatcher_touch(d);
+	dispatcher_check_stopped(d);
+}
+
+/* A job that was given meanwhile is still on its way there and back: the delivery is released behind it. */
 static void
 on_delivery_ended(struct delivery *delivery)
 {
 	struct connection *c = delivery->owner;
-	struct site *site = c->site;
-	struct dispatcher *d = site->owner;
-	size_t up = 0;
 
-	LIST_EACH(struct connection, other, &site->connections, in_site)
-		up += other != c && other->up;
-	if (!delivery->was_ready) {
-		site->connecting -= !c->up;
-		if (d->stopping || site->mode == SITE_BACKOFF) {
-			;	/* it is known already */
-		} else if (delivery->failure.code >= 500) {
-			site_fail_ready(site, &delivery->failure);
-		} else if (up > 0) {
-			site->limit = up;
-			site->pause_until_ms = wall_ms() + 1000;
-			heap_set(&d->window.site_timers, &site->timer, site->pause_until_ms);
-		} else {
-			site_backoff(site, delivery);
-		}
-	} else if (!c->up) {
-		site->connecting--;
-	}
-	connection_free(c);
-	delivery_release(delivery, d->home->post);
-	site_settle_down(site);		/* the site may be gone after it */
-	dispatcher_touch(d);
-	dispatcher_check_stopped(d);
+	c->ended = c->quitting = true;
+	if (!c->up)
+		c->site->connecting--;
+	if (!delivery->was_ready)
+		connection_failed(c);
+	c->up = true;				/* it does not count as connecting any more */
+	if (c->outstanding == 0)
+		connection_gone(c);
 }
 
 static void
@@ -319,11 +352,13 @@ on_job_returned(struct job *job)
 		site_success(site);
 	}
 	settle_job(d, job);
-	if (c->given >= site_messages(site) && c->outstanding == 0 && !c->quitting) {
+	site_touch(site);
+	if (c->ended && c->outstanding == 0) {
+		connection_gone(c);
+	} else if (c->given >= site_messages(site) && c->outstanding == 0 && !c->quitting) {
 		c->quitting = true;
 		delivery_quit(c->delivery, d->home->post);
 	}
-	site_touch(site);
 }
 
 /* An idle one first, then a new one, then one that has only one job. */
@@ -397,11 +432,12 @@ static void
 site_quit(struct site *site, bool now)
 {
 	LIST_EACH(struct connection, c, &site->connections, in_site) {
-		if (now)
+		if (now && !c->ended && !c->aborted)
 			delivery_abort(c->delivery, site->owner->home->post);
-		else if (!c->quitting)
+		else if (!now && !c->quitting)
 			delivery_quit(c->delivery, site->owner->home->post);
 		c->quitting = true;
+		c->aborted = c->aborted || now;
 	}
 }
 

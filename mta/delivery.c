@@ -110,7 +110,7 @@ delivery_finish(struct delivery *d)
 		stream_close(&d->stream, false);	/* on_stream_closed comes back here */
 		return;
 	}
-	if (d->reading_cold)
+	if (d->cold_reads > 0)
 		return;					/* so does on_cold_read */
 	d->finished = true;
 	assert(d->current == NULL && d->waiting == NULL);
@@ -226,9 +226,11 @@ on_quit(struct letter *letter)
 	struct span none = { 0 };
 
 	d->quitting = true;
-	if (!d->client_open || d->stream.closing || !d->was_ready)
+	if (d->finished || (d->stream_open && d->stream.closing))
 		return;
-	if (d->current == NULL && d->waiting == NULL) {
+	if (!d->was_ready) {
+		delivery_finish(d);		/* nothing has been said yet: no leave to take */
+	} else if (d->current == NULL && d->waiting == NULL && d->todo.first == NULL) {
 		smtp_client_quit(&d->client);
 		delivery_pump(d, &none);
 	}
@@ -246,9 +248,9 @@ on_abort(struct letter *letter)
 {
 	struct delivery *d = CONTAINER_OF(letter, struct delivery, abort_order);
 
+	d->quitting = true;			/* if it is between two hosts it goes no further */
 	if (d->finished || (d->stream_open && d->stream.closing))
 		return;
-	d->quitting = true;
 	if (d->client_open && d->stream_open)
 		delivery_lose(d, SPAN("the server is stopping"));
 	else

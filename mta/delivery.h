@@ -54,6 +54,8 @@ struct job {				/* one message, some of its recipients, one attempt */
 	int64_t began_ms;		/* monotonic */
 };
 
+struct cold_read;
+
 struct delivery {
 	struct letter letter;
 	struct letter quit_order, abort_order;	/* from the dispatcher */
@@ -73,7 +75,9 @@ struct delivery {
 	struct span host_name;
 	struct lookup *lookup;
 	struct stream stream;
-	bool stream_open, failed_lookup, finished, quitting, reading_cold;
+	bool stream_open, failed_lookup, finished, quitting;
+	struct cold_read *cold;		/* a piece of the body that a pool thread reads for `current` */
+	unsigned cold_reads;		/* under way, those that nobody waits for any more too */
 	struct smtp_client client;
 	bool client_open;
 
@@ -83,6 +87,9 @@ struct delivery {
 	struct letters todo;		/* jobs not begun */
 	uint64_t body_at;		/* offset of the content sent so far */
 	bool streaming;			/* the body of current is wanted */
+	size_t replies_seen;		/* client.replies when the deadline was set */
+	uint64_t sent_seen;		/* … and what had been sent */
+	bool deadline_set;
 	struct buf body;
 
 	/* how it went, for the dispatcher */

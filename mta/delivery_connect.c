@@ -25,6 +25,7 @@ on_connected(struct stream *stream, int error)
 	}
 	smtp_client_init(&d->client, &d->config->client);
 	d->client_open = true;
+	d->deadline_set = false;
 	delivery_pump(d, &none);
 	if (!stream->closing)
 		stream_resume(stream);

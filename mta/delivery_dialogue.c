@@ -100,7 +100,8 @@ struct cold_read {
 	uv_work_t work;
 	struct delivery *delivery;
 	struct queue *queue;
-	struct message_record record;
+	struct message_record record;	/* a copy: the job may be gone before the thread is done */
+	struct arena arena;
 	uint64_t at;
 	struct buf bytes;
 	int result;
@@ -117,28 +118,39 @@ do_cold_read(uv_work_t *work)
 static void send_body(struct delivery *d);
 
 static void
+on_cold_piece(struct delivery *d, struct span bytes, int result)
+{
+	struct span none = { 0 };
+
+	if (!d->stream_open || d->stream.closing)
+		return;
+	if (result == 0 && bytes.len > 0) {
+		d->body_at += bytes.len;
+		smtp_client_body(&d->client, bytes);
+		send_body(d);
+	} else {
+		d->current->damaged = true;
+		smtp_client_body_failed(&d->client);
+	}
+	delivery_pump(d, &none);
+}
+
+static void
 on_cold_read(uv_work_t *work, int status)
 {
 	struct cold_read *cold = CONTAINER_OF(work, struct cold_read, work);
 	struct delivery *d = cold->delivery;
-	struct span none = { 0 };
 	int result = status < 0 ? -EIO : cold->result;
 
-	d->reading_cold = false;
-	if (!d->stream_open) {
-		delivery_finish(d);
-	} else if (d->streaming && d->current != NULL) {
-		if (result == 0 && buf_len(&cold->bytes) > 0) {
-			d->body_at += buf_len(&cold->bytes);
-			smtp_client_body(&d->client, buf_span(&cold->bytes));
-			send_body(d);
-		} else {
-			d->current->damaged = true;
-			smtp_client_body_failed(&d->client);
-		}
-		delivery_pump(d, &none);
+	d->cold_reads--;
+	if (d->cold == cold) {
+		d->cold = NULL;
+		on_cold_piece(d, buf_span(&cold->bytes), result);
 	}
+	if (!d->stream_open)
+		delivery_finish(d);
 	buf_free(&cold->bytes);
+	arena_free(&cold->arena);
 	free(cold);
 }
 
@@ -146,12 +158,17 @@ static void
 start_cold_read(struct delivery *d)
 {
 	struct cold_read *cold = xcalloc(1, sizeof(*cold));
+	size_t records = d->current->message.record.crc_count;
 
 	cold->delivery = d;
 	cold->queue = d->reactor->queue;
 	cold->record = d->current->message.record;
+	cold->record.crcs = arena_alloc(&cold->arena, records * sizeof(*cold->record.crcs));
+	memcpy(cold->record.crcs, d->current->message.record.crcs, records * sizeof(*cold->record.crcs));
+	cold->record.client = (struct span){ 0 };
 	cold->at = d->body_at;
-	d->reading_cold = true;
+	d->cold = cold;
+	d->cold_reads++;
 	uv_queue_work(&d->reactor->loop, &cold->work, do_cold_read, on_cold_read);
 }
 
@@ -200,6 +217,8 @@ on_done(struct delivery *d, struct smtp_transaction *t)
 		d->waiting = NULL;
 	else if (job == d->current)
 		d->current = NULL;
+	if (d->current == NULL)
+		d->cold = NULL;			/* what is read for it is wanted no more */
 	d->streaming = d->streaming && d->current != NULL;
 	delivery_job_return(d, job);
 }
@@ -262,6 +281,11 @@ set_deadline(struct delivery *d)
 {
 	int64_t wait = smtp_client_timeout_ms(&d->client);
 
+	if (d->deadline_set && d->replies_seen == d->client.replies && d->stream.octets_out == d->sent_seen && wait >= 0)
+		return;				/* octets that make no reply buy no time */
+	d->deadline_set = true;
+	d->replies_seen = d->client.replies;
+	d->sent_seen = d->stream.octets_out;
 	if (wait < 0)
 		wait = d->streaming ? d->config->limits.block_timeout_ms : d->config->limits.idle_connection_ms;
 	stream_deadline(&d->stream, wait);
@@ -276,7 +300,7 @@ delivery_pump(struct delivery *d, struct span *in)
 	while (event != CLIENT_CLOSED) {
 		if (stream_send(&d->stream, &d->client.out) < 0)
 			smtp_client_lost(&d->client, SPAN("the connection was lost"));
-		else if (d->streaming && d->current != NULL && !d->reading_cold && d->stream.queued == 0)
+		else if (d->streaming && d->current != NULL && d->cold == NULL && d->stream.queued == 0)
 			send_body(d);
 		else
 			break;
@@ -307,7 +331,7 @@ delivery_on_written(struct stream *stream)
 	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
 	struct span none = { 0 };
 
-	if (d->streaming && d->current != NULL && !d->reading_cold) {
+	if (d->streaming && d->current != NULL && d->cold == NULL) {
 		send_body(d);
 		delivery_pump(d, &none);
 	}

@@ -38,6 +38,9 @@ work_sites(struct letter *letter)
 		else
 			site_work(site);
 	}
+	if (d->taken_count > 0)
+		queue_taken(d->home->port, d->taken, d->taken_count);
+	d->taken_count = 0;
 	dispatcher_rearm(d);
 }
 
@@ -435,7 +438,7 @@ dispatcher_check_stopped(struct dispatcher *d)
 	void (*stopped)(void *) = d->stopped;
 
 	if (!d->stopping || stopped == NULL || d->connections > 0 || d->settling > 0 ||
-	    reporter_busy(d->reporter) || (d->flying > 0 && d->stalled == 0))
+	    reporter_busy(d->reporter) || d->flying > 0)
 		return;
 	d->stopped = NULL;
 	stopped(d->stopped_arg);
@@ -447,6 +450,7 @@ dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg)
 	bool again = d->stopping;
 
 	d->stopping = true;
+	d->giving_up = again;
 	d->stopped = stopped;
 	d->stopped_arg = arg;
 	reporter_stop(d->reporter);
@@ -505,5 +509,6 @@ void
 dispatcher_free(struct dispatcher *d)
 {
 	reporter_free(d->reporter);
+	free(d->taken);
 	free(d);
 }

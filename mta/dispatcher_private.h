@@ -37,6 +37,7 @@ struct connection {			/* the dispatcher's side of a delivery */
 	struct delivery *delivery;
 	size_t outstanding, given;
 	bool up, quitting;		/* up: a job has come back tried */
+	bool ended, aborted;		/* ended: freed once its last job is home */
 };
 
 struct dispatcher {
@@ -52,7 +53,9 @@ struct dispatcher {
 	bool work_posted;
 	size_t connections, lookups, flying, settling;
 	unsigned stalled;		/* settles that could not be committed: nothing begins meanwhile */
-	bool stopping;
+	bool stopping, giving_up;	/* giving_up: results that cannot be kept are lost */
+	uint64_t *taken;		/* handed to deliveries in this turn */
+	size_t taken_count, taken_cap;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
 	struct dispatcher_edit *edits;	/* waiting for deliveries to end */

@@ -19,6 +19,7 @@
 
 enum {
 	ACCEPT_BATCH = 64,
+	PAUSE_MS = 100,
 	DESCRIPTORS_OURS = 64,		/* store, log, resolvers, listeners, standard ones */
 };
 
@@ -48,12 +49,14 @@ struct gate {
 	struct reactor *reactors;	/* home first */
 	unsigned reactor_count;
 	struct list doors;
+	uv_timer_t pause;
 	struct map clients, users;
 	size_t *per_reactor;
 	size_t sessions, max_sessions, refused;
 	uint64_t next_number;
 	int spare_fd;			/* given up for a moment when there are no descriptors left */
 	bool accepting;
+	char *local_path;		/* of the socket for local programs */
 	int64_t complained_ms;
 	void (*gone)(void *arg);
 	void *gone_arg;
@@ -239,6 +242,19 @@ refuse(struct gate *gate, int fd, const struct netaddr *peer, const char *why)
 	}
 }
 
+static void on_door(uv_poll_t *poll, int status, int events);
+
+static void
+on_pause_over(uv_timer_t *timer)
+{
+	struct gate *gate = timer->data;
+
+	if (gate->spare_fd < 0)
+		gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	LIST_EACH(struct door, door, &gate->doors, node)
+		uv_poll_start(&door->poll, UV_READABLE, on_door);
+}
+
 /* Out of descriptors: the spare one is given up to tell the client so, instead of leaving it in the backlog. */
 static void
 refuse_without_descriptor(struct gate *gate, struct door *door)
@@ -246,11 +262,16 @@ refuse_without_descriptor(struct gate *gate, struct door *door)
 	struct netaddr nobody = { 0 };
 	int fd;
 
-	close(gate->spare_fd);
+	if (gate->spare_fd >= 0)
+		close(gate->spare_fd);
 	fd = accept4(door->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0)
 		refuse(gate, fd, &nobody, "too many connections, try again later");
 	gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (gate->spare_fd < 0) {		/* others ate it: look away for a moment instead of spinning */
+		uv_poll_stop(&door->poll);
+		uv_timer_start(&gate->pause, on_pause_over, PAUSE_MS, 0);
+	}
 }
 
 static bool
@@ -308,12 +329,17 @@ static int
 bind_unix(const char *path, int fd)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct stat there;
 	size_t len = strlen(path);
 
 	if (len >= sizeof(un.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(un.sun_path, path, len);
-	unlink(path);
+	if (lstat(path, &there) == 0) {		/* left by an earlier run; anything else is not ours to remove */
+		if (!S_ISSOCK(there.st_mode))
+			return -EEXIST;
+		unlink(path);
+	}
 	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
 		return -errno;
 	return chmod(path, 0666) < 0 ? -errno : 0;	/* anybody here may submit: SO_PEERCRED names them */
@@ -390,6 +416,7 @@ bind_failed(int rc, const char *what, char error[GATE_ERROR_MAX])
 	const char *hint = rc == -EADDRINUSE ? "another program listens there: stop it, or choose another address" :
 			   rc == -EACCES ? "ports below 1024 need root or CAP_NET_BIND_SERVICE" :
 			   rc == -EADDRNOTAVAIL ? "this machine has no such address" :
+			   rc == -EEXIST ? "something that is no socket stands there: move it away" :
 						  "check the address and the permissions";
 
 	snprintf(error, GATE_ERROR_MAX, "cannot listen on %s: %s; %s", what, strerror(-rc), hint);
@@ -434,6 +461,8 @@ gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char erro
 	gate->accepting = true;
 	gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	list_init(&gate->doors);
+	uv_timer_init(&reactors[0].loop, &gate->pause);
+	gate->pause.data = gate;
 	set_max_sessions(gate);
 	*ret = gate;
 	rc = open_doors(gate, error);
@@ -441,6 +470,8 @@ gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char erro
 		rc = door_open(gate, NULL, path, 0);
 		if (rc < 0)
 			bind_failed(rc, path, error);
+		else
+			gate->local_path = strdup(path);
 	}
 	return rc;
 }
@@ -469,12 +500,13 @@ gate_accepting(struct gate *gate, bool on)
 void
 gate_close(struct gate *gate)
 {
-	const char *path = config_of(gate)->submission_socket;
-
+	if (uv_is_closing((uv_handle_t *)&gate->pause))
+		return;
+	uv_close((uv_handle_t *)&gate->pause, NULL);
 	LIST_EACH(struct door, door, &gate->doors, node)
 		door_close(door);
-	if (path != NULL)
-		unlink(path);
+	if (gate->local_path != NULL)
+		unlink(gate->local_path);
 }
 
 void
@@ -507,6 +539,7 @@ gate_free(struct gate *gate)
 	free_nodes(&gate->users);
 	if (gate->spare_fd >= 0)
 		close(gate->spare_fd);
+	free(gate->local_path);
 	free(gate->per_reactor);
 	free(gate);
 }

@@ -44,11 +44,22 @@ wake_from_writer(void *arg)
 }
 
 static void
+close_handles(struct reactor *r)
+{
+	if (uv_is_closing((uv_handle_t *)&r->queue_wake))
+		return;
+	uv_close((uv_handle_t *)&r->queue_wake, NULL);
+	post_close(r->post);
+}
+
+static void
 on_queue_wake(uv_async_t *async)
 {
 	struct reactor *r = async->data;
 
 	queue_port_run(r->port);
+	if (r->closing && !queue_port_busy(r->port))
+		close_handles(r);
 }
 
 static void
@@ -259,8 +270,9 @@ reactor_close(struct reactor *r)
 	LIST_EACH(struct dns_place, place, &r->resolvers, node)
 		place_close(place);
 	r->resolver = NULL;
-	uv_close((uv_handle_t *)&r->queue_wake, NULL);
-	post_close(r->post);
+	r->closing = true;
+	if (!queue_port_busy(r->port))		/* else what the queue still has for us comes home first */
+		close_handles(r);
 }
 
 void

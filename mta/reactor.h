@@ -37,7 +37,7 @@ struct reactor {
 	struct gate *gate;			/* the one of the first reactor */
 	struct dispatcher *dispatcher;		/* the one of the first reactor: others post to its loop only */
 	struct post *home;			/* the first reactor's post */
-	bool stopping;
+	bool stopping, closing;
 	void *owner;				/* main's */
 	struct list config_users;		/* which configurations are in use here, by how many */
 	void (*config_unused)(struct reactor *r, struct config *config);	/* the last user of an old one ended */

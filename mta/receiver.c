@@ -16,6 +16,7 @@
 enum { LINGER_MS = 2000, ERROR_DELAY_MAX_MS = 5000, OUT_HIGH = 65536, RATE_AFTER_MS = 60000 };
 
 static void session_steps(struct session *s, struct span *in);
+static void session_go_on(struct session *s);
 static void append_held(struct session *s);
 
 static const struct reply no_memory = REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
@@ -146,17 +147,22 @@ session_linger(struct session *s)
 	stream_deadline(&s->stream, LINGER_MS);
 }
 
+static bool
+in_content(const struct session *s)
+{
+	return s->server.state == SERVER_DATA || s->server.state == SERVER_BDAT;
+}
+
 static void
 set_deadline(struct session *s)
 {
 	const struct limits *limits = &s->config->limits;
-	enum smtp_server_state state = s->server.state;
 
 	if (s->lingering)
 		return;
 	if (s->accepting)
 		stream_deadline(&s->stream, -1);
-	else if (state == SERVER_DATA || state == SERVER_BDAT)
+	else if (in_content(s))
 		stream_deadline(&s->stream, limits->data_timeout_ms);
 	else
 		stream_deadline(&s->stream, limits->command_timeout_ms);
@@ -170,7 +176,7 @@ on_delay(uv_timer_t *timer)
 	uv_close((uv_handle_t *)timer, on_delay_closed);
 	s->delay = NULL;
 	if (session_flush(s))
-		stream_resume(&s->stream);
+		session_go_on(s);
 }
 
 /* Failed commands cost time, more with each: what is said waits, and what comes is not read. */
@@ -179,6 +185,8 @@ session_delayed(struct session *s)
 {
 	int64_t ms = s->config->limits.error_delay_ms * (int64_t)s->server.errors;
 
+	if (s->delay != NULL)
+		return true;
 	if (s->server.errors == s->errors_seen || ms <= 0 || s->client.trusted)
 		return false;
 	s->errors_seen = s->server.errors;
@@ -235,7 +243,6 @@ on_accepted(struct queue_op *op)
 {
 	struct session *s = CONTAINER_OF(op, struct session, accept.op);
 	struct reply reply = accept_reply(s, op->result);
-	struct span none = { 0 };
 
 	s->accepting = false;
 	s->waiting = false;
@@ -253,9 +260,8 @@ on_accepted(struct queue_op *op)
 	answer(s, &reply);
 	if (s->hurried)
 		smtp_server_close(&s->server, &stopping);
-	session_steps(s, &none);
-	if (!s->stream.closing)
-		stream_resume(&s->stream);
+	set_deadline(s);
+	session_go_on(s);
 }
 
 static void
@@ -273,6 +279,8 @@ message_submit(struct session *s)
 	buf_clear(&s->stored_header);
 	received_line(&facts, &s->stored_header);
 	buf_append(&s->stored_header, buf_span(&s->header.text));
+	if (buf_len(&s->header.text) == 0)
+		buf_append(&s->stored_header, SPAN("\r\n"));	/* no header: the body must not join our line */
 	*accept = (struct queue_accept){
 		.op = { .done = on_accepted, .urgent = true },
 		.id = s->id, .arrival_ms = facts.now_ms, .due_ms = facts.now_ms,
@@ -282,6 +290,7 @@ message_submit(struct session *s)
 	};
 	s->draft = NULL;		/* the queue's now */
 	s->accepting = s->waiting = true;
+	stream_deadline(&s->stream, -1);	/* it is ours to answer now, however long the disk takes */
 	queue_submit_accept(s->reactor->port, accept);
 }
 
@@ -341,6 +350,7 @@ ask_data(struct session *s)
 		s->id = queue_next_id(s->reactor->queue);
 		s->message_octets = 0;
 		s->data_began_ms = (int64_t)uv_now(&s->reactor->loop);
+		s->data_began_octets = s->stream.octets_in;
 		header_scan_init(&s->header, limits->header_size, limits->header_lines);
 	}
 	answer(s, &begin);
@@ -392,10 +402,7 @@ ask(struct session *s, enum smtp_question question)
 static void
 on_room(void *arg)
 {
-	struct session *s = arg;
-
-	if (!s->stream.closing && !s->waiting && s->delay == NULL)
-		stream_resume(&s->stream);
+	session_go_on(arg);
 }
 
 static void
@@ -412,22 +419,30 @@ count_memory(struct session *s)
 static bool
 content_check(struct session *s)
 {
-	int64_t ms = (int64_t)uv_now(&s->reactor->loop) - s->data_began_ms;
-
 	if (s->header.too_large)
 		return message_refuse(s, REPLY(552, 5, 3, 4, "the header is too large"));
 	if (s->draft != NULL && draft_error(s->draft) != 0)
 		return message_refuse(s, accept_reply(s, draft_error(s->draft)));
 	if (!queue_has_room(s->reactor->queue, s->message_octets))
 		return message_refuse(s, no_disk);
-	if (ms > RATE_AFTER_MS && s->message_octets < s->config->limits.data_rate * (uint64_t)ms / 1000) {
-		struct reply slow = REPLY(421, 4, 4, 2, "too slow, try again later");
-
-		message_drop(s);
-		smtp_server_close(&s->server, &slow);
-		return false;
-	}
+	if (s->reactor->memory_used > s->reactor->memory_max)
+		return message_refuse(s, no_memory);
 	return true;
+}
+
+/* What is swallowed counts too: a peer may be slow for a minute, not for hours. */
+static void
+rate_check(struct session *s)
+{
+	int64_t ms = (int64_t)uv_now(&s->reactor->loop) - s->data_began_ms;
+	struct reply slow = REPLY(421, 4, 4, 2, "too slow, try again later");
+
+	if (!in_content(s) || ms < RATE_AFTER_MS)
+		return;
+	if (s->stream.octets_in - s->data_began_octets >= s->config->limits.data_rate * (uint64_t)ms / 1000)
+		return;
+	message_drop(s);
+	smtp_server_close(&s->server, &slow);
 }
 
 static void
@@ -508,7 +523,7 @@ session_steps(struct session *s, struct span *in)
 				break;
 			if (!session_delayed(s) && !session_flush(s))
 				return;
-			if (s->commands_seen != s->server.commands || s->server.state >= SERVER_DATA)
+			if (s->commands_seen != s->server.commands || in_content(s))
 				set_deadline(s);
 			s->commands_seen = s->server.commands;
 			session_ready(s);
@@ -521,6 +536,19 @@ session_steps(struct session *s, struct span *in)
 		session_flush(s);
 }
 
+/* A wait has ended (answer, room, delay): first what the machine still holds, then what is unread. */
+static void
+session_go_on(struct session *s)
+{
+	struct span none = { 0 };
+
+	if (s->stream.closing || !session_ready(s))
+		return;
+	session_steps(s, &none);
+	if (!s->stream.closing && session_ready(s))
+		stream_resume(&s->stream);
+}
+
 static size_t
 on_read(struct stream *stream, struct span bytes)
 {
@@ -529,6 +557,7 @@ on_read(struct stream *stream, struct span bytes)
 
 	if (s->lingering)
 		return bytes.len;
+	rate_check(s);
 	session_steps(s, &in);
 	return bytes.len - in.len;
 }
@@ -540,8 +569,8 @@ on_written(struct stream *stream)
 
 	if (s->lingering)
 		session_linger(s);
-	else if (s->stream.paused && session_ready(s))
-		stream_resume(stream);
+	else if (s->stream.paused)
+		session_go_on(s);
 }
 
 static void

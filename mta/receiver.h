@@ -45,6 +45,7 @@ struct session {
 	uint64_t message_octets;
 	size_t memory;				/* counted in reactor->memory_used */
 	int64_t data_began_ms;
+	uint64_t data_began_octets;
 	struct queue_accept accept;
 	struct buf stored_header;
 	bool accepting;				/* the accept is with the queue: its memory must live */

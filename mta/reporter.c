@@ -53,6 +53,8 @@ struct report {				/* one that is being made; lives in its arena */
 	struct buf header, body, content;
 };
 
+static void on_owed_timer(uv_timer_t *timer);
+
 /* ---- one report ------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -95,6 +97,8 @@ on_reported(struct queue_op *op)
 		r->d->reports += p->op.accept != NULL;
 		log_report(p, p->op.accept == NULL ? "nobody to tell, or no route" : NULL);
 		reporter_soon(r);
+	} else if (!r->stopping) {
+		uv_timer_start(&r->timer, on_owed_timer, IDLE_MS, 0);
 	}
 	report_free(p);
 	dispatcher_check_edits(r->d);
@@ -128,8 +132,10 @@ add_site_text(struct report *p, struct bounce_recipient *b, uint64_t lane_id)
 	struct site_record site;
 	struct queue_port *port = p->r->d->home->port;
 
-	if (b->history != NULL && b->history->attempt_count > 0)
-		return;
+	for (size_t i = 0; b->history != NULL && i < b->history->kept; i++)
+		if (b->history->attempts[i].code != 0 || b->history->attempts[i].host.len > 0 ||
+		    b->history->attempts[i].address.len > 0)
+			return;			/* it has been tried itself: that is what counts */
 	if (queue_read_lane(port, lane_id, &p->arena, &lane) < 0)
 		return;
 	b->site_text = lane.backoff.text;
@@ -183,6 +189,7 @@ build_report(struct report *p)
 	bool full = config->queue.return_full && p->message.envelope.ret != RET_HDRS && !p->delay &&
 		    size <= config->queue.bounce_size;
 	struct bounce_facts facts;
+	uint32_t flags;
 
 	if (p->message.envelope.reverse_path.len == 0 || route == NULL)
 		return false;
@@ -193,17 +200,17 @@ build_report(struct report *p)
 		.gives_up_ms = record->arrival_ms + config->queue.schedule.lifetime_ms,
 		.content = buf_span(&p->content), .full = full, .content_8bit = (record->flags & MESSAGE_8BIT) != 0,
 	};
-	bounce_build(&facts, &p->header, &p->body);
+	flags = bounce_build(&facts, &p->header, &p->body);
 	p->to.address = p->message.envelope.reverse_path;
 	p->envelope = (struct envelope){ .recipients = &p->to, .recipient_count = 1,
-					 .smtputf8 = p->message.envelope.smtputf8,
-					 .body = facts.content_8bit ? BODY_8BITMIME : BODY_7BIT };
+					 .smtputf8 = (flags & MESSAGE_HEADER_UTF8) != 0,
+					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME : BODY_7BIT };
 	p->lane = (struct lane_name){ .domain = address_domain_of(p->to.address), .route = route->name,
 				      .priority = PRIORITY_REPORT };
 	p->accept = (struct queue_accept){
 		.id = facts.id, .arrival_ms = facts.now_ms, .due_ms = facts.now_ms, .envelope = &p->envelope,
 		.lanes = &p->lane, .header = buf_span(&p->header), .body = buf_span(&p->body),
-		.client = SPAN("report"), .flags = MESSAGE_REPORT | (record->flags & (MESSAGE_8BIT | MESSAGE_HEADER_UTF8)),
+		.client = SPAN("report"), .flags = MESSAGE_REPORT | flags,
 	};
 	return true;
 }

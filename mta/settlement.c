@@ -195,10 +195,13 @@ on_settled(struct queue_op *op)
 	struct settling *g = CONTAINER_OF(op, struct settling, settle.op);
 	struct dispatcher *d = g->owner;
 
-	if (op->result == -ENOSPC) {
+	if (op->result == -ENOSPC && !d->giving_up) {
 		settle_again(g);
 		return;
 	}
+	if (op->result < 0)
+		log_message(LOG_ERROR, "settle", "a result could not be kept (%s): the message will be sent again",
+			    strerror(-op->result));
 	if (g->stalled && --d->stalled == 0)
 		log_message(LOG_WARNING, "stalled", "results are kept again: deliveries go on");
 	for (size_t i = 0; i < g->count; i++)

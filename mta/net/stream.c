@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "mta/base/arena.h"
 #include "mta/base/list.h"
@@ -189,9 +190,10 @@ stream_accept(struct stream *s, uv_loop_t *loop, int fd, bool is_unix, struct bu
 {
 	int rc = stream_init(s, loop, is_unix, shared, events);
 
+	if (rc == 0)
+		rc = is_unix ? uv_pipe_open(&s->h.pipe, fd) : uv_tcp_open(&s->h.tcp, fd);
 	if (rc < 0)
-		return rc;
-	rc = is_unix ? uv_pipe_open(&s->h.pipe, fd) : uv_tcp_open(&s->h.tcp, fd);
+		close(fd);
 	if (rc == 0 && !is_unix)
 		uv_tcp_nodelay(&s->h.tcp, 1);
 	return rc;

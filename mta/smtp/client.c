@@ -120,6 +120,7 @@ on_reply(struct smtp_client *client, const struct reply *reply)
 	struct run *run = awaited_run(p);
 	enum state state;
 
+	client->replies++;
 	if (p->unsolicited || run == NULL) {
 		on_unsolicited(client, reply);
 		return;

@@ -100,6 +100,7 @@ struct smtp_client {
 	enum smtp_stage failure_stage;
 	struct reply failure;			/* banner, EHLO refused; 421 anywhere; or code 0 and a text of ours */
 	size_t transactions;			/* begun in this session */
+	size_t replies;				/* read in this session */
 	struct arena arena;			/* of the session */
 	struct smtp_client_private *p;
 };
