@@ -3,7 +3,7 @@
  *
  * A reload makes a new struct config; sessions and deliveries begun under the old one keep it until they end
  * (each reactor counts its users per configuration: see mta/main.c). Directives, types, defaults and bounds
- * stand in one table in config.c, which is also what tests/lint checks the manual against.
+ * stand in one table, config_table.c, which is also what tests/lint checks the manual against.
  */
 #ifndef TRAM_CONFIG_H
 #define TRAM_CONFIG_H

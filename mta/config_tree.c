@@ -176,7 +176,7 @@ read_value(struct tree *t, struct setting *setting)
 		return read_list(t, setting);
 	}
 	if (!is_text(value))
-		return config_fail(t->load, value->at, "%s = must be followed by its value, not by %.*s", d->name,
+		return config_fail(t->load, setting->at, "%s = must be followed by its value, not by %.*s", d->name,
 				   SPAN_FMT(value->text));
 	setting->count = 1;
 	write_value(t, value);
