@@ -110,6 +110,18 @@ struct config_letter {
 	struct config *config, *old;
 };
 
+static bool
+same_resolver(const struct dns_config *a, const struct dns_config *b)
+{
+	if (a->server_count != b->server_count || a->timeout_ms != b->timeout_ms || a->tries != b->tries ||
+	    a->tcp != b->tcp || a->trusted != b->trusted)
+		return false;
+	for (size_t i = 0; i < a->server_count; i++)
+		if (!netaddr_same_ip(&a->servers[i], &b->servers[i]) || a->servers[i].port != b->servers[i].port)
+			return false;
+	return true;
+}
+
 static void
 on_config_letter(struct letter *letter)
 {
@@ -121,7 +133,7 @@ on_config_letter(struct letter *letter)
 		r->config = c->config;
 	}
 	r->memory_max = c->config->limits.memory / r->post->peers;
-	if (memcmp(&c->old->resolver, &c->config->resolver, sizeof(c->config->resolver)) != 0 &&
+	if (!same_resolver(&c->old->resolver, &c->config->resolver) &&
 	    reactor_set_resolver(r, &c->config->resolver) < 0)
 		log_message(LOG_ERROR, "resolver", "the new resolver could not be opened: look-ups fail until a reload");
 	reactor_config_release(r, c->old);	/* behind whatever was begun under it on its way here */
