@@ -12,7 +12,7 @@ buf_reserve(struct buf *b, size_t room)
 {
 	if (b->at != NULL && b->cap - b->end >= room)
 		return b->at + b->end;
-	if (b->start > 0) {
+	if (b->at != NULL && b->start > 0) {
 		memmove(b->at, b->at + b->start, b->end - b->start);
 		b->end -= b->start;
 		b->start = 0;
