@@ -59,39 +59,60 @@ format_check(struct queue *q, char error[QUEUE_ERROR_MAX])
 	return r;
 }
 
+/* The time of the last commit says what is in doubt: it stays what it was until that is settled. */
+static void
+recovery_begin(struct queue *q)
+{
+	batch_begin(q, &q->batch);
+	q->batch.now_ms = q->meta.last_commit_ms;
+}
+
 /* ---- sweep -------------------------------------------------------------------------------------------------------- */
 
-/* Up to SLICE records of one draft; *more: there was a draft. */
+/* Up to SLICE records of a draft; true: that was all of it. */
+static bool
+sweep_draft(struct batch *b, uint64_t id)
+{
+	const struct key prefix = key_id(id);
+	struct cursor c;
+	bool all = true;
+
+	cursor_open(&c, &b->txn, TABLE_BODY, key_span(&prefix));
+	for (size_t count = 0; all && cursor_next(&c) && key_starts(c.key, &prefix); count++) {
+		if (count == SLICE) {
+			all = false;
+		} else {
+			b->meta.live_bytes -= stored_cost(c.value.len);
+			cursor_del(&c);
+		}
+	}
+	cursor_close(&c);
+	return all;
+}
+
+/* *more: there was a draft. */
 static int
 sweep_slice(struct queue *q, bool *more)
 {
 	struct batch *b = &q->batch;
-	struct key draft, prefix;
+	struct key key = { 0 };
 	struct cursor c;
-	size_t count = 0;
-	bool ended = true;
+	int r;
 
-	batch_begin(q, b);
+	recovery_begin(q);
 	cursor_open(&c, &b->txn, TABLE_DRAFT, SPAN(""));
 	*more = cursor_next(&c) && c.key.len == 8;
 	if (*more)
-		draft = prefix = key_id(key_get_u64(c.key, 0));
+		key = key_id(key_get_u64(c.key, 0));
 	cursor_close(&c);
-	if (*more) {
-		cursor_open(&c, &b->txn, TABLE_BODY, key_span(&prefix));
-		while (cursor_next(&c) && key_starts(c.key, &prefix)) {
-			if (count++ == SLICE) {
-				ended = false;
-				break;
-			}
-			b->meta.live_bytes -= stored_cost(c.value.len);
-			cursor_del(&c);
-		}
-		cursor_close(&c);
-		if (ended)
-			txn_del(&b->txn, TABLE_DRAFT, key_span(&draft));
-		queue_crash_point("sweep");
+	if (!*more) {
+		r = b->txn.error;
+		txn_abort(&b->txn);
+		return r;
 	}
+	if (sweep_draft(b, key_get_u64(key_span(&key), 0)))
+		txn_del(&b->txn, TABLE_DRAFT, key_span(&key));
+	queue_crash_point("sweep");
 	return batch_commit(b);
 }
 
@@ -206,7 +227,7 @@ doubts_mark(struct queue *q, const struct doubts *d)
 	int r = 0;
 
 	while (i < d->count && r == 0) {
-		batch_begin(q, &q->batch);
+		recovery_begin(q);
 		for (size_t n = 0; n < SLICE && i < d->count; n++, i++)
 			if (i == 0 || d->ids[i] != d->ids[i - 1])
 				doubt_mark(&q->batch, d->ids[i]);

@@ -190,7 +190,7 @@ fixture_deliverable(struct fixture *f, size_t recipients, size_t domains, size_t
 static inline int
 fixture_settle_one(struct fixture *f, uint64_t id, uint32_t recipient, struct settle_recipient s, bool *removed)
 {
-	struct queue_settle settle = { .id = id, .recipients = &s, .count = 1 };
+	struct queue_settle settle = { .op.urgent = true, .id = id, .recipients = &s, .count = 1 };
 	struct history_record h;
 	struct queue_message m;
 
