@@ -62,17 +62,16 @@ without_route(struct span address)
 static bool
 clean(struct span address)
 {
-	bool quoted = false;
+	bool quoted = false, escaped = false;
 
 	for (size_t i = 0; i < address.len; i++) {
 		unsigned char c = (unsigned char)address.at[i];
 
-		if (c == '"')
-			quoted = !quoted;
-		else if (c < ' ' || c == 0x7f || (!quoted && (c == ' ' || c == '<' || c == '>')))
+		if (c < ' ' || c == 0x7f || (!quoted && (c == ' ' || c == '<' || c == '>')))
 			return false;
-		else if (c == '\\' && quoted)
-			i++;
+		if (c == '"' && !escaped)
+			quoted = !quoted;
+		escaped = quoted && c == '\\' && !escaped;
 	}
 	return address.len <= ADDRESS_PATH_MAX;
 }

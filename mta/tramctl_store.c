@@ -87,7 +87,9 @@ tramctl_run_check(struct tramctl *t)
 	queue_close(queue);
 	if (rc < 0 && check.faults == 0)
 		return tramctl_fail(TRAMCTL_FAILED, "the check could not be ended: %s", strerror(-rc));
-	if (!t->json)
+	if (!t->json && check.faults == 0)
+		printf("%llu messages, no fault\n", (unsigned long long)facts.messages);
+	else if (!t->json)
 		printf("%llu messages, %llu faults\n", (unsigned long long)facts.messages,
 		       (unsigned long long)check.faults);
 	return check.faults > 0 ? TRAMCTL_FAILED : TRAMCTL_OK;
