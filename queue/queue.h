@@ -8,7 +8,8 @@
  * before the call that submitted it returned.
  *
  * Results: 0; -ENOSPC (quota, disk, map or transaction full, no memory: nothing of this operation happened, try
- * again later); -ENOENT; -ESHUTDOWN (the store is poisoned: nothing more is acknowledged, the process must exit
+ * again later); -ENOENT; -EBADMSG (the record of this message is damaged: nothing of this operation happened);
+ * -ESHUTDOWN (the store is poisoned: nothing more is acknowledged, the process must exit
  * and reopen). Reads are short transactions on the port's own reader and may be done at any time by its thread.
  *
  * Nouns: message (id), recipient (its number in the message, from 0), lane (who shares a way: tenant, domain, route
@@ -118,7 +119,10 @@ void queue_submit_accept(struct queue_port *port, struct queue_accept *accept);
 
 /* ---- deliver and settle ------------------------------------------------------------------------------------ */
 
-/* Tells the store which messages were handed to deliveries, so that a crash knows what is in doubt. Not waited for. */
+/*
+ * Tells the store which messages were handed to deliveries, so that a crash knows what is in doubt. Not waited for.
+ * Each id is taken back by the next settle of it, so that must be flushed later than this.
+ */
 void queue_taken(struct queue_port *port, const uint64_t *ids, size_t count);
 
 enum settle_kind {
@@ -147,7 +151,11 @@ struct queue_settle {
 	size_t count;
 	bool removed;			/* set: the last recipient ended and the message is gone */
 };
-/* -ENOSPC: nothing was settled; keep it in memory and submit again, and begin no delivery meanwhile. */
+/*
+ * Nobody waits for a settle unless op.urgent is set. A recipient that is settled already is passed over; old_due_ms
+ * and lane save a search, and are looked up where they are wrong.
+ * -ENOSPC: nothing was settled; keep it in memory and submit again, and begin no delivery meanwhile.
+ */
 void queue_submit_settle(struct queue_port *port, struct queue_settle *settle);
 
 /*
@@ -180,7 +188,9 @@ void queue_port_subscribe(struct queue_port *port,
 
 /*
  * Changes a lane. Flags say which fields count. A site is named by its key (see record.h) and made if it is new;
- * site_id is set on return. due_ms: never later than the lane's first entry (index `asleep`).
+ * site_id is set on return. due_ms: when the lane next wants attention (index `asleep`); the writer moves it to the
+ * lane's first entry, or to the end of its back-off if that is later, should it be later than that. With set_due a
+ * lane without entries is deleted (unless it is on hold). On hold it is not in the index at all.
  */
 struct queue_lane_change {
 	struct queue_op op;
@@ -201,7 +211,11 @@ struct queue_site_change {
 	struct queue_op op;
 	uint64_t site;
 	struct site_state state;
-	int64_t wake_ms;		/* never later than what waits in it needs */
+	/*
+	 * Moved earlier where it is later than both the first lane asleep and state.backoff.next_ms. So what keeps a site
+	 * back for another reason (a rate, no slot) must stand in next_ms too. A suspended site needs none.
+	 */
+	int64_t wake_ms;
 	bool gone;			/* set: it had no lanes left and was deleted */
 };
 void queue_submit_site(struct queue_port *port, struct queue_site_change *change);
@@ -261,7 +275,10 @@ int queue_read_content_cold(struct queue *queue, const struct message_record *re
 
 struct queue_entry { uint64_t lane, id; int64_t due_ms; uint32_t recipient; };
 
-/* Pages: entries of a lane after a key (all zero: from the first), at most max; *ret_count < max: that was all. */
+/*
+ * Pages: entries of a lane after a key (all zero: from the first), at most max; *ret_count < max: that was all.
+ * Recipients on hold are not among them.
+ */
 int queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_entry *after, struct queue_entry *ret,
 		       size_t max, size_t *ret_count);
 int queue_read_lane(struct queue_port *port, uint64_t lane, struct arena *arena, struct lane_record *ret);
@@ -287,7 +304,10 @@ int queue_read_cursors(struct queue_port *port, uint64_t *expiry_id, uint64_t *d
 /* Ids after `after` and below `below`, in order. */
 int queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret, size_t max,
 			size_t *ret_count);
-/* The same, by an index: recipient domain (and all below it if sub), or sender domain or address. */
+/*
+ * The same, by an index: recipient domain (and all below it if sub; those on hold have DUE_HELD, and recipients whose
+ * report is owed have no entry: see queue_read_owed), or sender domain (exactly) or address.
+ */
 int queue_walk_recipient_domain(struct queue_port *port, struct span domain, bool sub, const struct queue_entry *after,
 				struct queue_entry *ret, size_t max, size_t *ret_count);
 int queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64_t after, uint64_t *ret, size_t max,

@@ -31,17 +31,17 @@ put_number(struct encoder *e, uint64_t value, size_t octets)
 	buf_grew(e->out, octets);
 }
 
-static void put_u8(struct encoder *e, uint8_t v) { put_number(e, v, 1); }
-static void put_u16(struct encoder *e, uint16_t v) { put_number(e, v, 2); }
-static void put_u32(struct encoder *e, uint32_t v) { put_number(e, v, 4); }
-static void put_u64(struct encoder *e, uint64_t v) { put_number(e, v, 8); }
-static void put_time(struct encoder *e, int64_t v) { put_number(e, (uint64_t)v, 8); }
+static void
+put_time(struct encoder *e, int64_t ms)
+{
+	put_number(e, (uint64_t)ms, 8);
+}
 
 static void
 put_span(struct encoder *e, struct span s)
 {
 	assert(s.len <= UINT32_MAX);
-	put_u32(e, (uint32_t)s.len);
+	put_number(e, (uint32_t)s.len, 4);
 	buf_append(e->out, s);
 }
 
@@ -50,8 +50,8 @@ encode_begin(struct buf *out, enum kind kind)
 {
 	struct encoder e = { out, buf_len(out) };
 
-	put_u8(&e, VERSION);
-	put_u8(&e, (uint8_t)kind);
+	put_number(&e, VERSION, 1);
+	put_number(&e, (uint8_t)kind, 1);
 	return e;
 }
 
@@ -60,7 +60,7 @@ encode_end(struct encoder *e)
 {
 	struct span record = span_skip(buf_span(e->out), e->from);
 
-	put_u32(e, crc32c(0, record.at, record.len));
+	put_number(e, crc32c(0, record.at, record.len), 4);
 }
 
 /* ---- decoding --------------------------------------------------------------------------------------------- */
@@ -86,11 +86,35 @@ take_number(struct decoder *d, size_t octets)
 	return value;
 }
 
-static uint8_t take_u8(struct decoder *d) { return (uint8_t)take_number(d, 1); }
-static uint16_t take_u16(struct decoder *d) { return (uint16_t)take_number(d, 2); }
-static uint32_t take_u32(struct decoder *d) { return (uint32_t)take_number(d, 4); }
-static uint64_t take_u64(struct decoder *d) { return take_number(d, 8); }
-static int64_t take_time(struct decoder *d) { return (int64_t)take_number(d, 8); }
+static uint8_t
+take_u8(struct decoder *d)
+{
+	return (uint8_t)take_number(d, 1);
+}
+
+static uint16_t
+take_u16(struct decoder *d)
+{
+	return (uint16_t)take_number(d, 2);
+}
+
+static uint32_t
+take_u32(struct decoder *d)
+{
+	return (uint32_t)take_number(d, 4);
+}
+
+static uint64_t
+take_u64(struct decoder *d)
+{
+	return take_number(d, 8);
+}
+
+static int64_t
+take_time(struct decoder *d)
+{
+	return (int64_t)take_number(d, 8);
+}
 
 static bool
 take_bool(struct decoder *d)
@@ -175,29 +199,29 @@ message_record_encode(const struct message_record *r, const struct envelope *env
 	struct encoder e = encode_begin(out, KIND_MESSAGE);
 
 	assert(envelope->recipient_count <= UINT32_MAX && r->crc_count <= UINT32_MAX);
-	put_u64(&e, r->id);
-	put_u64(&e, r->body);
+	put_number(&e, r->id, 8);
+	put_number(&e, r->body, 8);
 	put_time(&e, r->arrival_ms);
 	put_time(&e, r->due_ms);
-	put_u32(&e, r->flags);
-	put_u64(&e, r->header_size);
-	put_u64(&e, r->body_size);
+	put_number(&e, r->flags, 4);
+	put_number(&e, r->header_size, 8);
+	put_number(&e, r->body_size, 8);
 	put_span(&e, r->client);
 	put_span(&e, envelope->reverse_path);
-	put_u32(&e, (uint32_t)envelope->recipient_count);
+	put_number(&e, (uint32_t)envelope->recipient_count, 4);
 	for (size_t i = 0; i < envelope->recipient_count; i++) {
 		put_span(&e, envelope->recipients[i].address);
 		put_span(&e, envelope->recipients[i].orcpt);
-		put_u8(&e, envelope->recipients[i].notify);
-		put_u64(&e, lanes[i]);
+		put_number(&e, envelope->recipients[i].notify, 1);
+		put_number(&e, lanes[i], 8);
 	}
 	put_span(&e, envelope->envid);
-	put_u8(&e, envelope->ret);
-	put_u8(&e, envelope->body);
-	put_u8(&e, envelope->smtputf8);
-	put_u32(&e, (uint32_t)r->crc_count);
+	put_number(&e, envelope->ret, 1);
+	put_number(&e, envelope->body, 1);
+	put_number(&e, envelope->smtputf8, 1);
+	put_number(&e, (uint32_t)r->crc_count, 4);
 	for (size_t i = 0; i < r->crc_count; i++)
-		put_u32(&e, r->crcs[i]);
+		put_number(&e, r->crcs[i], 4);
 	encode_end(&e);
 }
 
@@ -295,7 +319,7 @@ static void
 put_backoff(struct encoder *e, const struct backoff *b)
 {
 	put_time(e, b->next_ms);
-	put_u32(e, b->failures);
+	put_number(e, b->failures, 4);
 	put_span(e, b->text);
 }
 
@@ -316,13 +340,13 @@ lane_record_encode(const struct lane_record *r, struct buf *out)
 	put_span(&e, r->name.domain);
 	put_span(&e, r->name.route);
 	put_span(&e, r->name.pool);
-	put_u8(&e, r->name.priority);
-	put_u64(&e, r->count);
-	put_u64(&e, r->site);
+	put_number(&e, r->name.priority, 1);
+	put_number(&e, r->count, 8);
+	put_number(&e, r->site, 8);
 	put_time(&e, r->site_until_ms);
 	put_time(&e, r->asleep_ms);
 	put_backoff(&e, &r->backoff);
-	put_u8(&e, r->hold);
+	put_number(&e, r->hold, 1);
 	encode_end(&e);
 }
 
@@ -360,14 +384,14 @@ site_record_encode(const struct site_record *r, struct buf *out)
 	struct encoder e = encode_begin(out, KIND_SITE);
 
 	put_span(&e, r->key);
-	put_u64(&e, r->lanes);
+	put_number(&e, r->lanes, 8);
 	put_time(&e, r->wake_ms);
 	put_backoff(&e, &r->state.backoff);
 	put_time(&e, r->state.last.at_ms);
 	put_span(&e, r->state.last.host);
 	put_span(&e, r->state.last.text);
-	put_u8(&e, r->state.suspended);
-	put_u32(&e, r->state.concurrency);
+	put_number(&e, r->state.suspended, 1);
+	put_number(&e, r->state.concurrency, 4);
 	encode_end(&e);
 }
 
@@ -405,11 +429,11 @@ put_attempt(struct encoder *e, const struct attempt *a)
 	put_time(e, a->at_ms);
 	put_span(e, a->host);
 	put_span(e, a->address);
-	put_u8(e, a->stage);
-	put_u16(e, a->code);
-	put_u8(e, a->status.klass);
-	put_u16(e, a->status.subject);
-	put_u16(e, a->status.detail);
+	put_number(e, a->stage, 1);
+	put_number(e, a->code, 2);
+	put_number(e, a->status.klass, 1);
+	put_number(e, a->status.subject, 2);
+	put_number(e, a->status.detail, 2);
 	put_span(e, span_first(a->text, 1000));
 }
 
@@ -433,15 +457,15 @@ history_record_encode(const struct history_record *r, struct buf *out)
 	struct encoder e = encode_begin(out, KIND_HISTORY);
 
 	assert(r->kept <= HISTORY_FIRST + HISTORY_LAST);
-	put_u8(&e, r->state);
-	put_u8(&e, r->uncertain);
-	put_u8(&e, r->warned);
-	put_u64(&e, r->lane);
+	put_number(&e, r->state, 1);
+	put_number(&e, r->uncertain, 1);
+	put_number(&e, r->warned, 1);
+	put_number(&e, r->lane, 8);
 	put_time(&e, r->due_ms);
 	put_time(&e, r->owed_since_ms);
-	put_u8(&e, r->action);
-	put_u32(&e, r->attempt_count);
-	put_u32(&e, (uint32_t)r->kept);
+	put_number(&e, r->action, 1);
+	put_number(&e, r->attempt_count, 4);
+	put_number(&e, (uint32_t)r->kept, 4);
 	for (size_t i = 0; i < r->kept; i++)
 		put_attempt(&e, &r->attempts[i]);
 	encode_end(&e);
@@ -506,7 +530,7 @@ left_encode(const bool *open, size_t count, struct buf *out)
 
 		for (size_t k = i; k < count && k < i + 8; k++)
 			bits |= (uint8_t)(open[k] << (k - i));
-		put_u8(&e, bits);
+		put_number(&e, bits, 1);
 	}
 	encode_end(&e);
 }
@@ -531,16 +555,16 @@ meta_record_encode(const struct meta_record *r, struct buf *out)
 {
 	struct encoder e = encode_begin(out, KIND_META);
 
-	put_u64(&e, r->last_id);
-	put_u64(&e, r->messages);
-	put_u64(&e, r->live_bytes);
-	put_u64(&e, r->next_lane);
-	put_u64(&e, r->next_site);
-	put_u64(&e, r->next_batch);
-	put_u64(&e, r->expiry_id);
-	put_u64(&e, r->delay_id);
+	put_number(&e, r->last_id, 8);
+	put_number(&e, r->messages, 8);
+	put_number(&e, r->live_bytes, 8);
+	put_number(&e, r->next_lane, 8);
+	put_number(&e, r->next_site, 8);
+	put_number(&e, r->next_batch, 8);
+	put_number(&e, r->expiry_id, 8);
+	put_number(&e, r->delay_id, 8);
 	put_time(&e, r->last_commit_ms);
-	put_u8(&e, r->clean);
+	put_number(&e, r->clean, 1);
 	encode_end(&e);
 }
 

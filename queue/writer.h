@@ -231,6 +231,8 @@ void lanes_write(struct batch *b);		/* the dirty ones, before the commit */
 void lanes_keep(struct batch *b);		/* after it; forgets what was not used lately */
 void lanes_drop(struct batch *b);		/* after an abort: the dirty ones are not true */
 void lanes_forget(struct queue *queue);		/* all */
+
+/* ---- lookup.c ---- */
 bool lane_find_row(struct txn *txn, const struct lane_name *name, uint64_t *ret);
 bool site_find_row(struct txn *txn, struct span key, uint64_t *ret);
 int64_t first_due(struct txn *txn, uint64_t lane);		/* INT64_MAX: none, or all are held */

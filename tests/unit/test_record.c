@@ -168,7 +168,8 @@ static void
 lanes_and_sites_come_back(void **state)
 {
 	struct lane_record lane = { .name = { SPAN("t"), SPAN("d.example"), SPAN("*"), SPAN("p"), PRIORITY_REPORT },
-				    .count = 3, .site = 9, .site_until_ms = 8, .asleep_ms = 7, .backoff = { 6, 5, SPAN("why") }, .hold = true };
+				    .count = 3, .site = 9, .site_until_ms = 8, .asleep_ms = 7,
+				    .backoff = { 6, 5, SPAN("why") }, .hold = true };
 	struct site_record site = { .key = SPAN("mx:a"), .lanes = 2, .wake_ms = INT64_MAX,
 				    .state = { { 1, 2, SPAN("b") }, { 3, SPAN("h"), SPAN("t") }, true, 17 } };
 	struct lane_record got;
