@@ -80,5 +80,5 @@ def make_postfix():
         one.close()
 
 
-# Retries within a second, so that a test of them takes seconds.
-FAST = {"retry-first": "1s", "retry-max": "2s", "probe-first": "1s", "probe-max": "2s"}
+# Retries within a second.
+FAST = {"retry-first": "200ms", "retry-max": "500ms", "probe-first": "200ms", "probe-max": "500ms"}
