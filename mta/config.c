@@ -1,6 +1,6 @@
 /*
- * config: reads a file into a struct config; see config.h, and config_private.h for who does what. The only file
- * that knows <confuse.h>. One thread at a time.
+ * config: reads a file into a struct config; see config.h, and config_private.h for who does
+ * what. The only file that knows <confuse.h>. One thread at a time.
  */
 #include "mta/config.h"
 
@@ -55,12 +55,12 @@ config_warn(struct load *load, struct place at, const char *format, ...)
 	buf_byte(load->warnings, '\n');
 }
 
-/* ---- libConfuse ---------------------------------------------------------------------------------------------- */
+/* ---- libConfuse --------------------------------------------------------------------------- */
 
 static void __attribute__((format(printf, 2, 0)))
 no_message(cfg_t *cfg, const char *format, va_list ap)
 {
-	(void)cfg;		/* what it could say has been said before, with the file's name */
+	(void)cfg; /* what it could say has been said before, with the file's name */
 	(void)format;
 	(void)ap;
 }
@@ -69,16 +69,22 @@ no_message(cfg_t *cfg, const char *format, va_list ap)
 static cfg_opt_t *
 options_of(struct load *load, enum section_kind kind)
 {
-	cfg_opt_t *options = arena_alloc(&load->config->arena, (directive_count + SECTION_KINDS + 2) * sizeof(*options));
+	cfg_opt_t *options = arena_alloc(&load->config->arena,
+					 (directive_count + SECTION_KINDS + 2) * sizeof(*options));
 	size_t n = 0;
 
 	for (size_t i = 0; i < directive_count; i++)
 		if (directives[i].section == kind)
-			options[n++] = (cfg_opt_t){ .name = directives[i].name, .type = CFGT_STR, .flags = CFGF_LIST };
+			options[n++] = (cfg_opt_t){ .name = directives[i].name,
+						    .type = CFGT_STR,
+						    .flags = CFGF_LIST };
 	if (section_types[kind].titled != NULL)
 		options[n++] = (cfg_opt_t){ .name = "title", .type = CFGT_STR, .flags = CFGF_LIST };
-	for (enum section_kind in = SECTION_TOP + 1; kind == SECTION_TOP && in < SECTION_KINDS; in++)
-		options[n++] = (cfg_opt_t){ .name = section_types[in].name, .type = CFGT_SEC, .flags = CFGF_MULTI,
+	for (enum section_kind in = SECTION_TOP + 1; kind == SECTION_TOP && in < SECTION_KINDS;
+	     in++)
+		options[n++] = (cfg_opt_t){ .name = section_types[in].name,
+					    .type = CFGT_SEC,
+					    .flags = CFGF_MULTI,
 					    .subopts = options_of(load, in) };
 	return options;
 }
@@ -91,9 +97,13 @@ section_of(cfg_t *cfg, const struct section *section)
 	return cfg_getnsec(cfg, section_types[section->kind].name, (unsigned)section->index);
 }
 
-/* The values of one option, copied. Variables have been put in by now: look again at what they brought. */
+/*
+ * The values of one option, copied. Variables have been put in by now: look again at what they
+ * brought.
+ */
 static bool
-values_of(struct load *load, cfg_t *cfg, const char *name, struct place at, size_t count, struct span **ret)
+values_of(struct load *load, cfg_t *cfg, const char *name, struct place at, size_t count,
+	  struct span **ret)
 {
 	cfg_opt_t *option = cfg == NULL ? NULL : cfg_getopt(cfg, name);
 	struct span *values = arena_alloc(&load->config->arena, (count + 1) * sizeof(*values));
@@ -101,24 +111,30 @@ values_of(struct load *load, cfg_t *cfg, const char *name, struct place at, size
 	if (option == NULL || cfg_opt_size(option) != count)
 		return config_fail(load, at, "%s cannot be read; write it more simply", name);
 	for (size_t i = 0; i < count; i++) {
-		values[i] = arena_copy(&load->config->arena, span_str(cfg_opt_getnstr(option, (unsigned)i)));
+		values[i] = arena_copy(&load->config->arena,
+				       span_str(cfg_opt_getnstr(option, (unsigned)i)));
 		if (values[i].len == 0)
-			return config_fail(load, at, "%s is empty; give it a value, or remove the line", name);
+			return config_fail(
+			    load, at, "%s is empty; give it a value, or remove the line", name);
 		for (size_t j = 0; j < values[i].len; j++)
 			if ((unsigned char)values[i].at[j] < ' ' || values[i].at[j] == 0x7f)
-				return config_fail(load, at, "%s has a control octet in it (from the environment?); remove it", name);
+				return config_fail(
+				    load, at,
+				    "%s has a control octet in it (from the environment?); remove it",
+				    name);
 		if (!utf8_valid(values[i]))
-			return config_fail(load, at, "%s is not UTF-8 (from the environment?); mend it", name);
+			return config_fail(
+			    load, at, "%s is not UTF-8 (from the environment?); mend it", name);
 	}
 	*ret = values;
 	return true;
 }
 
-/* ---- values → fields ------------------------------------------------------------------------------------------ */
+/* ---- values → fields ---------------------------------------------------------------------- */
 
 static bool
-read_directive(struct load *load, const struct directive *d, char *base, const struct span *values, size_t count,
-	       struct place at)
+read_directive(struct load *load, const struct directive *d, char *base, const struct span *values,
+	       size_t count, struct place at)
 {
 	const struct reading reading = { load, d, at, values, count, base };
 
@@ -133,7 +149,8 @@ set_defaults(struct load *load, enum section_kind kind, char *base)
 
 		if (directives[i].section != kind || directives[i].fallback == NULL)
 			continue;
-		bool good = read_directive(load, &directives[i], base, &value, 1, (struct place){ "the table of defaults", 0 });
+		bool good = read_directive(load, &directives[i], base, &value, 1,
+					   (struct place){ "the table of defaults", 0 });
 		assert(good);
 	}
 }
@@ -151,7 +168,10 @@ base_of(struct config *config, const struct section *section)
 	}
 }
 
-/* The settings of the sections that stand once come first: listeners begin with the limits they set. */
+/*
+ * The settings of the sections that stand once come first: listeners begin with the limits they
+ * set.
+ */
 static bool
 read_settings(struct load *load, cfg_t *cfg, bool titled)
 {
@@ -162,9 +182,10 @@ read_settings(struct load *load, cfg_t *cfg, bool titled)
 
 		if ((section_types[section->kind].titled != NULL) != titled)
 			continue;
-		if (!values_of(load, section_of(cfg, section), setting->directive->name, setting->at, setting->count, &values) ||
-		    !read_directive(load, setting->directive, base_of(load->config, section), values, setting->count,
-				    setting->at))
+		if (!values_of(load, section_of(cfg, section), setting->directive->name,
+			       setting->at, setting->count, &values) ||
+		    !read_directive(load, setting->directive, base_of(load->config, section),
+				    values, setting->count, setting->at))
 			return false;
 	}
 	return true;
@@ -193,14 +214,19 @@ name_listener(struct load *load, struct section *section, struct span title)
 	struct listener *listener = &load->config->listeners[section->index];
 
 	for (size_t i = 0; i < title.len; i++)
-		if (!(title.at[i] >= '0' && title.at[i] <= '9') && title.at[i] != '-' && title.at[i] != '_' &&
+		if (!(title.at[i] >= '0' && title.at[i] <= '9') && title.at[i] != '-' &&
+		    title.at[i] != '_' &&
 		    !(ascii_lower(title.at[i]) >= 'a' && ascii_lower(title.at[i]) <= 'z'))
-			return config_fail(load, section->at, "listener \"%.*s\": its name may have letters, digits, - and _ only",
-					   SPAN_FMT(title));
+			return config_fail(
+			    load, section->at,
+			    "listener \"%.*s\": its name may have letters, digits, - and _ only",
+			    SPAN_FMT(title));
 	for (size_t i = 0; i < section->index; i++)
 		if (span_eq(load->config->listeners[i].name, title))
-			return config_fail(load, section->at, "there is a second listener %.*s (the first in line %d); rename one",
-					   SPAN_FMT(title), config_section(load, SECTION_LISTENER, i)->at.line);
+			return config_fail(
+			    load, section->at,
+			    "there is a second listener %.*s (the first in line %d); rename one",
+			    SPAN_FMT(title), config_section(load, SECTION_LISTENER, i)->at.line);
 	listener->name = section->name = title;
 	smtp_from_limits(load->config, &listener->smtp);
 	return true;
@@ -217,8 +243,11 @@ name_route(struct load *load, struct section *section, struct span title)
 	route->name = section->name = span_of(pattern, title.len);
 	route->line = section->at.line;
 	if (!domain_pattern_valid(route->name))
-		return config_fail(load, section->at, "route \"%.*s\": it is not a domain; write example.org, *.example.org for all "
-				   "below it, or * for all others", SPAN_FMT(title));
+		return config_fail(
+		    load, section->at,
+		    "route \"%.*s\": it is not a domain; write example.org, *.example.org for all "
+		    "below it, or * for all others",
+		    SPAN_FMT(title));
 	return true;
 }
 
@@ -229,10 +258,11 @@ begin_titled(struct load *load, cfg_t *cfg)
 	struct config *config = load->config;
 
 	config->listener_count = cfg_size(cfg, "listener");
-	config->listeners = arena_alloc(&config->arena, config->listener_count * sizeof(*config->listeners));
+	config->listeners =
+	    arena_alloc(&config->arena, config->listener_count * sizeof(*config->listeners));
 	config->access.routes.count = cfg_size(cfg, "route");
-	config->access.routes.routes =
-		arena_alloc(&config->arena, config->access.routes.count * sizeof(*config->access.routes.routes));
+	config->access.routes.routes = arena_alloc(
+	    &config->arena, config->access.routes.count * sizeof(*config->access.routes.routes));
 	for (size_t i = 0; i < load->section_count; i++) {
 		struct section *section = &load->sections[i];
 		struct span *title = NULL;
@@ -241,14 +271,15 @@ begin_titled(struct load *load, cfg_t *cfg)
 			continue;
 		if (!values_of(load, section_of(cfg, section), "title", section->at, 1, &title))
 			return false;
-		if (!(section->kind == SECTION_ROUTE ? name_route : name_listener)(load, section, *title))
+		if (!(section->kind == SECTION_ROUTE ? name_route : name_listener)(load, section,
+										   *title))
 			return false;
 		set_defaults(load, section->kind, base_of(config, section));
 	}
 	return true;
 }
 
-/* ---- what is not written but follows ---------------------------------------------------------------------------- */
+/* ---- what is not written but follows ------------------------------------------------------ */
 
 static unsigned
 default_threads(void)
@@ -286,18 +317,25 @@ set_hostname(struct load *load)
 		for (size_t i = 0; machine[i] != '\0'; i++)
 			machine[i] = ascii_lower(machine[i]);
 		name = span_str(machine);
-		config->hostname = domain_valid(name, false) ? arena_copy(&config->arena, name) : SPAN("localhost");
+		config->hostname = domain_valid(name, false) ? arena_copy(&config->arena, name)
+							     : SPAN("localhost");
 	}
 	name = config->hostname;
 	if (span_find(name, '.') != NULL)
 		return true;
 	if (!only_loopback(config) && written)
-		return config_fail(load, at, "hostname = \"%.*s\" is not a full name; write it with its domain: "
-				   "hostname = \"%.*s.example.org\"", SPAN_FMT(name), SPAN_FMT(name));
+		return config_fail(
+		    load, at,
+		    "hostname = \"%.*s\" is not a full name; write it with its domain: "
+		    "hostname = \"%.*s.example.org\"",
+		    SPAN_FMT(name), SPAN_FMT(name));
 	if (!only_loopback(config))
-		return config_fail(load, at, "the machine's name (%.*s) is not a full one; set it: hostname = \"%.*s.example.org\"",
-				   SPAN_FMT(name), SPAN_FMT(name));
-	config_warn(load, at, "%s (%.*s) is not a full name, and other servers may refuse it; set hostname",
+		return config_fail(
+		    load, at,
+		    "the machine's name (%.*s) is not a full one; set it: hostname = \"%.*s.example.org\"",
+		    SPAN_FMT(name), SPAN_FMT(name));
+	config_warn(load, at,
+		    "%s (%.*s) is not a full name, and other servers may refuse it; set hostname",
 		    written ? "hostname" : "the machine's name", SPAN_FMT(name));
 	return true;
 }
@@ -305,7 +343,8 @@ set_hostname(struct load *load)
 static void
 set_names(struct config *config)
 {
-	struct span *names = arena_alloc(&config->arena, (config->own_name_count + 1) * sizeof(*names));
+	struct span *names =
+	    arena_alloc(&config->arena, (config->own_name_count + 1) * sizeof(*names));
 
 	names[0] = config->hostname;
 	for (size_t i = 0; i < config->own_name_count; i++)
@@ -332,9 +371,14 @@ set_rest(struct config *config)
 	config->queue.return_full = config->queue.bounce_size > 0;
 	config->client.max_reply = REPLY_OCTETS;
 	config->client.timeouts = (struct smtp_client_timeouts){
-		.banner = limits->banner_timeout_ms, .ehlo = limits->ehlo_timeout_ms, .mail = limits->mail_timeout_ms,
-		.rcpt = limits->rcpt_timeout_ms, .data = limits->data_init_timeout_ms, .block = limits->block_timeout_ms,
-		.dot = limits->dot_timeout_ms, .quit = limits->quit_timeout_ms,
+		.banner = limits->banner_timeout_ms,
+		.ehlo = limits->ehlo_timeout_ms,
+		.mail = limits->mail_timeout_ms,
+		.rcpt = limits->rcpt_timeout_ms,
+		.data = limits->data_init_timeout_ms,
+		.block = limits->block_timeout_ms,
+		.dot = limits->dot_timeout_ms,
+		.quit = limits->quit_timeout_ms,
 	};
 	config->log.ring_octets = LOG_RING_OCTETS;
 	if (config->threads == 0)
@@ -342,7 +386,7 @@ set_rest(struct config *config)
 	routes_sort(&config->access.routes);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------------------------- */
 
 static bool
 fill(struct load *load, cfg_t *cfg)
@@ -351,8 +395,8 @@ fill(struct load *load, cfg_t *cfg)
 	set_defaults(load, SECTION_QUEUE, (char *)load->config);
 	set_defaults(load, SECTION_LIMITS, (char *)load->config);
 	set_defaults(load, SECTION_LOG, (char *)load->config);
-	if (!read_settings(load, cfg, false) || !begin_titled(load, cfg) || !read_settings(load, cfg, true) ||
-	    !set_hostname(load))
+	if (!read_settings(load, cfg, false) || !begin_titled(load, cfg) ||
+	    !read_settings(load, cfg, true) || !set_hostname(load))
 		return false;
 	set_names(load->config);
 	set_rest(load->config);
@@ -383,14 +427,19 @@ interpret(struct load *load)
 
 /* text.at NULL: path is a file to read. */
 static int
-load_config(const char *path, struct span text, struct config **ret, char error[CONFIG_ERROR_MAX], struct buf *warnings)
+load_config(const char *path, struct span text, struct config **ret, char error[CONFIG_ERROR_MAX],
+	    struct buf *warnings)
 {
 	struct config *config = xcalloc(1, sizeof(*config));
-	struct load load = { .config = config, .error = error, .warnings = warnings, .may_include = text.at == NULL };
+	struct load load = { .config = config,
+			     .error = error,
+			     .warnings = warnings,
+			     .may_include = text.at == NULL };
 
 	error[0] = '\0';
 	config->path = arena_str(&config->arena, span_str(path));
-	if (text.at == NULL ? config_scan_file(&load, config->path) : config_scan_text(&load, text, config->path))
+	if (text.at == NULL ? config_scan_file(&load, config->path)
+			    : config_scan_text(&load, text, config->path))
 		interpret(&load);
 	free(load.tokens);
 	free(load.sections);
@@ -404,13 +453,15 @@ load_config(const char *path, struct span text, struct config **ret, char error[
 }
 
 int
-config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX], struct buf *warnings)
+config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX],
+	    struct buf *warnings)
 {
 	return load_config(path, (struct span){ 0 }, ret, error, warnings);
 }
 
 int
-config_parse(struct span text, const char *name, struct config **ret, char error[CONFIG_ERROR_MAX], struct buf *warnings)
+config_parse(struct span text, const char *name, struct config **ret, char error[CONFIG_ERROR_MAX],
+	     struct buf *warnings)
 {
 	return load_config(name, text.at == NULL ? SPAN("") : text, ret, error, warnings);
 }
@@ -438,7 +489,8 @@ same_value(const struct directive *d, const struct config *a, const struct confi
 		return memcmp(left, right, d->width) == 0;
 	memcpy(&left_text, left, sizeof(left_text));
 	memcpy(&right_text, right, sizeof(right_text));
-	return span_eq(span_str(left_text), span_str(right_text)) && (left_text == NULL) == (right_text == NULL);
+	return span_eq(span_str(left_text), span_str(right_text)) &&
+	       (left_text == NULL) == (right_text == NULL);
 }
 
 struct span
@@ -451,10 +503,12 @@ config_needs_restart(const struct config *old, const struct config *new, struct 
 
 		if (!d->restart || same_value(d, old, new))
 			continue;
-		list = arena_printf(arena, "%.*s%s%s%s%s", SPAN_FMT(list), list.len > 0 ? ", " : "", section_types[d->section].name,
+		list = arena_printf(arena, "%.*s%s%s%s%s", SPAN_FMT(list), list.len > 0 ? ", " : "",
+				    section_types[d->section].name,
 				    d->section == SECTION_TOP ? "" : ".", d->name);
 	}
 	if (list.len == 0)
 		return SPAN("");
-	return arena_printf(arena, "changed, but in effect only after a restart: %.*s", SPAN_FMT(list));
+	return arena_printf(arena, "changed, but in effect only after a restart: %.*s",
+			    SPAN_FMT(list));
 }

@@ -1,9 +1,10 @@
 /*
  * config: one immutable value, read from one file (with includes), checked whole before use.
  *
- * A reload makes a new struct config; sessions and deliveries begun under the old one keep it until they end
- * (each reactor counts its users per configuration: see mta/main.c). Directives, types, defaults and bounds
- * stand in one table, config_table.c, which is also what tests/lint checks the manual against.
+ * A reload makes a new struct config; sessions and deliveries begun under the old one keep it
+ * until they end (each reactor counts its users per configuration: see mta/main.c). Directives,
+ * types, defaults and bounds stand in one table, config_table.c, which is also what tests/lint
+ * checks the manual against.
  */
 #ifndef TRAM_CONFIG_H
 #define TRAM_CONFIG_H
@@ -28,7 +29,7 @@ struct config {
 	struct arena arena;			/* all of it lives here */
 	const char *path;			/* the file */
 	struct span hostname;			/* lower case; the machine's name if not set */
-	struct span *own_names;			/* hostname and `names`: an MX of ours means a loop */
+	struct span *own_names;			/* hostname and `names`: an MX of ours is a loop */
 	size_t own_name_count;
 
 	struct {
@@ -50,7 +51,7 @@ struct config {
 	size_t listener_count;
 	struct smtp_server_config submission;	/* for the local socket */
 	struct smtp_client_config client;
-	bool allow_private;			/* MX hosts with private addresses or literals are fine */
+	bool allow_private;			/* MX hosts with private addresses are fine */
 	unsigned threads;			/* reactors */
 	int64_t stop_timeout_ms;		/* 10 s */
 	const char *user;			/* NULL: stays who it is */
@@ -59,17 +60,26 @@ struct config {
 enum { CONFIG_ERROR_MAX = 1024 };
 
 /*
- * Reads and checks. 0: *ret is the caller's (config_free). -EINVAL: error has "FILE:LINE: what is wrong; what to do".
- * -errno for a file that cannot be read (error says so too). warnings, if not NULL, gets one line each ('\n').
+ * Reads and checks. 0: *ret is the caller's (config_free). -EINVAL: error has "FILE:LINE: what
+ * is wrong; what to do". -errno for a file that cannot be read (error says so too). warnings, if
+ * not NULL, gets one line each ('\n').
  */
-int config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX], struct buf *warnings);
-/* The same, from text (tests, fuzzing); name stands for the file in messages. include is refused. */
-int config_parse(struct span text, const char *name, struct config **ret, char error[CONFIG_ERROR_MAX],
-		 struct buf *warnings);
+int config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX],
+		struct buf *warnings);
+/*
+ * The same, from text (tests, fuzzing); name stands for the file in messages. include is
+ * refused.
+ */
+int config_parse(struct span text, const char *name, struct config **ret,
+		 char error[CONFIG_ERROR_MAX], struct buf *warnings);
 void config_free(struct config *config);	/* NULL is fine */
 
-/* Which directives differ and need a restart (path of the queue, threads, user …): a sentence, or "" in the arena. */
-struct span config_needs_restart(const struct config *old, const struct config *new, struct arena *arena);
+/*
+ * Which directives differ and need a restart (path of the queue, threads, user …): a sentence,
+ * or "" in the arena.
+ */
+struct span config_needs_restart(const struct config *old, const struct config *new,
+				 struct arena *arena);
 
 /* The table, for the manual's check: one line per directive: "section.name type default". */
 void config_print_directives(struct buf *out);

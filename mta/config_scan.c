@@ -1,8 +1,10 @@
 /*
- * config_scan: the configuration's files → tokens, each with its place. Includes are spliced in where they stand.
+ * config_scan: the configuration's files → tokens, each with its place. Includes are spliced in
+ * where they stand.
  *
- * Promises the later parts: every brace is closed in the file that opened it; no string runs over a line's end; no
- * control octets; every ${VARIABLE} is set or has a default. Strings come out escaped as libConfuse reads them.
+ * Promises the later parts: every brace is closed in the file that opened it; no string runs
+ * over a line's end; no control octets; every ${VARIABLE} is set or has a default. Strings come
+ * out escaped as libConfuse reads them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +24,9 @@ struct scanner {
 	struct place at;
 	struct place open[BRACES_MAX];
 	size_t depth;
-	const struct scanner *from;	/* the file that includes this one */
+	const struct scanner *from; /* the file that includes this one */
 	size_t level;
-	dev_t device;			/* of the file: the same one again below itself is a loop */
+	dev_t device; /* of the file: the same one again below itself is a loop */
 	ino_t inode;
 };
 
@@ -59,22 +61,28 @@ check_variable(struct scanner *s, struct span text, size_t *len)
 	struct span inner, name;
 
 	if (end == NULL || (newline != NULL && newline < end))
-		return config_fail(s->load, s->at, "${ has no closing } on this line; write \"${NAME}\" or \"${NAME:-default}\"");
+		return config_fail(
+		    s->load, s->at,
+		    "${ has no closing } on this line; write \"${NAME}\" or \"${NAME:-default}\"");
 	inner = span_of(text.at + 2, (size_t)(end - text.at) - 2);
 	*len = inner.len + 3;
 	name = inner;
 	while (name.len > 0 && !(name.at[0] >= '0' && name.at[0] <= '9' && name.at == inner.at) &&
-	       (name.at[0] == '_' || (ascii_lower(name.at[0]) >= 'a' && ascii_lower(name.at[0]) <= 'z') ||
+	       (name.at[0] == '_' ||
+		(ascii_lower(name.at[0]) >= 'a' && ascii_lower(name.at[0]) <= 'z') ||
 		(name.at[0] >= '0' && name.at[0] <= '9')))
 		name = span_skip(name, 1);
 	if (name.len == inner.len || (name.len > 0 && !span_starts(name, SPAN(":-"))) ||
 	    span_find(name, '"') != NULL || span_find(name, '\\') != NULL)
-		return config_fail(s->load, s->at, "${%.*s} is not a variable; write \"${NAME}\" or \"${NAME:-default}\"",
-				   SPAN_FMT(inner));
+		return config_fail(
+		    s->load, s->at,
+		    "${%.*s} is not a variable; write \"${NAME}\" or \"${NAME:-default}\"",
+		    SPAN_FMT(inner));
 	if (name.len == 0 && getenv(arena_str(&s->load->config->arena, inner)) == NULL)
-		return config_fail(s->load, s->at,
-				   "the environment has no variable %.*s; set it, or write \"${%.*s:-default}\"",
-				   SPAN_FMT(inner), SPAN_FMT(inner));
+		return config_fail(
+		    s->load, s->at,
+		    "the environment has no variable %.*s; set it, or write \"${%.*s:-default}\"",
+		    SPAN_FMT(inner), SPAN_FMT(inner));
 	return true;
 }
 
@@ -87,14 +95,17 @@ scan_double(struct scanner *s)
 
 	for (;; i++) {
 		if (i == text.len || text.at[i] == '\n')
-			return config_fail(s->load, s->at, "this string has no closing \" on its line; add it");
+			return config_fail(s->load, s->at,
+					   "this string has no closing \" on its line; add it");
 		if (text.at[i] == '"')
 			break;
 		if (text.at[i] == '\\') {
 			i++;
 			if (i == text.len || strchr("\\\"$", text.at[i]) == NULL)
-				return config_fail(s->load, s->at, "a backslash in a string must be written \\\\ (and a quote \\\", a "
-						   "dollar sign \\$)");
+				return config_fail(
+				    s->load, s->at,
+				    "a backslash in a string must be written \\\\ (and a quote \\\", a "
+				    "dollar sign \\$)");
 		} else if (span_starts(span_skip(text, i), SPAN("${"))) {
 			if (!check_variable(s, span_skip(text, i), &len))
 				return false;
@@ -129,7 +140,8 @@ scan_single(struct scanner *s)
 	while (i < s->rest.len && s->rest.at[i] != '\'' && s->rest.at[i] != '\n')
 		i++;
 	if (i == s->rest.len || s->rest.at[i] == '\n')
-		return config_fail(s->load, s->at, "this string has no closing ' on its line; add it");
+		return config_fail(s->load, s->at,
+				   "this string has no closing ' on its line; add it");
 	add_token(s, TOKEN_STRING, escaped(s, span_first(s->rest, i)));
 	s->rest = span_skip(s->rest, i + 1);
 	return true;
@@ -144,8 +156,10 @@ scan_word(struct scanner *s)
 		i++;
 	if (i > 0 && i < s->rest.len && s->rest.at[i] == '{' && s->rest.at[i - 1] == '$') {
 		if (i > 1)
-			return config_fail(s->load, s->at, "text with a variable in it stands in quotes: \"%.*s{…}\"",
-					   SPAN_FMT(span_first(s->rest, i)));
+			return config_fail(
+			    s->load, s->at,
+			    "text with a variable in it stands in quotes: \"%.*s{…}\"",
+			    SPAN_FMT(span_first(s->rest, i)));
 		if (!check_variable(s, s->rest, &len))
 			return false;
 		add_token(s, TOKEN_STRING, span_first(s->rest, len));
@@ -162,11 +176,14 @@ scan_brace(struct scanner *s, char c)
 {
 	if (c == '}') {
 		if (s->depth == 0)
-			return config_fail(s->load, s->at, "this } closes nothing; remove it, or add the { that it belongs to");
+			return config_fail(
+			    s->load, s->at,
+			    "this } closes nothing; remove it, or add the { that it belongs to");
 		s->depth--;
 	} else {
 		if (s->depth == BRACES_MAX)
-			return config_fail(s->load, s->at, "braces are nested too deeply; is a } missing above?");
+			return config_fail(s->load, s->at,
+					   "braces are nested too deeply; is a } missing above?");
 		s->open[s->depth++] = s->at;
 	}
 	add_token(s, c == '{' ? TOKEN_OPEN : TOKEN_CLOSE, span_of(c == '{' ? "{" : "}", 1));
@@ -179,7 +196,8 @@ skip_block_comment(struct scanner *s)
 {
 	struct place start = s->at;
 
-	for (s->rest = span_skip(s->rest, 2); !span_starts(s->rest, SPAN("*/")); s->rest = span_skip(s->rest, 1)) {
+	for (s->rest = span_skip(s->rest, 2); !span_starts(s->rest, SPAN("*/"));
+	     s->rest = span_skip(s->rest, 1)) {
 		if (s->rest.len == 0)
 			return config_fail(s->load, start, "this comment has no end; add */");
 		if (s->rest.at[0] == '\n')
@@ -202,7 +220,8 @@ skip_blanks(struct scanner *s)
 		} else if (c == '#' || span_starts(s->rest, SPAN("//"))) {
 			const char *end = span_find(s->rest, '\n');
 
-			s->rest = span_skip(s->rest, end ? (size_t)(end - s->rest.at) : s->rest.len);
+			s->rest =
+			    span_skip(s->rest, end ? (size_t)(end - s->rest.at) : s->rest.len);
 		} else if (c == ' ' || c == '\t' || c == '\r' || c == '\n') {
 			s->at.line += c == '\n';
 			s->rest = span_skip(s->rest, 1);
@@ -226,9 +245,11 @@ scan_token(struct scanner *s)
 	case '\'':
 		s->rest = span_skip(s->rest, 1);
 		return scan_single(s);
-	case '{': case '}':
+	case '{':
+	case '}':
 		return scan_brace(s, c);
-	case '=': case ',':
+	case '=':
+	case ',':
 		add_token(s, c == '=' ? TOKEN_EQUAL : TOKEN_COMMA, span_first(s->rest, 1));
 		s->rest = span_skip(s->rest, 1);
 		return true;
@@ -236,17 +257,22 @@ scan_token(struct scanner *s)
 		return config_fail(s->load, s->at, "nothing ends in a ; here; remove it");
 	case '+':
 		if (span_starts(s->rest, SPAN("+=")))
-			return config_fail(s->load, s->at, "a list cannot be added to; write it whole in one place: "
-					   "name = {\"a\", \"b\"}");
+			return config_fail(
+			    s->load, s->at,
+			    "a list cannot be added to; write it whole in one place: "
+			    "name = {\"a\", \"b\"}");
 		return config_fail(s->load, s->at, "text with a + in it stands in double quotes");
-	case '(': case ')': case '*':
-		return config_fail(s->load, s->at, "text with a %c in it stands in double quotes", c);
+	case '(':
+	case ')':
+	case '*':
+		return config_fail(s->load, s->at, "text with a %c in it stands in double quotes",
+				   c);
 	default:
 		return scan_word(s);
 	}
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------------- */
 
 /* The whole file, in the arena. The error, if any, is told at the place that named the file. */
 static bool
@@ -267,7 +293,8 @@ read_file(struct scanner *s, struct place named, struct span *ret)
 		why = "it is larger than 4 MB, so it is no configuration";
 	if (why == NULL) {
 		at = arena_alloc(&s->load->config->arena, (size_t)st.st_size + 1);
-		while (len < (size_t)st.st_size && (n = read(fd, at + len, (size_t)st.st_size - len)) > 0)
+		while (len < (size_t)st.st_size &&
+		       (n = read(fd, at + len, (size_t)st.st_size - len)) > 0)
 			len += (size_t)n;
 		if (n < 0)
 			why = strerror(errno);
@@ -279,8 +306,9 @@ read_file(struct scanner *s, struct place named, struct span *ret)
 		close(fd);
 	s->device = st.st_dev;
 	s->inode = st.st_ino;
-	return why == NULL || config_fail(s->load, named, "cannot read %s: %s; check its name and permissions",
-					    s->from ? s->at.file : "it", why);
+	return why == NULL ||
+	       config_fail(s->load, named, "cannot read %s: %s; check its name and permissions",
+			   s->from ? s->at.file : "it", why);
 }
 
 /* "include" has been read; its file's name is the next token. */
@@ -296,18 +324,22 @@ scan_include(struct scanner *s)
 
 	l->token_count -= 2;
 	if (!l->may_include)
-		return config_fail(l, named, "include stands in files only; write its content here");
+		return config_fail(l, named,
+				   "include stands in files only; write its content here");
 	if (span_find(name, '$') != NULL || span_find(name, '\\') != NULL)
 		return config_fail(l, named, "include takes a plain file name, without $ and \\");
 	if (inner.level > INCLUDE_MAX)
-		return config_fail(l, named, "includes are nested more than %d deep; put them in one file", INCLUDE_MAX);
-	inner.at.file = arena_printf(&l->config->arena, "%.*s%.*s", folder, s->at.file, SPAN_FMT(name)).at;
+		return config_fail(l, named,
+				   "includes are nested more than %d deep; put them in one file",
+				   INCLUDE_MAX);
+	inner.at.file =
+	    arena_printf(&l->config->arena, "%.*s%.*s", folder, s->at.file, SPAN_FMT(name)).at;
 	if (!read_file(&inner, named, &inner.rest))
 		return false;
 	for (const struct scanner *up = s; up != NULL; up = up->from)
 		if (up->device == inner.device && up->inode == inner.inode)
-			return config_fail(l, named, "%s includes itself%s; remove one include", inner.at.file,
-					   up == s ? "" : " by way of others");
+			return config_fail(l, named, "%s includes itself%s; remove one include",
+					   inner.at.file, up == s ? "" : " by way of others");
 	return scan(&inner);
 }
 
@@ -323,10 +355,13 @@ check_octets(struct scanner *s)
 		if (c == '\n')
 			at.line++;
 		else if ((c < ' ' && c != '\t' && c != '\r') || c == 0x7f)
-			return config_fail(s->load, at, "there is a control octet (0x%02x) in the file; is it a text file?", c);
+			return config_fail(
+			    s->load, at,
+			    "there is a control octet (0x%02x) in the file; is it a text file?", c);
 	}
 	return utf8_valid(s->rest) ||
-	       config_fail(s->load, s->at, "the file is not UTF-8; convert it, e.g. with iconv -f latin1 -t utf-8");
+	       config_fail(s->load, s->at,
+			   "the file is not UTF-8; convert it, e.g. with iconv -f latin1 -t utf-8");
 }
 
 /* Is what was read last a file's name behind "include"? (`user = include` is not.) */
@@ -336,8 +371,9 @@ at_include(const struct scanner *s, size_t first)
 	const struct token *t = s->load->tokens;
 	size_t n = s->load->token_count;
 
-	return n >= first + 2 && (t[n - 1].kind == TOKEN_STRING || t[n - 1].kind == TOKEN_WORD) && t[n - 1].text.len > 0 &&
-	       t[n - 2].kind == TOKEN_WORD && span_eq(t[n - 2].text, SPAN("include")) &&
+	return n >= first + 2 && (t[n - 1].kind == TOKEN_STRING || t[n - 1].kind == TOKEN_WORD) &&
+	       t[n - 1].text.len > 0 && t[n - 2].kind == TOKEN_WORD &&
+	       span_eq(t[n - 2].text, SPAN("include")) &&
 	       (n == first + 2 || t[n - 3].kind != TOKEN_EQUAL);
 }
 
@@ -356,11 +392,13 @@ scan(struct scanner *s)
 	if (s->load->rc < 0)
 		return false;
 	if (s->depth > 0)
-		return config_fail(s->load, s->open[s->depth - 1], "the { in this line is never closed; add its }");
+		return config_fail(s->load, s->open[s->depth - 1],
+				   "the { in this line is never closed; add its }");
 	if (s->from == NULL && last_token(s) == NULL) {
 		s->at.line = 1;
-		return config_fail(s->load, s->at,
-				   "there is nothing in it; at least a listener, relay-from or relay-to, and a route are needed");
+		return config_fail(
+		    s->load, s->at,
+		    "there is nothing in it; at least a listener, relay-from or relay-to, and a route are needed");
 	}
 	if (s->from == NULL)
 		add_token(s, TOKEN_END, SPAN("the end of the file"));

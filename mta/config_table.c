@@ -1,7 +1,8 @@
 /*
- * config_table: every directive: where it stands, its type, its default as it would be written, its bounds, the field
- * it fills, and whether a change needs a restart. The parser, the defaults and the check of the manual
- * (tests/lint/man-directives.py) all come from here: to add a directive, add a line, and describe it in tram.conf(5).
+ * config_table: every directive: where it stands, its type, its default as it would be written,
+ * its bounds, the field it fills, and whether a change needs a restart. The parser, the defaults
+ * and the check of the manual (tests/lint/man-directives.py) all come from here: to add a
+ * directive, add a line, and describe it in tram.conf(5).
  */
 #include "mta/config_private.h"
 

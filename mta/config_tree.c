@@ -1,9 +1,11 @@
 /*
- * config_tree: tokens → sections and settings, each with its place, and the text that libConfuse reads.
+ * config_tree: tokens → sections and settings, each with its place, and the text that libConfuse
+ * reads.
  *
- * Every name in that text is known and stands where it may, none twice in one section; every setting has the number
- * of values that its type takes. A section's title is handed on as an option of its own, for libConfuse compares
- * titles one by one, and replaces a section by a second one of the same title.
+ * Every name in that text is known and stands where it may, none twice in one section; every
+ * setting has the number of values that its type takes. A section's title is handed on as an
+ * option of its own, for libConfuse compares titles one by one, and replaces a section by a
+ * second one of the same title.
  */
 #include <stdlib.h>
 
@@ -11,8 +13,8 @@
 
 struct tree {
 	struct load *load;
-	const struct token *at;		/* the next one; never moves beyond TOKEN_END */
-	size_t section;			/* the current one's index */
+	const struct token *at; /* the next one; never moves beyond TOKEN_END */
+	size_t section;		/* the current one's index */
 };
 
 const struct section_type section_types[SECTION_KINDS] = {
@@ -69,7 +71,7 @@ find_section(struct span name)
 	return SECTION_TOP;
 }
 
-/* ---- words that are not known -------------------------------------------------------------------------------- */
+/* ---- words that are not known ------------------------------------------------------------- */
 
 struct guess {
 	struct span word;
@@ -88,7 +90,10 @@ consider(struct guess *guess, const char *name)
 	}
 }
 
-/* The likeliest word that was meant in this section, or NULL: a third of its letters may be wrong. */
+/*
+ * The likeliest word that was meant in this section, or NULL: a third of its letters may be
+ * wrong.
+ */
 static const char *
 guess_word(enum section_kind section, struct span word)
 {
@@ -110,24 +115,30 @@ unknown_word(struct tree *t, const struct token *word)
 	const char *guess = guess_word(here, word->text);
 
 	if (find_section(word->text) != SECTION_TOP)
-		return config_fail(t->load, word->at, "%.*s cannot stand inside %s { }; is a } missing above?",
+		return config_fail(t->load, word->at,
+				   "%.*s cannot stand inside %s { }; is a } missing above?",
 				   SPAN_FMT(word->text), section_types[here].name);
 	for (size_t i = 0; i < directive_count; i++) {
 		if (!span_eq(span_str(directives[i].name), word->text))
 			continue;
 		if (directives[i].section == SECTION_TOP)
-			return config_fail(t->load, word->at, "%.*s does not belong in %s { }; it stands outside of all sections",
-					   SPAN_FMT(word->text), section_types[here].name);
-		return config_fail(t->load, word->at, "%.*s does not belong here; it stands in %s { }", SPAN_FMT(word->text),
-				   section_types[directives[i].section].name);
+			return config_fail(
+			    t->load, word->at,
+			    "%.*s does not belong in %s { }; it stands outside of all sections",
+			    SPAN_FMT(word->text), section_types[here].name);
+		return config_fail(t->load, word->at,
+				   "%.*s does not belong here; it stands in %s { }",
+				   SPAN_FMT(word->text), section_types[directives[i].section].name);
 	}
 	if (guess != NULL)
-		return config_fail(t->load, word->at, "unknown word %.*s; did you mean %s?", SPAN_FMT(word->text), guess);
-	return config_fail(t->load, word->at, "unknown word %.*s%s%s; see tram.conf(5)", SPAN_FMT(word->text),
-			   here == SECTION_TOP ? "" : " in ", section_types[here].name);
+		return config_fail(t->load, word->at, "unknown word %.*s; did you mean %s?",
+				   SPAN_FMT(word->text), guess);
+	return config_fail(t->load, word->at, "unknown word %.*s%s%s; see tram.conf(5)",
+			   SPAN_FMT(word->text), here == SECTION_TOP ? "" : " in ",
+			   section_types[here].name);
 }
 
-/* ---- settings ------------------------------------------------------------------------------------------------- */
+/* ---- settings ----------------------------------------------------------------------------- */
 
 static void
 write_value(struct tree *t, const struct token *value)
@@ -150,7 +161,8 @@ read_list(struct tree *t, struct setting *setting)
 
 	while ((token = next(t))->kind != TOKEN_CLOSE) {
 		if (!is_text(token))
-			return config_fail(t->load, token->at, "a list of %s is expected, not %.*s: {\"a\", \"b\"}",
+			return config_fail(t->load, token->at,
+					   "a list of %s is expected, not %.*s: {\"a\", \"b\"}",
 					   setting->directive->type->name, SPAN_FMT(token->text));
 		if (setting->count++ > 0)
 			buf_byte(&t->load->text, ',');
@@ -158,7 +170,8 @@ read_list(struct tree *t, struct setting *setting)
 		if (t->at->kind == TOKEN_COMMA)
 			next(t);
 		else if (t->at->kind != TOKEN_CLOSE)
-			return config_fail(t->load, t->at->at, "a comma or } is expected before %.*s",
+			return config_fail(t->load, t->at->at,
+					   "a comma or } is expected before %.*s",
 					   SPAN_FMT(t->at->text));
 	}
 	return true;
@@ -172,18 +185,22 @@ read_value(struct tree *t, struct setting *setting)
 
 	if (value->kind == TOKEN_OPEN) {
 		if (!d->type->list)
-			return config_fail(t->load, value->at, "%s takes one value, not a list", d->name);
+			return config_fail(t->load, value->at, "%s takes one value, not a list",
+					   d->name);
 		return read_list(t, setting);
 	}
 	if (!is_text(value))
-		return config_fail(t->load, setting->at, "%s = must be followed by its value, not by %.*s", d->name,
+		return config_fail(t->load, setting->at,
+				   "%s = must be followed by its value, not by %.*s", d->name,
 				   SPAN_FMT(value->text));
 	setting->count = 1;
 	write_value(t, value);
 	if (t->at->kind == TOKEN_COMMA && d->type->list)
-		return config_fail(t->load, t->at->at, "a list stands in braces: %s = {\"a\", \"b\"}", d->name);
+		return config_fail(t->load, t->at->at,
+				   "a list stands in braces: %s = {\"a\", \"b\"}", d->name);
 	if (t->at->kind == TOKEN_COMMA)
-		return config_fail(t->load, t->at->at, "%s takes one value; remove the comma", d->name);
+		return config_fail(t->load, t->at->at, "%s takes one value; remove the comma",
+				   d->name);
 	return true;
 }
 
@@ -195,12 +212,15 @@ read_setting(struct tree *t, const struct token *name, const struct directive *d
 
 	for (size_t i = l->setting_count; i > 0 && l->settings[i - 1].section == t->section; i--)
 		if (l->settings[i - 1].directive == directive)
-			return config_fail(l, name->at, "%s is set a second time (first in %s:%d); remove one", directive->name,
-					   l->settings[i - 1].at.file, l->settings[i - 1].at.line);
+			return config_fail(l, name->at,
+					   "%s is set a second time (first in %s:%d); remove one",
+					   directive->name, l->settings[i - 1].at.file,
+					   l->settings[i - 1].at.line);
 	for (size_t i = 0; t->section == 0 && i < l->setting_count; i++)
 		if (l->settings[i].directive == directive)
-			return config_fail(l, name->at, "%s is set a second time (first in %s:%d); remove one", directive->name,
-					   l->settings[i].at.file, l->settings[i].at.line);
+			return config_fail(
+			    l, name->at, "%s is set a second time (first in %s:%d); remove one",
+			    directive->name, l->settings[i].at.file, l->settings[i].at.line);
 	if (t->at->kind != TOKEN_EQUAL)
 		return config_fail(l, name->at, "a = is missing behind %s", directive->name);
 	next(t);
@@ -208,12 +228,13 @@ read_setting(struct tree *t, const struct token *name, const struct directive *d
 	if (!read_value(t, &setting))
 		return false;
 	buf_append(&l->text, SPAN("}\n"));
-	l->settings = config_grow(l->settings, l->setting_count, &l->setting_cap, sizeof(*l->settings));
+	l->settings =
+	    config_grow(l->settings, l->setting_count, &l->setting_cap, sizeof(*l->settings));
 	l->settings[l->setting_count++] = setting;
 	return true;
 }
 
-/* ---- sections ------------------------------------------------------------------------------------------------- */
+/* ---- sections ----------------------------------------------------------------------------- */
 
 static bool
 add_section(struct tree *t, enum section_kind kind, struct place at)
@@ -225,11 +246,14 @@ add_section(struct tree *t, enum section_kind kind, struct place at)
 		if (l->sections[i].kind != kind)
 			continue;
 		if (section_types[kind].titled == NULL)
-			return config_fail(l, at, "there is a second %s { } (the first in %s:%d); put all in one",
-					   section_types[kind].name, l->sections[i].at.file, l->sections[i].at.line);
+			return config_fail(
+			    l, at, "there is a second %s { } (the first in %s:%d); put all in one",
+			    section_types[kind].name, l->sections[i].at.file,
+			    l->sections[i].at.line);
 		section.index = l->sections[i].index + 1;
 	}
-	l->sections = config_grow(l->sections, l->section_count, &l->section_cap, sizeof(*l->sections));
+	l->sections =
+	    config_grow(l->sections, l->section_count, &l->section_cap, sizeof(*l->sections));
 	t->section = l->section_count;
 	l->sections[l->section_count++] = section;
 	return true;
@@ -242,12 +266,15 @@ read_section(struct tree *t, const struct token *name, enum section_kind kind)
 	const struct token *title = is_text(t->at) ? next(t) : NULL;
 
 	if (type->titled != NULL && title == NULL)
-		return config_fail(t->load, name->at, "%s needs a name: %s %s { … }", type->name, type->name, type->titled);
+		return config_fail(t->load, name->at, "%s needs a name: %s %s { … }", type->name,
+				   type->name, type->titled);
 	if (type->titled == NULL && title != NULL)
-		return config_fail(t->load, title->at, "%s takes no name; write %s { … }", type->name, type->name);
+		return config_fail(t->load, title->at, "%s takes no name; write %s { … }",
+				   type->name, type->name);
 	if (t->at->kind != TOKEN_OPEN)
-		return config_fail(t->load, name->at, "a { is missing behind %s%s%.*s", type->name, title ? " " : "",
-				   title ? (int)title->text.len : 0, title ? title->text.at : "");
+		return config_fail(t->load, name->at, "a { is missing behind %s%s%.*s", type->name,
+				   title ? " " : "", title ? (int)title->text.len : 0,
+				   title ? title->text.at : "");
 	next(t);
 	if (!add_section(t, kind, name->at))
 		return false;
@@ -298,7 +325,7 @@ config_tree(struct load *load)
 	return true;
 }
 
-/* ---- for what reads the result ---------------------------------------------------------------------------------- */
+/* ---- for what reads the result ------------------------------------------------------------ */
 
 const struct section *
 config_section(const struct load *load, enum section_kind kind, size_t index)
@@ -310,7 +337,8 @@ config_section(const struct load *load, enum section_kind kind, size_t index)
 }
 
 bool
-config_place(const struct load *load, const char *const *names, enum section_kind kind, size_t index, struct place *ret)
+config_place(const struct load *load, const char *const *names, enum section_kind kind,
+	     size_t index, struct place *ret)
 {
 	bool found = false;
 

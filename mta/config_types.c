@@ -1,5 +1,6 @@
 /*
- * config_types: one reader for each type of value: text → the field of its directive. Each says what would be right.
+ * config_types: one reader for each type of value: text → the field of its directive. Each says
+ * what would be right.
  */
 #include <pwd.h>
 #include <stdio.h>
@@ -10,7 +11,8 @@
 static bool
 wrong(const struct reading *r, struct span value, const char *what)
 {
-	return config_fail(r->load, r->at, "%s = \"%.*s\": %s", r->directive->name, SPAN_FMT(value), what);
+	return config_fail(r->load, r->at, "%s = \"%.*s\": %s", r->directive->name, SPAN_FMT(value),
+			   what);
 }
 
 static struct arena *
@@ -67,7 +69,7 @@ lower(const struct reading *r, struct span value)
 	return span_of(at, value.len);
 }
 
-/* ---- text and names ------------------------------------------------------------------------------------------ */
+/* ---- text and names ----------------------------------------------------------------------- */
 
 static bool
 read_text(const struct reading *r)
@@ -84,7 +86,7 @@ read_text(const struct reading *r)
 static bool
 read_path(const struct reading *r)
 {
-	const char *path = r->values[0].at;	/* the arena's copies end in NUL */
+	const char *path = r->values[0].at; /* the arena's copies end in NUL */
 
 	if (path[0] != '/')
 		return wrong(r, r->values[0], "write the whole path, from the first /");
@@ -98,7 +100,9 @@ read_user(const struct reading *r)
 	const char *name = r->values[0].at;
 
 	if (getpwnam(name) == NULL)
-		return wrong(r, r->values[0], "there is no such user; create it (useradd --system), or remove the line");
+		return wrong(
+		    r, r->values[0],
+		    "there is no such user; create it (useradd --system), or remove the line");
 	memcpy(field(r), &name, sizeof(name));
 	return true;
 }
@@ -122,7 +126,8 @@ read_domains(const struct reading *r)
 	for (size_t i = 0; i < r->count; i++) {
 		list[i] = lower(r, r->values[i]);
 		if (!domain_valid(list[i], false))
-			return wrong(r, r->values[i], "it is not a host name like mail.example.org");
+			return wrong(r, r->values[i],
+				     "it is not a host name like mail.example.org");
 	}
 	store_list(r, list);
 	return true;
@@ -136,7 +141,9 @@ read_patterns(const struct reading *r)
 	for (size_t i = 0; i < r->count; i++) {
 		list[i] = lower(r, r->values[i]);
 		if (!domain_pattern_valid(list[i]))
-			return wrong(r, r->values[i], "it is not a domain; write example.org, or *.example.org for all below it");
+			return wrong(
+			    r, r->values[i],
+			    "it is not a domain; write example.org, or *.example.org for all below it");
 	}
 	store_list(r, list);
 	return true;
@@ -166,15 +173,19 @@ read_choice(const struct reading *r)
 			store_number(r, i);
 			return true;
 		}
-		buf_printf(&all, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ", words[i]);
+		buf_printf(&all, "%s%s",
+			   i == 0		  ? ""
+			   : words[i + 1] == NULL ? " or "
+						  : ", ",
+			   words[i]);
 	}
-	config_fail(r->load, r->at, "%s = \"%.*s\": it must be %.*s", r->directive->name, SPAN_FMT(r->values[0]),
-		    SPAN_FMT(buf_span(&all)));
+	config_fail(r->load, r->at, "%s = \"%.*s\": it must be %.*s", r->directive->name,
+		    SPAN_FMT(r->values[0]), SPAN_FMT(buf_span(&all)));
 	buf_free(&all);
 	return false;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------ */
 
 static struct span
 bound_text(const struct reading *r, int64_t bound)
@@ -187,7 +198,8 @@ bound_text(const struct reading *r, int64_t bound)
 }
 
 static bool
-read_any_number(const struct reading *r, bool (*parse)(struct span text, int64_t *ret, const char **error))
+read_any_number(const struct reading *r,
+		bool (*parse)(struct span text, int64_t *ret, const char **error))
 {
 	const struct directive *d = r->directive;
 	const char *error;
@@ -198,8 +210,8 @@ read_any_number(const struct reading *r, bool (*parse)(struct span text, int64_t
 	if (value < d->min || value > d->max) {
 		struct span min = bound_text(r, d->min), max = bound_text(r, d->max);
 
-		return config_fail(r->load, r->at, "%s = \"%.*s\": it must be from %.*s to %.*s", d->name,
-				   SPAN_FMT(r->values[0]), SPAN_FMT(min), SPAN_FMT(max));
+		return config_fail(r->load, r->at, "%s = \"%.*s\": it must be from %.*s to %.*s",
+				   d->name, SPAN_FMT(r->values[0]), SPAN_FMT(min), SPAN_FMT(max));
 	}
 	store_number(r, value);
 	return true;
@@ -258,7 +270,7 @@ read_mode(const struct reading *r)
 	return true;
 }
 
-/* ---- addresses --------------------------------------------------------------------------------------------------- */
+/* ---- addresses ---------------------------------------------------------------------------- */
 
 static bool
 read_networks(const struct reading *r)
@@ -267,8 +279,10 @@ read_networks(const struct reading *r)
 
 	for (size_t i = 0; i < r->count; i++)
 		if (!network_parse(r->values[i], &list[i]))
-			return wrong(r, r->values[i], "it is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with no "
-				     "bits set behind the prefix");
+			return wrong(
+			    r, r->values[i],
+			    "it is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with no "
+			    "bits set behind the prefix");
 	store_list(r, list);
 	return true;
 }
@@ -280,9 +294,12 @@ read_addresses(const struct reading *r)
 
 	for (size_t i = 0; i < r->count; i++)
 		if (!netaddr_parse_port(r->values[i], 0, &list[i]))
-			return wrong(r, r->values[i], "it is not an address and port; write 0.0.0.0:25 or [::]:25");
+			return wrong(r, r->values[i],
+				     "it is not an address and port; write 0.0.0.0:25 or [::]:25");
 	if (r->count == 0)
-		return config_fail(r->load, r->at, "address = {}: a listener needs at least one address, e.g. \"0.0.0.0:25\"");
+		return config_fail(
+		    r->load, r->at,
+		    "address = {}: a listener needs at least one address, e.g. \"0.0.0.0:25\"");
 	store_list(r, list);
 	return true;
 }
@@ -294,10 +311,15 @@ read_servers(const struct reading *r)
 	size_t most = sizeof(dns->servers) / sizeof(dns->servers[0]);
 
 	if (r->count > most || r->count == 0)
-		return config_fail(r->load, r->at, "resolver takes one to %zu addresses; remove the others, or the line", most);
+		return config_fail(
+		    r->load, r->at,
+		    "resolver takes one to %zu addresses; remove the others, or the line", most);
 	for (size_t i = 0; i < r->count; i++)
-		if (!netaddr_parse_port(r->values[i], 53, &dns->servers[i]) || dns->servers[i].port == 0)
-			return wrong(r, r->values[i], "it is not a name server's address; write 127.0.0.1 or 127.0.0.1:53");
+		if (!netaddr_parse_port(r->values[i], 53, &dns->servers[i]) ||
+		    dns->servers[i].port == 0)
+			return wrong(
+			    r, r->values[i],
+			    "it is not a name server's address; write 127.0.0.1 or 127.0.0.1:53");
 	dns->server_count = r->count;
 	return true;
 }
@@ -307,7 +329,8 @@ read_deliver(const struct reading *r)
 {
 	const char *error = NULL;
 
-	return route_parse_deliver(r->values[0], arena_of(r), (struct route *)(void *)r->base, &error) ||
+	return route_parse_deliver(r->values[0], arena_of(r), (struct route *)(void *)r->base,
+				   &error) ||
 	       wrong(r, r->values[0], error);
 }
 

@@ -1,7 +1,9 @@
 /*
- * config_units: times, sizes and numbers as people write them, and how far two words are apart. Pure.
+ * config_units: times, sizes and numbers as people write them, and how far two words are apart.
+ * Pure.
  *
- * A unit is required (but for 0): a bare "timeout = 30" is read as seconds by some and milliseconds by others.
+ * A unit is required (but for 0): a bare "timeout = 30" is read as seconds by some and
+ * milliseconds by others.
  */
 #include "mta/config_private.h"
 
@@ -11,12 +13,17 @@ struct unit {
 };
 
 static const struct unit times[] = {
-	{ "w", INT64_C(7) * 24 * 3600 * 1000 }, { "d", INT64_C(24) * 3600 * 1000 }, { "h", 3600 * 1000 },
-	{ "m", 60 * 1000 }, { "s", 1000 }, { "ms", 1 },
+	{ "w", INT64_C(7) * 24 * 3600 * 1000 },
+	{ "d", INT64_C(24) * 3600 * 1000 },
+	{ "h", 3600 * 1000 },
+	{ "m", 60 * 1000 },
+	{ "s", 1000 },
+	{ "ms", 1 },
 };
 
 static const struct unit sizes[] = {
-	{ "TB", INT64_C(1) << 40 }, { "GB", 1 << 30 }, { "MB", 1 << 20 }, { "KB", 1 << 10 }, { "B", 1 },
+	{ "TB", INT64_C(1) << 40 }, { "GB", 1 << 30 }, { "MB", 1 << 20 },
+	{ "KB", 1 << 10 },	    { "B", 1 },
 };
 
 static bool
@@ -77,7 +84,8 @@ text_of(int64_t n, const struct unit *units, size_t count, struct arena *arena)
 {
 	for (size_t i = 0; n != 0 && i < count; i++)
 		if (n % units[i].factor == 0)
-			return arena_printf(arena, "%lld%s", (long long)(n / units[i].factor), units[i].name);
+			return arena_printf(arena, "%lld%s", (long long)(n / units[i].factor),
+					    units[i].name);
 	return arena_printf(arena, "%lld", (long long)n);
 }
 
@@ -115,8 +123,8 @@ edit_distance(struct span a, struct span b)
 				best = last[j] + 1;
 			if (row[j - 1] + 1 < best)
 				best = row[j - 1] + 1;
-			if (i > 1 && j > 1 && a.at[i - 1] == b.at[j - 2] && a.at[i - 2] == b.at[j - 1] &&
-			    before[j - 2] + 1 < best)
+			if (i > 1 && j > 1 && a.at[i - 1] == b.at[j - 2] &&
+			    a.at[i - 2] == b.at[j - 1] && before[j - 2] + 1 < best)
 				best = before[j - 2] + 1;
 			row[j] = best;
 		}

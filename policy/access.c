@@ -10,9 +10,10 @@ access_greet(const struct access_rules *rules, struct access_client *client)
 }
 
 struct reply
-access_mail(const struct access_rules *rules, const struct access_client *client, struct span reverse_path)
+access_mail(const struct access_rules *rules, const struct access_client *client,
+	    struct span reverse_path)
 {
-	(void)rules;		/* any sender may begin: what it may reach is judged at each RCPT */
+	(void)rules; /* any sender may begin: what it may reach is judged at each RCPT */
 	(void)client;
 	(void)reverse_path;
 	return REPLY(250, 2, 1, 0, "sender ok");
@@ -24,7 +25,8 @@ is_own_literal(const struct access_client *client, struct span domain)
 {
 	struct netaddr address;
 
-	if (client->server.family == 0 || domain.len < 3 || domain.at[0] != '[' || domain.at[domain.len - 1] != ']')
+	if (client->server.family == 0 || domain.len < 3 || domain.at[0] != '[' ||
+	    domain.at[domain.len - 1] != ']')
 		return false;
 	domain = span_first(span_skip(domain, 1), domain.len - 2);
 	if (span_istarts(domain, SPAN("IPv6:")))
@@ -33,12 +35,14 @@ is_own_literal(const struct access_client *client, struct span domain)
 }
 
 static bool
-is_postmaster(const struct access_rules *rules, const struct access_client *client, struct span address)
+is_postmaster(const struct access_rules *rules, const struct access_client *client,
+	      struct span address)
 {
 	struct span domain = address_domain_of(address);
 
 	return span_ieq(address_local_of(address), SPAN("postmaster")) &&
-	       (domain.len == 0 || span_eq(domain, rules->hostname) || is_own_literal(client, domain));
+	       (domain.len == 0 || span_eq(domain, rules->hostname) ||
+		is_own_literal(client, domain));
 }
 
 static bool
@@ -51,8 +55,8 @@ is_relay_to(const struct access_rules *rules, struct span domain)
 }
 
 struct reply
-access_rcpt(const struct access_rules *rules, const struct access_client *client, struct arena *arena,
-	    struct span *address, const struct route **route)
+access_rcpt(const struct access_rules *rules, const struct access_client *client,
+	    struct arena *arena, struct span *address, const struct route **route)
 {
 	bool allowed = client->trusted;
 	const struct route *found;
@@ -63,12 +67,14 @@ access_rcpt(const struct access_rules *rules, const struct access_client *client
 			*address = rules->postmaster;
 			allowed = true;
 		} else {
-			*address = arena_printf(arena, "postmaster@%.*s", SPAN_FMT(rules->hostname));
+			*address =
+			    arena_printf(arena, "postmaster@%.*s", SPAN_FMT(rules->hostname));
 		}
 	} else if (address_domain_of(*address).len == 0) {
 		if (!client->local)
 			return REPLY(550, 5, 1, 1, "a recipient needs a domain");
-		*address = arena_printf(arena, "%.*s@%.*s", SPAN_FMT(*address), SPAN_FMT(rules->hostname));
+		*address =
+		    arena_printf(arena, "%.*s@%.*s", SPAN_FMT(*address), SPAN_FMT(rules->hostname));
 	}
 	domain = address_domain_of(*address);
 	if (!allowed && !is_relay_to(rules, domain))

@@ -14,16 +14,16 @@ struct access_rules {
 	size_t relay_from_count;
 	struct span *relay_to;		/* domain patterns we accept for, from anyone */
 	size_t relay_to_count;
-	struct span hostname;		/* ours: where a bare "postmaster" and our own literal belong */
+	struct span hostname;		/* ours: where a bare "postmaster" belongs */
 	struct span postmaster;		/* where mail for postmaster goes; empty: not configured */
 	struct routes routes;
 };
 
 struct access_client {
 	struct netaddr peer;
-	struct netaddr server;		/* our end, for postmaster@[our address]; family 0: not known */
+	struct netaddr server;		/* our end, for postmaster@[it]; family 0: unknown */
 	bool local;			/* a local program, over the Unix socket */
-	bool trusted;			/* peer is in relay_from, or local: set once by access_greet */
+	bool trusted;			/* peer is in relay_from, or local: by access_greet */
 };
 
 /* At connect: sets client->trusted. */
@@ -34,15 +34,16 @@ struct reply access_mail(const struct access_rules *rules, const struct access_c
 			 struct span reverse_path);
 
 /*
- * RCPT: 250 2.1.5, or why not; on 250 *route is set (never of kind reject) and *address may have been rewritten
- * in the arena:
- *	postmaster, bare (any case), at our hostname or at our own address literal → the configured postmaster, else
- *	postmaster@hostname; the configured one is accepted from anyone (RFC 5321 §4.5.1);
+ * RCPT: 250 2.1.5, or why not; on 250 *route is set (never of kind reject) and *address may have
+ * been rewritten in the arena:
+ *	postmaster, bare (any case), at our hostname or at our own address literal → the
+ *	configured postmaster, accepted from anyone (RFC 5321 §4.5.1), else postmaster@hostname;
  *	a bare local part of a local program → at our hostname.
- * Trusted clients may send wherever a route leads (else 550 5.4.4), all others to relay-to domains (else 550
- * 5.7.1). A route that rejects gives its own reply. The local part is opaque: a%b, a!b or "a@b" route nowhere.
+ * Trusted clients may send wherever a route leads (else 550 5.4.4), all others to relay-to
+ * domains (else 550 5.7.1). A route that rejects gives its own reply. The local part is opaque:
+ * a%b, a!b or "a@b" route nowhere.
  */
-struct reply access_rcpt(const struct access_rules *rules, const struct access_client *client, struct arena *arena,
-			 struct span *address, const struct route **route);
+struct reply access_rcpt(const struct access_rules *rules, const struct access_client *client,
+			 struct arena *arena, struct span *address, const struct route **route);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * limits: every bound that a configuration can set, with its unit. Defaults stand in mta/config_table.c
- * (which is also the table that the manual is checked against). Sizes in octets, times in milliseconds.
+ * limits: every bound that a configuration can set, with its unit. Defaults stand in
+ * mta/config_table.c (which is also the table that the manual is checked against). Sizes in
+ * octets, times in milliseconds.
  */
 #ifndef TRAM_POLICY_LIMITS_H
 #define TRAM_POLICY_LIMITS_H
@@ -24,11 +25,11 @@ struct limits {
 	size_t hops;				/* Received fields: 50 */
 	int64_t command_timeout_ms;		/* idle between commands: 5 min */
 	int64_t data_timeout_ms;		/* silence inside a message: 3 min */
-	uint64_t data_rate;			/* octets per second at least, averaged over a minute: 100 */
-	int64_t error_delay_ms;			/* before the reply to a failed command, growing with errors: 0.5 s at most 5 */
+	uint64_t data_rate;			/* octets per second at least: 100 */
+	int64_t error_delay_ms;			/* before the reply to an error, times errors: 0.5 s */
 	/* memory */
 	uint64_t memory;			/* all message buffers: 256 MB */
-	uint64_t body_cache;			/* just-accepted bodies over 16 KB kept for their first delivery: 64 MB */
+	uint64_t body_cache;			/* just-accepted bodies over 16 KB: 64 MB */
 	/* outbound */
 	size_t deliveries;			/* connections out, in all: 500 */
 	size_t connections_per_site;		/* 20 */
@@ -37,7 +38,8 @@ struct limits {
 	size_t addresses_per_attempt;		/* hosts × addresses tried: 10 */
 	int64_t idle_connection_ms;		/* a kept connection without work: 5 s */
 	int64_t connect_timeout_ms;		/* per address: 30 s */
-	int64_t banner_timeout_ms, ehlo_timeout_ms, mail_timeout_ms, rcpt_timeout_ms;	/* 5 min each */
+	/* 5 min each */
+	int64_t banner_timeout_ms, ehlo_timeout_ms, mail_timeout_ms, rcpt_timeout_ms;
 	int64_t data_init_timeout_ms;		/* 2 min */
 	int64_t block_timeout_ms;		/* 3 min */
 	int64_t dot_timeout_ms;			/* 10 min */
@@ -47,7 +49,7 @@ struct limits {
 	size_t window_entries;			/* 50,000 */
 	size_t lookups;				/* lanes being resolved at once: 100 */
 	/* the queue */
-	size_t local_rate;			/* messages per minute of one local user: 600; 0: none */
+	size_t local_rate;			/* messages a minute of a local user: 600; 0: any */
 };
 
 #endif

@@ -1,4 +1,7 @@
-/* route: patterns, the search for the most specific one, and the words of `deliver`. See route.h. */
+/*
+ * route: patterns, the search for the most specific one, and the words of `deliver`. See
+ * route.h.
+ */
 #include "policy/route.h"
 
 #include <stdlib.h>
@@ -60,7 +63,8 @@ route_find(const struct routes *routes, struct span domain)
 
 	if (found != NULL || literal || domain.len >= sizeof(wildcard))
 		return found != NULL ? found : route_by_name(routes, SPAN("*"));
-	for (const char *dot; (dot = span_find(domain, '.')) != NULL; domain = span_skip(domain, 1)) {
+	for (const char *dot; (dot = span_find(domain, '.')) != NULL;
+	     domain = span_skip(domain, 1)) {
 		domain = span_skip(domain, (size_t)(dot - domain.at));
 		memcpy(wildcard + 1, domain.at, domain.len);
 		found = route_by_name(routes, span_of(wildcard, domain.len + 1));
@@ -88,7 +92,8 @@ domain_pattern_matches(struct span pattern, struct span domain)
 	if (span_eq(pattern, SPAN("*")))
 		return true;
 	if (span_starts(pattern, SPAN("*.")))
-		return !literal && domain.len >= pattern.len && span_ends(domain, span_skip(pattern, 1));
+		return !literal && domain.len >= pattern.len &&
+		       span_ends(domain, span_skip(pattern, 1));
 	return span_eq(pattern, domain);
 }
 
@@ -129,7 +134,8 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 		host.use_mx = false;
 		name = span_skip(span_cut(&rest, ']'), 1);
 		if (name.len + 1 == text.len) {
-			*error = "the closing ] is missing; write smtp:[127.0.0.1]:2525 or smtp:[mail.example.org]:25";
+			*error =
+			    "the closing ] is missing; write smtp:[127.0.0.1]:2525 or smtp:[mail.example.org]:25";
 			return false;
 		}
 	} else {
@@ -137,8 +143,9 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 		rest = span_skip(text, name.len);
 	}
 	if (!parse_port(rest, &host.port)) {
-		*error = "the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
-			 "smtp:[::1]:25";
+		*error =
+		    "the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
+		    "smtp:[::1]:25";
 		return false;
 	}
 	if (netaddr_parse(name, host.port, &host.address)) {
@@ -148,8 +155,9 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 	}
 	name = lower(name, arena);
 	if (!domain_valid(name, false)) {
-		*error = "there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "
-			 "smtp:example.org (its MX)";
+		*error =
+		    "there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "
+		    "smtp:example.org (its MX)";
 		return false;
 	}
 	host.name = name;
@@ -199,9 +207,11 @@ route_parse_deliver(struct span text, struct arena *arena, struct route *ret, co
 	if (span_starts(text, SPAN("reject:"))) {
 		ret->kind = DELIVER_REJECT;
 		ret->reject_text = arena_copy(arena, span_skip(text, 7));
-		*error = "a code, a status of its class and a text are needed: reject:550 5.1.1 no such user";
+		*error =
+		    "a code, a status of its class and a text are needed: reject:550 5.1.1 no such user";
 		return parse_reject(ret->reject_text, arena, &ret->reject);
 	}
-	*error = "it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, discard or reject:550 5.1.1 TEXT";
+	*error =
+	    "it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, discard or reject:550 5.1.1 TEXT";
 	return false;
 }

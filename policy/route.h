@@ -1,9 +1,9 @@
 /*
  * route: recipient domain → route name → what the name says now. Pure.
  *
- * A recipient is judged once, at RCPT: its lane keeps the route's *name*. What that name says is read at each
- * attempt, so that a reload re-routes what waits. The most specific pattern wins: "example.org" before
- * "*.example.org" (any depth below) before "*.org" before "*".
+ * A recipient is judged once, at RCPT: its lane keeps the route's *name*. What that name says is
+ * read at each attempt, so that a reload re-routes what waits. The most specific pattern wins:
+ * "example.org" before "*.example.org" (any depth below) before "*.org" before "*".
  */
 #ifndef TRAM_POLICY_ROUTE_H
 #define TRAM_POLICY_ROUTE_H
@@ -43,16 +43,21 @@ struct routes {
 /* Once, after the last route has been added: the look-ups below rely on it. */
 void routes_sort(struct routes *routes);
 
-/* NULL: nothing matches (there is no "*"). Domain in lower case; a literal matches "*" only, or itself. */
+/*
+ * NULL: nothing matches (there is no "*"). Domain in lower case; a literal matches "*" only, or
+ * itself.
+ */
 const struct route *route_find(const struct routes *routes, struct span domain);
 const struct route *route_by_name(const struct routes *routes, struct span name);
 
 /*
- * "mx", "mx:2525", "smtp:[127.0.0.1]:2525", "smtp:[::1]:25", "smtp:[host.name]:587"
- * (its addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". Without a port: 25. Sets kind,
- * host, site_key, reject and mx_port. False: *error says what is wrong and what would be right.
+ * "mx", "mx:2525", "smtp:[127.0.0.1]:2525", "smtp:[::1]:25", "smtp:[host.name]:587" (its
+ * addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". Without a port: 25.
+ * Sets kind, host, site_key, reject and mx_port. False: *error says what is wrong and what would
+ * be right.
  */
-bool route_parse_deliver(struct span text, struct arena *arena, struct route *ret, const char **error);
+bool route_parse_deliver(struct span text, struct arena *arena, struct route *ret,
+			 const char **error);
 
 /* "example.org", "*.example.org", "*": is it a pattern at all, and does it match? */
 bool domain_pattern_valid(struct span pattern);

@@ -1,4 +1,7 @@
-/* Who may relay where, postmaster in all its spellings, and that nothing in a local part ever routes. */
+/*
+ * Who may relay where, postmaster in all its spellings, and that nothing in a local part ever
+ * routes.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,7 +44,8 @@ setup(void **state)
 	f.list[2] = (struct route){ .name = SPAN("*.com"), .kind = DELIVER_MX };
 	f.list[3] = (struct route){ .name = SPAN("old.example.org"), .kind = DELIVER_REJECT,
 				    .reject = REPLY(550, 5, 1, 6, "moved") };
-	f.rules = (struct access_rules){ .relay_from = f.from, .relay_from_count = 2, .relay_to = f.to, .relay_to_count = 2,
+	f.rules = (struct access_rules){ .relay_from = f.from, .relay_from_count = 2,
+					 .relay_to = f.to, .relay_to_count = 2,
 					 .hostname = SPAN("relay.example.net"), .routes = { f.list, 4 } };
 	routes_sort(&f.rules.routes);
 	f.inside = client_at(&f.rules, "10.1.2.3");
@@ -63,7 +67,8 @@ teardown(void **state)
 
 /* The code, the status' detail as in "550 5.7.1", and what became of the address. */
 static void
-expect(struct fixture *f, const struct access_client *client, const char *given, const char *verdict, const char *want)
+expect(struct fixture *f, const struct access_client *client, const char *given,
+	const char *verdict, const char *want)
 {
 	const struct route *route = NULL;
 	struct span address = span_str(given);

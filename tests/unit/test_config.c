@@ -1,6 +1,7 @@
 /*
- * Configuration: each file of tests/config/bad gives the message in its first line ("# expect: …"), each of
- * tests/config/good none; the values, defaults and units that come out; warnings; reload.
+ * Configuration: each file of tests/config/bad gives the message in its first line ("# expect:
+ * …"), each of tests/config/good none; the values, defaults and units that come out; warnings;
+ * reload.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,10 @@
 
 #include "mta/config_private.h"
 
-#define THREE_LINES "listener smtp { address = \"127.0.0.1:2525\" }\nrelay-from = \"127.0.0.0/8\"\nroute \"*\" { deliver = \"mx\" }\n"
+#define THREE_LINES                                                                              \
+	"listener smtp { address = \"127.0.0.1:2525\" }\n"                                        \
+	"relay-from = \"127.0.0.0/8\"\n"                                                          \
+	"route \"*\" { deliver = \"mx\" }\n"
 
 static char source_folder[PATH_MAX];	/* tests/config, absolute */
 
@@ -55,7 +59,7 @@ has(const struct buf *warnings, const char *text)
 	return memmem(buf_span(warnings).at, buf_len(warnings), text, strlen(text)) != NULL;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------------- */
 
 static void
 check_bad(const char *name)
@@ -172,7 +176,7 @@ test_unreadable(void **state)
 	unlink(path);
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------- */
 
 static void
 test_defaults(void **state)
@@ -336,7 +340,7 @@ test_many_routes(void **state)
 	buf_free(&text);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+/* ---- the whole ---------------------------------------------------------------------------- */
 
 static void
 test_warnings(void **state)
@@ -419,7 +423,8 @@ test_table(void **state)
 		assert_true(d->min <= d->max);
 		assert_true(!d->restart || d->type != &type_networks);
 		for (size_t j = 0; j < i; j++)
-			assert_false(d->section == directives[j].section && strcmp(d->name, directives[j].name) == 0);
+			assert_false(d->section == directives[j].section &&
+				     strcmp(d->name, directives[j].name) == 0);
 	}
 }
 
