@@ -84,7 +84,6 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },
 	{ SECTION_LIMITS, "error-delay", TYPE(time), "500ms", 0, 5 * SECOND, LIMIT(error_delay_ms) },
 	{ SECTION_LIMITS, "memory", TYPE(size), "256MB", MB, TB, LIMIT(memory) },
-	{ SECTION_LIMITS, "body-cache", TYPE(size), "64MB", 0, TB, LIMIT(body_cache) },
 	{ SECTION_LIMITS, "deliveries", TYPE(number), "500", 1, 100000, LIMIT(deliveries) },
 	{ SECTION_LIMITS, "connections-per-site", TYPE(number), "20", 1, 100000, LIMIT(connections_per_site) },
 	{ SECTION_LIMITS, "messages-per-connection", TYPE(number), "100", 1, 1000000, LIMIT(messages_per_connection) },

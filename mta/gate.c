@@ -192,7 +192,8 @@ hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *pe
 	struct config *config = config_of(gate);
 	struct session *s = xcalloc(1, sizeof(*s));
 	struct ucred cred = { 0 };
-	socklen_t len = sizeof(cred);
+	struct sockaddr_storage sa = { 0 };
+	socklen_t len = sizeof(cred), sa_len = sizeof(sa);
 
 	s->fd = fd;
 	s->client.peer = *peer;
@@ -207,6 +208,8 @@ hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *pe
 		s->smtp = &config->submission;
 		s->listener = SPAN("local");
 	} else {
+		if (getsockname(fd, (struct sockaddr *)&sa, &sa_len) == 0)
+			netaddr_from_sockaddr((struct sockaddr *)&sa, &s->client.server);
 		s->smtp = &config->listeners[door->listener].smtp;
 		s->listener = config->listeners[door->listener].name;
 	}

@@ -228,12 +228,13 @@ settling_new(struct dispatcher *d, struct job *job)
 	return g;
 }
 
+/* Even with nothing to settle the queue is told that the message is not with a delivery any more. */
 static void
 settling_submit(struct settling *g)
 {
 	struct dispatcher *d = g->owner;
 
-	if (g->count == 0) {
+	if (g->count == 0 && g->job->delivery == NULL) {
 		d->flying--;
 		job_free(g->job);
 		dispatcher_check_edits(d);

@@ -29,7 +29,6 @@ struct limits {
 	int64_t error_delay_ms;			/* before the reply to an error, times errors: 0.5 s */
 	/* memory */
 	uint64_t memory;			/* all message buffers: 256 MB */
-	uint64_t body_cache;			/* just-accepted bodies over 16 KB: 64 MB */
 	/* outbound */
 	size_t deliveries;			/* connections out, in all: 500 */
 	size_t connections_per_site;		/* 20 */
