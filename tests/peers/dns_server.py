@@ -433,7 +433,7 @@ class BrokenDns(Address):
         self.add(records)
 
     def add(self, text):
-        for line in zone_records(text).splitlines():
+        for line in filter(None, zone_records(text).splitlines()):
             owner, kind, data = line.split(";")[0].split(None, 2)
             owner = owner.rstrip(".").lower()
             self.records.setdefault((owner, kind), []).append(encode_record(owner, kind, self.ttl,
