@@ -23,7 +23,7 @@
 #include "mta/net/stream.h"
 
 enum {
-	PEERS_MAX = 32,
+	PEERS_MAX = 32, BACKLOG = 64,
 	OUT_MAX = 256 * 1024,		/* octets that wait to be read: above it no more are made */
 	STALL_MS = 30 * 1000,		/* a peer that reads nothing for so long is closed */
 	IDLE_MS = 10 * 60 * 1000,	/* so is one that asks nothing */
@@ -519,7 +519,7 @@ open_socket(const char *path, mode_t mode, int *ret, char error[CONTROL_ERROR_MA
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fail_start(error, -errno, path, "raise the limit of open files");
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0 || listen(fd, 16) < 0) {
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0) {
 		rc = -errno;
 		close(fd);
 		return fail_start(error, rc, path, "its directory must exist and be writable for tramd's user");

@@ -2,11 +2,47 @@
 #include "mta/control_client.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 enum { ANSWER_MAX = 16 << 20 };		/* octets of one line */
+
+/* "control = "/run/tram/control"": the path, or an empty span. */
+static struct span
+path_in_line(struct span line)
+{
+	struct span value = line, name = span_trim(span_cut(&value, '=')), rest = span_trim(value);
+
+	if (!span_eq(name, SPAN("control")) || rest.len < 2 || rest.at[0] != '"')
+		return SPAN("");
+	rest = span_skip(rest, 1);
+	return span_find(rest, '"') == NULL ? SPAN("") : span_cut(&rest, '"');
+}
+
+const char *
+control_client_find(const char *config_path, struct arena *arena)
+{
+	FILE *file = fopen(config_path, "re");
+	const char *found = NULL;
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t len;
+
+	if (file == NULL)
+		return NULL;
+	while (found == NULL && (len = getline(&line, &room, file)) > 0) {
+		struct span path = path_in_line(span_trim(span_first(span_of(line, (size_t)len), (size_t)len - 1)));
+
+		if (path.len > 0)
+			found = arena_str(arena, path);
+	}
+	free(line);
+	fclose(file);
+	return found;
+}
 
 int
 control_client_open(struct control_client *c, const char *path)

@@ -16,6 +16,11 @@ struct control_client {
 	struct buf out;
 };
 
+/*
+ * The value of `control` in a configuration that has a mistake elsewhere: an operator must be able to steer the daemon
+ * that runs under what the file said before. In the arena, or NULL.
+ */
+const char *control_client_find(const char *config_path, struct arena *arena);
 /* 0 or negative errno: -ENOENT and -ECONNREFUSED mean that no tramd listens there, -EACCES that you may not. */
 int control_client_open(struct control_client *client, const char *path);
 void control_client_close(struct control_client *client);

@@ -3,7 +3,8 @@
  * socket, whose peer credentials tell the daemon who called: so it needs no privilege, and refuses to have one.
  *
  * Way of a call: tram_sendmail_options.c reads the command line; tram_sendmail_message.c reads the message from
- * standard input and completes its header; tram_sendmail_smtp.c hands it in; tram_sendmail_queue.c is mailq and -q.
+ * standard input and completes its header; tram_sendmail_smtp.c hands it in. tram_sendmail_pass.c is -bs,
+ * tram_sendmail_queue.c is mailq and -q.
  * Nothing is taken from the environment, no shell is run, no file but the configuration is read.
  */
 #ifndef TRAM_TRAM_SENDMAIL_H
@@ -104,6 +105,7 @@ int sendmail_run_queue(const struct sendmail *s);		/* -q */
 enum { SENDMAIL_WAIT_MS = 30 * 1000 };
 int sendmail_connect(const char *path, int64_t began_ms);
 void sendmail_pause(void);					/* between two tries */
+int sendmail_no_daemon(const struct sendmail *s, int error);	/* says so; the exit code */
 
 int sendmail_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

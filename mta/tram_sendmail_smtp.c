@@ -268,8 +268,8 @@ prepare(const struct sendmail *s, const struct sendmail_message *m, struct arena
 	t->needs_smtputf8 = envelope->smtputf8;
 }
 
-static int
-no_daemon(const struct sendmail *s, int error)
+int
+sendmail_no_daemon(const struct sendmail *s, int error)
 {
 	if (error == -EACCES || error == -EPERM)
 		return sendmail_fail(EX_NOPERM, "you may not open %s", s->socket);
@@ -289,7 +289,7 @@ sendmail_submit(const struct sendmail *s, const struct sendmail_message *m)
 		d = (struct dialogue){ .message = m };
 		d.fd = sendmail_connect(s->socket, began);
 		if (d.fd < 0) {
-			rc = no_daemon(s, d.fd);
+			rc = sendmail_no_daemon(s, d.fd);
 			break;
 		}
 		prepare(s, m, &arena, &envelope, &d.transaction);
@@ -307,51 +307,4 @@ sendmail_submit(const struct sendmail *s, const struct sendmail_message *m)
 	}
 	arena_free(&arena);
 	return rc;
-}
-
-/* ---- -bs --------------------------------------------------------------------------------------------------------- */
-
-/* Moves what is there from one to the other; false at the end. */
-static bool
-move(int from, int to, bool to_socket)
-{
-	char bytes[16384];
-	ssize_t n = read(from, bytes, sizeof(bytes)), done = 0;
-
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return true;
-	while (done < n) {
-		ssize_t sent = to_socket ? send(to, bytes + done, (size_t)(n - done), MSG_NOSIGNAL)
-					 : write(to, bytes + done, (size_t)(n - done));
-
-		if (sent < 0 && errno != EINTR)
-			return false;
-		done += sent < 0 ? 0 : sent;
-	}
-	return n > 0;
-}
-
-int
-sendmail_pass_smtp(const struct sendmail *s)
-{
-	int fd = sendmail_connect(s->socket, mono_ms());
-	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = STDIN_FILENO, .events = POLLIN } };
-
-	if (fd < 0) {
-		printf("421 4.3.2 the mail system does not answer\r\n");
-		return no_daemon(s, fd);
-	}
-	for (;;) {
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			break;
-		if (p[0].revents != 0 && !move(fd, STDOUT_FILENO, false))
-			break;
-		if (p[1].revents != 0 && !move(STDIN_FILENO, fd, true)) {
-			shutdown(fd, SHUT_WR);
-			p[1].fd = -1;
-		}
-		p[0].revents = p[1].revents = 0;
-	}
-	close(fd);
-	return EX_OK;
 }

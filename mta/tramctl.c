@@ -48,18 +48,35 @@ connect_failed(const char *path, int error)
 	return tramctl_fail(TRAMCTL_FAILED, "%s: %s", path, strerror(-error));
 }
 
+/* 0 or an exit code. With a mistake in the file the socket is looked for all the same: tramd may run without it. */
+static int
+find_socket(struct tramctl *t, const char **path)
+{
+	char error[CONFIG_ERROR_MAX];
+	int rc = t->config == NULL ? config_load(t->config_path, &t->config, error, NULL) : 0;
+
+	*path = rc < 0 ? control_client_find(t->config_path, &t->arena) : t->config->control;
+	if (*path != NULL)
+		return TRAMCTL_OK;
+	if (rc < 0)
+		return tramctl_fail(TRAMCTL_CONFIG, "%s", error);
+	return tramctl_fail(TRAMCTL_CONFIG, "%s sets no control socket.\nAdd: control = \"/run/tram/control\"",
+			    t->config_path);
+}
+
 int
 tramctl_connect(struct tramctl *t)
 {
-	int rc = tramctl_load_config(t);
+	const char *path;
+	int rc;
 
-	if (rc != TRAMCTL_OK || t->client.fd >= 0)
+	if (t->client.fd >= 0)
+		return TRAMCTL_OK;
+	rc = find_socket(t, &path);
+	if (rc != TRAMCTL_OK)
 		return rc;
-	if (t->config->control == NULL)
-		return tramctl_fail(TRAMCTL_CONFIG, "%s sets no control socket.\nAdd: control = \"/run/tram/control\"",
-				    t->config_path);
-	rc = control_client_open(&t->client, t->config->control);
-	return rc < 0 ? connect_failed(t->config->control, rc) : TRAMCTL_OK;
+	rc = control_client_open(&t->client, path);
+	return rc < 0 ? connect_failed(path, rc) : TRAMCTL_OK;
 }
 
 static void
