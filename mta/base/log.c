@@ -234,6 +234,8 @@ run_writer(void *arg)
 			logger.unreported += lost;
 			failed--;
 		}
+		if (writer->generation != logger.generation)
+			break;			/* given up while it was blocked: counted by log_stop() */
 		lose(failed);
 	}
 	if (writer->generation == logger.generation) {
@@ -290,6 +292,7 @@ log_start(const struct log_config *config)
 	logger.fill = xcalloc(1, cap + LOG_LINE_MAX);
 	logger.cap = cap;
 	logger.used = 0;
+	logger.unreported = 0;		/* the report belongs to the log in which the lines are missing */
 	logger.stopping = logger.finished = logger.reopen = false;
 	error = start_thread(writer);
 	logger.running = error == 0;
