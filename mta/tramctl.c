@@ -163,7 +163,7 @@ tramctl_ask(struct tramctl *t, const struct control_request *request,
 	while (rc == TRAMCTL_OK && (*last == NULL || done < t->id_count)) {
 		json_t *one = NULL;
 
-		part.ids = t->ids + done;
+		part.ids = t->ids == NULL ? NULL : t->ids + done;
 		part.id_count = t->id_count - done < CONTROL_IDS_MAX ? t->id_count - done : CONTROL_IDS_MAX;
 		done += part.id_count;
 		rc = ask_once(t, &part, row, arg, &one);
