@@ -230,12 +230,12 @@ run_writer(void *arg)
 			append_loss(writer, lost);
 		failed = write_batch(writer);
 		pthread_mutex_lock(&logger.mutex);
+		if (writer->generation != logger.generation)
+			break;			/* given up while it was blocked: counted by log_stop() */
 		if (failed > 0 && lost > 0) {	/* the report stood last: it is no loss of its own */
 			logger.unreported += lost;
 			failed--;
 		}
-		if (writer->generation != logger.generation)
-			break;			/* given up while it was blocked: counted by log_stop() */
 		lose(failed);
 	}
 	if (writer->generation == logger.generation) {
