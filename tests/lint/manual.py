@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The manual is complete: each option and command that a program's --help names stands in its page, and each directive
-of the configuration in tram.conf(5). manual.py BUILD"""
+"""The manual is complete: each option and command that a program's --help names stands in its page. (The
+directives of the configuration: man-directives.py.) manual.py BUILD"""
 import os
 import re
 import subprocess
