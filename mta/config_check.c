@@ -82,7 +82,6 @@ check_sizes(struct load *load)
 {
 	struct config *config = load->config;
 	struct span max = units_size_text((int64_t)config->queue.max_size, &config->arena);
-	const struct section *section = config_section(load, SECTION_LISTENER, 0);
 
 	if (config->queue.map_size < config->queue.max_size)
 		return config_fail(
@@ -95,7 +94,8 @@ check_sizes(struct load *load)
 		    "message-size is larger than the whole queue may be (max-size, %.*s); lower it",
 		    SPAN_FMT(max));
 	for (size_t i = 0; i < config->listener_count; i++) {
-		section = config_section(load, SECTION_LISTENER, i);
+		const struct section *section = config_section(load, SECTION_LISTENER, i);
+
 		if (config->listeners[i].smtp.max_message_size > config->queue.max_size)
 			return config_fail(
 			    load, section->at,

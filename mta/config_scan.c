@@ -91,7 +91,7 @@ static bool
 scan_double(struct scanner *s)
 {
 	struct span text = s->rest;
-	size_t i = 0, len;
+	size_t i = 0, len = 0;
 
 	for (;; i++) {
 		if (i == text.len || text.at[i] == '\n')
@@ -150,7 +150,7 @@ scan_single(struct scanner *s)
 static bool
 scan_word(struct scanner *s)
 {
-	size_t i = 0, len;
+	size_t i = 0, len = 0;
 
 	while (i < s->rest.len && is_word(s->rest.at[i]))
 		i++;

@@ -533,7 +533,7 @@ control_start(struct reactor *home, const struct control_owner *owner, struct co
 	      char error[CONTROL_ERROR_MAX])
 {
 	struct control *c;
-	int fd, rc;
+	int fd = -1, rc;
 
 	rc = open_socket(home->config->control, (mode_t)home->config->control_mode, &fd, error);
 	if (rc < 0)

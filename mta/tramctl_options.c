@@ -164,7 +164,7 @@ set_value(struct tramctl *t, const struct option *o, const char *value)
 		break;
 	case KIND_TEXT:
 		*(struct span *)to = span_str(value);
-		ok = value[0] != '\0';
+		ok = value != NULL && value[0] != '\0';
 		break;
 	case KIND_PATH:
 		*(const char **)to = value;
