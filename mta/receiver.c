@@ -304,11 +304,23 @@ message_refuse(struct session *s, struct reply reply)
 
 /* ---- the questions --------------------------------------------------------------------------------------------------- */
 
+/* A local program may name its user alone: who that is, is known here. */
+static void
+qualify_sender(struct session *s)
+{
+	struct span *path = &s->server.envelope.reverse_path;
+
+	if (s->client.local && path->len > 0 && address_domain_of(*path).len == 0)
+		*path = arena_printf(&s->server.arena, "%.*s@%.*s", SPAN_FMT(*path), SPAN_FMT(s->config->hostname));
+}
+
 static void
 ask_mail(struct session *s)
 {
-	struct reply verdict = access_mail(&s->config->access, &s->client, s->server.envelope.reverse_path);
+	struct reply verdict;
 
+	qualify_sender(s);
+	verdict = access_mail(&s->config->access, &s->client, s->server.envelope.reverse_path);
 	if (verdict.code == 250 && s->client.local &&
 	    !gate_local_user_may_send(s->reactor->gate, s->uid, s->config->limits.local_rate))
 		verdict = REPLY(451, 4, 7, 0, "too many messages from this user, try again in a minute");
