@@ -64,6 +64,17 @@ take_line(struct header_scan *h, struct span line)
 }
 
 /*
+ * The line that turned out to begin the body: until its end it might have been a field, so that one
+ * which no header may hold is refused, however the octets were cut.
+ */
+static void
+check_body_line(struct header_scan *h, size_t before, size_t len)
+{
+	if (h->max_size != 0 && before + len > h->max_size)
+		h->too_large = true;
+}
+
+/*
  * The line begun earlier goes on; *taken octets of in belong to the header. False: it is not whole
  * yet.
  */
@@ -82,6 +93,7 @@ finish_held(struct header_scan *h, struct span in, size_t *taken)
 		buf_append(&h->text, buf_span(&h->held));
 		buf_clear(&h->held);
 	} else {
+		check_body_line(h, buf_len(&h->text), buf_len(&h->held));
 		/* body after all: what was taken before stays in held, this call's octets are the caller's */
 		h->held.end = h->held.start + before;
 		*taken = 0;
@@ -123,6 +135,8 @@ header_scan_take(struct header_scan *h, struct span in)
 			begin = at = in.len;
 		} else if (take_line(h, span_first(rest, (size_t)(lf - rest.at) + 1))) {
 			at += (size_t)(lf - rest.at) + 1;
+		} else {
+			check_body_line(h, buf_len(&h->text) + at - begin, (size_t)(lf - rest.at) + 1);
 		}
 		if (h->max_lines != 0 && h->lines > h->max_lines)
 			h->too_large = true;
