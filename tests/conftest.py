@@ -1,6 +1,7 @@
 """Fixtures of the end-to-end tests; what they give is in peers/harness.py and peers/sink.py."""
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -78,6 +79,15 @@ def make_postfix():
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    """The environment that puts fault/shim.c between tramd and its data file."""
+    path = str(tmp_path_factory.mktemp("shim") / "shim.so")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", path, os.path.join(HERE, "fault", "shim.c"), "-lpthread"],
+                   check=True)
+    return {"LD_PRELOAD": path, "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:exitcode=99"}
 
 
 # Retries within a second.

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import threading
+import time
 
 from harness import SmtpRaw, queue_id
 
@@ -32,7 +33,8 @@ class Load:
 
     def __init__(self, port, senders=4, sizes=(500, 4000, 70000, 200000), seed=1, recipients=1):
         self.port, self.sizes, self.recipients = port, sizes, recipients
-        self.lock, self.next, self.acknowledged, self.sent = threading.Lock(), 0, {}, 0
+        self.lock, self.next, self.sent = threading.Lock(), 0, 0
+        self.acknowledged, self.when = {}, {}       # number → queue id; → monotonic time
         self.going = True
         self.threads = [threading.Thread(target=self.run, args=(random.Random(seed + i),), daemon=True)
                         for i in range(senders)]
@@ -58,7 +60,7 @@ class Load:
             try:
                 self.session(chance)
             except (OSError, AssertionError):
-                pause.wait(0.01)        # it is down: it comes back
+                pause.wait(0.01)                    # it is down: it comes back
 
     def session(self, chance):
         with SmtpRaw("127.0.0.1", self.port, timeout=10) as c:
@@ -74,17 +76,27 @@ class Load:
                 if reply.code == 250:
                     with self.lock:
                         self.acknowledged[number] = queue_id(reply)
+                        self.when[number] = time.monotonic()
 
 
-def judge(load, messages):
-    """Every acknowledged message arrived, whole. Returns how many arrived more than once."""
+def count(load, messages):
+    """(number, recipient) → how often it arrived; each must be whole. Reports are not counted."""
     seen = {}
     for message in messages:
+        if message.sender == "":
+            continue
         assert intact(message.data), "a message arrived damaged: %r" % message.data[:300]
-        number = int(NUMBER.search(message.data)[1])
+        number = int(NUMBER.search(message.headers)[1])
         for recipient in message.recipients:
             seen[(number, recipient)] = seen.get((number, recipient), 0) + 1
-    wanted = ((n, "r%d-%d@dst.test" % (n, i)) for n in load.acknowledged for i in range(load.recipients))
+    return seen
+
+
+def judge(load, messages, numbers=None):
+    """Every acknowledged message (or each of these numbers) arrived, whole. Returns how many came more than once."""
+    seen = count(load, messages)
+    wanted = ((n, "r%d-%d@dst.test" % (n, i)) for n in (load.acknowledged if numbers is None else numbers)
+              for i in range(load.recipients))
     lost = [key for key in wanted if key not in seen]
     assert not lost, "acknowledged and lost: %r (of %d)" % (lost[:10], len(load.acknowledged))
-    return sum(count - 1 for count in seen.values())
+    return sum(times - 1 for times in seen.values())
