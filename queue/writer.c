@@ -15,7 +15,7 @@
 #include "mta/base/clock.h"
 #include "queue/writer.h"
 
-enum { DISK_EVERY_MS = 1000, RECIPIENT_OCTETS = 200 };
+enum { DISK_EVERY_MS = 1000, RECIPIENT_OCTETS = 200, ROOM_LEAST = 4 << 20 };
 
 /* ---- lists of operations ---------------------------------------------------------------------------------------- */
 
@@ -235,23 +235,36 @@ ops_run(struct queue *q, struct queue_op **ops, size_t count)
 
 /* ---- room ------------------------------------------------------------------------------------------------------- */
 
+/*
+ * The file never shrinks: once it has been full, what the disk has free says nothing. Pages that were given back
+ * inside it are room too; a quarter of the live data is allowed for those that are half full.
+ */
+static uint64_t
+room_inside(const struct queue *q, const struct store_disk *disk)
+{
+	uint64_t live = q->meta.live_bytes + q->meta.live_bytes / 4;
+
+	return disk->used > live ? disk->used - live : 0;
+}
+
 void
 writer_refresh_room(struct queue *q, bool always)
 {
 	const uint64_t map = store_map_size(q->store);
 	const uint64_t quota = atomic_load(&q->max_size), min_free = atomic_load(&q->min_free);
 	struct store_disk disk;
-	uint64_t room = 0;
+	uint64_t room = 0, fits;
 
 	store_disk(q->store, always, &disk);
+	fits = room_inside(q, &disk) + (disk.free > min_free ? disk.free - min_free : 0);
 	q->disk_free = disk.free;
 	/* The map has to hold free and half-full pages too: 1.15 × the live data was measured under churn. */
 	q->quota = quota < map / 4 * 3 ? quota : map / 4 * 3;
-	q->disk_ok = disk.reserve && disk.free > min_free;
+	q->disk_ok = disk.reserve && fits > ROOM_LEAST;
 	if (q->disk_ok && !q->poisoned && q->full_until_ms <= mono_ms()) {
 		room = q->quota > q->meta.live_bytes ? q->quota - q->meta.live_bytes : 0;
-		if (room > disk.free - min_free)
-			room = disk.free - min_free;
+		if (room > fits)
+			room = fits;
 	}
 	atomic_store(&q->room, room);
 }
