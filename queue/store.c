@@ -227,6 +227,45 @@ foreign_check(struct store *s)
 	return error_of(r);
 }
 
+/*
+ * A new data file is made under another name and gets its own only when it is on disk: LMDB does not sync its first two
+ * pages before the first commit, and a power cut then must not leave a file that is no queue and not nothing.
+ */
+static int
+file_make(int directory, const char *path)
+{
+	char name[PATH_MAX];
+	MDB_env *env = NULL;
+	MDB_txn *txn;
+	MDB_dbi meta;
+	int r;
+
+	if (snprintf(name, sizeof(name), "%s/data.new", path) >= (int)sizeof(name))
+		return -ENAMETOOLONG;
+	unlinkat(directory, "data.new", 0);
+	unlinkat(directory, "data.mdb", 0);	/* it is empty, if there is one */
+	r = mdb_env_create(&env);
+	if (r == 0)
+		r = mdb_env_set_maxdbs(env, 1);
+	if (r == 0)
+		r = mdb_env_open(env, name, MDB_NOSUBDIR | MDB_NOLOCK, 0600);
+	if (r == 0)
+		r = mdb_txn_begin(env, NULL, 0, &txn);
+	if (r == 0) {
+		r = mdb_dbi_open(txn, table_names[TABLE_META], MDB_CREATE, &meta);
+		if (r == 0)
+			r = mdb_txn_commit(txn);
+		else
+			mdb_txn_abort(txn);
+	}
+	mdb_env_close(env);
+	if (r == 0 && renameat(directory, "data.new", directory, "data.mdb") < 0)
+		r = errno;
+	if (r == 0 && fsync(directory) < 0)
+		r = errno;
+	return error_of(r);
+}
+
 static int
 env_open(struct store *s, const struct store_config *c)
 {
@@ -262,7 +301,10 @@ store_open(const struct store_config *config, struct store **ret, char error[STO
 		store_close(s);
 		return r;
 	}
-	r = env_open(s, config);
+	if (r == 0)
+		r = file_make(s->directory, config->path);
+	if (r >= 0)
+		r = env_open(s, config);
 	if (r < 0) {
 		snprintf(error, STORE_ERROR_MAX, r == -EPROTO ? "%s/data.mdb is not a queue of tram (%s); give another path"
 			 : "the queue in %s cannot be opened: %s", config->path, strerror(-r));

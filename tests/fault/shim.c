@@ -1,5 +1,6 @@
 /*
- * shim: goes in front of libc (LD_PRELOAD) and stands between tramd and the disk, for what happens to data.mdb alone.
+ * shim: goes in front of libc (LD_PRELOAD) and stands between tramd and the disk, for what happens to data.mdb alone
+ * (and to data.new, which becomes data.mdb when it is on disk).
  *
  * TRAM_SHIM_LOG=FILE       notes each write, change of length and sync, in order (struct note, then the octets);
  *                          test_power.py makes from it the files that a power cut could have left
@@ -23,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum kind { NOTE_WRITE = 1, NOTE_LENGTH, NOTE_ALLOCATE, NOTE_SYNC, NOTE_MSYNC };
+enum kind { NOTE_WRITE = 1, NOTE_LENGTH, NOTE_ALLOCATE, NOTE_SYNC, NOTE_MSYNC, NOTE_NAME };
 
 struct note {
 	uint64_t begin_ns, end_ns;		/* CLOCK_MONOTONIC */
@@ -84,16 +85,22 @@ note(int fd, enum kind kind, uint64_t begin_ns, uint64_t offset, uint64_t length
 /* ---- which descriptors --------------------------------------------------------------------------------------- */
 
 static int
+ends_in(const char *text, const char *end)
+{
+	size_t len = strlen(text), want = strlen(end);
+
+	return len >= want && strcmp(text + len - want, end) == 0;
+}
+
+static int
 do_open(int at, const char *path, int flags, mode_t mode)
 {
-	static const char name[] = "/data.mdb";
-	size_t len = strlen(path);
 	int fd = (int)syscall(SYS_openat, at, path, flags, mode);
 
 	if (fd >= 0 && fd < FDS)
 		watched[fd] = 0;
-	if (fd >= 0 && fd < FDS && (flags & O_ACCMODE) != O_RDONLY && len >= sizeof(name) - 1 &&
-	    strcmp(path + len - (sizeof(name) - 1), name) == 0)
+	if (fd >= 0 && fd < FDS && (flags & O_ACCMODE) != O_RDONLY &&
+	    (ends_in(path, "/data.mdb") || ends_in(path, "/data.new")))
 		watched[fd] = WATCHED | ((flags & O_DSYNC) ? DURABLE : 0);
 	return fd;
 }
@@ -130,6 +137,17 @@ openat(int at, const char *path, int flags, ...)
 
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 int openat64(int at, const char *path, int flags, ...) __attribute__((alias("openat")));
+
+int
+renameat(int from_at, const char *from, int to_at, const char *to)
+{
+	uint64_t begin_ns = now_ns();
+	int r = (int)syscall(SYS_renameat2, from_at, from, to_at, to, 0);
+
+	if (r == 0 && ends_in(to, "data.mdb"))
+		note(-1, NOTE_NAME, begin_ns, 0, 0, NULL, 0);
+	return r;
+}
 
 int
 close(int fd)
