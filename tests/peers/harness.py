@@ -23,6 +23,10 @@ TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "30"))
 SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: ThreadSanitizer|Assertion .* failed")
 
 
+# ThreadSanitizer leaves too little address space for the usual map.
+SMALL_MAP = {"map-size": "8GB", "max-size": "4GB"} if os.environ.get("TRAM_SMALL_MAP") else {}
+
+
 def program(name):
     return os.path.join(BUILD, "mta", name)
 
@@ -123,7 +127,7 @@ class Tramd:
         if static is not None:
             host, port = (static.host, static.port) if hasattr(static, "port") else static
             routes = dict(routes or {}, **{"*": "smtp:[%s]:%d" % (host, port)})
-        self.settings = dict(routes=routes or {"*": "mx"}, resolver=resolver, queue=dict(queue or {}),
+        self.settings = dict(routes=routes or {"*": "mx"}, resolver=resolver, queue=dict(SMALL_MAP, **(queue or {})),
                              limits=dict(limits or {}), listener=dict(listener or {}), hostname=hostname,
                              relay_from=list(relay_from), extra=extra)
         self.write_config(config % {"port": self.port, "place": self.place} if config else self.text())
