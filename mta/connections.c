@@ -181,7 +181,7 @@ site_backoff(struct site *site, const struct delivery *delivery)
 	buf_free(&line);
 	site->mode = SITE_BACKOFF;
 	log_site(site, "site-backoff");
-	heap_remove(&d->window.site_timers, &site->timer);
+	heap_set(&d->window.site_timers, &site->timer, state->backoff.next_ms);
 	LIST_EACH(struct lane, lane, &site->lanes, in_site)
 		window_drop_ready(&d->window, lane);
 	site_save(site, state->backoff.next_ms);
@@ -199,6 +199,7 @@ site_success(struct site *site)
 	}
 	if (site->mode == SITE_PROBING || site->mode == SITE_BACKOFF) {
 		site->mode = SITE_OPEN;
+		site_wake_lanes(site);
 		site_load_lanes(site);
 	}
 	if (site->limit < site_max_connections(site))
@@ -214,6 +215,7 @@ site_probe_now(struct site *site)
 	site->mode = SITE_PROBING;
 	site->limit = 1;
 	site->leaving = false;
+	site_wake_lanes(site);
 	site_load_lanes(site);
 	site_touch(site);
 }
@@ -294,6 +296,7 @@ connection_gone(struct connection *c)
 
 	delivery_release(c->delivery, d->home->post);
 	connection_free(c);
+	site_touch(site);		/* what is ready may need a new one */
 	site_settle_down(site);		/* the site may be gone after it */
 	dispatcher_touch(d);
 	dispatcher_check_stopped(d);
@@ -339,6 +342,13 @@ connection_up(struct connection *c)
 	c->up = true;
 }
 
+/* It has nothing more to send, and others wait for one of all connections to end. */
+static bool
+slot_is_wanted(const struct site *site)
+{
+	return list_empty(&site->turns) && !list_empty(&site->owner->slots);
+}
+
 static void
 on_job_returned(struct job *job)
 {
@@ -355,7 +365,7 @@ on_job_returned(struct job *job)
 	site_touch(site);
 	if (c->ended && c->outstanding == 0) {
 		connection_gone(c);
-	} else if (c->given >= site_messages(site) && c->outstanding == 0 && !c->quitting) {
+	} else if (c->outstanding == 0 && !c->quitting && (c->given >= site_messages(site) || slot_is_wanted(site))) {
 		c->quitting = true;
 		delivery_quit(c->delivery, d->home->post);
 	}
@@ -374,16 +384,20 @@ pick_connection(struct site *site, size_t depth)
 }
 
 static bool
-may_open(const struct site *site)
+may_open(struct site *site)
 {
-	const struct dispatcher *d = site->owner;
+	struct dispatcher *d = site->owner;
 	size_t most = site_max_connections(site);
 
 	if (site->connection_count >= site->limit || site->connection_count >= most)
 		return false;
-	if (d->connections >= config_of(d)->limits.deliveries)
+	if (site->pause_until_ms > wall_ms())
 		return false;
-	return site->pause_until_ms <= wall_ms();
+	if (d->connections < config_of(d)->limits.deliveries)
+		return true;
+	if (!list_linked(&site->slot_node))
+		list_add_last(&d->slots, &site->slot_node);
+	return false;
 }
 
 /* Every reason not to send is one line here. */

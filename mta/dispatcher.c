@@ -29,6 +29,12 @@ work_sites(struct letter *letter)
 	struct dispatcher *d = CONTAINER_OF(letter, struct dispatcher, work_letter);
 
 	d->work_posted = false;
+	while (!list_empty(&d->slots) && d->connections < config_of(d)->limits.deliveries) {
+		struct site *site = CONTAINER_OF(d->slots.next, struct site, slot_node);
+
+		list_remove(&site->slot_node);
+		site_work(site);		/* it goes to the end of them if it still wants for more */
+	}
 	while (!list_empty(&d->dirty)) {
 		struct site *site = CONTAINER_OF(d->dirty.next, struct site, work_node);
 
@@ -62,16 +68,24 @@ site_touch(struct site *site)
 	dispatcher_touch(site->owner);
 }
 
+void
+dispatcher_touch_all(struct dispatcher *d)
+{
+	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next)
+			site_touch(CONTAINER_OF(n, struct site, by_key));
+}
+
 /* ---- arrivals --------------------------------------------------------------------------------------------------------- */
 
 static void
 lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival *a)
 {
 	struct parcel *parcel = window_parcel(&d->window, a->id);
-	bool room = d->window.entries < d->window.max_entries && lane->ready_count < LANE_READY_MAX;
+	bool room = site_has_room(lane->site) && lane->ready_count < LANE_READY_MAX;
 
 	lane->touched = true;
-	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving &&
+	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving && !lane->stale &&
 	    lane->site->mode != SITE_BACKOFF && (parcel == NULL || !parcel->locked)) {
 		window_add_entry(&d->window, lane, a->id, a->recipient, a->due_ms);
 		site_touch(lane->site);
@@ -99,12 +113,23 @@ arrival(struct dispatcher *d, const struct queue_arrival *a)
 	if (site == NULL || site->mode == SITE_BACKOFF)
 		return;
 	if (a->due_ms > wall_ms())
-		dispatcher_wake_at(d, a->due_ms);
-	else if (d->window.entries < d->window.max_entries)
+		site_timer_by(site, a->due_ms);
+	else if (d->window.entries < d->window.max_entries && d->window.lanes.count < d->window.max_entries)
 		lane_load(site, a->lane);
 	else
-		heap_set(&d->window.site_timers, &site->timer, wall_ms() + 1000);
+		site_timer_by(site, wall_ms() + 1000);
 	site_touch(site);
+	site_settle_down(site);			/* it may be gone after it */
+}
+
+/* Lanes of theirs that are not in memory, too. */
+static void
+read_sites_again(struct dispatcher *d)
+{
+	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next)
+			site_timer_by(CONTAINER_OF(n, struct site, by_key), wall_ms());
+	dispatcher_wake_at(d, wall_ms());
 }
 
 static void
@@ -118,7 +143,7 @@ read_all_again(struct dispatcher *d)
 			lane->more_due_ms = 0;
 			heap_set(&d->window.timers, &lane->timer, wall_ms());
 		}
-	dispatcher_wake_at(d, wall_ms());
+	read_sites_again(d);
 }
 
 static void
@@ -126,6 +151,8 @@ on_arrivals(void *arg, const struct queue_arrival *arrivals, size_t count, bool 
 {
 	struct dispatcher *d = arg;
 
+	if (d->stopping)
+		return;
 	if (overflow)
 		read_all_again(d);
 	for (size_t i = 0; i < count; i++)
@@ -142,6 +169,15 @@ dispatcher_wake_at(struct dispatcher *d, int64_t at)
 	dispatcher_touch(d);
 }
 
+void
+site_timer_by(struct site *site, int64_t at)
+{
+	if (heap_holds(&site->timer) && site->timer.at_ms <= at)
+		return;
+	heap_set(&site->owner->window.site_timers, &site->timer, at);
+	dispatcher_touch(site->owner);
+}
+
 /* Reads the rows of `wake` that are due; the first one that is not says when to look again. */
 static void
 scan_wakes(struct dispatcher *d, int64_t now)
@@ -152,8 +188,10 @@ scan_wakes(struct dispatcher *d, int64_t now)
 	d->wake_at_ms = INT64_MAX;
 	site_load_lanes(d->unresolved);
 	do {
-		if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0)
-			n = 0;
+		if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0) {
+			dispatcher_wake_at(d, now + 1000);
+			return;
+		}
 		for (size_t i = 0; i < n; i++) {
 			struct site *site = window_site(&d->window, page[i].site);
 
@@ -162,12 +200,15 @@ scan_wakes(struct dispatcher *d, int64_t now)
 				dispatcher_wake_at(d, page[i].at_ms);
 				return;
 			}
-			if (site == NULL)
-				site_load(d, page[i].site);
-			else if (site->mode == SITE_BACKOFF && site->state.backoff.next_ms <= now)
+			if (site == NULL) {
+				site = site_load(d, page[i].site);
+				if (site != NULL)
+					site_settle_down(site);
+			} else if (site->mode == SITE_BACKOFF && site->state.backoff.next_ms <= now) {
 				site_probe_now(site);
-			else if (site->mode == SITE_BACKOFF)
+			} else if (site->mode == SITE_BACKOFF) {
 				dispatcher_wake_at(d, site->state.backoff.next_ms);
+			}
 		}
 	} while (n == PAGE);
 }
@@ -189,12 +230,29 @@ watch_clock(struct dispatcher *d, int64_t now)
 }
 
 static void
+site_on_timer(struct site *site, int64_t now)
+{
+	if (site->unsaved)
+		site_save(site, site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : now);
+	if (site->mode != SITE_BACKOFF)
+		site_load_lanes(site);
+	else if (site->state.backoff.next_ms <= now)
+		site_probe_now(site);
+	else
+		site_timer_by(site, site->state.backoff.next_ms);
+	site_touch(site);
+	site_settle_down(site);
+}
+
+static void
 on_timer(uv_timer_t *timer)
 {
 	struct dispatcher *d = timer->data;
 	struct heap_node *node;
 	int64_t now = wall_ms();
 
+	if (d->stopping)
+		return;
 	watch_clock(d, now);
 	while ((node = heap_first(&d->window.timers)) != NULL && node->at_ms <= now) {
 		heap_remove(&d->window.timers, node);
@@ -204,12 +262,9 @@ on_timer(uv_timer_t *timer)
 		struct site *site = CONTAINER_OF(node, struct site, timer);
 
 		heap_remove(&d->window.site_timers, node);
-		if (site->mode != SITE_BACKOFF && site->id != 0)
-			site_load_lanes(site);
-		site_touch(site);
-		site_settle_down(site);
+		site_on_timer(site, now);
 	}
-	if (d->wake_at_ms <= now && !d->stopping)
+	if (d->wake_at_ms <= now)
 		scan_wakes(d, now);
 	dispatcher_touch(d);
 }
@@ -225,12 +280,13 @@ dispatcher_rearm(struct dispatcher *d)
 	if (site != NULL && site->at_ms < at)
 		at = site->at_ms;
 	at = at < now ? 0 : at - now < RECHECK_MS ? at - now : RECHECK_MS;
-	if (!uv_is_closing((uv_handle_t *)&d->timer))
+	if (!d->stopping)
 		uv_timer_start(&d->timer, on_timer, (uint64_t)at, 0);
 }
 
 /* ---- what the operator does ----------------------------------------------------------------------------------------------- */
 
+/* Nothing more of it is begun: what is ready leaves the window (the queue has it). */
 static void
 parcel_lock(struct dispatcher *d, uint64_t id)
 {
@@ -242,6 +298,12 @@ parcel_lock(struct dispatcher *d, uint64_t id)
 		map_add(&d->window.parcels, &parcel->node, id);
 	}
 	parcel->locked++;
+	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel) {
+		if (entry->in_flight)
+			continue;
+		entry->lane->passed_over = true;
+		window_drop_entry(&d->window, entry);
+	}
 }
 
 static void
@@ -265,8 +327,9 @@ lanes_unlocked(struct dispatcher *d)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
 			struct lane *lane = CONTAINER_OF(n, struct lane, node);
 
-			if (!lane->touched)
+			if (!lane->passed_over)
 				continue;
+			lane->passed_over = false;
 			lane->cursor = (struct queue_entry){ 0 };
 			lane->more_due_ms = 0;
 			heap_set(&d->window.timers, &lane->timer, wall_ms());
@@ -311,19 +374,9 @@ edit_may_go(struct dispatcher *d, const struct dispatcher_edit *e)
 	return true;
 }
 
-/* Out of the window (the queue has them), then to the queue. */
 static void
 edit_go(struct dispatcher *d, struct dispatcher_edit *e)
 {
-	for (size_t i = 0; i < e->edit.count; i++) {
-		struct parcel *parcel = window_parcel(&d->window, e->edit.ids[i]);
-
-		LIST_EACH(struct entry, entry, &parcel->entries, in_parcel) {
-			lane_missed(entry->lane, parcel->node.key, entry->recipient, entry->due_ms);
-			entry->lane->touched = true;
-			window_drop_entry(&d->window, entry);
-		}
-	}
 	e->edit.op.done = on_edited;
 	d->settling++;
 	queue_submit_edit(d->home->port, &e->edit);
@@ -374,7 +427,21 @@ dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t recipient)
 
 /* ---- reload ------------------------------------------------------------------------------------------------------------------- */
 
-/* Lanes with nothing in flight are forgotten and read again, so that each is judged by the new routes. */
+/* Nothing more goes the old way: it is forgotten as soon as what is in flight has landed. */
+static void
+lane_outdated(struct dispatcher *d, struct lane *lane)
+{
+	lane->stale = true;
+	lane->looks_again = false;
+	window_drop_ready(&d->window, lane);
+	if (lane->lookup == NULL)
+		return;
+	lookup_cancel(lane->lookup);
+	lane->lookup = NULL;
+	d->lookups--;
+}
+
+/* Lanes are forgotten and read again, so that each is judged by the new routes. */
 void
 dispatcher_reconfigure(struct dispatcher *d)
 {
@@ -388,20 +455,14 @@ dispatcher_reconfigure(struct dispatcher *d)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
 			struct lane *lane = CONTAINER_OF(n, struct lane, node);
 
-			if (lane->in_flight == 0 && !lane->changing && lane->lookup == NULL)
+			lane_outdated(d, lane);
+			if (lane_idle(lane))
 				idle.at[idle.count++] = lane;
 		}
 	for (size_t i = 0; i < idle.count; i++)
 		window_drop_lane(&d->window, idle.at[i]);
 	free(idle.at);
-	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next) {
-			struct site *site = CONTAINER_OF(n, struct site, by_key);
-
-			if (site != d->unresolved && site->mode != SITE_BACKOFF)
-				heap_set(&d->window.site_timers, &site->timer, wall_ms());
-		}
-	dispatcher_wake_at(d, wall_ms());
+	read_sites_again(d);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------------------------ */
@@ -418,6 +479,7 @@ dispatcher_start(struct reactor *home)
 	d->window.max_entries = limits->window_entries;
 	d->window.max_sites = limits->window_sites;
 	list_init(&d->dirty);
+	list_init(&d->slots);
 	d->unresolved = window_add_site(&d->window, 0, SPAN(""));
 	d->unresolved->owner = d;
 	d->unresolved->mode = SITE_LOOKUP;
@@ -432,13 +494,18 @@ dispatcher_start(struct reactor *home)
 	return d;
 }
 
+bool
+dispatcher_still(const struct dispatcher *d)
+{
+	return d->stopping && d->connections == 0 && d->settling == 0 && d->flying == 0 && !reporter_busy(d->reporter);
+}
+
 void
 dispatcher_check_stopped(struct dispatcher *d)
 {
 	void (*stopped)(void *) = d->stopped;
 
-	if (!d->stopping || stopped == NULL || d->connections > 0 || d->settling > 0 ||
-	    reporter_busy(d->reporter) || d->flying > 0)
+	if (stopped == NULL || !dispatcher_still(d))
 		return;
 	d->stopped = NULL;
 	stopped(d->stopped_arg);
@@ -454,6 +521,7 @@ dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg)
 	d->stopped = stopped;
 	d->stopped_arg = arg;
 	reporter_stop(d->reporter);
+	uv_timer_stop(&d->timer);
 	connections_quit(d, again);		/* the second time: at once */
 	dispatcher_check_stopped(d);
 }

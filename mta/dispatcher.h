@@ -22,6 +22,7 @@ struct dispatcher *dispatcher_start(struct reactor *home);
 void dispatcher_reconfigure(struct dispatcher *d);	/* home->config has changed: routes are judged again */
 /* No new delivery begins; stopped(arg) once none is in flight (at once if none is) and all settles are committed. */
 void dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg);
+bool dispatcher_still(const struct dispatcher *d);	/* after stopped: an operator's edit may have come since */
 void dispatcher_close(struct dispatcher *d);	/* after stopped: its handles, its window; before the resolver closes */
 void dispatcher_free(struct dispatcher *d);	/* once the loop has run empty */
 

@@ -23,6 +23,7 @@ enum {
 	LANE_READY_LOW = 100,		/* refill below */
 	PAGE = 200,			/* rows read at a time */
 	SITE_LANES_PAGE = 200,
+	SITE_READY_FAIR = 200,		/* of one site in a window that is half full */
 	LINGER_MS = 10000,		/* an empty lane stays so long */
 	STAY_MS = 30000,		/* a lane with nothing due for longer leaves */
 	RECHECK_MS = 60000,		/* the longest the clock is trusted */
@@ -49,6 +50,7 @@ struct dispatcher {
 	uv_timer_t timer;
 	int64_t wake_at_ms;		/* wall time: rows of `wake` to look at */
 	struct list dirty;		/* sites that may have work, by work_node */
+	struct list slots;		/* sites that wait for a connection of any site to end, by slot_node */
 	struct letter work_letter;
 	bool work_posted;
 	size_t connections, lookups, flying, settling;
@@ -72,8 +74,10 @@ config_of(const struct dispatcher *d)
 
 /* dispatcher.c */
 void dispatcher_touch(struct dispatcher *d);			/* work_sites() at the end of this turn */
+void dispatcher_touch_all(struct dispatcher *d);		/* … for every site: what held all of them is over */
 void site_touch(struct site *site);
 void dispatcher_wake_at(struct dispatcher *d, int64_t wall_ms);	/* look at `wake` then */
+void site_timer_by(struct site *site, int64_t wall_ms);		/* look at `asleep` then, if not before */
 void dispatcher_rearm(struct dispatcher *d);
 void dispatcher_check_edits(struct dispatcher *d);
 void dispatcher_check_stopped(struct dispatcher *d);
@@ -84,6 +88,8 @@ struct site *site_load(struct dispatcher *d, uint64_t id);	/* NULL: in back-off,
 void site_load_lanes(struct site *site);
 void lane_load(struct site *site, uint64_t id);
 void lane_refill(struct lane *lane);
+bool site_has_room(const struct site *site);	/* for one entry more in memory */
+void site_wake_lanes(struct site *site);	/* those that left their entries to the queue read them again */
 void lane_on_timer(struct lane *lane);
 void lane_settle_down(struct lane *lane);	/* nothing in flight any more: may it leave, or move? */
 void site_settle_down(struct site *site);

@@ -14,7 +14,48 @@
 static void lane_assign(struct lane *lane, struct span key, int64_t until_ms);
 static void lane_leave(struct lane *lane, int64_t due_ms);
 
+void
+site_wake_lanes(struct site *site)
+{
+	LIST_EACH(struct lane, lane, &site->lanes, in_site)
+		if (lane->more_due_ms != INT64_MAX)
+			heap_set(&site->owner->window.timers, &lane->timer, lane->more_due_ms);
+}
+
 /* ---- reading lanes --------------------------------------------------------------------------------------------- */
+
+/* A site that takes its mail slowly must not fill the window: when that is half full each has a little. */
+bool
+site_has_room(const struct site *site)
+{
+	const struct window *w = &site->owner->window;
+
+	return w->entries < w->max_entries / 2 ||
+	       (w->entries < w->max_entries && site->ready_count < SITE_READY_FAIR);
+}
+
+static bool
+site_has_lane_room(const struct site *site)
+{
+	const struct window *w = &site->owner->window;
+
+	return w->entries < w->max_entries &&
+	       (w->lanes.count < w->max_entries / 2 ||
+		(w->lanes.count < w->max_entries && site->lane_count < w->max_entries / 10));
+}
+
+/* When to come by again: its next entry; sooner if that is far, to leave memory; in a second if there was no room. */
+static void
+lane_arm(struct lane *lane)
+{
+	int64_t now = wall_ms(), at = lane->more_due_ms;
+
+	if (at <= now)
+		at = now + 1000;
+	else if (at > now + STAY_MS)
+		at = now + LINGER_MS;
+	heap_set(&lane->owner->window.timers, &lane->timer, at);
+}
 
 void
 lane_refill(struct lane *lane)
@@ -24,7 +65,7 @@ lane_refill(struct lane *lane)
 	struct queue_entry page[PAGE];
 	int64_t now = wall_ms();
 
-	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW && w->entries < w->max_entries) {
+	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW && site_has_room(lane->site)) {
 		size_t n = 0;
 		int rc = queue_read_entries(d->home->port, lane->node.key, &lane->cursor, page, PAGE, &n);
 
@@ -43,15 +84,12 @@ lane_refill(struct lane *lane)
 			}
 			lane->cursor = page[i];
 			if (parcel != NULL && parcel->locked)
-				lane->touched = true;		/* read again when the edit is done */
+				lane->passed_over = true;
 			else
 				window_add_entry(w, lane, page[i].id, page[i].recipient, page[i].due_ms);
 		}
 	}
-	if (lane->more_due_ms != INT64_MAX)
-		heap_set(&w->timers, &lane->timer, lane->more_due_ms > now ? lane->more_due_ms : now + 1000);
-	else
-		heap_set(&w->timers, &lane->timer, now + LINGER_MS);
+	lane_arm(lane);
 	if (lane->ready_count > 0)
 		site_touch(lane->site);
 }
@@ -70,8 +108,27 @@ struct reroute {
 	struct dispatcher *owner;
 	struct arena arena;
 	struct lane_name name;
+	uint64_t site, lane;
 	uint64_t ids[PAGE];
 };
+
+/* What is left of the lane goes the same way; it is loaded once it is empty, to be deleted. */
+static void
+lane_rerouted(struct dispatcher *d, uint64_t site_id, uint64_t lane, int result)
+{
+	struct site *site = window_site(&d->window, site_id);
+
+	if (d->stopping)
+		return;
+	if (site == NULL || site->mode == SITE_BACKOFF || result < 0) {
+		dispatcher_wake_at(d, wall_ms() + 1000);
+		if (site != NULL)
+			site_timer_by(site, wall_ms() + 1000);
+		return;
+	}
+	lane_load(site, lane);
+	site_settle_down(site);
+}
 
 static void
 on_rerouted(struct queue_op *op)
@@ -87,9 +144,9 @@ on_rerouted(struct queue_op *op)
 		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s", r->edit.changed,
 			    SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
 	d->settling--;
+	lane_rerouted(d, r->site, r->lane, op->result);
 	arena_free(&r->arena);
 	free(r);
-	dispatcher_wake_at(d, wall_ms() + 1000);	/* what is left of the lane */
 	dispatcher_check_stopped(d);
 }
 
@@ -106,6 +163,8 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 		if (r->edit.count == 0 || r->ids[r->edit.count - 1] != page[i].id)
 			r->ids[r->edit.count++] = page[i].id;
 	r->owner = d;
+	r->lane = lane;
+	r->site = record->site;
 	r->name = record->name;
 	r->name.tenant = arena_copy(&r->arena, record->name.tenant);
 	r->name.domain = arena_copy(&r->arena, record->name.domain);
@@ -155,7 +214,7 @@ lane_load(struct site *site, uint64_t id)
 		arena_free(&arena);
 		return;
 	}
-	if (!lane_judged(d, &record)) {
+	if (!lane_judged(d, &record) && record.count > 0) {
 		lane_reroute(d, id, &record);
 	} else {
 		if (leads_elsewhere(d, &record, site))
@@ -165,6 +224,7 @@ lane_load(struct site *site, uint64_t id)
 		site->leaving = false;
 		if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
 			lane->more_due_ms = record.backoff.next_ms;
+			dispatcher_wake_at(d, record.backoff.next_ms);
 			lane_leave(lane, record.backoff.next_ms);
 		} else {
 			lane_refill(lane);
@@ -183,6 +243,8 @@ site_load_lanes(struct site *site)
 	int64_t now = wall_ms();
 	size_t n = 0;
 
+	if (site->id == 0 && site != d->unresolved)
+		return;				/* it has no row yet: nothing sleeps in it */
 	heap_remove(&d->window.site_timers, &site->timer);
 	site->asleep_cursor = (struct queue_asleep){ 0 };
 	do {
@@ -193,8 +255,7 @@ site_load_lanes(struct site *site)
 				heap_set(&d->window.site_timers, &site->timer, page[i].due_ms);
 				return;
 			}
-			if (d->window.entries >= d->window.max_entries ||
-			    d->window.lanes.count >= d->window.max_entries) {
+			if (!site_has_lane_room(site)) {
 				heap_set(&d->window.site_timers, &site->timer, now + 1000);
 				return;
 			}
@@ -234,6 +295,12 @@ site_load(struct dispatcher *d, uint64_t id)
 		arena_free(&arena);
 		return NULL;
 	}
+	site = window_site_by_key(&d->window, record.key);
+	if (site != NULL) {			/* it is here, and will soon be told its id */
+		dispatcher_wake_at(d, now + 1000);
+		arena_free(&arena);
+		return site->mode == SITE_BACKOFF ? NULL : site;
+	}
 	if (record.state.backoff.next_ms > now || record.state.suspended) {
 		dispatcher_wake_at(d, record.state.suspended ? INT64_MAX : record.state.backoff.next_ms);
 		arena_free(&arena);
@@ -250,30 +317,68 @@ site_load(struct dispatcher *d, uint64_t id)
 
 /* ---- leaving ------------------------------------------------------------------------------------------------------- */
 
+/* The lane went to that site by its key; the row it found there, or made, tells the id. */
+static void
+site_is(struct site *site, uint64_t id)
+{
+	struct dispatcher *d = site->owner;
+
+	if (site == d->unresolved || id == 0 || site->id == id || window_site(&d->window, id) != NULL)
+		return;
+	window_site_named(&d->window, site, id);
+	if (site->mode == SITE_BACKOFF)		/* it failed before it had a row */
+		site_save(site, site->state.backoff.next_ms);
+}
+
+/* Forgotten, while its site may stay: that has to know when to read it again. */
+static void
+lane_forget(struct lane *lane, int64_t due_ms)
+{
+	struct site *site = lane->site, *stored = window_site(&site->owner->window, lane->stored_site);
+
+	window_drop_lane(&site->owner->window, lane);
+	if (due_ms == INT64_MAX)
+		return;
+	site_timer_by(site, due_ms);
+	if (stored != NULL)
+		site_timer_by(stored, due_ms);
+}
+
+/* What was in flight has landed: by the routes of now, or to the hosts of now. */
+static void
+lane_renew(struct lane *lane)
+{
+	if (!lane->looks_again) {
+		lane_forget(lane, wall_ms());
+		return;
+	}
+	lane->stale = lane->looks_again = false;
+	window_move_lane(lane, lane->owner->unresolved);
+	lane_refill(lane);
+}
+
 static void
 on_lane_changed(struct queue_op *op)
 {
 	struct lane *lane = CONTAINER_OF(op, struct lane, change.op);
 	struct dispatcher *d = lane->owner;
 	struct site *site = lane->site;
-	bool stays = !lane->leaving || lane->touched || lane->in_flight > 0;
+	bool leaves = lane->leaving && !lane->touched && !lane->passed_over && lane->in_flight == 0;
 
+	if (op->result == 0 && lane->change.set_site && !lane->leaving)
+		site_is(site, lane->change.site_id);
+	if (op->result == 0)
+		lane->stored_site = lane->change.site_id;
 	lane->changing = lane->leaving = false;
 	d->settling--;
-	if (op->result == 0 && lane->change.set_site && site->id == 0 && site != d->unresolved &&
-	    lane->change.site_id != 0) {
-		window_site_named(&d->window, site, lane->change.site_id);
-		if (site->mode == SITE_BACKOFF)		/* it failed before it had a row */
-			site_save(site, site->state.backoff.next_ms);
-	}
-	if (op->result < 0)
-		stays = true;
-	if (stays) {
+	if (lane->stale && lane_idle(lane)) {
+		lane_renew(lane);
+	} else if (op->result < 0 || !leaves) {
 		lane->touched = false;
 		heap_set(&d->window.timers, &lane->timer, wall_ms() + 1000);
 		site_touch(site);
 	} else {
-		window_drop_lane(&d->window, lane);
+		lane_forget(lane, lane->change.set_due && !lane->change.gone ? lane->change.due_ms : INT64_MAX);
 	}
 	site_settle_down(site);
 	dispatcher_check_stopped(d);
@@ -299,17 +404,28 @@ lane_leave(struct lane *lane, int64_t due_ms)
 	lane_submit(lane);
 }
 
+static void
+lane_go_on(struct lane *lane)
+{
+	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
+		lane_refill(lane);
+	else
+		lane_arm(lane);
+	if (lane->site->mode == SITE_LOOKUP && lane->ready_count > 0)
+		site_touch(lane->site);		/* it could not be moved while something was in flight */
+}
+
 void
 lane_settle_down(struct lane *lane)
 {
 	struct site *site = lane->site;
 
 	if (site->mode == SITE_BACKOFF && lane_idle(lane))
-		window_drop_lane(&lane->owner->window, lane);
-	else if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
-		lane_refill(lane);
-	else if (lane->more_due_ms != INT64_MAX && lane->ready_count == 0)
-		heap_set(&lane->owner->window.timers, &lane->timer, lane->more_due_ms);
+		lane_forget(lane, site->state.backoff.next_ms);
+	else if (lane->stale && lane_idle(lane))
+		lane_renew(lane);
+	else if (site->mode != SITE_BACKOFF && !lane->stale)
+		lane_go_on(lane);
 	site_settle_down(site);
 }
 
@@ -319,21 +435,14 @@ lane_on_timer(struct lane *lane)
 	struct dispatcher *d = lane->owner;
 	int64_t now = wall_ms();
 
-	if (lane->more_due_ms <= now) {
+	if (lane->stale || lane->site->mode == SITE_BACKOFF)
+		lane_settle_down(lane);		/* its entries are the queue's until that is over */
+	else if (lane->more_due_ms <= now)
 		lane_refill(lane);
-		return;
-	}
-	if (!lane_idle(lane) || d->stopping) {
-		if (lane->more_due_ms != INT64_MAX)
-			heap_set(&d->window.timers, &lane->timer, lane->more_due_ms);
-		else if (lane->ready_count == 0)
-			heap_set(&d->window.timers, &lane->timer, now + LINGER_MS);
-		return;
-	}
-	if (lane->more_due_ms == INT64_MAX || lane->more_due_ms > now + STAY_MS)
+	else if (lane->more_due_ms > now + STAY_MS && lane_idle(lane) && !lane->passed_over && !d->stopping)
 		lane_leave(lane, lane->more_due_ms);
 	else
-		heap_set(&d->window.timers, &lane->timer, lane->more_due_ms);
+		lane_arm(lane);
 }
 
 static void
@@ -344,9 +453,10 @@ on_site_changed(struct queue_op *op)
 
 	site->changing = false;
 	d->settling--;
-	if (op->result < 0) {
-		heap_set(&d->window.site_timers, &site->timer, wall_ms() + 1000);
+	if (op->result < 0) {			/* again in a second; until then it must not be forgotten */
+		site->unsaved = !site->leaving;
 		site->leaving = false;
+		heap_set(&d->window.site_timers, &site->timer, wall_ms() + 1000);
 	} else if (site->unsaved) {
 		site_save(site, site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : wall_ms());
 	}
@@ -377,13 +487,14 @@ site_leave(struct site *site)
 {
 	struct queue_asleep first = { 0 };
 	const struct queue_asleep from = { 0 };
+	int64_t again = wall_ms() + 1000;
 	size_t n = 0;
 
 	queue_read_asleep(site->owner->home->port, site->id, &from, &first, 1, &n);
 	site->leaving = true;
 	site_save(site, n > 0 ? first.due_ms : 0);
-	if (n > 0)
-		dispatcher_wake_at(site->owner, first.due_ms);
+	if (n > 0)			/* overdue: something keeps its lane from being read, which must not spin */
+		dispatcher_wake_at(site->owner, first.due_ms > again ? first.due_ms : again);
 }
 
 void
@@ -391,18 +502,18 @@ site_settle_down(struct site *site)
 {
 	struct dispatcher *d = site->owner;
 
-	if (site == d->unresolved || site->changing || !list_empty(&site->connections))
+	if (site == d->unresolved || site->changing || site->unsaved || !list_empty(&site->connections))
 		return;
 	if (site->mode == SITE_BACKOFF) {
 		LIST_EACH(struct lane, lane, &site->lanes, in_site)
 			if (lane_idle(lane))
-				window_drop_lane(&d->window, lane);
+				lane_forget(lane, site->state.backoff.next_ms);
 	}
 	if (!list_empty(&site->lanes))
 		return;
 	if (site->mode == SITE_BACKOFF || site->leaving || site->id == 0)
 		window_drop_site(&d->window, site);
-	else if (!heap_holds(&site->timer))
+	else if (!heap_holds(&site->timer) || site->timer.at_ms > wall_ms() + STAY_MS)
 		site_leave(site);
 }
 
@@ -450,6 +561,7 @@ lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 	if (site->mode == SITE_BACKOFF)
 		window_drop_ready(&d->window, lane);
 	site_touch(from);
+	site_settle_down(from);		/* it may be gone after it */
 }
 
 /* The name cannot be looked up now: the lane backs off, not a site. */
@@ -488,6 +600,20 @@ lane_fail(struct lane *lane, const struct reply *reply, bool discard)
 		settle_without_delivery(lane->owner, job, reply, discard);
 }
 
+/* It can only move when nothing of it flies: until that has landed nothing more is begun. */
+static void
+lane_found(struct lane *lane, struct span key, int64_t until_ms)
+{
+	if (lane->in_flight == 0) {
+		lane_assign(lane, key, until_ms);
+	} else if (span_eq(lane->site->key, key)) {
+		lane->site_until_ms = until_ms;
+	} else {
+		lane->stale = lane->looks_again = true;
+		window_drop_ready(&lane->owner->window, lane);
+	}
+}
+
 static void
 on_mx(void *arg, const struct mx_set *set)
 {
@@ -499,14 +625,14 @@ on_mx(void *arg, const struct mx_set *set)
 
 	lane->lookup = NULL;
 	d->lookups--;
+	site_touch(d->unresolved);		/* the next look-up may begin */
+	if (d->stopping)
+		return;
 	if (set->count > 0) {
 		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
 				route != NULL ? route->mx_port : 25;
 
-		if (lane->in_flight > 0)	/* a refresh: it can only move when nothing flies */
-			lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
-		else
-			lane_assign(lane, mx_site_key(set, port, &arena), wall_ms() + ttl);
+		lane_found(lane, mx_site_key(set, port, &arena), wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
 		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;	/* a refresh that failed: the old one serves */
 	} else if (reply_class(&set->failure) == 5) {
@@ -569,7 +695,7 @@ lanes_resolve(struct dispatcher *d)
 			return;
 		list_remove(&lane->turn);			/* to the end of the ring */
 		list_add_last(&d->unresolved->turns, &lane->turn);
-		if (lane->lookup == NULL && !lane->changing)
+		if (lane->lookup == NULL && !lane->changing && lane->in_flight == 0)
 			lane_resolve(lane);
 	}
 }

@@ -16,7 +16,7 @@
 #include "mta/dispatcher_private.h"
 
 enum {
-	SOON_MS = 20, IDLE_MS = 1000, GATHER_MS = 60000,
+	SOON_MS = 20, IDLE_MS = 1000, GATHER_MS = 60000, MORE_MS = 100,
 	WALK_PAGE = 100, AT_ONCE = 8,
 };
 
@@ -25,6 +25,7 @@ struct reporter {
 	uv_timer_t timer, walker;
 	struct map making;		/* ids whose report is with the queue */
 	bool stopping, walking;
+	bool more;			/* a walk has found more than it could do at once */
 	struct queue_cursor_set cursors;
 	uint64_t expiry_id, delay_id;
 	struct dispatcher_edit expire;
@@ -354,6 +355,7 @@ expire_before(struct reporter *r, int64_t now, int64_t before, uint64_t *cursor,
 	if (r->expiring ||
 	    queue_walk_messages(r->d->home->port, *cursor, id_at(before), r->expire_ids, WALK_PAGE, &n) < 0 || n == 0)
 		return;
+	r->more = r->more || n == WALK_PAGE;
 	r->expire_next = r->expire_ids[n - 1];
 	if (reports)
 		n = only_reports(r, n);
@@ -390,21 +392,23 @@ static void
 warn_some(struct reporter *r, int64_t now)
 {
 	int64_t delay = config_of(r->d)->queue.schedule.delay_warning_ms;
-	uint64_t ids[WALK_PAGE];
+	uint64_t ids[WALK_PAGE], before = r->delay_id;
 	size_t n = 0;
 
 	if (delay == 0 || queue_walk_messages(r->d->home->port, r->delay_id, id_at(now - delay), ids, WALK_PAGE, &n) < 0)
 		return;
+	r->more = r->more || n == WALK_PAGE;
 	for (size_t i = 0; i < n; i++) {
 		struct parcel *parcel = window_parcel(&r->d->window, ids[i]);
 
-		if (r->making.count >= AT_ONCE)
-			return;
-		if (map_find(&r->making, ids[i]) == NULL && (parcel == NULL || parcel->in_flight == 0))
+		r->more = r->more || r->making.count >= AT_ONCE;
+		if (r->making.count >= AT_ONCE || (parcel != NULL && parcel->in_flight > 0))
+			break;				/* from here the next time */
+		if (map_find(&r->making, ids[i]) == NULL)
 			make_report(r, ids[i], true);
 		r->delay_id = ids[i];
 	}
-	if (n > 0)
+	if (r->delay_id != before)
 		save_cursors(r);
 }
 
@@ -422,11 +426,12 @@ on_walk(uv_timer_t *timer)
 	struct reporter *r = timer->data;
 	int64_t now = wall_ms();
 
+	r->more = false;
 	if (!r->stopping && r->d->stalled == 0) {
 		expire_some(r, now);
 		warn_some(r, now);
 	}
-	uv_timer_start(timer, on_walk, (uint64_t)walk_every(r), 0);
+	uv_timer_start(timer, on_walk, r->more || r->expiring ? MORE_MS : (uint64_t)walk_every(r), 0);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------------------------ */

@@ -128,7 +128,7 @@ on_config_letter(struct letter *letter)
 	struct config_letter *c = CONTAINER_OF(letter, struct config_letter, letter);
 	struct reactor *r = c->reactor;
 
-	if (r->config != c->config) {
+	if (r->post != r->home) {			/* home has it since the reload itself */
 		reactor_config_use(r, c->config);
 		r->config = c->config;
 	}
@@ -252,6 +252,8 @@ on_close(struct letter *letter)
 	free(h);
 }
 
+static void on_dispatcher_stopped(void *arg);
+
 /* Nothing is left that speaks: every loop closes its handles and ends. */
 static void
 close_all(struct server *server)
@@ -260,6 +262,11 @@ close_all(struct server *server)
 
 	if (!server->sessions_gone || !server->dispatcher_stopped || server->closed)
 		return;
+	if (!dispatcher_still(home->dispatcher)) {
+		server->dispatcher_stopped = false;
+		dispatcher_stop(home->dispatcher, on_dispatcher_stopped, server);
+		return;
+	}
 	server->closed = true;
 	control_stop(server->control);
 	dispatcher_close(home->dispatcher);
@@ -350,6 +357,8 @@ on_poisoned(uv_async_t *async)
 		    server->poison_text);
 	gate_close(home_of(server)->gate);
 	hurry(server, false);
+	if (!server->stopping)			/* no result could be kept any more */
+		dispatcher_stop(home_of(server)->dispatcher, NULL, NULL);
 	uv_timer_start(&server->stop_timer, on_poison_timeout, POISON_MS, 0);
 }
 
@@ -639,10 +648,10 @@ server_run(struct config *config)
 	int rc;
 
 	raise_descriptors();
-	if (become(config->user, false) < 0)
-		return fail("the configured user does not exist");
-	if (open_queue(&server, config, error) < 0)
-		return fail(error);
+	if (become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
+		config_free(config);
+		return fail(error[0] ? error : "the configured user does not exist");
+	}
 	if (open_reactors(&server, config) < 0)
 		return fail("cannot start the event loops");
 	watch_signals(&server);

@@ -202,8 +202,10 @@ on_settled(struct queue_op *op)
 	if (op->result < 0)
 		log_message(LOG_ERROR, "settle", "a result could not be kept (%s): the message will be sent again",
 			    strerror(-op->result));
-	if (g->stalled && --d->stalled == 0)
+	if (g->stalled && --d->stalled == 0) {
 		log_message(LOG_WARNING, "stalled", "results are kept again: deliveries go on");
+		dispatcher_touch_all(d);
+	}
 	for (size_t i = 0; i < g->count; i++)
 		entry_settled(d, g->entries[i], &g->recipients[i]);
 	lanes_settle_down(g);
@@ -256,8 +258,9 @@ land(struct dispatcher *d, struct entry *entry)
 	struct lane *lane = entry->lane;
 
 	entry_land(entry, true);
-	if (lane->site->mode != SITE_BACKOFF && !entry->parcel->locked)
+	if (lane->site->mode != SITE_BACKOFF && !entry->parcel->locked && !lane->stale)
 		return;
+	lane->passed_over = lane->passed_over || entry->parcel->locked;
 	lane_missed(lane, entry->parcel->node.key, entry->recipient, entry->due_ms);
 	window_drop_entry(&d->window, entry);
 	lane_settle_down(lane);

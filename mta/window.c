@@ -53,6 +53,7 @@ window_add_site(struct window *w, uint64_t id, struct span key)
 	list_init(&site->turns);
 	list_init(&site->connections);
 	list_init(&site->work_node);
+	list_init(&site->slot_node);
 	site->key = arena_copy(&site->arena, key);
 	map_add(&w->sites_by_key, &site->by_key, hash_bytes(key.at, key.len, key_seed));
 	w->sites++;
@@ -64,6 +65,8 @@ window_add_site(struct window *w, uint64_t id, struct span key)
 void
 window_site_named(struct window *w, struct site *site, uint64_t id)
 {
+	if (site->id != 0)			/* its row was deleted, and made anew */
+		map_remove(&w->sites_by_id, &site->by_id);
 	site->id = id;
 	map_add(&w->sites_by_id, &site->by_id, id);
 }
@@ -74,6 +77,7 @@ window_drop_site(struct window *w, struct site *site)
 	assert(list_empty(&site->lanes) && list_empty(&site->connections) && !site->changing);
 	heap_remove(&w->site_timers, &site->timer);
 	list_remove(&site->work_node);
+	list_remove(&site->slot_node);
 	map_remove(&w->sites_by_key, &site->by_key);
 	if (site->id != 0 || site->key.len == 0)
 		map_remove(&w->sites_by_id, &site->by_id);
@@ -96,6 +100,7 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	lane->backoff = record->backoff;
 	lane->backoff.text = arena_copy(&lane->arena, record->backoff.text);
 	lane->hold = record->hold;
+	lane->stored_site = record->site;
 	lane->site = site;
 	list_add_last(&site->lanes, &lane->in_site);
 	site->lane_count++;

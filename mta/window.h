@@ -55,10 +55,14 @@ struct lane {
 	int64_t site_until_ms;		/* look up again then; 0: static */
 	struct backoff backoff;
 	bool hold;
+	uint64_t stored_site;		/* where its row is */
 	struct lookup *lookup;
 	struct queue_lane_change change;	/* one at a time */
 	bool changing, touched;		/* with the queue; something came meanwhile */
 	bool leaving;			/* the change is its farewell */
+	bool passed_over;		/* entries of a locked message: read again once it is unlocked */
+	bool stale;			/* goes nowhere now: as soon as nothing is in flight it is read anew … */
+	bool looks_again;		/* … or looked up anew: its MX has changed (else: a reload) */
 	struct dispatcher *owner;
 };
 
@@ -72,7 +76,7 @@ enum site_mode {
 struct site {
 	struct map_node by_id;		/* once it has an id */
 	struct map_node by_key;		/* hash of the key */
-	struct heap_node timer;		/* the next lane asleep; the end of a pause */
+	struct heap_node timer;		/* the next lane asleep; the end of a pause, or of its back-off */
 	uint64_t id;			/* 0: being made (or site 0) */
 	struct arena arena;
 	struct span key;
@@ -87,6 +91,7 @@ struct site {
 	struct queue_asleep asleep_cursor;
 	struct queue_site_change change;
 	struct list work_node;		/* dispatcher->dirty: it may have work */
+	struct list slot_node;		/* dispatcher->slots: it waits for a connection of any site to end */
 	bool changing, leaving;
 	bool unsaved;			/* the state changed while a change was under way */
 	uint64_t delivered, deferred, failed;

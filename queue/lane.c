@@ -264,6 +264,10 @@ site_named(struct batch *b, struct span key)
 	site_key_hash(key, hash);
 	row = key_hash(hash, site->id);
 	txn_put(&b->txn, TABLE_SITE_KEY, key_span(&row), SPAN(""));
+	buf_clear(&b->record);			/* at once: another lane of this batch may lead there too */
+	site_record_encode(&site->record, &b->record);
+	row = key_id(site->id);
+	txn_put(&b->txn, TABLE_SITE, key_span(&row), buf_span(&b->record));
 	return site;
 }
 
