@@ -366,4 +366,4 @@ def test_explain(tramd, sink):
     assert "b@dst.test" in tramd.ctl("explain", message_id)
     hold.set()
     tramd.wait_log(event="final", id=message_id)
-    assert tramd.ctl("explain", message_id, check=False).returncode != 0
+    wait_for(lambda: tramd.ctl("explain", message_id, check=False).returncode != 0, 10, "it is gone")
