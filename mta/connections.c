@@ -281,7 +281,6 @@ connection_failed(struct connection *c)
 	} else if (up > 0) {
 		site->limit = up;
 		site->pause_until_ms = wall_ms() + 1000;
-		heap_set(&d->window.site_timers, &site->timer, site->pause_until_ms);
 	} else {
 		site_backoff(site, delivery);
 	}
@@ -391,8 +390,10 @@ may_open(struct site *site)
 
 	if (site->connection_count >= site->limit || site->connection_count >= most)
 		return false;
-	if (site->pause_until_ms > wall_ms())
+	if (site->pause_until_ms > wall_ms()) {
+		site_timer_by(site, site->pause_until_ms);
 		return false;
+	}
 	if (d->connections < config_of(d)->limits.deliveries)
 		return true;
 	if (!list_linked(&site->slot_node))

@@ -253,14 +253,16 @@ writer_refresh_room(struct queue *q, bool always)
 	const uint64_t map = store_map_size(q->store);
 	const uint64_t quota = atomic_load(&q->max_size), min_free = atomic_load(&q->min_free);
 	struct store_disk disk;
-	uint64_t room = 0, fits;
+	uint64_t room = 0, inside, fits;
 
 	store_disk(q->store, always, &disk);
-	fits = room_inside(q, &disk) + (disk.free > min_free ? disk.free - min_free : 0);
+	inside = room_inside(q, &disk);
+	fits = inside + (disk.free > min_free ? disk.free - min_free : 0);
 	q->disk_free = disk.free;
 	/* The map has to hold free and half-full pages too: 1.15 × the live data was measured under churn. */
 	q->quota = quota < map / 4 * 3 ? quota : map / 4 * 3;
-	q->disk_ok = disk.reserve && fits > ROOM_LEAST;
+	/* Without the reserve deletes need pages inside; a file that has once eaten into it can never have it again. */
+	q->disk_ok = (disk.reserve || inside > q->meta.live_bytes) && fits > ROOM_LEAST;
 	if (q->disk_ok && !q->poisoned && q->full_until_ms <= mono_ms()) {
 		room = q->quota > q->meta.live_bytes ? q->quota - q->meta.live_bytes : 0;
 		if (room > fits)
