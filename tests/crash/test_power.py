@@ -239,7 +239,7 @@ def disk(tmp_path):
     made.umount()
 
 
-def test_power_cut(make_tramd, sink, disk):
+def test_power_cut(disk, make_tramd, sink):
     pause, chance = threading.Event(), random.Random(12)
     queue = dict(QUEUE, **{"retry-first": "1s", "retry-max": "1s", "probe-first": "1s", "probe-max": "1s"})
     tramd = make_tramd(static=sink, queue=queue, start=False)
