@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "mta/base/log.h"
-#include "mta/config.h"
+#include "mta/config/config.h"
 #include "mta/server.h"
 
 static int

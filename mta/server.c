@@ -19,10 +19,10 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/control.h"
-#include "mta/dispatcher.h"
-#include "mta/gate.h"
-#include "mta/reactor.h"
+#include "mta/control/control.h"
+#include "mta/outbound/dispatcher.h"
+#include "mta/inbound/gate.h"
+#include "mta/net/reactor.h"
 #include "mta/server.h"
 
 enum { POISON_MS = 1000, AGAIN_MS = 3000 };

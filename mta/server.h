@@ -4,7 +4,7 @@
 #ifndef TRAM_SERVER_H
 #define TRAM_SERVER_H
 
-#include "mta/config.h"
+#include "mta/config/config.h"
 
 /* sysexits.h: configuration, operating system, try again. */
 enum { EXIT_CONFIG = 78, EXIT_CANNOT = 71, EXIT_POISONED = 75 };

@@ -1,6 +1,6 @@
 /*
  * limits: every bound that a configuration can set, with its unit. Defaults stand in
- * mta/config_table.c (which is also the table that the manual is checked against). Sizes in
+ * mta/config/table.c (which is also the table that the manual is checked against). Sizes in
  * octets, times in milliseconds.
  */
 #ifndef TRAM_POLICY_LIMITS_H

@@ -5,14 +5,14 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "mta/control_protocol.h"
-#include "mta/control_text.h"
-#include "mta/tram_sendmail.h"
-#include "mta/tramctl_archive.h"
+#include "mta/control/protocol.h"
+#include "mta/control/text.h"
+#include "mta/sendmail/sendmail.h"
+#include "mta/ctl/archive.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* tram_sendmail_options.c, in the same library, needs one. */
+/* mta/sendmail/options.c, in the same library, needs one. */
 int
 sendmail_fail(int code, const char *format, ...)
 {

@@ -11,10 +11,10 @@ import tree
 LIBRARIES = {
     "lmdb.h": ["queue/store*"],
     "ares.h": ["dns/channel.c", "dns/resolver.c"],
-    "confuse.h": ["mta/config*.c"],
-    "uv.h": ["mta/net/*", "mta/*"],
+    "confuse.h": ["mta/config/*.c"],
+    "uv.h": ["mta/net/*", "mta/inbound/*", "mta/outbound/*", "mta/control/*", "mta/*"],
     "openssl/*": ["mta/net/tls.c"],
-    "jansson.h": ["mta/*"],
+    "jansson.h": ["mta/outbound/*", "mta/control/*", "mta/ctl/*", "mta/sendmail/*", "mta/*"],
     "systemd/*": ["mta/server.c"],
     "idn2.h": ["dns/*"],
     "arpa/nameser*": ["dns/*"],

@@ -61,7 +61,7 @@ def main():
     if not want:
         faults.append("%s --print-directives prints nothing" % sys.argv[1])
     print("%d directives" % len(want))
-    tree.finish(faults, "the manual and mta/config_table.c")
+    tree.finish(faults, "the manual and mta/config/table.c")
 
 
 if __name__ == "__main__":

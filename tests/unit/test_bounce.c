@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "mta/bounce.h"
+#include "mta/bounce/bounce.h"
 #include "tests/unit/report_parser.h"
 
 #define HEADER "Received: from a by b; now\r\nMessage-ID:\r\n <orig.1@example.org>\r\nSubject: hello\r\n\r\n"

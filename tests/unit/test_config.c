@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mta/config_private.h"
+#include "mta/config/private.h"
 
 #define THREE_LINES                                                                              \
 	"listener smtp { address = \"127.0.0.1:2525\" }\n"                                        \

@@ -9,10 +9,10 @@
 #include <cmocka.h>
 
 #include "mta/base/id.h"
-#include "mta/control_protocol.h"
-#include "mta/control_text.h"
-#include "mta/tramctl_archive.h"
-#include "mta/tramctl_text.h"
+#include "mta/control/protocol.h"
+#include "mta/control/text.h"
+#include "mta/ctl/archive.h"
+#include "mta/ctl/text.h"
 
 static void
 assert_span(struct span got, const char *want)

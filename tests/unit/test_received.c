@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "mta/base/id.h"
-#include "mta/received.h"
+#include "mta/smtp/received.h"
 
 static struct netaddr client4, client6;
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "mta/tram_sendmail.h"
+#include "mta/sendmail/sendmail.h"
 
 static char complaint[256];
 

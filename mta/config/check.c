@@ -1,0 +1,438 @@
+/*
+ * check: what each directive alone cannot show: contradictions, loops, an open relay. An
+ * error names the fix; a warning is for what may be meant so.
+ */
+#include <ifaddrs.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "mta/config/private.h"
+
+enum { OTHER_DESCRIPTORS = 64 }; /* store, log, sockets of control, resolver, epoll … */
+
+/* Where the first of these words is written at the top, or the file's first line. */
+static struct place
+top_place(const struct load *load, const char *name)
+{
+	const char *const names[] = { name, NULL };
+	struct place at = { load->config->path, 1 };
+
+	config_place(load, names, SECTION_TOP, 0, &at);
+	return at;
+}
+
+static struct place
+pair_place(const struct load *load, enum section_kind kind, const char *a, const char *b)
+{
+	const char *const names[] = { a, b, NULL };
+	struct place at = { load->config->path, 1 };
+
+	config_place(load, names, kind, 0, &at);
+	return at;
+}
+
+static struct place
+route_place(const struct load *load, const struct route *route)
+{
+	for (size_t i = 0; i < load->section_count; i++)
+		if (load->sections[i].kind == SECTION_ROUTE &&
+		    span_eq(load->sections[i].name, route->name) &&
+		    load->sections[i].at.line == route->line)
+			return load->sections[i].at;
+	return (struct place){ load->config->path, route->line };
+}
+
+/* ---- times, sizes and paths --------------------------------------------------------------- */
+
+static bool
+check_times(struct load *load)
+{
+	const struct schedule_config *s = &load->config->queue.schedule;
+	const struct {
+		const char *less, *more;
+		int64_t small, large;
+		const char *fix;
+	} pairs[] = {
+		{ "retry-first", "retry-max", s->retry_first_ms, s->retry_max_ms,
+		  "raise retry-max" },
+		{ "probe-first", "probe-max", s->probe_first_ms, s->probe_max_ms,
+		  "raise probe-max" },
+		{ "delay-warning", "lifetime", s->delay_warning_ms, s->lifetime_ms,
+		  "lower delay-warning (0: no warning)" },
+		{ "retry-first", "lifetime", s->retry_first_ms, s->lifetime_ms, "raise lifetime" },
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		struct span small = units_time_text(pairs[i].small, &load->config->arena);
+		struct span large = units_time_text(pairs[i].large, &load->config->arena);
+
+		if (pairs[i].small > pairs[i].large)
+			return config_fail(
+			    load, pair_place(load, SECTION_QUEUE, pairs[i].less, pairs[i].more),
+			    "%s (%.*s) is longer than %s (%.*s); %s", pairs[i].less,
+			    SPAN_FMT(small), pairs[i].more, SPAN_FMT(large), pairs[i].fix);
+	}
+	return true;
+}
+
+static bool
+check_sizes(struct load *load)
+{
+	struct config *config = load->config;
+	struct span max = units_size_text((int64_t)config->queue.max_size, &config->arena);
+
+	if (config->queue.map_size < config->queue.max_size)
+		return config_fail(
+		    load, pair_place(load, SECTION_QUEUE, "map-size", "max-size"),
+		    "map-size is smaller than max-size (%.*s); raise map-size (it costs address space only)",
+		    SPAN_FMT(max));
+	if (config->limits.message_size > config->queue.max_size)
+		return config_fail(
+		    load, pair_place(load, SECTION_LIMITS, "message-size", "message-size"),
+		    "message-size is larger than the whole queue may be (max-size, %.*s); lower it",
+		    SPAN_FMT(max));
+	for (size_t i = 0; i < config->listener_count; i++) {
+		const struct section *section = config_section(load, SECTION_LISTENER, i);
+
+		if (config->listeners[i].smtp.max_message_size > config->queue.max_size)
+			return config_fail(
+			    load, section->at,
+			    "message-size of listener %.*s is larger than the whole queue may be (max-size, %.*s); lower it",
+			    SPAN_FMT(section->name), SPAN_FMT(max));
+	}
+	return true;
+}
+
+static bool
+check_socket(struct load *load, const char *name, const char *path)
+{
+	size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
+	if (path == NULL || strlen(path) <= most)
+		return true;
+	return config_fail(load, top_place(load, name),
+			   "%s = \"%s\": a socket's path has at most %zu characters; shorten it",
+			   name, path, most);
+}
+
+static bool
+check_sockets(struct load *load)
+{
+	const struct config *config = load->config;
+
+	if (config->submission_socket != NULL &&
+	    span_eq(span_str(config->control), span_str(config->submission_socket)))
+		return config_fail(
+		    load, top_place(load, "submission-socket"),
+		    "submission-socket and control are the same path; they must differ");
+	return check_socket(load, "control", config->control) &&
+	       check_socket(load, "submission-socket", config->submission_socket);
+}
+
+/* ---- listeners ---------------------------------------------------------------------------- */
+
+static bool
+is_any(const struct netaddr *a)
+{
+	static const uint8_t zero[16];
+
+	return memcmp(a->ip, zero, sizeof(zero)) == 0;
+}
+
+/* Would binding both fail? A listener on [::] is for IPv6 alone. Port 0 is any free port. */
+static bool
+overlap(const struct netaddr *a, const struct netaddr *b)
+{
+	return a->family == b->family && a->port == b->port && a->port != 0 &&
+	       (is_any(a) || is_any(b) || netaddr_same_ip(a, b));
+}
+
+static bool
+check_address(struct load *load, size_t listener, size_t address)
+{
+	const struct config *config = load->config;
+	const struct netaddr *mine = &config->listeners[listener].addresses[address];
+	const struct section *section = config_section(load, SECTION_LISTENER, listener);
+	char text[NETADDR_TEXT_MAX];
+
+	for (size_t i = 0; i <= listener; i++)
+		for (size_t j = 0;
+		     j < (i == listener ? address : config->listeners[i].address_count); j++)
+			if (overlap(&config->listeners[i].addresses[j], mine))
+				return config_fail(
+				    load, section->at,
+				    "listener %.*s: address %s is taken by listener %.*s already; remove one",
+				    SPAN_FMT(section->name), netaddr_format_port(mine, text),
+				    SPAN_FMT(config->listeners[i].name));
+	return true;
+}
+
+static bool
+check_listeners(struct load *load)
+{
+	const struct config *config = load->config;
+	struct place whole = { config->path, 1 };
+
+	if (config->listener_count == 0 && config->submission_socket == NULL)
+		return config_fail(load, whole,
+				   "there is no listener, so no mail can come in; add: "
+				   "listener smtp { address = \"127.0.0.1:25\" }");
+	for (size_t i = 0; i < config->listener_count; i++) {
+		if (config->listeners[i].address_count == 0)
+			return config_fail(
+			    load, config_section(load, SECTION_LISTENER, i)->at,
+			    "listener %.*s has no address; add: address = {\"0.0.0.0:25\", \"[::]:25\"}",
+			    SPAN_FMT(config->listeners[i].name));
+		for (size_t j = 0; j < config->listeners[i].address_count; j++)
+			if (!check_address(load, i, j))
+				return false;
+	}
+	return true;
+}
+
+/* ---- who may relay ------------------------------------------------------------------------ */
+
+/*
+ * First and last address are private, and no wider than the widest private network (so none
+ * between is public).
+ */
+static bool
+is_private(const struct network *network)
+{
+	struct netaddr last = network->base;
+	unsigned len = network->base.family == AF_INET ? 32 : 128;
+
+	for (unsigned bit = network->bits; bit < len; bit++)
+		last.ip[bit / 8] |= (uint8_t)(0x80 >> bit % 8);
+	return network->bits >= (len == 32 ? 8 : 7) && netaddr_is_private(&network->base) &&
+	       netaddr_is_private(&last);
+}
+
+static bool
+check_relay_from(struct load *load)
+{
+	const struct access_rules *access = &load->config->access;
+
+	for (size_t i = 0; i < access->relay_from_count; i++) {
+		const struct network *network = &access->relay_from[i];
+		unsigned least = network->base.family == AF_INET ? 16 : 32;
+		char text[NETADDR_TEXT_MAX];
+
+		if (network->bits >= least || is_private(network))
+			continue;
+		return config_fail(
+		    load, top_place(load, "relay-from"),
+		    "relay-from has %s/%u: strangers could send to anywhere (an open relay); name your own networks, "
+		    "public ones of at least /%u",
+		    netaddr_format(&network->base, text), network->bits, least);
+	}
+	return true;
+}
+
+static bool
+check_relay_to(struct load *load)
+{
+	const struct access_rules *access = &load->config->access;
+	struct place at = top_place(load, "relay-to");
+
+	for (size_t i = 0; i < access->relay_to_count; i++) {
+		struct span domain = access->relay_to[i];
+		const struct route *route = route_find(&access->routes, domain);
+
+		if (span_eq(domain, SPAN("*")))
+			return config_fail(
+			    load, at,
+			    "relay-to has \"*\": strangers could send to anywhere (an open relay); name the "
+			    "domains you accept mail for");
+		if (route == NULL || route->kind == DELIVER_REJECT)
+			return config_fail(load, at,
+					   "relay-to has %.*s, but no route leads there; add: "
+					   "route \"%.*s\" { deliver = \"smtp:[HOST]:25\" }",
+					   SPAN_FMT(domain), SPAN_FMT(domain));
+		if (span_starts(domain, SPAN("*.")) && span_find(span_skip(domain, 2), '.') == NULL)
+			config_warn(
+			    load, at,
+			    "relay-to has %.*s: mail for a whole top-level domain is accepted from anyone",
+			    SPAN_FMT(domain));
+	}
+	return true;
+}
+
+static bool
+check_postmaster(struct load *load)
+{
+	const struct access_rules *access = &load->config->access;
+	struct place at = top_place(load, "postmaster");
+	struct span domain = address_domain_of(access->postmaster);
+	const struct route *route = route_find(&access->routes, domain);
+
+	if (access->postmaster.len == 0) {
+		if (load->config->listener_count > 0 && access->relay_to_count > 0)
+			config_warn(
+			    load, at,
+			    "mail for postmaster is refused, though every server must take it (RFC 5321); set "
+			    "postmaster = \"you@example.org\"");
+		return true;
+	}
+	if (route == NULL || route->kind == DELIVER_REJECT)
+		return config_fail(load, at,
+				   "postmaster = \"%.*s\": no route leads there; add one for %.*s",
+				   SPAN_FMT(access->postmaster), SPAN_FMT(domain));
+	return true;
+}
+
+/* ---- routes ------------------------------------------------------------------------------- */
+
+/*
+ * Does one of our sockets answer at that address? A listener on all addresses has those of every
+ * interface.
+ */
+static bool
+is_own_address(const struct config *config, const struct netaddr *to,
+	       const struct ifaddrs *interfaces)
+{
+	bool ours = netaddr_is_loopback(to) || is_any(to);
+
+	for (const struct ifaddrs *i = interfaces; i != NULL && !ours; i = i->ifa_next) {
+		struct netaddr address;
+
+		ours = i->ifa_addr != NULL && netaddr_from_sockaddr(i->ifa_addr, &address) &&
+		       netaddr_same_ip(&address, to);
+	}
+	for (size_t i = 0; i < config->listener_count; i++) {
+		for (size_t j = 0; j < config->listeners[i].address_count; j++) {
+			const struct netaddr *a = &config->listeners[i].addresses[j];
+
+			if (a->family == to->family && a->port == to->port &&
+			    (netaddr_same_ip(a, to) || (ours && (is_any(a) || is_any(to)))))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool
+is_own_name(const struct config *config, const struct deliver_host *host)
+{
+	bool ours = false;
+
+	for (size_t i = 0; i < config->own_name_count; i++)
+		ours = ours || span_eq(config->own_names[i], host->name);
+	for (size_t i = 0; ours && !host->use_mx && i < config->listener_count; i++)
+		for (size_t j = 0; j < config->listeners[i].address_count; j++)
+			if (config->listeners[i].addresses[j].port == host->port)
+				return true;
+	return false;
+}
+
+static bool
+check_route(struct load *load, const struct route *route, const struct ifaddrs *interfaces)
+{
+	const struct config *config = load->config;
+	struct place at = route_place(load, route);
+	struct span text = span_skip(route->site_key, 7);
+
+	if (route->kind == DELIVER_MX && route->mx_port == 0)
+		return config_fail(load, at, "route \"%.*s\" leads nowhere; add: deliver = \"mx\"",
+				   SPAN_FMT(route->name));
+	if (route->kind == DELIVER_SMTP &&
+	    (route->host.address.family != 0
+		 ? is_own_address(config, &route->host.address, interfaces)
+		 : is_own_name(config, &route->host)))
+		return config_fail(
+		    load, at,
+		    "route \"%.*s\": %.*s is a listener of this server (a loop); name another host or port",
+		    SPAN_FMT(route->name), SPAN_FMT(text));
+	return true;
+}
+
+static bool
+check_routes(struct load *load)
+{
+	const struct routes *routes = &load->config->access.routes;
+	struct place whole = { load->config->path, 1 };
+	struct ifaddrs *interfaces = NULL;
+	bool good = true;
+
+	if (routes->count == 0)
+		return config_fail(
+		    load, whole,
+		    "there is no route, so no mail can go out; add: route \"*\" { deliver = \"mx\" }");
+	for (size_t i = 1; i < routes->count; i++)
+		if (span_eq(routes->routes[i - 1].name, routes->routes[i].name))
+			return config_fail(
+			    load, route_place(load, &routes->routes[i]),
+			    "route \"%.*s\" is there twice (also in line %d); remove one",
+			    SPAN_FMT(routes->routes[i].name), routes->routes[i - 1].line);
+	if (getifaddrs(&interfaces) < 0)
+		interfaces = NULL;
+	for (size_t i = 0; i < routes->count && good; i++)
+		good = check_route(load, &routes->routes[i], interfaces);
+	if (interfaces != NULL)
+		freeifaddrs(interfaces);
+	return good;
+}
+
+/* ---- what may be meant so ----------------------------------------------------------------- */
+
+static void
+warn_resolver(struct load *load)
+{
+	const struct dns_config *dns = &load->config->resolver;
+	char text[NETADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < dns->server_count && !dns->tcp; i++)
+		if (!netaddr_is_loopback(&dns->servers[i]))
+			config_warn(
+			    load, top_place(load, "resolver"),
+			    "resolver %s is not on this machine, so its answers can be forged on the way; run one on loopback, "
+			    "or set resolver-tcp = yes",
+			    netaddr_format(&dns->servers[i], text));
+}
+
+static void
+warn_descriptors(struct load *load)
+{
+	const struct limits *limits = &load->config->limits;
+	size_t want = limits->connections + limits->deliveries + OTHER_DESCRIPTORS;
+	struct rlimit have;
+
+	if (getrlimit(RLIMIT_NOFILE, &have) == 0 && have.rlim_max != RLIM_INFINITY &&
+	    want > have.rlim_max)
+		config_warn(
+		    load, pair_place(load, SECTION_LIMITS, "connections", "deliveries"),
+		    "connections (%zu) and deliveries (%zu) need %zu descriptors, and the system allows %llu; raise "
+		    "LimitNOFILE= (ulimit -n), or lower them",
+		    limits->connections, limits->deliveries, want,
+		    (unsigned long long)have.rlim_max);
+}
+
+static void
+warn_access(struct load *load)
+{
+	const struct config *config = load->config;
+	struct place whole = { config->path, 1 };
+
+	if (config->access.relay_from_count == 0 && config->access.relay_to_count == 0 &&
+	    config->submission_socket == NULL)
+		config_warn(
+		    load, whole,
+		    "nobody may send anything; set relay-from (your clients) or relay-to (your domains)");
+	if (geteuid() == 0 && config->user == NULL)
+		config_warn(load, whole, "tramd would run as root; set user = \"tram\"");
+}
+
+bool
+config_check(struct load *load)
+{
+	if (!check_times(load) || !check_sizes(load) || !check_sockets(load) ||
+	    !check_listeners(load) || !check_routes(load) || !check_relay_from(load) ||
+	    !check_relay_to(load) || !check_postmaster(load))
+		return false;
+	warn_resolver(load);
+	warn_descriptors(load);
+	warn_access(load);
+	return true;
+}

@@ -1,0 +1,87 @@
+/*
+ * config: one immutable value, read from one file (with includes), checked whole before use.
+ *
+ * A reload makes a new struct config; sessions and deliveries begun under the old one keep it
+ * until they end (each reactor counts its users per configuration: see mta/main.c). Directives,
+ * types, defaults and bounds stand in one table, table.c, which is also what tests/lint
+ * checks the manual against.
+ */
+#ifndef TRAM_CONFIG_H
+#define TRAM_CONFIG_H
+
+#include "dns/resolver.h"
+#include "mta/base/arena.h"
+#include "mta/base/log.h"
+#include "mta/smtp/client.h"
+#include "mta/smtp/server.h"
+#include "policy/access.h"
+#include "policy/limits.h"
+#include "queue/schedule.h"
+
+struct listener {
+	struct span name;
+	struct netaddr *addresses;
+	size_t address_count;
+	struct smtp_server_config smtp;		/* what its sessions offer and allow */
+};
+
+struct config {
+	struct arena arena;			/* all of it lives here */
+	const char *path;			/* the file */
+	struct span hostname;			/* lower case; the machine's name if not set */
+	struct span *own_names;			/* hostname and `names`: an MX of ours is a loop */
+	size_t own_name_count;
+
+	struct {
+		const char *path;
+		uint64_t max_size, min_free, map_size;
+		struct schedule_config schedule;
+		bool return_full;		/* DSNs carry the whole message below bounce-size */
+		uint64_t bounce_size;		/* above it only the header */
+	} queue;
+
+	const char *control;			/* path of the control socket */
+	uint32_t control_mode;			/* 0660 */
+	const char *submission_socket;		/* path of tram-sendmail's socket; NULL: none */
+	struct dns_config resolver;
+	struct log_config log;
+	struct limits limits;
+	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
+	struct listener *listeners;
+	size_t listener_count;
+	struct smtp_server_config submission;	/* for the local socket */
+	struct smtp_client_config client;
+	bool allow_private;			/* MX hosts with private addresses are fine */
+	unsigned threads;			/* reactors */
+	int64_t stop_timeout_ms;		/* 10 s */
+	const char *user;			/* NULL: stays who it is */
+};
+
+enum { CONFIG_ERROR_MAX = 1024 };
+
+/*
+ * Reads and checks. 0: *ret is the caller's (config_free). -EINVAL: error has "FILE:LINE: what
+ * is wrong; what to do". -errno for a file that cannot be read (error says so too). warnings, if
+ * not NULL, gets one line each ('\n').
+ */
+int config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX],
+		struct buf *warnings);
+/*
+ * The same, from text (tests, fuzzing); name stands for the file in messages. include is
+ * refused.
+ */
+int config_parse(struct span text, const char *name, struct config **ret,
+		 char error[CONFIG_ERROR_MAX], struct buf *warnings);
+void config_free(struct config *config);	/* NULL is fine */
+
+/*
+ * Which directives differ and need a restart (path of the queue, threads, user …): a sentence,
+ * or "" in the arena.
+ */
+struct span config_needs_restart(const struct config *old, const struct config *new,
+				 struct arena *arena);
+
+/* The table, for the manual's check: one line per directive: "section.name type default". */
+void config_print_directives(struct buf *out);
+
+#endif

@@ -1,0 +1,155 @@
+/*
+ * table: every directive: where it stands, its type, its default as it would be written,
+ * its bounds, the field it fills, and whether a change needs a restart. The parser, the defaults
+ * and the check of the manual (tests/lint/man-directives.py) all come from here: to add a
+ * directive, add a line, and describe it in tram.conf(5).
+ */
+#include "mta/config/private.h"
+
+#define TYPE(t) .type = &type_##t
+#define IN(s, field) .offset = offsetof(s, field), .width = sizeof(((s *)0)->field)
+#define CONFIG(field) IN(struct config, field)
+#define LIMIT(field) IN(struct config, limits.field)
+#define LISTENER(field) IN(struct listener, field)
+#define ROUTE(field) IN(struct route, field)
+#define COUNT(s, field) .count_offset = offsetof(s, field)
+
+#define MS INT64_C(1)
+#define SECOND (1000 * MS)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define YEAR (366 * DAY)
+#define KB INT64_C(1024)
+#define MB (1024 * KB)
+#define GB (1024 * MB)
+#define TB (1024 * GB)
+
+static const char *const levels[] = { [LOG_ERROR] = "error", [LOG_WARNING] = "warning", [LOG_INFO] = "info",
+				      [LOG_DEBUG] = "debug", NULL };
+static const char *const formats[] = { [LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", NULL };
+
+const struct directive directives[] = {
+	{ SECTION_TOP, "hostname", TYPE(domain), CONFIG(hostname), .note = "the machine's name" },
+	{ SECTION_TOP, "names", TYPE(domains), CONFIG(own_names), COUNT(struct config, own_name_count) },
+	{ SECTION_TOP, "control", TYPE(path), "/run/tram/control", CONFIG(control), .restart = true },
+	{ SECTION_TOP, "control-mode", TYPE(mode), "0660", CONFIG(control_mode), .restart = true },
+	{ SECTION_TOP, "submission-socket", TYPE(path), CONFIG(submission_socket), .restart = true },
+	{ SECTION_TOP, "resolver", TYPE(servers), CONFIG(resolver.servers), COUNT(struct config, resolver.server_count),
+	  .note = "the system's" },
+	{ SECTION_TOP, "resolver-timeout", TYPE(time), "5s", 10 * MS, 5 * MINUTE, CONFIG(resolver.timeout_ms) },
+	{ SECTION_TOP, "resolver-tries", TYPE(number), "3", 1, 10, CONFIG(resolver.tries) },
+	{ SECTION_TOP, "resolver-tcp", TYPE(boolean), "no", CONFIG(resolver.tcp) },
+	{ SECTION_TOP, "relay-from", TYPE(networks), CONFIG(access.relay_from),
+	  COUNT(struct config, access.relay_from_count) },
+	{ SECTION_TOP, "relay-to", TYPE(patterns), CONFIG(access.relay_to), COUNT(struct config, access.relay_to_count) },
+	{ SECTION_TOP, "postmaster", TYPE(mailbox), CONFIG(access.postmaster) },
+	{ SECTION_TOP, "ehlo-name", TYPE(domain), CONFIG(client.ehlo_name), .note = "as hostname" },
+	{ SECTION_TOP, "pipelining", TYPE(boolean), "yes", CONFIG(client.pipelining) },
+	{ SECTION_TOP, "chunking", TYPE(boolean), "yes", CONFIG(client.chunking) },
+	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
+	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
+	  .restart = true },
+	{ SECTION_TOP, "stop-timeout", TYPE(time), "10s", 0, HOUR, CONFIG(stop_timeout_ms) },
+	{ SECTION_TOP, "user", TYPE(user), CONFIG(user), .restart = true },
+
+	{ SECTION_QUEUE, "path", TYPE(path), "/var/lib/tram/queue", CONFIG(queue.path), .restart = true },
+	{ SECTION_QUEUE, "lifetime", TYPE(time), "5d", SECOND, YEAR, CONFIG(queue.schedule.lifetime_ms) },
+	{ SECTION_QUEUE, "bounce-lifetime", TYPE(time), NULL, SECOND, YEAR, CONFIG(queue.schedule.report_lifetime_ms),
+	  .note = "as lifetime" },
+	{ SECTION_QUEUE, "bounce-size", TYPE(size), "50KB", 0, GB, CONFIG(queue.bounce_size) },
+	{ SECTION_QUEUE, "delay-warning", TYPE(time), "4h", 0, YEAR, CONFIG(queue.schedule.delay_warning_ms) },
+	{ SECTION_QUEUE, "retry-first", TYPE(time), "5m", 10 * MS, DAY, CONFIG(queue.schedule.retry_first_ms) },
+	{ SECTION_QUEUE, "retry-max", TYPE(time), "4h", 10 * MS, 7 * DAY, CONFIG(queue.schedule.retry_max_ms) },
+	{ SECTION_QUEUE, "probe-first", TYPE(time), "1m", 10 * MS, DAY, CONFIG(queue.schedule.probe_first_ms) },
+	{ SECTION_QUEUE, "probe-max", TYPE(time), "15m", 10 * MS, 7 * DAY, CONFIG(queue.schedule.probe_max_ms) },
+	{ SECTION_QUEUE, "max-size", TYPE(size), "20GB", MB, 16 * TB, CONFIG(queue.max_size) },
+	{ SECTION_QUEUE, "min-free", TYPE(size), "256MB", 0, 16 * TB, CONFIG(queue.min_free) },
+	{ SECTION_QUEUE, "map-size", TYPE(size), "1TB", 128 * MB, 64 * TB, CONFIG(queue.map_size), .restart = true },
+
+	{ SECTION_LIMITS, "connections", TYPE(number), "10000", 1, 1000000, LIMIT(connections) },
+	{ SECTION_LIMITS, "connections-per-client", TYPE(number), "100", 1, 1000000, LIMIT(connections_per_client) },
+	{ SECTION_LIMITS, "messages-per-session", TYPE(number), "1000", 1, 1000000000, LIMIT(messages_per_session) },
+	{ SECTION_LIMITS, "errors-per-session", TYPE(number), "20", 1, 1000000, LIMIT(errors_per_session) },
+	{ SECTION_LIMITS, "junk-commands", TYPE(number), "100", 1, 1000000, LIMIT(junk_commands) },
+	{ SECTION_LIMITS, "recipients", TYPE(number), "1000", 1, 100000, LIMIT(recipients) },
+	{ SECTION_LIMITS, "message-size", TYPE(size), "50MB", 1, TB, LIMIT(message_size) },
+	{ SECTION_LIMITS, "line-length", TYPE(size), "64KB", 1000, 64 * MB, LIMIT(line_length) },
+	{ SECTION_LIMITS, "command-length", TYPE(size), "4KB", 1000, MB, LIMIT(command_length) },
+	{ SECTION_LIMITS, "header-size", TYPE(size), "256KB", KB, 16 * MB, LIMIT(header_size) },
+	{ SECTION_LIMITS, "header-lines", TYPE(number), "2000", 10, 1000000, LIMIT(header_lines) },
+	{ SECTION_LIMITS, "hops", TYPE(number), "50", 1, 1000, LIMIT(hops) },
+	{ SECTION_LIMITS, "command-timeout", TYPE(time), "5m", 10 * MS, DAY, LIMIT(command_timeout_ms) },
+	{ SECTION_LIMITS, "data-timeout", TYPE(time), "3m", 10 * MS, DAY, LIMIT(data_timeout_ms) },
+	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },
+	{ SECTION_LIMITS, "error-delay", TYPE(time), "500ms", 0, 5 * SECOND, LIMIT(error_delay_ms) },
+	{ SECTION_LIMITS, "memory", TYPE(size), "256MB", MB, TB, LIMIT(memory) },
+	{ SECTION_LIMITS, "deliveries", TYPE(number), "500", 1, 100000, LIMIT(deliveries) },
+	{ SECTION_LIMITS, "connections-per-site", TYPE(number), "20", 1, 100000, LIMIT(connections_per_site) },
+	{ SECTION_LIMITS, "messages-per-connection", TYPE(number), "100", 1, 1000000, LIMIT(messages_per_connection) },
+	{ SECTION_LIMITS, "recipients-per-delivery", TYPE(number), "100", 1, 10000, LIMIT(recipients_per_delivery) },
+	{ SECTION_LIMITS, "addresses-per-attempt", TYPE(number), "10", 1, 100, LIMIT(addresses_per_attempt) },
+	{ SECTION_LIMITS, "idle-connection", TYPE(time), "5s", 0, 10 * MINUTE, LIMIT(idle_connection_ms) },
+	{ SECTION_LIMITS, "connect-timeout", TYPE(time), "30s", 10 * MS, HOUR, LIMIT(connect_timeout_ms) },
+	{ SECTION_LIMITS, "banner-timeout", TYPE(time), "5m", 10 * MS, HOUR, LIMIT(banner_timeout_ms) },
+	{ SECTION_LIMITS, "ehlo-timeout", TYPE(time), "5m", 10 * MS, HOUR, LIMIT(ehlo_timeout_ms) },
+	{ SECTION_LIMITS, "mail-timeout", TYPE(time), "5m", 10 * MS, HOUR, LIMIT(mail_timeout_ms) },
+	{ SECTION_LIMITS, "rcpt-timeout", TYPE(time), "5m", 10 * MS, HOUR, LIMIT(rcpt_timeout_ms) },
+	{ SECTION_LIMITS, "data-init-timeout", TYPE(time), "2m", 10 * MS, HOUR, LIMIT(data_init_timeout_ms) },
+	{ SECTION_LIMITS, "block-timeout", TYPE(time), "3m", 10 * MS, HOUR, LIMIT(block_timeout_ms) },
+	{ SECTION_LIMITS, "dot-timeout", TYPE(time), "10m", 10 * MS, HOUR, LIMIT(dot_timeout_ms) },
+	{ SECTION_LIMITS, "quit-timeout", TYPE(time), "5s", 10 * MS, HOUR, LIMIT(quit_timeout_ms) },
+	{ SECTION_LIMITS, "window-sites", TYPE(number), "10000", 10, 1000000, LIMIT(window_sites), .restart = true },
+	{ SECTION_LIMITS, "window-entries", TYPE(number), "50000", 100, 10000000, LIMIT(window_entries), .restart = true },
+	{ SECTION_LIMITS, "lookups", TYPE(number), "100", 1, 10000, LIMIT(lookups) },
+	{ SECTION_LIMITS, "local-rate", TYPE(number), "600", 0, 1000000, LIMIT(local_rate) },
+
+	{ SECTION_LISTENER, "address", TYPE(addresses), LISTENER(addresses), COUNT(struct listener, address_count),
+	  .note = "required" },
+	{ SECTION_LISTENER, "banner", TYPE(text), "ESMTP tram", LISTENER(smtp.banner) },
+	{ SECTION_LISTENER, "strict-addresses", TYPE(boolean), "no", LISTENER(smtp.strict_addresses) },
+	{ SECTION_LISTENER, "normalise-newlines", TYPE(boolean), "no", LISTENER(smtp.normalise_newlines) },
+	{ SECTION_LISTENER, "binarymime", TYPE(boolean), "no", LISTENER(smtp.offer_binarymime) },
+	{ SECTION_LISTENER, "message-size", TYPE(size), NULL, 1, TB, LISTENER(smtp.max_message_size),
+	  .note = "as limits.message-size" },
+	{ SECTION_LISTENER, "recipients", TYPE(number), NULL, 1, 100000, LISTENER(smtp.max_recipients),
+	  .note = "as limits.recipients" },
+	{ SECTION_LISTENER, "messages-per-session", TYPE(number), NULL, 1, 1000000000, LISTENER(smtp.max_messages),
+	  .note = "as limits.messages-per-session" },
+
+	{ SECTION_ROUTE, "deliver", TYPE(deliver), ROUTE(kind), .note = "required" },
+	{ SECTION_ROUTE, "connections", TYPE(number), NULL, 1, 100000, ROUTE(connections),
+	  .note = "as limits.connections-per-site" },
+	{ SECTION_ROUTE, "messages-per-connection", TYPE(number), NULL, 1, 1000000, ROUTE(messages_per_connection),
+	  .note = "as limits.messages-per-connection" },
+
+	{ SECTION_LOG, "level", TYPE(choice), "info", CONFIG(log.level), .words = levels },
+	{ SECTION_LOG, "format", TYPE(choice), "logfmt", CONFIG(log.format), .words = formats },
+	{ SECTION_LOG, "file", TYPE(path), CONFIG(log.path), .note = "standard error" },
+};
+
+const size_t directive_count = sizeof(directives) / sizeof(directives[0]);
+
+static void
+print_type(const struct directive *d, struct buf *out)
+{
+	if (d->words == NULL)
+		buf_printf(out, "%s", d->type->name);
+	for (const char *const *word = d->words; word != NULL && *word != NULL; word++)
+		buf_printf(out, "%s%s", word == d->words ? "" : "|", *word);
+}
+
+void
+config_print_directives(struct buf *out)
+{
+	for (size_t i = 0; i < directive_count; i++) {
+		const struct directive *d = &directives[i];
+
+		buf_printf(out, "%s%s%s ", section_types[d->section].name, d->section == SECTION_TOP ? "" : ".", d->name);
+		print_type(d, out);
+		if (d->fallback != NULL)
+			buf_printf(out, " %s\n", d->fallback);
+		else
+			buf_printf(out, " (%s)\n", d->note != NULL ? d->note : "none");
+	}
+}

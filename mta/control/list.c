@@ -1,0 +1,173 @@
+/*
+ * list: queue list, queue show, explain: what is here, and why. One answer line per recipient. Home loop.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/id.h"
+#include "mta/control/job.h"
+#include "mta/control/walk.h"
+#include "mta/outbound/dispatcher.h"
+
+struct listing {
+	struct walk walk;
+	uint64_t rows;
+	uint64_t shown;			/* message whose own line is written */
+};
+
+/* ---- explain --------------------------------------------------------------------------------------------------- */
+
+static void
+explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
+{
+	struct queue_port *port = job_home(job)->port;
+	struct lane_record lane;
+	struct site_record site;
+
+	if (queue_read_lane(port, lane_id, &job->arena, &lane) < 0)
+		return;
+	json_object_set_new(object, "domain", json_text(lane.name.domain));
+	json_object_set_new(object, "route", json_text(lane.name.route));
+	if (lane.site == 0 || queue_read_site(port, lane.site, &job->arena, &site) < 0)
+		return;
+	json_object_set_new(object, "site", json_text(site.key));
+	if (site.state.last.at_ms == 0)
+		return;
+	json_object_set_new(object, "site_failed_ms", json_integer(site.state.last.at_ms));
+	json_object_set_new(object, "site_failed_host", json_text(site.state.last.host));
+	json_object_set_new(object, "site_failed_text", json_text(site.state.last.text));
+}
+
+static void
+explain_wait(struct control_job *job, const struct walk_row *row, json_t *object)
+{
+	const struct history_record *h = &row->history;
+	int64_t until = 0, now = wall_ms();
+	struct span blocked;
+
+	if (row->state == CONTROL_HELD) {
+		json_object_set_new(object, "waits_for", json_string("an operator: it is on hold"));
+		return;
+	}
+	if (row->state == CONTROL_OWED) {
+		json_object_set_new(object, "waits_for", json_string("the report to its sender, which is being made"));
+		return;
+	}
+	if (row->in_flight != NULL) {
+		json_object_set_new(object, "waits_for", json_text(arena_printf(&job->arena, "its delivery, which is "
+			"going on now: %s", row->in_flight)));
+		return;
+	}
+	blocked = dispatcher_blocked_by(job_home(job)->dispatcher, h->lane, &job->arena, &until);
+	if (blocked.len > 0)
+		json_object_set_new(object, "blocked_by", json_text(blocked));
+	json_object_set_new(object, "next_ms", json_integer(until > h->due_ms ? until : h->due_ms));
+	json_object_set_new(object, "waits_for",
+			    json_string(h->due_ms > now ? "the time of its next try"
+					: blocked.len > 0 ? "the way to be free" : "its turn: it may go now"));
+}
+
+static json_t *
+explain_row(struct control_job *job, const struct walk_row *row)
+{
+	json_t *object = walk_row_json(row), *attempts = json_array();
+
+	for (size_t i = 0; i < row->history.kept; i++)
+		json_array_append_new(attempts, walk_attempt_json(&row->history.attempts[i]));
+	json_object_set_new(object, "tries", attempts);
+	if (row->history.warned)
+		json_object_set_new(object, "warned", json_true());
+	explain_wait(job, row, object);
+	explain_way(job, row->history.lane, object);
+	return object;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
+
+static void
+show_row(struct control_job *job, struct listing *l, const struct walk_row *row)
+{
+	json_t *object;
+
+	if (job->request.command != CONTROL_QUEUE_LIST && l->shown != row->id) {
+		l->shown = row->id;
+		object = json_object();
+		json_object_set_new(object, "message", walk_message_json(row->id, row->message));
+		job_row(job, object);
+	}
+	object = job->request.command == CONTROL_EXPLAIN ? explain_row(job, row) : walk_row_json(row);
+	if (job->request.command == CONTROL_QUEUE_SHOW) {
+		const struct recipient *r = &row->message->envelope.recipients[row->recipient];
+
+		json_object_set_new(object, "notify", json_integer(r->notify));
+		json_object_set_new(object, "orcpt", json_text(r->orcpt));
+	}
+	job_row(job, object);
+	l->rows++;
+}
+
+static enum job_next
+missing(struct control_job *job, uint64_t id)
+{
+	char text[ID_TEXT_LEN + 1];
+	struct span sentence = arena_printf(&job->arena, "Message %s is not in the queue.", id_format(id, text));
+
+	return job_fail(job, sentence.at, "It was delivered, bounced or removed; the log has its id.");
+}
+
+static enum job_next
+finish(struct control_job *job, const struct listing *l)
+{
+	json_t *object = json_object();
+
+	json_object_set_new(object, "rows", json_integer((json_int_t)l->rows));
+	return job_end(job, object);
+}
+
+static enum job_next
+list_step(struct control_job *job)
+{
+	struct listing *l = job->state;
+	size_t budget = JOB_SLICE;
+	struct walk_row row;
+	int error;
+
+	for (;;) {
+		if (job->request.limit > 0 && l->rows >= job->request.limit)
+			return finish(job, l);
+		switch (walk_next(&l->walk, &budget, &row, &error)) {
+		case WALK_ROW:
+			show_row(job, l, &row);
+			break;
+		case WALK_MISSING:
+			return missing(job, row.id);
+		case WALK_PAUSE:
+			return JOB_MORE;
+		case WALK_DONE:
+			return finish(job, l);
+		case WALK_ERROR:
+			return job_fail_errno(job, error);
+		}
+	}
+}
+
+static void
+list_free(struct control_job *job)
+{
+	struct listing *l = job->state;
+
+	walk_free(&l->walk);
+	free(l);
+}
+
+void
+control_list_start(struct control_job *job)
+{
+	struct listing *l = xcalloc(1, sizeof(*l));
+
+	walk_init(&l->walk, job_home(job), &job->request, 0);
+	job->state = l;
+	job->step = list_step;
+	job->free_state = list_free;
+}

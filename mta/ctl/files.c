@@ -1,0 +1,218 @@
+/* files: what reads or writes content: queue cat, export, import. See tramctl.h. */
+#include <stdlib.h>
+
+#include "mta/control/text.h"
+#include "mta/ctl/tramctl.h"
+#include "mta/ctl/file.h"
+#include "mta/ctl/text.h"
+
+/* ---- cat ------------------------------------------------------------------------------------------------------- */
+
+static void
+on_cat_row(struct tramctl *t, const json_t *line, void *arg)
+{
+	struct arena scratch = { 0 };
+	struct span octets;
+
+	(void)t;
+	(void)arg;
+	if (base64_decode(json_span(line, "content"), &scratch, &octets))
+		fwrite(octets.at, 1, octets.len, stdout);
+	arena_free(&scratch);
+}
+
+int
+tramctl_run_cat(struct tramctl *t)
+{
+	json_t *last = NULL;
+	int rc = tramctl_ask(t, &t->request, on_cat_row, NULL, &last);
+
+	json_decref(last);
+	return rc;
+}
+
+/* ---- export ---------------------------------------------------------------------------------------------------- */
+
+struct exporting {
+	struct archive_file file;
+	uint64_t missing;
+	int rc;
+};
+
+static int
+export_line(struct exporting *e, const json_t *line)
+{
+	const json_t *message = json_object_get(line, "message"), *recipient = json_object_get(line, "recipient");
+	struct arena scratch = { 0 };
+	struct span octets;
+	int rc;
+
+	if (message != NULL)
+		return archive_put_json(&e->file, ARCHIVE_MESSAGE, message);
+	if (recipient != NULL)
+		return archive_put_json(&e->file, ARCHIVE_RECIPIENT, recipient);
+	if (json_object_get(line, "message_end") != NULL)
+		return archive_put(&e->file, ARCHIVE_MESSAGE_END, SPAN(""));
+	if (json_object_get(line, "missing") != NULL) {
+		e->missing++;
+		return tramctl_fail(TRAMCTL_OK, "message %s is not in the queue", json_span(line, "missing").at);
+	}
+	if (!base64_decode(json_span(line, "content"), &scratch, &octets))
+		rc = tramctl_fail(TRAMCTL_FAILED, "tramd's answer is not understood; is it of the same version?");
+	else
+		rc = archive_put(&e->file, ARCHIVE_CONTENT, octets);
+	arena_free(&scratch);
+	return rc;
+}
+
+static void
+on_export_row(struct tramctl *t, const json_t *line, void *arg)
+{
+	struct exporting *e = arg;
+
+	(void)t;
+	if (e->rc == TRAMCTL_OK)
+		e->rc = export_line(e, line);
+}
+
+int
+tramctl_run_export(struct tramctl *t)
+{
+	struct exporting e = { 0 };
+	json_t *last = NULL;
+	int rc = tramctl_connect(t);
+
+	t->request.all = t->id_count == 0 && !control_selects(&t->request);
+	t->json = false;
+	if (rc == TRAMCTL_OK)
+		rc = archive_create(&e.file, t->file);
+	if (rc != TRAMCTL_OK)
+		return rc;
+	rc = tramctl_ask(t, &t->request, on_export_row, &e, &last);
+	json_decref(last);
+	if (rc == TRAMCTL_OK)
+		rc = e.rc;
+	if (rc == TRAMCTL_OK)
+		rc = archive_finish(&e.file);
+	archive_close(&e.file);
+	if (rc != TRAMCTL_OK)
+		return tramctl_fail(rc, "%s is not complete and cannot be imported.", t->file);
+	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout, "%llu message%s, %llu octets of content\n",
+		(unsigned long long)e.file.messages, e.file.messages == 1 ? "" : "s",
+		(unsigned long long)e.file.octets);
+	return e.missing > 0 ? TRAMCTL_FAILED : TRAMCTL_OK;
+}
+
+/* ---- import ---------------------------------------------------------------------------------------------------- */
+
+static void
+no_row(struct tramctl *t, const json_t *line, void *arg)
+{
+	(void)t;
+	(void)line;
+	(void)arg;
+}
+
+static uint64_t
+number(const json_t *object, const char *key)
+{
+	int64_t n = json_i64(object, key);
+
+	return n < 0 ? 0 : (uint64_t)n;
+}
+
+static void
+message_request(const json_t *m, struct control_request *r)
+{
+	*r = (struct control_request){
+		.command = CONTROL_IMPORT_MESSAGE, .reverse_path = json_span(m, "reverse_path"),
+		.envid = json_span(m, "envid"), .client = json_span(m, "client"), .ret = number(m, "ret"),
+		.body = number(m, "body"), .flags = number(m, "flags"), .arrival_ms = number(m, "arrival_ms"),
+		.header_size = number(m, "header_size"), .body_size = number(m, "body_size"),
+		.smtputf8 = json_flag(m, "smtputf8") };
+}
+
+static void
+recipient_request(const json_t *m, struct control_request *r)
+{
+	const json_t *attempt = json_object_get(m, "attempt");
+
+	*r = (struct control_request){
+		.command = CONTROL_IMPORT_RECIPIENT, .address = json_span(m, "address"),
+		.orcpt = json_span(m, "orcpt"), .notify = number(m, "notify"), .due_ms = number(m, "due_ms"),
+		.host = json_span(attempt, "host"), .text = json_span(attempt, "text"),
+		.status = json_span(attempt, "status"), .code = number(attempt, "code") };
+	control_state_parse(json_span(m, "state"), &r->state);
+}
+
+static int
+ask_one(struct tramctl *t, const struct control_request *request)
+{
+	json_t *last = NULL;
+	bool json = t->json;
+	int rc;
+
+	t->json = false;
+	rc = tramctl_ask(t, request, no_row, NULL, &last);
+	t->json = json;
+	if (rc == TRAMCTL_OK && request->command == CONTROL_IMPORT_COMMIT && json)
+		printf("{\"id\":\"%s\"}\n", json_span(last, "id").at);
+	json_decref(last);
+	return rc;
+}
+
+static int
+import_record(struct tramctl *t, enum archive_type type, struct span payload)
+{
+	struct control_request request = { 0 };
+	json_t *object = NULL;
+	int rc;
+
+	if (type == ARCHIVE_MESSAGE || type == ARCHIVE_RECIPIENT) {
+		object = json_loadb(payload.at, payload.len, 0, NULL);
+		if (object == NULL)
+			return tramctl_fail(TRAMCTL_FAILED, "%s: it is damaged", t->file);
+		if (type == ARCHIVE_MESSAGE)
+			message_request(object, &request);
+		else
+			recipient_request(object, &request);
+	} else if (type == ARCHIVE_MESSAGE_END) {
+		request.command = CONTROL_IMPORT_COMMIT;
+	} else {
+		request.command = CONTROL_IMPORT_CONTENT;
+		request.data = payload;
+	}
+	rc = ask_one(t, &request);
+	json_decref(object);
+	return rc;
+}
+
+int
+tramctl_run_import(struct tramctl *t)
+{
+	struct archive_file a = { 0 };
+	enum archive_type type = ARCHIVE_ABOUT;
+	struct span payload;
+	uint64_t messages = 0;
+	int rc = archive_open(&a, t->file);
+
+	if (rc == TRAMCTL_OK)
+		rc = archive_verify(&a);
+	if (rc == TRAMCTL_OK)
+		rc = tramctl_connect(t);
+	if (rc == TRAMCTL_OK)
+		fprintf(stderr, "Mail of this archive that went out since it was made goes out a second time.\n");
+	while (rc == TRAMCTL_OK && type != ARCHIVE_END) {
+		rc = archive_next(&a, &type, &payload);
+		if (rc == TRAMCTL_OK && type != ARCHIVE_ABOUT && type != ARCHIVE_END)
+			rc = import_record(t, type, payload);
+		messages += rc == TRAMCTL_OK && type == ARCHIVE_MESSAGE_END;
+	}
+	archive_close(&a);
+	if (rc != TRAMCTL_OK && messages > 0)
+		tramctl_fail(rc, "the first %llu messages were imported: to import the archive again repeats them.",
+			     (unsigned long long)messages);
+	if (rc == TRAMCTL_OK && !t->json)
+		printf("%llu message%s queued\n", (unsigned long long)messages, messages == 1 ? "" : "s");
+	return rc;
+}

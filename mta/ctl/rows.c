@@ -1,0 +1,299 @@
+/* rows: what is listed and explained, for people. See tramctl.h. */
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/control/text.h"
+#include "mta/ctl/tramctl.h"
+#include "mta/ctl/text.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static void
+on_table_row(struct tramctl *t, const json_t *line, void *table)
+{
+	(void)t;
+	table_row(table, line);
+}
+
+static int
+run_table(struct tramctl *t, const struct column *columns, size_t count, const char *nothing)
+{
+	struct table table;
+	json_t *last = NULL;
+	int rc;
+
+	table_init(&table, stdout, columns, count);
+	rc = tramctl_ask(t, &t->request, on_table_row, &table, &last);
+	table_end(&table);
+	if (rc == TRAMCTL_OK && !t->json && json_i64(last, "rows") == 0)
+		printf("%s\n", nothing);
+	json_decref(last);
+	return rc;
+}
+
+static const struct column list_columns[] = {
+	{ "ID", "id", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
+	{ "ARRIVED", "arrival_ms", COLUMN_TIME, NULL }, { "SIZE", "size", COLUMN_SIZE, NULL },
+	{ "SENDER", "sender", COLUMN_TEXT, "<>" }, { "RECIPIENT", "recipient", COLUMN_TEXT, NULL },
+	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
+	{ "LAST ERROR", "error", COLUMN_TEXT, NULL },
+};
+
+static const struct column recipient_columns[] = {
+	{ "RECIPIENT", "recipient", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
+	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
+	{ "LAST ERROR", "error", COLUMN_TEXT, NULL },
+};
+
+static const struct column site_columns[] = {
+	{ "SITE", "key", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
+	{ "LANES", "lanes", COLUMN_NUMBER, "0" }, { "READY", "ready", COLUMN_NUMBER, "0" },
+	{ "IN FLIGHT", "in_flight", COLUMN_NUMBER, "0" }, { "CONNECTIONS", "connections", COLUMN_NUMBER, "0" },
+	{ "FAILURES", "failures", COLUMN_NUMBER, "0" }, { "NEXT", "next_ms", COLUMN_TIME, NULL },
+	{ "LAST ERROR", "last_error", COLUMN_TEXT, NULL },
+};
+
+static const struct column session_columns[] = {
+	{ "SESSION", "session", COLUMN_NUMBER, NULL }, { "LISTENER", "listener", COLUMN_TEXT, NULL },
+	{ "CLIENT", "client", COLUMN_TEXT, NULL }, { "HELO", "helo", COLUMN_TEXT, NULL },
+	{ "AGE", "age_ms", COLUMN_AGE, NULL }, { "MESSAGES", "messages", COLUMN_NUMBER, NULL },
+	{ "ERRORS", "errors", COLUMN_NUMBER, NULL }, { "WAITING FOR", "waiting_for", COLUMN_TEXT, NULL },
+};
+
+int
+tramctl_run_list(struct tramctl *t)
+{
+	bool selects = t->id_count > 0 || control_selects(&t->request);
+
+	return run_table(t, list_columns, COUNT(list_columns), selects ? "Nothing in the queue matches."
+								       : "The queue is empty.");
+}
+
+int
+tramctl_run_sites(struct tramctl *t)
+{
+	return run_table(t, site_columns, COUNT(site_columns), "No site is known: nothing waits.");
+}
+
+int
+tramctl_run_sessions(struct tramctl *t)
+{
+	return run_table(t, session_columns, COUNT(session_columns), "No client is connected.");
+}
+
+/* ---- show ------------------------------------------------------------------------------------------------------ */
+
+static void
+print_pair(const char *name, struct span value)
+{
+	struct buf safe = { 0 };
+
+	text_safe(value, &safe);
+	if (value.len > 0)
+		printf("%-14s %.*s\n", name, SPAN_FMT(buf_span(&safe)));
+	buf_free(&safe);
+}
+
+static void
+print_when(const char *name, int64_t at_ms)
+{
+	struct buf text = { 0 };
+
+	text_time(at_ms, wall_ms(), &text);
+	if (at_ms != 0)
+		printf("%-14s %.*s\n", name, SPAN_FMT(buf_span(&text)));
+	buf_free(&text);
+}
+
+static void
+print_message(const json_t *m)
+{
+	static const char *const bodies[] = { "7BIT", "8BITMIME", "BINARYMIME" };
+	struct buf size = { 0 };
+	int64_t body = json_i64(m, "body"), open = json_i64(m, "open"), all = json_i64(m, "recipients");
+
+	text_size((uint64_t)(json_i64(m, "header_size") + json_i64(m, "body_size")), &size);
+	print_pair("Message", json_span(m, "id"));
+	print_pair("Sender", json_span(m, "reverse_path").len > 0 ? json_span(m, "reverse_path") : SPAN("<>"));
+	print_when("Arrived", json_i64(m, "arrival_ms"));
+	print_pair("Size", buf_span(&size));
+	print_pair("From client", json_span(m, "client"));
+	print_pair("Envelope id", json_span(m, "envid"));
+	if (json_i64(m, "ret") != 0)
+		print_pair("Report returns", json_i64(m, "ret") == 1 ? SPAN("FULL") : SPAN("HDRS"));
+	print_pair("Body", span_str(body >= 0 && body < 3 ? bodies[body] : "?"));
+	if (json_flag(m, "smtputf8"))
+		print_pair("SMTPUTF8", SPAN("yes"));
+	printf("%-14s %lld of %lld are still to be delivered\n\n", "Recipients", (long long)open, (long long)all);
+	buf_free(&size);
+}
+
+static void
+on_show_row(struct tramctl *t, const json_t *line, void *table)
+{
+	const json_t *message = json_object_get(line, "message");
+
+	(void)t;
+	if (message != NULL)
+		print_message(message);
+	else
+		table_row(table, line);
+}
+
+int
+tramctl_run_show(struct tramctl *t)
+{
+	struct table table;
+	json_t *last = NULL;
+	int rc;
+
+	table_init(&table, stdout, recipient_columns, COUNT(recipient_columns));
+	rc = tramctl_ask(t, &t->request, on_show_row, &table, &last);
+	table_end(&table);
+	json_decref(last);
+	return rc;
+}
+
+/* ---- explain --------------------------------------------------------------------------------------------------- */
+
+static void
+print_try(const json_t *a)
+{
+	struct buf line = { 0 };
+
+	text_time(json_i64(a, "at_ms"), wall_ms(), &line);
+	buf_byte(&line, ' ');
+	text_safe(json_span(a, "host"), &line);
+	if (json_span(a, "address").len > 0) {
+		buf_append(&line, SPAN(" ["));
+		text_safe(json_span(a, "address"), &line);
+		buf_byte(&line, ']');
+	}
+	buf_append(&line, SPAN(": "));
+	if (json_i64(a, "code") > 0)
+		buf_printf(&line, "%lld ", (long long)json_i64(a, "code"));
+	if (json_span(a, "status").len > 0)
+		buf_printf(&line, "%.*s ", SPAN_FMT(json_span(a, "status")));
+	text_safe(json_span(a, "text"), &line);
+	printf("    %.*s\n", SPAN_FMT(buf_span(&line)));
+	buf_free(&line);
+}
+
+static void
+print_tries(const json_t *row)
+{
+	json_t *tries = json_object_get(row, "tries"), *one;
+	int64_t all = json_i64(row, "attempts");
+	size_t i;
+
+	if (json_array_size(tries) == 0) {
+		printf("  Tries: none of its own yet\n");
+		return;
+	}
+	printf("  Tries: %lld\n", (long long)all);
+	json_array_foreach(tries, i, one) {
+		if (i == 3 && all > (int64_t)json_array_size(tries))
+			printf("    ... %lld more ...\n", (long long)(all - (int64_t)json_array_size(tries)));
+		print_try(one);
+	}
+}
+
+static void
+print_fact(const char *name, struct span value)
+{
+	struct buf safe = { 0 };
+
+	text_safe(value, &safe);
+	if (value.len > 0)
+		printf("  %s: %.*s\n", name, SPAN_FMT(buf_span(&safe)));
+	buf_free(&safe);
+}
+
+static void
+explain_recipient(const json_t *row)
+{
+	struct buf text = { 0 };
+
+	text_safe(json_span(row, "recipient"), &text);
+	printf("%.*s: %.*s\n", SPAN_FMT(buf_span(&text)), SPAN_FMT(json_span(row, "state")));
+	print_fact("Waits for", json_span(row, "waits_for"));
+	print_fact("Blocked by", json_span(row, "blocked_by"));
+	if (json_i64(row, "next_ms") != 0) {
+		buf_clear(&text);
+		text_time(json_i64(row, "next_ms"), wall_ms(), &text);
+		print_fact(json_i64(row, "next_ms") > wall_ms() ? "Goes next" : "Was due", buf_span(&text));
+	}
+	if (json_flag(row, "uncertain"))
+		print_fact("Uncertain", SPAN("a server may have it already: its answer to the final dot never came"));
+	if (json_flag(row, "warned"))
+		print_fact("Delay", SPAN("its sender has been warned"));
+	print_fact("Route", json_span(row, "route"));
+	print_fact("Site", json_span(row, "site"));
+	if (json_i64(row, "site_failed_ms") != 0) {
+		buf_clear(&text);
+		text_time(json_i64(row, "site_failed_ms"), wall_ms(), &text);
+		if (json_span(row, "site_failed_host").len > 0)
+			buf_printf(&text, " %.*s", SPAN_FMT(json_span(row, "site_failed_host")));
+		buf_append(&text, SPAN(": "));
+		buf_append(&text, json_span(row, "site_failed_text"));
+		print_fact("Last failed connection of the site", buf_span(&text));
+	}
+	print_tries(row);
+	buf_free(&text);
+}
+
+static void
+on_explain_row(struct tramctl *t, const json_t *line, void *arg)
+{
+	const json_t *message = json_object_get(line, "message");
+
+	(void)t;
+	(void)arg;
+	if (message != NULL)
+		print_message(message);
+	else
+		explain_recipient(line);
+}
+
+int
+tramctl_run_explain(struct tramctl *t)
+{
+	json_t *last = NULL;
+	int rc = tramctl_ask(t, &t->request, on_explain_row, NULL, &last);
+
+	json_decref(last);
+	return rc;
+}
+
+/* ---- stats ----------------------------------------------------------------------------------------------------- */
+
+static void
+no_row(struct tramctl *t, const json_t *line, void *arg)
+{
+	(void)t;
+	(void)line;
+	(void)arg;
+}
+
+int
+tramctl_run_stats(struct tramctl *t)
+{
+	json_t *last = NULL, *value;
+	const char *key;
+	int rc = tramctl_ask(t, &t->request, no_row, NULL, &last);
+
+	if (rc != TRAMCTL_OK || t->json) {
+		json_decref(last);
+		return rc;
+	}
+	json_object_foreach(last, key, value) {
+		if (json_is_integer(value))
+			printf("%-24s %lld\n", key, (long long)json_integer_value(value));
+		else if (json_is_boolean(value) && strcmp(key, "end") != 0)
+			printf("%-24s %s\n", key, json_is_true(value) ? "yes" : "no");
+		else if (json_is_string(value))
+			print_pair(key, json_span(last, key));
+	}
+	json_decref(last);
+	return rc;
+}

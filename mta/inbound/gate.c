@@ -1,0 +1,548 @@
+/*
+ * gate: see gate.h. Descriptors that listen are watched with uv_poll and accepted with accept4, some at a time, so
+ * that a flood of connections does not keep the loop from its sessions.
+ */
+#include "mta/inbound/gate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/base/map.h"
+
+enum {
+	ACCEPT_BATCH = 64,
+	PAUSE_MS = 100,
+	DESCRIPTORS_OURS = 64,		/* store, log, resolvers, listeners, standard ones */
+};
+
+struct door {				/* one address that listens */
+	struct list node;
+	struct gate *gate;
+	uv_poll_t poll;
+	int fd;
+	struct netaddr address;
+	bool local;
+	size_t listener;		/* index in the configuration; unused if local */
+	bool keep;			/* found again in a new configuration */
+};
+
+struct client_count {
+	struct map_node node;
+	size_t count;
+};
+
+struct user_rate {
+	struct map_node node;
+	int64_t minute;
+	size_t messages;
+};
+
+struct gate {
+	struct reactor *reactors;	/* home first */
+	unsigned reactor_count;
+	struct list doors;
+	uv_timer_t pause;
+	struct map clients, users;
+	size_t *per_reactor;
+	size_t sessions, max_sessions, refused;
+	uint64_t next_number;
+	int spare_fd;			/* given up for a moment when there are no descriptors left */
+	bool accepting;
+	char *local_path;		/* of the socket for local programs */
+	int64_t complained_ms;
+	void (*gone)(void *arg);
+	void *gone_arg;
+};
+
+static struct config *
+config_of(const struct gate *gate)
+{
+	return gate->reactors[0].config;
+}
+
+/* ---- counts ----------------------------------------------------------------------------------------------------- */
+
+static size_t
+client_add(struct gate *gate, uint64_t key)
+{
+	struct map_node *node = map_find(&gate->clients, key);
+	struct client_count *c = node ? CONTAINER_OF(node, struct client_count, node) : NULL;
+
+	if (c == NULL) {
+		c = xcalloc(1, sizeof(*c));
+		map_add(&gate->clients, &c->node, key);
+	}
+	return ++c->count;
+}
+
+static void
+client_remove(struct gate *gate, uint64_t key)
+{
+	struct map_node *node = map_find(&gate->clients, key);
+	struct client_count *c = node ? CONTAINER_OF(node, struct client_count, node) : NULL;
+
+	if (c == NULL || --c->count > 0)
+		return;
+	map_remove(&gate->clients, node);
+	free(c);
+}
+
+bool
+gate_local_user_may_send(struct gate *gate, uint32_t uid, size_t per_minute)
+{
+	struct map_node *node = map_find(&gate->users, uid);
+	struct user_rate *u = node ? CONTAINER_OF(node, struct user_rate, node) : NULL;
+	int64_t minute = mono_ms() / 60000;
+
+	if (per_minute == 0)
+		return true;
+	if (u == NULL) {
+		u = xcalloc(1, sizeof(*u));
+		map_add(&gate->users, &u->node, uid);
+	}
+	if (u->minute != minute)
+		u->messages = 0;
+	u->minute = minute;
+	return ++u->messages <= per_minute;
+}
+
+size_t
+gate_sessions(const struct gate *gate)
+{
+	return gate->sessions;
+}
+
+/* Descriptors are shared out: ours, the deliveries', and what is left is for sessions. */
+static void
+set_max_sessions(struct gate *gate)
+{
+	const struct limits *limits = &config_of(gate)->limits;
+	struct rlimit rl = { 0 };
+	size_t have, outbound = limits->deliveries;
+
+	getrlimit(RLIMIT_NOFILE, &rl);
+	have = rl.rlim_cur > 1000000 ? 1000000 : (size_t)rl.rlim_cur;
+	have = have > DESCRIPTORS_OURS * 2 ? have - DESCRIPTORS_OURS : DESCRIPTORS_OURS;
+	if (outbound > have / 2)
+		outbound = have / 2;
+	gate->max_sessions = limits->connections;
+	if (gate->max_sessions > have - outbound) {
+		gate->max_sessions = have - outbound;
+		log_message(LOG_WARNING, "descriptors",
+			    "the limit of open files allows %zu connections, not %zu: raise LimitNOFILE",
+			    gate->max_sessions, limits->connections);
+	}
+}
+
+/* ---- sessions: out to a reactor, and back ------------------------------------------------------------------------- */
+
+static void
+on_session_home(struct letter *letter)
+{
+	struct session *s = CONTAINER_OF(letter, struct session, letter);
+	struct gate *gate = s->reactor->gate;
+
+	gate->sessions--;
+	gate->per_reactor[s->reactor->index]--;
+	client_remove(gate, s->limit_key);
+	session_free(s);
+	if (gate->sessions == 0 && gate->gone != NULL) {
+		void (*gone)(void *) = gate->gone;
+
+		gate->gone = NULL;
+		gone(gate->gone_arg);
+	}
+}
+
+void
+gate_session_ended(struct session *s)
+{
+	s->letter.open = on_session_home;
+	post_send(s->reactor->post, s->reactor->home, &s->letter);
+}
+
+static void
+on_session_arrives(struct letter *letter)
+{
+	session_start(CONTAINER_OF(letter, struct session, letter));
+}
+
+static struct reactor *
+least_loaded(struct gate *gate)
+{
+	unsigned best = 0;
+
+	for (unsigned i = 1; i < gate->reactor_count; i++)
+		if (gate->per_reactor[i] < gate->per_reactor[best])
+			best = i;
+	return &gate->reactors[best];
+}
+
+static void
+hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *peer, uint64_t key)
+{
+	struct config *config = config_of(gate);
+	struct session *s = xcalloc(1, sizeof(*s));
+	struct ucred cred = { 0 };
+	struct sockaddr_storage sa = { 0 };
+	socklen_t len = sizeof(cred), sa_len = sizeof(sa);
+
+	s->fd = fd;
+	s->client.peer = *peer;
+	s->client.local = door->local;
+	s->limit_key = key;
+	s->number = ++gate->next_number;
+	s->config = config;
+	s->reactor = door->local ? &gate->reactors[0] : least_loaded(gate);
+	if (door->local) {
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+		s->uid = cred.uid;
+		s->smtp = &config->submission;
+		s->listener = SPAN("local");
+	} else {
+		if (getsockname(fd, (struct sockaddr *)&sa, &sa_len) == 0)
+			netaddr_from_sockaddr((struct sockaddr *)&sa, &s->client.server);
+		s->smtp = &config->listeners[door->listener].smtp;
+		s->listener = config->listeners[door->listener].name;
+	}
+	gate->sessions++;
+	gate->per_reactor[s->reactor->index]++;
+	s->letter.open = on_session_arrives;
+	post_send(gate->reactors[0].post, s->reactor->post, &s->letter);
+}
+
+/* ---- accepting -------------------------------------------------------------------------------------------------------- */
+
+static void
+refuse(struct gate *gate, int fd, const struct netaddr *peer, const char *why)
+{
+	char line[256];
+	int64_t now = mono_ms();
+	int n = snprintf(line, sizeof(line), "421 4.7.0 %.*s %s\r\n", SPAN_FMT(config_of(gate)->hostname), why);
+	ssize_t sent = n > 0 ? send(fd, line, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+
+	close(fd);
+	gate->refused++;
+	if (sent >= 0 && now - gate->complained_ms > 1000) {	/* a flood must not flood the log */
+		struct log_line l;
+
+		gate->complained_ms = now;
+		if (log_begin(&l, LOG_WARNING, "refused")) {
+			log_addr(&l, "client", peer);
+			log_str(&l, "why", why);
+			log_u64(&l, "sessions", gate->sessions);
+			log_u64(&l, "refused", gate->refused);
+			log_end(&l);
+		}
+	}
+}
+
+static void on_door(uv_poll_t *poll, int status, int events);
+
+static void
+on_pause_over(uv_timer_t *timer)
+{
+	struct gate *gate = timer->data;
+
+	if (gate->spare_fd < 0)
+		gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	LIST_EACH(struct door, door, &gate->doors, node)
+		uv_poll_start(&door->poll, UV_READABLE, on_door);
+}
+
+/* Out of descriptors: the spare one is given up to tell the client so, instead of leaving it in the backlog. */
+static void
+refuse_without_descriptor(struct gate *gate, struct door *door)
+{
+	struct netaddr nobody = { 0 };
+	int fd;
+
+	if (gate->spare_fd >= 0)
+		close(gate->spare_fd);
+	fd = accept4(door->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0)
+		refuse(gate, fd, &nobody, "too many connections, try again later");
+	gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (gate->spare_fd < 0) {		/* others ate it: look away for a moment instead of spinning */
+		uv_poll_stop(&door->poll);
+		uv_timer_start(&gate->pause, on_pause_over, PAUSE_MS, 0);
+	}
+}
+
+static bool
+accept_one(struct gate *gate, struct door *door)
+{
+	const struct limits *limits = &config_of(gate)->limits;
+	struct sockaddr_storage sa = { 0 };
+	socklen_t len = sizeof(sa);
+	struct access_client client = { .local = door->local };
+	uint64_t key;
+	size_t from_client;
+	int fd = accept4(door->fd, (struct sockaddr *)&sa, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			refuse_without_descriptor(gate, door);
+		return errno == EINTR || errno == ECONNABORTED;
+	}
+	if (door->local)
+		client.peer.family = AF_UNIX;
+	else
+		netaddr_from_sockaddr((struct sockaddr *)&sa, &client.peer);
+	access_greet(&config_of(gate)->access, &client);
+	key = netaddr_limit_key(&client.peer);
+	from_client = client_add(gate, key);
+	if (!gate->accepting)
+		refuse(gate, fd, &client.peer, "not accepting mail now, try again later");
+	else if (gate->sessions >= gate->max_sessions)
+		refuse(gate, fd, &client.peer, "too many connections, try again later");
+	else if (!client.trusted && from_client > limits->connections_per_client)
+		refuse(gate, fd, &client.peer, "too many connections from your network");
+	else {
+		hand_over(gate, door, fd, &client.peer, key);
+		return true;
+	}
+	client_remove(gate, key);
+	return true;
+}
+
+static void
+on_door(uv_poll_t *poll, int status, int events)
+{
+	struct door *door = poll->data;
+
+	(void)events;
+	if (status < 0)
+		return;
+	for (int i = 0; i < ACCEPT_BATCH && accept_one(door->gate, door); i++)
+		;
+}
+
+/* ---- doors ---------------------------------------------------------------------------------------------------------------- */
+
+static int
+bind_unix(const char *path, int fd)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct stat there;
+	size_t len = strlen(path);
+
+	if (len >= sizeof(un.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(un.sun_path, path, len);
+	if (lstat(path, &there) == 0) {		/* left by an earlier run; anything else is not ours to remove */
+		if (!S_ISSOCK(there.st_mode))
+			return -EEXIST;
+		unlink(path);
+	}
+	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
+		return -errno;
+	return chmod(path, 0666) < 0 ? -errno : 0;	/* anybody here may submit: SO_PEERCRED names them */
+}
+
+static int
+bind_inet(const struct netaddr *address, int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = netaddr_to_sockaddr(address, &sa);
+	int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (address->family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	return bind(fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
+}
+
+static int
+door_open(struct gate *gate, const struct netaddr *address, const char *path, size_t listener)
+{
+	struct door *door;
+	int rc, fd = socket(path ? AF_UNIX : address->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	rc = path ? bind_unix(path, fd) : bind_inet(address, fd);
+	if (rc == 0 && listen(fd, 4096) < 0)
+		rc = -errno;
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	door = xcalloc(1, sizeof(*door));
+	*door = (struct door){ .gate = gate, .fd = fd, .local = path != NULL, .listener = listener, .keep = true };
+	if (address != NULL)
+		door->address = *address;
+	uv_poll_init(&gate->reactors[0].loop, &door->poll, fd);
+	door->poll.data = door;
+	uv_poll_start(&door->poll, UV_READABLE, on_door);
+	list_add_last(&gate->doors, &door->node);
+	return 0;
+}
+
+static void
+on_door_closed(uv_handle_t *handle)
+{
+	struct door *door = handle->data;
+
+	close(door->fd);
+	free(door);
+}
+
+static void
+door_close(struct door *door)
+{
+	list_remove(&door->node);
+	uv_close((uv_handle_t *)&door->poll, on_door_closed);
+}
+
+static struct door *
+door_find(struct gate *gate, const struct netaddr *address)
+{
+	LIST_EACH(struct door, door, &gate->doors, node)
+		if (!door->local && netaddr_same_ip(&door->address, address) &&
+		    door->address.port == address->port)
+			return door;
+	return NULL;
+}
+
+static int
+bind_failed(int rc, const char *what, char error[GATE_ERROR_MAX])
+{
+	const char *hint = rc == -EADDRINUSE ? "another program listens there: stop it, or choose another address" :
+			   rc == -EACCES ? "ports below 1024 need root or CAP_NET_BIND_SERVICE" :
+			   rc == -EADDRNOTAVAIL ? "this machine has no such address" :
+			   rc == -EEXIST ? "something that is no socket stands there: move it away" :
+						  "check the address and the permissions";
+
+	snprintf(error, GATE_ERROR_MAX, "cannot listen on %s: %s; %s", what, strerror(-rc), hint);
+	return rc;
+}
+
+static int
+open_doors(struct gate *gate, char error[GATE_ERROR_MAX])
+{
+	struct config *config = config_of(gate);
+	char text[NETADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < config->listener_count; i++) {
+		for (size_t j = 0; j < config->listeners[i].address_count; j++) {
+			const struct netaddr *address = &config->listeners[i].addresses[j];
+			struct door *door = door_find(gate, address);
+			int rc;
+
+			if (door != NULL) {
+				door->keep = true;
+				door->listener = i;
+				continue;
+			}
+			rc = door_open(gate, address, NULL, i);
+			if (rc < 0)
+				return bind_failed(rc, netaddr_format_port(address, text), error);
+		}
+	}
+	return 0;
+}
+
+int
+gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char error[GATE_ERROR_MAX])
+{
+	struct gate *gate = xcalloc(1, sizeof(*gate));
+	const char *path = reactors[0].config->submission_socket;
+	int rc;
+
+	gate->reactors = reactors;
+	gate->reactor_count = count;
+	gate->per_reactor = xcalloc(count, sizeof(*gate->per_reactor));
+	gate->accepting = true;
+	gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	list_init(&gate->doors);
+	uv_timer_init(&reactors[0].loop, &gate->pause);
+	gate->pause.data = gate;
+	set_max_sessions(gate);
+	*ret = gate;
+	rc = open_doors(gate, error);
+	if (rc == 0 && path != NULL) {
+		rc = door_open(gate, NULL, path, 0);
+		if (rc < 0)
+			bind_failed(rc, path, error);
+		else
+			gate->local_path = strdup(path);
+	}
+	return rc;
+}
+
+int
+gate_reconfigure(struct gate *gate, char error[GATE_ERROR_MAX])
+{
+	int rc;
+
+	LIST_EACH(struct door, door, &gate->doors, node)
+		door->keep = door->local;
+	rc = open_doors(gate, error);
+	LIST_EACH(struct door, old, &gate->doors, node)
+		if (!old->keep && rc == 0)
+			door_close(old);
+	set_max_sessions(gate);
+	return rc;
+}
+
+void
+gate_accepting(struct gate *gate, bool on)
+{
+	gate->accepting = on;
+}
+
+void
+gate_close(struct gate *gate)
+{
+	if (uv_is_closing((uv_handle_t *)&gate->pause))
+		return;
+	uv_close((uv_handle_t *)&gate->pause, NULL);
+	LIST_EACH(struct door, door, &gate->doors, node)
+		door_close(door);
+	if (gate->local_path != NULL)
+		unlink(gate->local_path);
+}
+
+void
+gate_when_empty(struct gate *gate, void (*gone)(void *arg), void *arg)
+{
+	gate->gone = gone;
+	gate->gone_arg = arg;
+	if (gate->sessions == 0) {
+		gate->gone = NULL;
+		gone(arg);
+	}
+}
+
+static void
+free_nodes(struct map *map)
+{
+	struct map_node *node;
+
+	while ((node = map_any(map)) != NULL) {
+		map_remove(map, node);
+		free(node);		/* stands first in both structures */
+	}
+	map_free(map);
+}
+
+void
+gate_free(struct gate *gate)
+{
+	free_nodes(&gate->clients);
+	free_nodes(&gate->users);
+	if (gate->spare_fd >= 0)
+		close(gate->spare_fd);
+	free(gate->local_path);
+	free(gate->per_reactor);
+	free(gate);
+}

@@ -1,0 +1,465 @@
+/*
+ * connections: jobs and the deliveries they go over; how many connections a site gets; its back-off. Home loop only.
+ *
+ * A site that nothing is known of begins with some connections, grows by one with each success and shrinks when a
+ * connection fails while others work. When the first one fails, the site as a whole backs off: its entries leave
+ * memory, and one probe at a time is made, whatever waits behind it. A message is never charged for that.
+ */
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/outbound/dispatcher_private.h"
+
+/* ---- jobs --------------------------------------------------------------------------------------------------------- */
+
+void
+job_free(struct job *job)
+{
+	struct arena arena = job->arena;
+
+	arena_free(&arena);		/* the job itself lives in it */
+}
+
+static struct job *
+job_new(uint64_t id)
+{
+	struct arena arena = { 0 };
+	struct job *job = arena_alloc(&arena, sizeof(*job));
+
+	job->arena = arena;
+	job->id = id;
+	return job;
+}
+
+static bool
+may_join(const struct entry *entry, const struct site *site, const struct lane *only)
+{
+	return !entry->in_flight && entry->lane->site == site && (only == NULL || entry->lane == only);
+}
+
+static void
+job_add(struct job *job, struct entry *entry)
+{
+	struct job_recipient *r = &job->recipients[job->count++];
+
+	r->entry = entry;
+	r->recipient = entry->recipient;
+	r->lane = entry->lane->node.key;
+	r->due_ms = entry->due_ms;
+	entry_fly(entry);
+}
+
+/* The next lane in turn gives its first message, with all its recipients that go the same way. */
+struct job *
+take_job(struct dispatcher *d, struct site *site, struct lane *only)
+{
+	size_t most = config_of(d)->limits.recipients_per_delivery, n = 0;
+	struct lane *lane = only;
+	struct parcel *parcel;
+	struct job *job;
+
+	if (lane == NULL) {
+		if (list_empty(&site->turns))
+			return NULL;
+		lane = CONTAINER_OF(site->turns.next, struct lane, turn);
+		list_remove(&lane->turn);
+		list_add_last(&site->turns, &lane->turn);
+	}
+	if (lane->ready_count == 0)
+		return NULL;
+	parcel = CONTAINER_OF(lane->ready.next, struct entry, in_lane)->parcel;
+	job = job_new(parcel->node.key);
+	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
+		n += may_join(e, site, only);
+	job->recipients = arena_alloc(&job->arena, (n < most ? n : most) * sizeof(*job->recipients));
+	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
+		if (job->count < most && may_join(entry, site, only))
+			job_add(job, entry);
+	d->flying++;
+	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
+		lane_refill(lane);
+	return job;
+}
+
+/* ---- where a site is ------------------------------------------------------------------------------------------------ */
+
+/* Reads a destination from its key; what cannot be read has no host, and its deliveries end at once. */
+struct destination *
+site_destination(struct site *site)
+{
+	struct destination *to = site->to;
+	struct route route = { 0 };
+	struct mx_set set = { 0 };
+	const char *error;
+
+	if (to != NULL)
+		return to;
+	to = site->to = arena_alloc(&site->arena, sizeof(*to));
+	if (span_starts(site->key, SPAN("static:"))) {
+		if (!route_parse_deliver(span_skip(site->key, 7), &site->arena, &route, &error))
+			return to;
+		to->port = route.host.port;
+		to->address = route.host.address;
+		to->address.port = route.host.port;
+		if (to->address.family == 0) {
+			to->hosts = arena_alloc(&site->arena, sizeof(*to->hosts));
+			to->hosts[0].name = route.host.name;
+			to->host_count = 1;
+		}
+	} else if (mx_parse_site_key(site->key, &site->arena, &set, &to->port)) {
+		to->hosts = set.hosts;
+		to->host_count = set.count;
+	}
+	return to;
+}
+
+/* Limits of the route by which mail gets there; of several routes to one site, the first in memory counts. */
+static const struct route *
+site_route(const struct site *site)
+{
+	struct lane *lane;
+
+	if (list_empty(&site->lanes))
+		return NULL;
+	lane = CONTAINER_OF(site->lanes.next, struct lane, in_site);
+	return route_by_name(&config_of(site->owner)->access.routes, lane->route);
+}
+
+static size_t
+site_max_connections(const struct site *site)
+{
+	const struct route *route = site_route(site);
+	size_t most = config_of(site->owner)->limits.connections_per_site;
+
+	return route != NULL && route->connections > 0 ? route->connections : most;
+}
+
+static size_t
+site_messages(const struct site *site)
+{
+	const struct route *route = site_route(site);
+	size_t most = config_of(site->owner)->limits.messages_per_connection;
+
+	return route != NULL && route->messages_per_connection > 0 ? route->messages_per_connection : most;
+}
+
+/* ---- back-off ----------------------------------------------------------------------------------------------------------- */
+
+static void
+log_site(const struct site *site, const char *event)
+{
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_INFO, event))
+		return;
+	log_span(&l, "site", site->key);
+	log_u64(&l, "failures", site->state.backoff.failures);
+	if (site->state.backoff.failures > 0) {
+		log_span(&l, "host", site->state.last.host);
+		log_span(&l, "reply", site->state.last.text);
+		log_i64(&l, "again", (site->state.backoff.next_ms - wall_ms()) / 1000);
+	}
+	log_end(&l);
+}
+
+static void
+site_backoff(struct site *site, const struct delivery *delivery)
+{
+	struct dispatcher *d = site->owner;
+	struct site_state *state = &site->state;
+	struct buf line = { 0 };
+
+	state->backoff.failures++;
+	state->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule, state->backoff.failures, wall_ms(),
+						chance());
+	reply_to_line(&delivery->failure, &line);
+	state->last.at_ms = wall_ms();
+	state->last.host = arena_copy(&site->arena, delivery->failure_host);
+	state->last.text = arena_copy(&site->arena, span_first(buf_span(&line), 500));
+	state->backoff.text = state->last.text;
+	buf_free(&line);
+	site->mode = SITE_BACKOFF;
+	log_site(site, "site-backoff");
+	heap_set(&d->window.site_timers, &site->timer, state->backoff.next_ms);
+	LIST_EACH(struct lane, lane, &site->lanes, in_site)
+		window_drop_ready(&d->window, lane);
+	site_save(site, state->backoff.next_ms);
+	dispatcher_wake_at(d, state->backoff.next_ms);
+}
+
+/* A host has answered: whatever was held against the site is forgotten, and all that waits may go. */
+static void
+site_success(struct site *site)
+{
+	if (site->state.backoff.failures > 0) {
+		site->state.backoff = (struct backoff){ 0 };
+		log_site(site, "site-up");
+		site_save(site, wall_ms());
+	}
+	if (site->mode == SITE_PROBING || site->mode == SITE_BACKOFF) {
+		site->mode = SITE_OPEN;
+		site_wake_lanes(site);
+		site_load_lanes(site);
+	}
+	if (site->limit < site_max_connections(site))
+		site->limit++;
+}
+
+/* Probe now: the operator says so, or its time has come while something of it was still in memory. */
+void
+site_probe_now(struct site *site)
+{
+	if (site->mode != SITE_BACKOFF)
+		return;
+	site->mode = SITE_PROBING;
+	site->limit = 1;
+	site->leaving = false;
+	site_wake_lanes(site);
+	site_load_lanes(site);
+	site_touch(site);
+}
+
+/* ---- connections ----------------------------------------------------------------------------------------------------------- */
+
+/* So that a crash knows what is in doubt; the queue is told at the end of the turn. */
+static void
+note_taken(struct dispatcher *d, uint64_t id)
+{
+	if (d->taken_count == d->taken_cap) {
+		d->taken_cap = d->taken_cap ? d->taken_cap * 2 : 64;
+		d->taken = xrealloc(d->taken, d->taken_cap * sizeof(*d->taken));
+	}
+	d->taken[d->taken_count++] = id;
+}
+
+static void
+give(struct connection *c, struct job *job)
+{
+	note_taken(c->site->owner, job->id);
+	c->outstanding++;
+	c->given++;
+	delivery_give(c->delivery, c->site->owner->home->post, job);
+}
+
+static void
+connection_free(struct connection *c)
+{
+	list_remove(&c->in_site);
+	c->site->connection_count--;
+	c->site->owner->connections--;
+	free(c);
+}
+
+static void on_job_returned(struct job *job);
+
+/* No address of any host exists: what waits there fails with that reply. */
+static void
+site_fail_ready(struct site *site, const struct reply *reply)
+{
+	struct job *job;
+
+	for (int i = 0; i < PAGE && (job = take_job(site->owner, site, NULL)) != NULL; i++)
+		settle_without_delivery(site->owner, job, reply, false);
+}
+
+/* It never got through to a host: is that the site's trouble, or this connection's? */
+static void
+connection_failed(struct connection *c)
+{
+	struct site *site = c->site;
+	struct dispatcher *d = site->owner;
+	const struct delivery *delivery = c->delivery;
+	size_t up = 0;
+
+	LIST_EACH(struct connection, other, &site->connections, in_site)
+		up += other != c && other->up && !other->ended;
+	if (d->stopping || site->mode == SITE_BACKOFF)
+		return;				/* it is known already */
+	if (delivery->failure.code >= 500) {
+		site_fail_ready(site, &delivery->failure);
+	} else if (up > 0) {
+		site->limit = up;
+		site->pause_until_ms = wall_ms() + 1000;
+	} else {
+		site_backoff(site, delivery);
+	}
+}
+
+/* It has ended and all its jobs are home. */
+static void
+connection_gone(struct connection *c)
+{
+	struct site *site = c->site;
+	struct dispatcher *d = site->owner;
+
+	delivery_release(c->delivery, d->home->post);
+	connection_free(c);
+	site_touch(site);		/* what is ready may need a new one */
+	site_settle_down(site);		/* the site may be gone after it */
+	dispatcher_touch(d);
+	dispatcher_check_stopped(d);
+}
+
+/* A job that was given meanwhile is still on its way there and back: the delivery is released behind it. */
+static void
+on_delivery_ended(struct delivery *delivery)
+{
+	struct connection *c = delivery->owner;
+
+	c->ended = c->quitting = true;
+	if (!c->up)
+		c->site->connecting--;
+	if (!delivery->was_ready)
+		connection_failed(c);
+	c->up = true;				/* it does not count as connecting any more */
+	if (c->outstanding == 0)
+		connection_gone(c);
+}
+
+static void
+connection_open(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+	struct connection *c = xcalloc(1, sizeof(*c));
+	struct reactor *reactor = &d->reactors[d->next_reactor++ % d->reactor_count];
+
+	c->site = site;
+	list_add_last(&site->connections, &c->in_site);
+	site->connection_count++;
+	site->connecting++;
+	d->connections++;
+	c->delivery = delivery_new(reactor, config_of(d), site_destination(site), site->key, on_delivery_ended, c);
+	delivery_start(c->delivery, d->home->post);
+}
+
+static void
+connection_up(struct connection *c)
+{
+	if (!c->up)
+		c->site->connecting--;
+	c->up = true;
+}
+
+/* It has nothing more to send, and others wait for one of all connections to end. */
+static bool
+slot_is_wanted(const struct site *site)
+{
+	return list_empty(&site->turns) && !list_empty(&site->owner->slots);
+}
+
+static void
+on_job_returned(struct job *job)
+{
+	struct connection *c = job->delivery->owner;
+	struct site *site = c->site;
+	struct dispatcher *d = site->owner;
+
+	c->outstanding--;
+	if (job->tried) {
+		connection_up(c);
+		site_success(site);
+	}
+	settle_job(d, job);
+	site_touch(site);
+	if (c->ended && c->outstanding == 0) {
+		connection_gone(c);
+	} else if (c->outstanding == 0 && !c->quitting && (c->given >= site_messages(site) || slot_is_wanted(site))) {
+		c->quitting = true;
+		delivery_quit(c->delivery, d->home->post);
+	}
+}
+
+/* An idle one first, then a new one, then one that has only one job. */
+static struct connection *
+pick_connection(struct site *site, size_t depth)
+{
+	size_t messages = site_messages(site);
+
+	LIST_EACH(struct connection, c, &site->connections, in_site)
+		if (c->outstanding < depth && !c->quitting && c->given < messages)
+			return c;
+	return NULL;
+}
+
+static bool
+may_open(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+	size_t most = site_max_connections(site);
+
+	if (site->connection_count >= site->limit || site->connection_count >= most)
+		return false;
+	if (site->pause_until_ms > wall_ms()) {
+		site_timer_by(site, site->pause_until_ms);
+		return false;
+	}
+	if (d->connections < config_of(d)->limits.deliveries)
+		return true;
+	if (!list_linked(&site->slot_node))
+		list_add_last(&d->slots, &site->slot_node);
+	return false;
+}
+
+/* Every reason not to send is one line here. */
+static bool
+site_may_send(const struct site *site)
+{
+	const struct dispatcher *d = site->owner;
+
+	if (d->stopping || d->stalled > 0)
+		return false;
+	if (site->mode == SITE_BACKOFF || site->mode == SITE_LOOKUP)
+		return false;
+	return !list_empty(&site->turns);
+}
+
+void
+site_work(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+	int64_t now = wall_ms();
+
+	while (site_may_send(site)) {
+		struct lane *lane = CONTAINER_OF(site->turns.next, struct lane, turn);
+		struct connection *c = pick_connection(site, 1);
+		struct job *job;
+
+		if (c == NULL && may_open(site)) {
+			connection_open(site);
+			continue;
+		}
+		if (c == NULL && site->mode == SITE_OPEN)
+			c = pick_connection(site, JOBS_AHEAD);
+		if (c == NULL)
+			return;
+		if (lane->site_until_ms != 0 && lane->site_until_ms < now)
+			lane_refresh(lane);
+		job = take_job(d, site, NULL);
+		if (job == NULL)
+			return;
+		job->returned = on_job_returned;
+		give(c, job);
+	}
+}
+
+static void
+site_quit(struct site *site, bool now)
+{
+	LIST_EACH(struct connection, c, &site->connections, in_site) {
+		if (now && !c->ended && !c->aborted)
+			delivery_abort(c->delivery, site->owner->home->post);
+		else if (!now && !c->quitting)
+			delivery_quit(c->delivery, site->owner->home->post);
+		c->quitting = true;
+		c->aborted = c->aborted || now;
+	}
+}
+
+void
+connections_quit(struct dispatcher *d, bool now)
+{
+	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next)
+			site_quit(CONTAINER_OF(n, struct site, by_key), now);
+}

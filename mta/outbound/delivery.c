@@ -1,0 +1,294 @@
+/*
+ * delivery: see delivery.h; its life, and what comes back from it. In time order:
+ *
+ *	delivery_start (here) → next_host → on_addresses → next_address → on_connected (delivery_connect.c)
+ *	→ on_read → pump: READY → begin_job, BODY → send_body, DONE → job_return, CLOSED (delivery_dialogue.c)
+ *	→ finish → ended (here)
+ *
+ * One exit: delivery_finish(). Everything runs on the delivery's reactor, but for the calls of the dispatcher below.
+ */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/base/map.h"
+#include "mta/outbound/delivery_private.h"
+
+/* ---- jobs back to the dispatcher ------------------------------------------------------------------------------ */
+
+static void
+on_job_home(struct letter *letter)
+{
+	struct job *job = CONTAINER_OF(letter, struct job, letter);
+
+	job->returned(job);
+}
+
+void
+delivery_job_home(struct delivery *d, struct job *job)
+{
+	job->letter.open = on_job_home;
+	post_send(d->reactor->post, d->reactor->home, &job->letter);
+}
+
+static const char *
+fate_name(enum smtp_fate fate)
+{
+	static const char *const names[] = { "pending", "delivered", "deferred", "failed", "again", "uncertain" };
+
+	return names[fate];
+}
+
+static void
+log_outcome(const struct job *job, const struct job_recipient *r)
+{
+	struct log_line l;
+
+	if (!log_begin(&l, r->outcome.fate == FATE_NOT_TRIED ? LOG_DEBUG : LOG_INFO, "delivery"))
+		return;
+	log_id(&l, "id", job->id);
+	log_span(&l, "to", job->message.envelope.recipients[r->recipient].address);
+	log_str(&l, "fate", fate_name(r->outcome.fate));
+	log_span(&l, "host", job->host);
+	log_span(&l, "address", job->address);
+	log_reply(&l, "reply", &r->outcome.reply);
+	log_i64(&l, "ms", mono_ms() - job->began_ms);
+	log_i64(&l, "age", (wall_ms() - job->message.record.arrival_ms) / 1000);
+	log_end(&l);
+}
+
+void
+delivery_job_return(struct delivery *d, struct job *job)
+{
+	size_t n = 0;
+
+	job->tried = job->transaction.started;
+	job->dsn_passed = job->transaction.dsn_passed;
+	for (size_t i = 0; i < job->count; i++) {
+		if (job->recipients[i].skipped)
+			continue;
+		job->recipients[i].outcome = job->transaction.recipients[n++];
+		if (job->tried)
+			log_outcome(job, &job->recipients[i]);
+	}
+	d->jobs_done++;
+	delivery_job_home(d, job);
+}
+
+/* Given but not begun: back as it came. */
+static void
+jobs_untried(struct delivery *d)
+{
+	while (d->todo.first != NULL) {
+		struct job *job = CONTAINER_OF(d->todo.first, struct job, letter);
+
+		d->todo.first = job->letter.next;
+		delivery_job_home(d, job);
+	}
+	d->todo.last = &d->todo.first;
+}
+
+/* ---- the end ---------------------------------------------------------------------------------------------------- */
+
+static void
+on_ended_home(struct letter *letter)
+{
+	struct delivery *d = CONTAINER_OF(letter, struct delivery, letter);
+
+	d->ended(d);
+}
+
+void
+delivery_finish(struct delivery *d)
+{
+	if (d->finished)
+		return;
+	lookup_cancel(d->lookup);
+	d->lookup = NULL;
+	if (d->stream_open) {
+		stream_close(&d->stream, false);	/* on_stream_closed comes back here */
+		return;
+	}
+	if (d->cold_reads > 0)
+		return;					/* so does on_cold_read */
+	d->finished = true;
+	assert(d->current == NULL && d->waiting == NULL);
+	jobs_untried(d);
+	if (d->client_open)
+		smtp_client_free(&d->client);
+	d->client_open = false;
+	buf_free(&d->body);
+	d->letter.open = on_ended_home;
+	post_send(d->reactor->post, d->reactor->home, &d->letter);
+}
+
+void
+delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply)
+{
+	d->failure_stage = stage;
+	d->failure = reply;
+	d->failure.text = arena_copy(&d->arena, span_first(reply.text, 500));
+	d->failure_host = d->host_name;
+}
+
+void
+delivery_log_trouble(struct delivery *d, const char *event)
+{
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_INFO, event))
+		return;
+	log_span(&l, "site", d->site_key);
+	log_span(&l, "host", d->host_name);
+	if (d->address > 0)
+		log_addr(&l, "address", &d->addresses[d->address - 1]);
+	log_reply(&l, "reply", &d->failure);
+	log_end(&l);
+}
+
+/* ---- what the dispatcher calls ---------------------------------------------------------------------------------------------- */
+
+struct delivery *
+delivery_new(struct reactor *reactor, struct config *config, const struct destination *to, struct span site_key,
+	     void (*ended)(struct delivery *delivery), void *owner)
+{
+	struct delivery *d = xcalloc(1, sizeof(*d));
+
+	d->reactor = reactor;
+	d->config = config;
+	d->ended = ended;
+	d->owner = owner;
+	d->site_key = arena_copy(&d->arena, site_key);
+	d->to = *to;
+	d->to.hosts = arena_alloc(&d->arena, to->host_count * sizeof(*to->hosts) + 1);
+	for (size_t i = 0; i < to->host_count; i++) {
+		d->to.hosts[i] = to->hosts[i];
+		d->to.hosts[i].name = arena_copy(&d->arena, to->hosts[i].name);
+	}
+	d->todo.last = &d->todo.first;
+	return d;
+}
+
+static void
+on_start(struct letter *letter)
+{
+	struct delivery *d = CONTAINER_OF(letter, struct delivery, letter);
+
+	list_add_last(&d->reactor->deliveries, &d->node);
+	d->reactor->delivery_count++;
+	reactor_config_use(d->reactor, d->config);
+	mx_shuffle(d->to.hosts, d->to.host_count, hash_bytes(&d, sizeof(d), uv_hrtime()));
+	delivery_next_host(d);
+}
+
+void
+delivery_start(struct delivery *d, struct post *home)
+{
+	d->letter.open = on_start;
+	post_send(home, d->reactor->post, &d->letter);
+}
+
+static void
+on_job(struct letter *letter)
+{
+	struct job *job = CONTAINER_OF(letter, struct job, letter);
+	struct delivery *d = job->delivery;
+	struct span none = { 0 };
+
+	if (d->finished) {
+		delivery_job_home(d, job);
+		return;
+	}
+	letter->next = NULL;
+	*d->todo.last = letter;
+	d->todo.last = &letter->next;
+	if (d->client_open && d->was_ready && !d->stream.closing && d->current == NULL && !d->quitting) {
+		if (d->waiting == NULL || smtp_client_can_queue(&d->client)) {
+			delivery_begin_job(d);
+			delivery_pump(d, &none);
+		}
+	}
+}
+
+void
+delivery_give(struct delivery *d, struct post *home, struct job *job)
+{
+	job->delivery = d;
+	job->letter.open = on_job;
+	post_send(home, d->reactor->post, &job->letter);
+}
+
+static void
+on_quit(struct letter *letter)
+{
+	struct delivery *d = CONTAINER_OF(letter, struct delivery, quit_order);
+	struct span none = { 0 };
+
+	d->quitting = true;
+	if (d->finished || (d->stream_open && d->stream.closing))
+		return;
+	if (!d->was_ready) {
+		delivery_finish(d);		/* nothing has been said yet: no leave to take */
+	} else if (d->current == NULL && d->waiting == NULL && d->todo.first == NULL) {
+		smtp_client_quit(&d->client);
+		delivery_pump(d, &none);
+	}
+}
+
+void
+delivery_quit(struct delivery *d, struct post *home)
+{
+	d->quit_order.open = on_quit;
+	post_send(home, d->reactor->post, &d->quit_order);
+}
+
+static void
+on_abort(struct letter *letter)
+{
+	struct delivery *d = CONTAINER_OF(letter, struct delivery, abort_order);
+
+	d->quitting = true;			/* if it is between two hosts it goes no further */
+	if (d->finished || (d->stream_open && d->stream.closing))
+		return;
+	if (d->client_open && d->stream_open)
+		delivery_lose(d, SPAN("the server is stopping"));
+	else
+		delivery_finish(d);
+}
+
+void
+delivery_abort(struct delivery *d, struct post *home)
+{
+	d->abort_order.open = on_abort;
+	post_send(home, d->reactor->post, &d->abort_order);
+}
+
+static void
+on_release(struct letter *letter)
+{
+	struct delivery *d = CONTAINER_OF(letter, struct delivery, letter);
+
+	list_remove(&d->node);
+	d->reactor->delivery_count--;
+	reactor_config_release(d->reactor, d->config);
+	arena_free(&d->arena);
+	free(d);
+}
+
+void
+delivery_release(struct delivery *d, struct post *home)
+{
+	d->letter.open = on_release;
+	post_send(home, d->reactor->post, &d->letter);
+}
+
+const char *
+delivery_waiting_for(const struct delivery *d)
+{
+	if (d->lookup != NULL)
+		return "address lookup";
+	if (d->client_open)
+		return smtp_client_waiting_for(&d->client);
+	return d->stream_open ? "connect" : "start";
+}

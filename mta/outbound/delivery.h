@@ -1,0 +1,114 @@
+/*
+ * delivery: one connection out, and the jobs that go over it. → mail goes out.
+ *
+ * Made by the dispatcher, lives on its reactor's loop. It and the dispatcher speak by letters:
+ *
+ *	dispatcher: delivery_start, delivery_give(job)…, delivery_quit or delivery_abort, and, once it has ended, delivery_release
+ *	delivery: each job comes back once by job->returned, then `ended` once, when the connection is gone
+ *
+ * A job that arrives after the end comes back untried. Whoever holds the letter owns the object.
+ */
+#ifndef TRAM_DELIVERY_H
+#define TRAM_DELIVERY_H
+
+#include "dns/lookup.h"
+#include "mta/net/stream.h"
+#include "mta/net/reactor.h"
+#include "mta/smtp/client.h"
+#include "policy/route.h"
+
+/* Where a site's mail goes: read from its key once, shared by its deliveries through copies. */
+struct destination {
+	struct mx_host *hosts;		/* by preference */
+	size_t host_count;
+	struct netaddr address;		/* instead of hosts: a static address */
+	uint16_t port;
+	size_t messages;		/* per connection */
+};
+
+struct job_recipient {
+	uint32_t recipient;		/* its number in the message */
+	uint64_t lane;
+	int64_t due_ms;			/* the key of its entry */
+	void *entry;			/* the dispatcher's */
+	bool skipped;			/* not open any more */
+	struct smtp_client_recipient outcome;
+};
+
+struct job {				/* one message, some of its recipients, one attempt */
+	struct letter letter;
+	void (*returned)(struct job *job);	/* on the home loop */
+	struct delivery *delivery;
+	uint64_t id;
+	struct job_recipient *recipients;
+	size_t count;
+	struct arena arena;		/* its memory, and all outcomes' */
+	/* set by the delivery */
+	bool tried;			/* MAIL was sent: it is charged for what happened */
+	bool missing;			/* the message is not in the queue */
+	bool damaged;			/* its content cannot be read */
+	bool dsn_passed;
+	struct span host, address;	/* of the peer */
+	struct queue_message message;
+	struct smtp_transaction transaction;
+	int64_t began_ms;		/* monotonic */
+};
+
+struct cold_read;
+
+struct delivery {
+	struct letter letter;
+	struct letter quit_order, abort_order;	/* from the dispatcher */
+	struct list node;		/* reactor->deliveries */
+	void (*ended)(struct delivery *delivery);	/* on the home loop */
+	void *owner;			/* the dispatcher's connection record */
+	struct reactor *reactor;
+	struct config *config;
+	struct arena arena;
+	struct span site_key;
+	struct destination to;
+
+	/* where it is */
+	size_t host, tries;		/* next host; connections tried in this attempt */
+	struct netaddr *addresses;	/* of the host */
+	size_t address_count, address;
+	struct span host_name;
+	struct lookup *lookup;
+	struct stream stream;
+	bool stream_open, failed_lookup, finished, quitting;
+	struct cold_read *cold;		/* a piece of the body that a pool thread reads for `current` */
+	unsigned cold_reads;		/* under way, those that nobody waits for any more too */
+	struct smtp_client client;
+	bool client_open;
+
+	/* its work */
+	struct job *current;		/* being sent, or whose body is */
+	struct job *waiting;		/* its final reply is awaited while current travels */
+	struct letters todo;		/* jobs not begun */
+	uint64_t body_at;		/* offset of the content sent so far */
+	bool streaming;			/* the body of current is wanted */
+	size_t replies_seen;		/* client.replies when the deadline was set */
+	uint64_t sent_seen;		/* … and what had been sent */
+	bool deadline_set;
+	struct buf body;
+
+	/* how it went, for the dispatcher */
+	bool was_ready;			/* the host has greeted us: it is alive */
+	enum smtp_stage failure_stage;
+	struct reply failure;		/* in the arena; 5xx: no host can ever be reached */
+	struct span failure_host;
+	size_t jobs_done;
+};
+
+/* From the home loop. The destination and key are copied. */
+struct delivery *delivery_new(struct reactor *reactor, struct config *config, const struct destination *to,
+			      struct span site_key, void (*ended)(struct delivery *delivery), void *owner);
+void delivery_start(struct delivery *d, struct post *home);
+void delivery_give(struct delivery *d, struct post *home, struct job *job);
+void delivery_quit(struct delivery *d, struct post *home);	/* after what it has; once */
+void delivery_abort(struct delivery *d, struct post *home);	/* at once: outcomes are settled as lost; instead of quit */
+void delivery_release(struct delivery *d, struct post *home);	/* after ended */
+/* What it waits for: for `explain` and the log. Any thread may not: its reactor's only. */
+const char *delivery_waiting_for(const struct delivery *d);
+
+#endif

@@ -1,0 +1,170 @@
+/*
+ * delivery_connect: from a destination to a connection: hosts by preference, their addresses in turn, until one
+ * answers (RFC 5321 §5.1). delivery.c has the overview. Its reactor only.
+ */
+#include <stdlib.h>
+
+#include "mta/outbound/delivery_private.h"
+
+static void next_address(struct delivery *d);
+
+/* ---- getting there ------------------------------------------------------------------------------------------------------- */
+
+static void
+on_connected(struct stream *stream, int error)
+{
+	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
+	struct span none = { 0 };
+
+	if (error < 0) {
+		delivery_note_failure(d, STAGE_CONNECT,
+			     (struct reply){ 0, { 4, 4, 1 }, arena_printf(&d->arena, "%s", uv_strerror(error)) });
+		delivery_log_trouble(d, "host-failed");
+		stream_close(stream, false);
+		return;
+	}
+	smtp_client_init(&d->client, &d->config->client);
+	d->client_open = true;
+	d->deadline_set = false;
+	delivery_pump(d, &none);
+	if (!stream->closing)
+		stream_resume(stream);
+}
+
+static void
+on_stream_closed(struct stream *stream)
+{
+	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
+
+	d->stream_open = false;
+	if (d->was_ready || d->quitting) {
+		delivery_finish(d);
+		return;
+	}
+	if (d->client_open)
+		smtp_client_free(&d->client);
+	d->client_open = false;
+	next_address(d);
+}
+
+static const struct stream_events delivery_events = {
+	.connected = on_connected, .read = delivery_on_read, .written = delivery_on_written, .ended = delivery_on_stream_ended,
+	.closed = on_stream_closed,
+};
+
+/* One of our own listeners: connecting would bring the message back to us. */
+static bool
+is_ours(const struct config *config, const struct netaddr *address)
+{
+	for (size_t i = 0; i < config->listener_count; i++)
+		for (size_t j = 0; j < config->listeners[i].address_count; j++)
+			if (config->listeners[i].addresses[j].port == address->port &&
+			    netaddr_same_ip(&config->listeners[i].addresses[j], address))
+				return true;
+	return false;
+}
+
+static void
+next_address(struct delivery *d)
+{
+	while (d->address < d->address_count && d->tries < d->config->limits.addresses_per_attempt) {
+		const struct netaddr *address = &d->addresses[d->address++];
+
+		if (is_ours(d->config, address)) {
+			delivery_note_failure(d, STAGE_CONNECT, REPLY(554, 5, 4, 6, "the address is our own: mail would loop"));
+			continue;
+		}
+		d->tries++;
+		d->stream_open = true;
+		if (stream_connect(&d->stream, &d->reactor->loop, address, NULL, &d->reactor->read_buffer,
+				   &delivery_events) < 0) {
+			delivery_note_failure(d, STAGE_CONNECT, REPLY(0, 4, 4, 1, "cannot open a connection"));
+			stream_close(&d->stream, false);
+			return;
+		}
+		stream_deadline(&d->stream, d->config->limits.connect_timeout_ms);
+		return;
+	}
+	delivery_next_host(d);
+}
+
+static void
+on_addresses(void *arg, const struct host_addresses *found)
+{
+	struct delivery *d = arg;
+
+	d->lookup = NULL;
+	if (found->count == 0) {
+		if (found->failure.status.subject == 4 && found->failure.status.detail == 6)
+			d->host = d->to.host_count;	/* it is us: worse hosts would only send it back */
+		if (found->failure.code < 500)
+			d->failed_lookup = true;
+		if (d->failure.code == 0 && d->failure.text.len == 0)
+			delivery_note_failure(d, STAGE_CONNECT, found->failure);
+		else if (found->failure.code < 500)
+			delivery_note_failure(d, STAGE_CONNECT, found->failure);
+	}
+	d->address = 0;
+	d->address_count = found->count;
+	d->addresses = arena_alloc(&d->arena, found->count * sizeof(*found->addresses) + 1);
+	if (found->count > 0)
+		memcpy(d->addresses, found->addresses, found->count * sizeof(*found->addresses));
+	next_address(d);
+}
+
+static bool
+is_wildcard(const struct netaddr *address)
+{
+	static const struct netaddr any;
+
+	return memcmp(address->ip, any.ip, sizeof(any.ip)) == 0;
+}
+
+/* Where we listen ourselves; a wildcard stands for every address of this machine. */
+static void
+drop_own_addresses(struct delivery *d)
+{
+	const struct config *config = d->config;
+	size_t each = d->reactor->interface_count + 1, total = 0, n = 0;
+	struct netaddr *own;
+
+	for (size_t i = 0; i < config->listener_count; i++)
+		total += config->listeners[i].address_count;
+	own = arena_alloc(&d->arena, total * each * sizeof(*own) + 1);
+	for (size_t i = 0; i < config->listener_count; i++)
+		for (size_t j = 0; j < config->listeners[i].address_count; j++) {
+			const struct netaddr *address = &config->listeners[i].addresses[j];
+
+			own[n++] = *address;
+			for (size_t k = 0; is_wildcard(address) && k < d->reactor->interface_count; k++) {
+				own[n] = d->reactor->interfaces[k];
+				own[n++].port = address->port;
+			}
+		}
+	lookup_drop_own(d->lookup, own, n);
+}
+
+/* The next host by preference. None left: the failure of the last one, permanent only if nothing could be tried. */
+void
+delivery_next_host(struct delivery *d)
+{
+	const struct limits *limits = &d->config->limits;
+
+	if (d->to.address.family != 0 && d->host == 0) {
+		d->host = 1;
+		d->addresses = &d->to.address;
+		d->address_count = 1;
+		next_address(d);
+		return;
+	}
+	if (d->to.address.family == 0 && d->host < d->to.host_count && d->tries < limits->addresses_per_attempt) {
+		d->host_name = d->to.hosts[d->host++].name;
+		d->lookup = lookup_addresses(d->reactor->resolver, d->host_name, d->to.port, d->config->allow_private,
+					     limits->addresses_per_attempt, on_addresses, d);
+		drop_own_addresses(d);
+		return;
+	}
+	if (d->failure.code >= 500 && (d->tries > 0 || d->failed_lookup))
+		d->failure.code = 0;		/* a greeting of 5xx, or a look-up that failed: temporary */
+	delivery_finish(d);
+}

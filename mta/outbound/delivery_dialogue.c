@@ -1,0 +1,376 @@
+/*
+ * delivery_dialogue: jobs, bodies and the SMTP dialogue of a delivery; delivery.c has the overview. Its reactor only.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/outbound/delivery_private.h"
+
+enum { BODY_PIECE = 65520, OUT_HIGH = 262144 };
+
+/* ---- jobs and bodies ----------------------------------------------------------------------------------------------- */
+
+static bool
+non_ascii(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.at[i] > 127)
+			return true;
+	return false;
+}
+
+static void
+build_transaction(struct job *job)
+{
+	struct smtp_transaction *t = &job->transaction;
+	const struct envelope *e = &job->message.envelope;
+	bool utf8 = (job->message.record.flags & MESSAGE_HEADER_UTF8) != 0 || non_ascii(e->reverse_path);
+
+	*t = (struct smtp_transaction){ .arena = &job->arena, .envelope = e };
+	t->recipients = arena_alloc(&job->arena, job->count * sizeof(*t->recipients));
+	for (size_t i = 0; i < job->count; i++) {
+		struct job_recipient *r = &job->recipients[i];
+
+		r->skipped = r->recipient >= e->recipient_count || !job->message.open[r->recipient];
+		if (r->skipped)
+			continue;
+		t->recipients[t->recipient_count++].recipient = &e->recipients[r->recipient];
+		utf8 = utf8 || non_ascii(e->recipients[r->recipient].address);
+	}
+	t->size = job->message.record.header_size + job->message.record.body_size;
+	t->needs_8bit = (job->message.record.flags & MESSAGE_8BIT) != 0;
+	t->needs_smtputf8 = e->smtputf8 && utf8;
+}
+
+/* Takes the next job that can be sent at all; NULL: there is none. */
+static struct job *
+take_job(struct delivery *d)
+{
+	char text[NETADDR_TEXT_MAX];
+
+	while (d->todo.first != NULL) {
+		struct job *job = CONTAINER_OF(d->todo.first, struct job, letter);
+		int rc;
+
+		d->todo.first = job->letter.next;
+		if (d->todo.first == NULL)
+			d->todo.last = &d->todo.first;
+		rc = queue_read_message(d->reactor->port, job->id, &job->arena, &job->message);
+		job->missing = rc == -ENOENT;
+		job->damaged = rc < 0 && !job->missing;
+		if (rc == 0) {
+			build_transaction(job);
+			job->began_ms = mono_ms();
+			job->host = arena_copy(&job->arena, d->host_name);
+			job->address = arena_copy(&job->arena,
+				span_str(netaddr_format_port(&d->addresses[d->address - 1], text)));
+			if (job->transaction.recipient_count > 0)
+				return job;
+			job->missing = true;
+		}
+		delivery_job_home(d, job);
+	}
+	return NULL;
+}
+
+/* As many transactions as the host wants in one session (RFC 9422): the machine takes its leave by itself. */
+static bool
+had_enough(const struct delivery *d)
+{
+	return d->client.features.limit_mail > 0 && d->client.transactions >= d->client.features.limit_mail;
+}
+
+void
+delivery_begin_job(struct delivery *d)
+{
+	struct job *job = had_enough(d) ? NULL : take_job(d);
+
+	if (job == NULL)
+		return;
+	assert(d->current == NULL);
+	d->current = job;
+	d->body_at = 0;
+	smtp_client_send(&d->client, &job->transaction);
+}
+
+struct cold_read {
+	uv_work_t work;
+	struct delivery *delivery;
+	struct queue *queue;
+	struct message_record record;	/* a copy: the job may be gone before the thread is done */
+	struct arena arena;
+	uint64_t at;
+	struct buf bytes;
+	int result;
+};
+
+static void
+do_cold_read(uv_work_t *work)
+{
+	struct cold_read *cold = CONTAINER_OF(work, struct cold_read, work);
+
+	cold->result = queue_read_content_cold(cold->queue, &cold->record, cold->at, BODY_PIECE, &cold->bytes);
+}
+
+static void send_body(struct delivery *d);
+
+static void
+on_cold_piece(struct delivery *d, struct span bytes, int result)
+{
+	struct span none = { 0 };
+
+	if (!d->stream_open || d->stream.closing)
+		return;
+	if (result == 0 && bytes.len > 0) {
+		d->body_at += bytes.len;
+		smtp_client_body(&d->client, bytes);
+		send_body(d);
+	} else {
+		d->current->damaged = true;
+		smtp_client_body_failed(&d->client);
+	}
+	delivery_pump(d, &none);
+}
+
+static void
+on_cold_read(uv_work_t *work, int status)
+{
+	struct cold_read *cold = CONTAINER_OF(work, struct cold_read, work);
+	struct delivery *d = cold->delivery;
+	int result = status < 0 ? -EIO : cold->result;
+
+	d->cold_reads--;
+	if (d->cold == cold) {
+		d->cold = NULL;
+		on_cold_piece(d, buf_span(&cold->bytes), result);
+	}
+	if (!d->stream_open)
+		delivery_finish(d);
+	buf_free(&cold->bytes);
+	arena_free(&cold->arena);
+	free(cold);
+}
+
+static void
+start_cold_read(struct delivery *d)
+{
+	struct cold_read *cold = xcalloc(1, sizeof(*cold));
+	size_t records = d->current->message.record.crc_count;
+
+	cold->delivery = d;
+	cold->queue = d->reactor->queue;
+	cold->record = d->current->message.record;
+	cold->record.crcs = arena_alloc(&cold->arena, records * sizeof(*cold->record.crcs));
+	memcpy(cold->record.crcs, d->current->message.record.crcs, records * sizeof(*cold->record.crcs));
+	cold->record.client = (struct span){ 0 };
+	cold->at = d->body_at;
+	d->cold = cold;
+	d->cold_reads++;
+	uv_queue_work(&d->reactor->loop, &cold->work, do_cold_read, on_cold_read);
+}
+
+/* Streams pieces until the peer is slower than we, or all is said; behind the last one the next job may follow. */
+static void
+send_body(struct delivery *d)
+{
+	const struct message_record *record = &d->current->message.record;
+	uint64_t size = record->header_size + record->body_size;
+
+	while (d->body_at < size) {
+		int rc;
+
+		if (d->stream.queued + buf_len(&d->client.out) >= OUT_HIGH)
+			return;				/* on_written goes on */
+		buf_clear(&d->body);
+		rc = queue_read_content(d->reactor->port, record, d->body_at, BODY_PIECE, false, &d->body);
+		if (rc == -EAGAIN) {
+			start_cold_read(d);
+			return;
+		}
+		if (rc < 0 || buf_len(&d->body) == 0) {
+			d->current->damaged = true;
+			smtp_client_body_failed(&d->client);
+			return;
+		}
+		d->body_at += buf_len(&d->body);
+		smtp_client_body(&d->client, buf_span(&d->body));
+	}
+	d->streaming = false;
+	smtp_client_body_end(&d->client);
+	d->waiting = d->current;
+	d->current = NULL;
+	if (!d->quitting && smtp_client_can_queue(&d->client))
+		delivery_begin_job(d);
+}
+
+/* ---- the dialogue ----------------------------------------------------------------------------------------------------- */
+
+static void
+on_done(struct delivery *d, struct smtp_transaction *t)
+{
+	struct job *job = CONTAINER_OF(t, struct job, transaction);
+
+	if (job == d->waiting)
+		d->waiting = NULL;
+	else if (job == d->current)
+		d->current = NULL;
+	if (d->current == NULL)
+		d->cold = NULL;			/* what is read for it is wanted no more */
+	d->streaming = d->streaming && d->current != NULL;
+	delivery_job_return(d, job);
+}
+
+static void
+on_ready(struct delivery *d)
+{
+	d->was_ready = true;
+	if (d->current == NULL && d->waiting == NULL)
+		delivery_begin_job(d);
+	if (d->current == NULL && d->waiting == NULL && d->quitting)
+		smtp_client_quit(&d->client);
+}
+
+/* The session is over. A host that never greeted us is not the end: there may be another. */
+static void
+on_client_closed(struct delivery *d)
+{
+	if (d->client.failure_stage <= STAGE_TLS && !d->was_ready) {
+		delivery_note_failure(d, d->client.failure_stage, d->client.failure);
+		delivery_log_trouble(d, "host-failed");
+	} else if (d->failure.code == 0 && d->failure.text.len == 0) {
+		delivery_note_failure(d, d->client.failure_stage, d->client.failure);
+	}
+	stream_close(&d->stream, false);
+}
+
+/* Feeds the machine and does what it says. Returns the event at which it rests: WAIT, READY without work, CLOSED. */
+static enum smtp_client_event
+steps(struct delivery *d, struct span *in)
+{
+	enum smtp_client_event event;
+	struct smtp_transaction *done;
+
+	for (;;) {
+		*in = span_skip(*in, smtp_client_take(&d->client, *in, &event, &done));
+		switch (event) {
+		case CLIENT_READY:
+			on_ready(d);
+			if (d->current == NULL && !d->quitting)
+				return event;
+			break;
+		case CLIENT_BODY:
+			d->streaming = true;
+			send_body(d);
+			break;
+		case CLIENT_DONE:
+			on_done(d, done);
+			break;
+		case CLIENT_START_TLS:
+		case CLIENT_WAIT:
+		case CLIENT_CLOSED:
+			return event;
+		}
+	}
+}
+
+static void
+set_deadline(struct delivery *d)
+{
+	int64_t wait = smtp_client_timeout_ms(&d->client);
+
+	if (d->deadline_set && d->replies_seen == d->client.replies && d->stream.octets_out == d->sent_seen && wait >= 0)
+		return;				/* octets that make no reply buy no time */
+	d->deadline_set = true;
+	d->replies_seen = d->client.replies;
+	d->sent_seen = d->stream.octets_out;
+	if (wait < 0)
+		wait = d->streaming ? d->config->limits.block_timeout_ms : d->config->limits.idle_connection_ms;
+	stream_deadline(&d->stream, wait);
+}
+
+/* A turn of the dialogue: steps, then all there is to say in one write, as long as the kernel takes it. */
+void
+delivery_pump(struct delivery *d, struct span *in)
+{
+	enum smtp_client_event event = steps(d, in);
+
+	while (event != CLIENT_CLOSED) {
+		if (stream_send(&d->stream, &d->client.out) < 0)
+			smtp_client_lost(&d->client, SPAN("the connection was lost"));
+		else if (d->streaming && d->current != NULL && d->cold == NULL && d->stream.queued == 0)
+			send_body(d);
+		else
+			break;
+		event = steps(d, in);
+	}
+	if (event == CLIENT_CLOSED) {
+		stream_send(&d->stream, &d->client.out);
+		on_client_closed(d);
+	} else {
+		set_deadline(d);
+	}
+}
+
+size_t
+delivery_on_read(struct stream *stream, struct span bytes)
+{
+	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
+	struct span in = bytes;
+
+	while (in.len > 0 && !d->stream.closing)
+		delivery_pump(d, &in);
+	return bytes.len;
+}
+
+void
+delivery_on_written(struct stream *stream)
+{
+	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
+	struct span none = { 0 };
+
+	if (d->streaming && d->current != NULL && d->cold == NULL) {
+		send_body(d);
+		delivery_pump(d, &none);
+	}
+}
+
+void
+delivery_lose(struct delivery *d, struct span text)
+{
+	struct span none = { 0 };
+
+	smtp_client_lost(&d->client, text);
+	while (!d->stream.closing)
+		delivery_pump(d, &none);
+}
+
+void
+delivery_on_stream_ended(struct stream *stream, enum stream_end end, int error)
+{
+	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
+	struct span none = { 0 };
+
+	if (!d->client_open) {			/* it was still connecting */
+		delivery_note_failure(d, STAGE_CONNECT, REPLY(0, 4, 4, 1, "connection timed out"));
+		delivery_log_trouble(d, "host-failed");
+		stream_close(stream, false);
+	} else if (end == STREAM_TIMEOUT && d->current == NULL && d->waiting == NULL && d->was_ready &&
+		   !d->quitting) {
+		stream->told = false;		/* idle for long enough: take leave */
+		d->quitting = true;
+		stream_resume(stream);
+		smtp_client_quit(&d->client);
+		delivery_pump(d, &none);
+	} else if (end == STREAM_TIMEOUT) {
+		delivery_lose(d, arena_printf(&d->arena, "timed out waiting for %s", smtp_client_waiting_for(&d->client)));
+	} else if (end == STREAM_EOF) {
+		delivery_lose(d, arena_printf(&d->arena, "connection closed by the other side while waiting for %s",
+				     smtp_client_waiting_for(&d->client)));
+	} else {
+		delivery_lose(d, arena_printf(&d->arena, "%s while waiting for %s", uv_strerror(error),
+				     smtp_client_waiting_for(&d->client)));
+	}
+}

@@ -1,0 +1,27 @@
+/*
+ * delivery_private: what the three files of a delivery share. See delivery.c.
+ */
+#ifndef TRAM_DELIVERY_PRIVATE_H
+#define TRAM_DELIVERY_PRIVATE_H
+
+#include "mta/outbound/delivery.h"
+
+/* delivery.c */
+void delivery_job_home(struct delivery *d, struct job *job);	/* as it is */
+void delivery_job_return(struct delivery *d, struct job *job);	/* with the fates of its transaction */
+void delivery_finish(struct delivery *d);			/* the one exit; may have to be called again */
+void delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply);
+void delivery_log_trouble(struct delivery *d, const char *event);
+
+/* delivery_connect.c */
+void delivery_next_host(struct delivery *d);
+
+/* delivery_dialogue.c: events of the stream */
+size_t delivery_on_read(struct stream *stream, struct span bytes);
+void delivery_on_written(struct stream *stream);
+void delivery_on_stream_ended(struct stream *stream, enum stream_end end, int error);
+void delivery_begin_job(struct delivery *d);
+void delivery_pump(struct delivery *d, struct span *in);
+void delivery_lose(struct delivery *d, struct span text);
+
+#endif

@@ -1,0 +1,582 @@
+/*
+ * dispatcher: see dispatcher.h; dispatcher_private.h says which file does what. Here: arrivals, time, operators' edits,
+ * the end. Home loop only.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/outbound/dispatcher_private.h"
+
+uint32_t
+chance(void)
+{
+	uint32_t r = 0;
+
+	if (getrandom(&r, sizeof(r), 0) < 0)
+		r = (uint32_t)mono_ms();
+	return r;
+}
+
+/* ---- work, at the end of a turn ------------------------------------------------------------------------------------ */
+
+static void
+work_sites(struct letter *letter)
+{
+	struct dispatcher *d = CONTAINER_OF(letter, struct dispatcher, work_letter);
+
+	d->work_posted = false;
+	while (!list_empty(&d->slots) && d->connections < config_of(d)->limits.deliveries) {
+		struct site *site = CONTAINER_OF(d->slots.next, struct site, slot_node);
+
+		list_remove(&site->slot_node);
+		site_work(site);		/* it goes to the end of them if it still wants for more */
+	}
+	while (!list_empty(&d->dirty)) {
+		struct site *site = CONTAINER_OF(d->dirty.next, struct site, work_node);
+
+		list_remove(&site->work_node);
+		if (site == d->unresolved)
+			lanes_resolve(d);
+		else
+			site_work(site);
+	}
+	if (d->taken_count > 0)
+		queue_taken(d->home->port, d->taken, d->taken_count);
+	d->taken_count = 0;
+	dispatcher_rearm(d);
+}
+
+void
+dispatcher_touch(struct dispatcher *d)
+{
+	if (d->work_posted)
+		return;
+	d->work_posted = true;
+	d->work_letter.open = work_sites;
+	post_send(d->home->post, d->home->post, &d->work_letter);
+}
+
+void
+site_touch(struct site *site)
+{
+	if (!list_linked(&site->work_node))
+		list_add_last(&site->owner->dirty, &site->work_node);
+	dispatcher_touch(site->owner);
+}
+
+void
+dispatcher_touch_all(struct dispatcher *d)
+{
+	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next)
+			site_touch(CONTAINER_OF(n, struct site, by_key));
+}
+
+/* ---- arrivals --------------------------------------------------------------------------------------------------------- */
+
+static void
+lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival *a)
+{
+	struct parcel *parcel = window_parcel(&d->window, a->id);
+	bool room = site_has_room(lane->site) && lane->ready_count < LANE_READY_MAX;
+
+	lane->touched = true;
+	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving && !lane->stale &&
+	    lane->site->mode != SITE_BACKOFF && (parcel == NULL || !parcel->locked)) {
+		window_add_entry(&d->window, lane, a->id, a->recipient, a->due_ms);
+		site_touch(lane->site);
+		return;
+	}
+	lane_missed(lane, a->id, a->recipient, a->due_ms);
+	if (lane->ready_count < LANE_READY_LOW)
+		heap_set(&d->window.timers, &lane->timer, lane->more_due_ms);
+	dispatcher_touch(d);
+}
+
+static void
+arrival(struct dispatcher *d, const struct queue_arrival *a)
+{
+	struct lane *lane = window_lane(&d->window, a->lane);
+	struct site *site;
+
+	if (lane != NULL) {
+		lane_arrival(d, lane, a);
+		return;
+	}
+	site = window_site(&d->window, a->site);
+	if (site == NULL)
+		site = site_load(d, a->site);		/* reads its lanes, this one too */
+	if (site == NULL || site->mode == SITE_BACKOFF)
+		return;
+	if (a->due_ms > wall_ms())
+		site_timer_by(site, a->due_ms);
+	else if (d->window.entries < d->window.max_entries && d->window.lanes.count < d->window.max_entries)
+		lane_load(site, a->lane);
+	else
+		site_timer_by(site, wall_ms() + 1000);
+	site_touch(site);
+	site_settle_down(site);			/* it may be gone after it */
+}
+
+/* Lanes of theirs that are not in memory, too. */
+static void
+read_sites_again(struct dispatcher *d)
+{
+	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next)
+			site_timer_by(CONTAINER_OF(n, struct site, by_key), wall_ms());
+	dispatcher_wake_at(d, wall_ms());
+}
+
+static void
+read_all_again(struct dispatcher *d)
+{
+	for (size_t i = 0; i < d->window.lanes.size; i++)
+		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
+			struct lane *lane = CONTAINER_OF(n, struct lane, node);
+
+			lane->cursor = (struct queue_entry){ 0 };
+			lane->more_due_ms = 0;
+			heap_set(&d->window.timers, &lane->timer, wall_ms());
+		}
+	read_sites_again(d);
+}
+
+static void
+on_arrivals(void *arg, const struct queue_arrival *arrivals, size_t count, bool overflow)
+{
+	struct dispatcher *d = arg;
+
+	if (d->stopping)
+		return;
+	if (overflow)
+		read_all_again(d);
+	for (size_t i = 0; i < count; i++)
+		arrival(d, &arrivals[i]);
+}
+
+/* ---- time ----------------------------------------------------------------------------------------------------------------- */
+
+void
+dispatcher_wake_at(struct dispatcher *d, int64_t at)
+{
+	if (at < d->wake_at_ms)
+		d->wake_at_ms = at;
+	dispatcher_touch(d);
+}
+
+void
+site_timer_by(struct site *site, int64_t at)
+{
+	if (heap_holds(&site->timer) && site->timer.at_ms <= at)
+		return;
+	heap_set(&site->owner->window.site_timers, &site->timer, at);
+	dispatcher_touch(site->owner);
+}
+
+/* Reads the rows of `wake` that are due; the first one that is not says when to look again. */
+static void
+scan_wakes(struct dispatcher *d, int64_t now)
+{
+	struct queue_wake page[PAGE], after = { 0 };
+	size_t n = 0;
+
+	d->wake_at_ms = INT64_MAX;
+	site_load_lanes(d->unresolved);
+	do {
+		if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0) {
+			dispatcher_wake_at(d, now + 1000);
+			return;
+		}
+		for (size_t i = 0; i < n; i++) {
+			struct site *site = window_site(&d->window, page[i].site);
+
+			after = page[i];
+			if (page[i].at_ms > now) {
+				dispatcher_wake_at(d, page[i].at_ms);
+				return;
+			}
+			if (site == NULL) {
+				site = site_load(d, page[i].site);
+				if (site != NULL)
+					site_settle_down(site);
+			} else if (site->mode == SITE_BACKOFF && site->state.backoff.next_ms <= now) {
+				site_probe_now(site);
+			} else if (site->mode == SITE_BACKOFF) {
+				dispatcher_wake_at(d, site->state.backoff.next_ms);
+			}
+		}
+	} while (n == PAGE);
+}
+
+/* A jump of the wall clock: nothing expires until every site has had time for a probe. */
+static void
+watch_clock(struct dispatcher *d, int64_t now)
+{
+	int64_t mono = mono_ms();
+	int64_t drift = (now - d->last_wall_ms) - (mono - d->last_mono_ms);
+
+	if (drift > RECHECK_MS || drift < -RECHECK_MS) {
+		log_message(LOG_WARNING, "clock-jump", "the wall clock jumped by %lld s", (long long)(drift / 1000));
+		d->calm_since_ms = mono;
+		d->wake_at_ms = now;
+	}
+	d->last_wall_ms = now;
+	d->last_mono_ms = mono;
+}
+
+static void
+site_on_timer(struct site *site, int64_t now)
+{
+	if (site->unsaved)
+		site_save(site, site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : now);
+	if (site->mode != SITE_BACKOFF)
+		site_load_lanes(site);
+	else if (site->state.backoff.next_ms <= now)
+		site_probe_now(site);
+	else
+		site_timer_by(site, site->state.backoff.next_ms);
+	site_touch(site);
+	site_settle_down(site);
+}
+
+static void
+on_timer(uv_timer_t *timer)
+{
+	struct dispatcher *d = timer->data;
+	struct heap_node *node;
+	int64_t now = wall_ms();
+
+	if (d->stopping)
+		return;
+	watch_clock(d, now);
+	while ((node = heap_first(&d->window.timers)) != NULL && node->at_ms <= now) {
+		heap_remove(&d->window.timers, node);
+		lane_on_timer(CONTAINER_OF(node, struct lane, timer));
+	}
+	while ((node = heap_first(&d->window.site_timers)) != NULL && node->at_ms <= now) {
+		struct site *site = CONTAINER_OF(node, struct site, timer);
+
+		heap_remove(&d->window.site_timers, node);
+		site_on_timer(site, now);
+	}
+	if (d->wake_at_ms <= now)
+		scan_wakes(d, now);
+	dispatcher_touch(d);
+}
+
+void
+dispatcher_rearm(struct dispatcher *d)
+{
+	int64_t now = wall_ms(), at = d->wake_at_ms;
+	struct heap_node *lane = heap_first(&d->window.timers), *site = heap_first(&d->window.site_timers);
+
+	if (lane != NULL && lane->at_ms < at)
+		at = lane->at_ms;
+	if (site != NULL && site->at_ms < at)
+		at = site->at_ms;
+	at = at < now ? 0 : at - now < RECHECK_MS ? at - now : RECHECK_MS;
+	if (!d->stopping)
+		uv_timer_start(&d->timer, on_timer, (uint64_t)at, 0);
+}
+
+/* ---- what the operator does ----------------------------------------------------------------------------------------------- */
+
+/* Nothing more of it is begun: what is ready leaves the window (the queue has it). */
+static void
+parcel_lock(struct dispatcher *d, uint64_t id)
+{
+	struct parcel *parcel = window_parcel(&d->window, id);
+
+	if (parcel == NULL) {
+		parcel = xcalloc(1, sizeof(*parcel));
+		list_init(&parcel->entries);
+		map_add(&d->window.parcels, &parcel->node, id);
+	}
+	parcel->locked++;
+	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel) {
+		if (entry->in_flight)
+			continue;
+		entry->lane->passed_over = true;
+		window_drop_entry(&d->window, entry);
+	}
+}
+
+static void
+parcel_unlock(struct dispatcher *d, uint64_t id)
+{
+	struct parcel *parcel = window_parcel(&d->window, id);
+
+	if (parcel == NULL || --parcel->locked > 0)
+		return;
+	if (list_empty(&parcel->entries)) {
+		map_remove(&d->window.parcels, &parcel->node);
+		free(parcel);
+	}
+}
+
+/* Lanes that met a locked message read their entries again, for some may be as they were. */
+static void
+lanes_unlocked(struct dispatcher *d)
+{
+	for (size_t i = 0; i < d->window.lanes.size; i++)
+		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
+			struct lane *lane = CONTAINER_OF(n, struct lane, node);
+
+			if (!lane->passed_over)
+				continue;
+			lane->passed_over = false;
+			lane->cursor = (struct queue_entry){ 0 };
+			lane->more_due_ms = 0;
+			heap_set(&d->window.timers, &lane->timer, wall_ms());
+		}
+	dispatcher_touch(d);
+}
+
+static void
+on_edited(struct queue_op *op)
+{
+	struct dispatcher_edit *e = CONTAINER_OF(op, struct dispatcher_edit, edit.op);
+	struct dispatcher *d = e->owner;
+	int result = op->result;
+
+	if (result == 0) {
+		e->changed += e->edit.changed;
+		if (e->edit.more) {
+			queue_submit_edit(d->home->port, &e->edit);
+			return;
+		}
+	}
+	for (size_t i = 0; i < e->edit.count; i++)
+		parcel_unlock(d, e->edit.ids[i]);
+	lanes_unlocked(d);
+	d->settling--;
+	if (e->edit.kind == EDIT_FAIL)
+		reporter_soon(d->reporter);
+	e->done(e, result);
+	dispatcher_check_edits(d);
+	dispatcher_check_stopped(d);
+}
+
+static bool
+edit_may_go(struct dispatcher *d, const struct dispatcher_edit *e)
+{
+	for (size_t i = 0; i < e->edit.count; i++) {
+		struct parcel *parcel = window_parcel(&d->window, e->edit.ids[i]);
+
+		if (parcel != NULL && parcel->in_flight > 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+edit_go(struct dispatcher *d, struct dispatcher_edit *e)
+{
+	e->edit.op.done = on_edited;
+	d->settling++;
+	queue_submit_edit(d->home->port, &e->edit);
+}
+
+void
+dispatcher_submit_edit(struct dispatcher *d, struct dispatcher_edit *e)
+{
+	e->owner = d;
+	e->next = d->edits;
+	e->changed = 0;
+	for (size_t i = 0; i < e->edit.count; i++)
+		parcel_lock(d, e->edit.ids[i]);
+	d->edits = e;
+	dispatcher_check_edits(d);
+}
+
+/* Called whenever something has landed. */
+void
+dispatcher_check_edits(struct dispatcher *d)
+{
+	struct dispatcher_edit **at = &d->edits;
+
+	while (*at != NULL) {
+		struct dispatcher_edit *e = *at;
+
+		if (edit_may_go(d, e)) {
+			*at = e->next;
+			edit_go(d, e);
+		} else {
+			at = &e->next;
+		}
+	}
+}
+
+const char *
+dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t recipient)
+{
+	struct parcel *parcel = window_parcel(&d->window, id);
+
+	if (parcel == NULL)
+		return NULL;
+	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
+		if (entry->recipient == recipient && entry->in_flight)
+			return "its delivery";
+	return NULL;
+}
+
+/* ---- reload ------------------------------------------------------------------------------------------------------------------- */
+
+/* Nothing more goes the old way: it is forgotten as soon as what is in flight has landed. */
+static void
+lane_outdated(struct dispatcher *d, struct lane *lane)
+{
+	lane->stale = true;
+	lane->looks_again = false;
+	window_drop_ready(&d->window, lane);
+	if (lane->lookup == NULL)
+		return;
+	lookup_cancel(lane->lookup);
+	lane->lookup = NULL;
+	d->lookups--;
+}
+
+/* Lanes are forgotten and read again, so that each is judged by the new routes. */
+void
+dispatcher_reconfigure(struct dispatcher *d)
+{
+	const struct limits *limits = &config_of(d)->limits;
+	struct list_of_lanes { struct lane **at; size_t count; } idle = { 0 };
+
+	d->window.max_entries = limits->window_entries;
+	d->window.max_sites = limits->window_sites;
+	idle.at = xcalloc(d->window.lanes.count + 1, sizeof(struct lane *));
+	for (size_t i = 0; i < d->window.lanes.size; i++)
+		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
+			struct lane *lane = CONTAINER_OF(n, struct lane, node);
+
+			lane_outdated(d, lane);
+			if (lane_idle(lane))
+				idle.at[idle.count++] = lane;
+		}
+	for (size_t i = 0; i < idle.count; i++)
+		window_drop_lane(&d->window, idle.at[i]);
+	free(idle.at);
+	read_sites_again(d);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------------------------ */
+
+struct dispatcher *
+dispatcher_start(struct reactor *home)
+{
+	struct dispatcher *d = xcalloc(1, sizeof(*d));
+	const struct limits *limits = &home->config->limits;
+
+	d->home = home;
+	d->reactors = home;		/* the first of an array of all */
+	d->reactor_count = home->post->peers;
+	d->window.max_entries = limits->window_entries;
+	d->window.max_sites = limits->window_sites;
+	list_init(&d->dirty);
+	list_init(&d->slots);
+	d->unresolved = window_add_site(&d->window, 0, SPAN(""));
+	d->unresolved->owner = d;
+	d->unresolved->mode = SITE_LOOKUP;
+	d->started_ms = d->last_wall_ms = wall_ms();
+	d->last_mono_ms = d->calm_since_ms = mono_ms();
+	uv_timer_init(&home->loop, &d->timer);
+	d->timer.data = d;
+	queue_port_subscribe(home->port, on_arrivals, d);
+	d->reporter = reporter_start(d);
+	d->wake_at_ms = d->started_ms;
+	uv_timer_start(&d->timer, on_timer, 0, 0);
+	return d;
+}
+
+bool
+dispatcher_still(const struct dispatcher *d)
+{
+	return d->stopping && d->connections == 0 && d->settling == 0 && d->flying == 0 && !reporter_busy(d->reporter);
+}
+
+void
+dispatcher_check_stopped(struct dispatcher *d)
+{
+	void (*stopped)(void *) = d->stopped;
+
+	if (stopped == NULL || !dispatcher_still(d))
+		return;
+	d->stopped = NULL;
+	stopped(d->stopped_arg);
+}
+
+void
+dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg)
+{
+	bool again = d->stopping;
+
+	d->stopping = true;
+	d->giving_up = again;
+	d->stopped = stopped;
+	d->stopped_arg = arg;
+	reporter_stop(d->reporter);
+	uv_timer_stop(&d->timer);
+	connections_quit(d, again);		/* the second time: at once */
+	dispatcher_check_stopped(d);
+}
+
+bool
+dispatcher_idle(const struct dispatcher *d)
+{
+	return d->flying == 0 && d->window.entries == 0 && d->lookups == 0 && d->settling == 0 &&
+	       !reporter_busy(d->reporter);
+}
+
+static void
+free_window(struct dispatcher *d)
+{
+	struct map_node *node;
+
+	while ((node = map_any(&d->window.lanes)) != NULL) {
+		struct lane *lane = CONTAINER_OF(node, struct lane, node);
+
+		lookup_cancel(lane->lookup);
+		lane->lookup = NULL;
+		lane->changing = false;
+		window_drop_lane(&d->window, lane);
+	}
+	while ((node = map_any(&d->window.sites_by_key)) != NULL) {
+		struct site *site = CONTAINER_OF(node, struct site, by_key);
+
+		site->changing = false;
+		window_drop_site(&d->window, site);
+	}
+	while ((node = map_any(&d->window.parcels)) != NULL) {	/* locked by edits that never went */
+		map_remove(&d->window.parcels, node);
+		free(CONTAINER_OF(node, struct parcel, node));
+	}
+	map_free(&d->window.parcels);
+	map_free(&d->window.lanes);
+	map_free(&d->window.sites_by_id);
+	map_free(&d->window.sites_by_key);
+	heap_free(&d->window.timers);
+	heap_free(&d->window.site_timers);
+}
+
+/* Before the resolver closes: look-ups are cancelled here. The handles close with the loop's next turn. */
+void
+dispatcher_close(struct dispatcher *d)
+{
+	uv_close((uv_handle_t *)&d->timer, NULL);
+	reporter_close(d->reporter);
+	free_window(d);
+}
+
+void
+dispatcher_free(struct dispatcher *d)
+{
+	reporter_free(d->reporter);
+	free(d->taken);
+	free(d);
+}

@@ -1,0 +1,122 @@
+/*
+ * dispatcher_private: what the dispatcher's own files share. Home loop only.
+ *
+ *	dispatcher.c	arrivals, timers, edits, stop: the outside
+ *	lanes.c		which lanes and sites are in memory; where a lane leads (look-ups); how they leave
+ *	connections.c	jobs, deliveries, concurrency, back-off of a site
+ *	settlement.c	outcomes → the queue
+ *	reporter.c	reports that are owed, expiry, delay warnings
+ *
+ * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work (connections.c) →
+ * on_job_returned → settle_job (settlement.c) → on_settled.
+ */
+#ifndef TRAM_DISPATCHER_PRIVATE_H
+#define TRAM_DISPATCHER_PRIVATE_H
+
+#include "mta/outbound/delivery.h"
+#include "mta/outbound/dispatcher.h"
+#include "mta/net/reactor.h"
+#include "mta/outbound/window.h"
+
+enum {
+	LANE_READY_MAX = 1000,		/* entries of one lane in memory */
+	LANE_READY_LOW = 100,		/* refill below */
+	PAGE = 200,			/* rows read at a time */
+	SITE_LANES_PAGE = 200,
+	SITE_READY_FAIR = 200,		/* of one site in a window that is half full */
+	LINGER_MS = 10000,		/* an empty lane stays so long */
+	STAY_MS = 30000,		/* a lane with nothing due for longer leaves */
+	RECHECK_MS = 60000,		/* the longest the clock is trusted */
+	FIRST_CONNECTIONS = 5,		/* of a site that nothing is known of */
+	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
+	SITE_UNTIL_MIN_MS = 30000,	/* an MX answer counts so long at least */
+};
+
+struct connection {			/* the dispatcher's side of a delivery */
+	struct list in_site;
+	struct site *site;
+	struct delivery *delivery;
+	size_t outstanding, given;
+	bool up, quitting;		/* up: a job has come back tried */
+	bool ended, aborted;		/* ended: freed once its last job is home */
+};
+
+struct dispatcher {
+	struct reactor *home;
+	struct reactor *reactors;
+	unsigned reactor_count, next_reactor;
+	struct window window;
+	struct site *unresolved;	/* site 0 */
+	uv_timer_t timer;
+	int64_t wake_at_ms;		/* wall time: rows of `wake` to look at */
+	struct list dirty;		/* sites that may have work, by work_node */
+	struct list slots;		/* sites that wait for a connection of any site to end, by slot_node */
+	struct letter work_letter;
+	bool work_posted;
+	size_t connections, lookups, flying, settling;
+	unsigned stalled;		/* settles that could not be committed: nothing begins meanwhile */
+	bool stopping, giving_up;	/* giving_up: results that cannot be kept are lost */
+	uint64_t *taken;		/* handed to deliveries in this turn */
+	size_t taken_count, taken_cap;
+	void (*stopped)(void *arg);
+	void *stopped_arg;
+	struct dispatcher_edit *edits;	/* waiting for deliveries to end */
+	struct reporter *reporter;
+	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
+	uint64_t delivered, deferred, failed, uncertain, discarded, reports;
+};
+
+static inline struct config *
+config_of(const struct dispatcher *d)
+{
+	return d->home->config;
+}
+
+/* dispatcher.c */
+void dispatcher_touch(struct dispatcher *d);			/* work_sites() at the end of this turn */
+void dispatcher_touch_all(struct dispatcher *d);		/* … for every site: what held all of them is over */
+void site_touch(struct site *site);
+void dispatcher_wake_at(struct dispatcher *d, int64_t wall_ms);	/* look at `wake` then */
+void site_timer_by(struct site *site, int64_t wall_ms);		/* look at `asleep` then, if not before */
+void dispatcher_rearm(struct dispatcher *d);
+void dispatcher_check_edits(struct dispatcher *d);
+void dispatcher_check_stopped(struct dispatcher *d);
+uint32_t chance(void);
+
+/* lanes.c */
+struct site *site_load(struct dispatcher *d, uint64_t id);	/* NULL: in back-off, gone, or no room */
+void site_load_lanes(struct site *site);
+void lane_load(struct site *site, uint64_t id);
+void lane_refill(struct lane *lane);
+bool site_has_room(const struct site *site);	/* for one entry more in memory */
+void site_wake_lanes(struct site *site);	/* those that left their entries to the queue read them again */
+void lane_on_timer(struct lane *lane);
+void lane_settle_down(struct lane *lane);	/* nothing in flight any more: may it leave, or move? */
+void site_settle_down(struct site *site);
+void site_leave(struct site *site);
+void lanes_resolve(struct dispatcher *d);	/* look-ups for the lanes of site 0 */
+void lane_refresh(struct lane *lane);		/* its MX answer has expired: ask again */
+void site_save(struct site *site, int64_t wake_ms);
+
+/* connections.c */
+void site_work(struct site *site);
+void site_probe_now(struct site *site);
+struct destination *site_destination(struct site *site);
+void connections_quit(struct dispatcher *d, bool now);
+
+/* settlement.c */
+void settle_job(struct dispatcher *d, struct job *job);
+/* Without a delivery: every recipient of the job gets this reply (no destination, discarded, rejected). */
+void settle_without_delivery(struct dispatcher *d, struct job *job, const struct reply *reply, bool discard);
+struct job *take_job(struct dispatcher *d, struct site *site, struct lane *only);	/* connections.c */
+void job_free(struct job *job);
+
+/* reporter.c */
+struct reporter *reporter_start(struct dispatcher *d);
+void reporter_soon(struct reporter *r);		/* something became owed */
+bool reporter_busy(const struct reporter *r);
+void reporter_stop(struct reporter *r);		/* begins nothing more */
+void reporter_close(struct reporter *r);	/* its handles */
+void reporter_free(struct reporter *r);
+
+#endif

@@ -1,0 +1,248 @@
+/*
+ * dispatcher_view: what the operator sees of the dispatcher: sites, counters, why a lane does not go. Home loop only.
+ */
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/outbound/dispatcher_private.h"
+
+static const char *
+mode_name(enum site_mode mode)
+{
+	static const char *const names[] = { "open", "probing", "back-off", "lookup" };
+
+	return names[mode];
+}
+
+static json_t *
+json_span(struct span s)
+{
+	json_t *j = json_stringn(s.at ? s.at : "", s.len);
+
+	return j ? j : json_string("?");		/* not UTF-8 */
+}
+
+static json_t *
+site_json(const struct site *site)
+{
+	json_t *j = json_object();
+	size_t busy = 0;
+
+	LIST_EACH(struct connection, c, &site->connections, in_site)
+		busy += c->outstanding > 0;
+	json_object_set_new(j, "key", site->key.len ? json_span(site->key) : json_string("(being looked up)"));
+	json_object_set_new(j, "id", json_integer((json_int_t)site->id));
+	json_object_set_new(j, "state", json_string(mode_name(site->mode)));
+	json_object_set_new(j, "connections", json_integer((json_int_t)site->connection_count));
+	json_object_set_new(j, "busy", json_integer((json_int_t)busy));
+	json_object_set_new(j, "limit", json_integer((json_int_t)site->limit));
+	json_object_set_new(j, "lanes", json_integer((json_int_t)site->lane_count));
+	json_object_set_new(j, "ready", json_integer((json_int_t)site->ready_count));
+	json_object_set_new(j, "in_flight", json_integer((json_int_t)site->in_flight));
+	json_object_set_new(j, "failures", json_integer(site->state.backoff.failures));
+	if (site->state.backoff.failures > 0) {
+		json_object_set_new(j, "next_ms", json_integer(site->state.backoff.next_ms));
+		json_object_set_new(j, "last_error", json_span(site->state.backoff.text));
+	}
+	return j;
+}
+
+static void
+add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
+{
+	struct arena arena = { 0 };
+	struct site_record record;
+	json_t *j = json_object();
+
+	if (queue_read_site(d->home->port, id, &arena, &record) == 0) {
+		bool backoff = record.state.backoff.next_ms > wall_ms();
+
+		json_object_set_new(j, "key", json_span(record.key));
+		json_object_set_new(j, "id", json_integer((json_int_t)id));
+		json_object_set_new(j, "state", json_string(backoff ? "back-off" : "asleep"));
+		json_object_set_new(j, "lanes", json_integer((json_int_t)record.lanes));
+		json_object_set_new(j, "failures", json_integer(record.state.backoff.failures));
+		json_object_set_new(j, "next_ms", json_integer(record.wake_ms));
+		if (record.state.backoff.failures > 0)
+			json_object_set_new(j, "last_error", json_span(record.state.backoff.text));
+		json_array_append_new(all, j);
+	} else {
+		json_decref(j);
+	}
+	arena_free(&arena);
+}
+
+json_t *
+dispatcher_sites_json(struct dispatcher *d)
+{
+	json_t *all = json_array();
+	struct queue_wake page[PAGE], after = { 0 };
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
+		for (struct map_node *m = d->window.sites_by_key.buckets[i]; m != NULL; m = m->next) {
+			struct site *site = CONTAINER_OF(m, struct site, by_key);
+
+			if (site != d->unresolved || site->lane_count > 0)
+				json_array_append_new(all, site_json(site));
+		}
+	if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0)
+		n = 0;				/* of those asleep the first page: soonest first */
+	for (size_t i = 0; i < n; i++)
+		if (page[i].site != 0 && window_site(&d->window, page[i].site) == NULL)
+			add_asleep_site(d, page[i].site, all);
+	return all;
+}
+
+/* The back-off is taken back in the store, so that whoever loads the site finds it open for a probe. */
+struct site_retry {
+	struct queue_site_change change;
+	struct dispatcher *owner;
+	struct arena arena;
+};
+
+static void
+on_site_retried(struct queue_op *op)
+{
+	struct site_retry *r = CONTAINER_OF(op, struct site_retry, change.op);
+	struct dispatcher *d = r->owner;
+
+	d->settling--;
+	site_load(d, r->change.site);
+	arena_free(&r->arena);
+	free(r);
+	dispatcher_touch(d);
+	dispatcher_check_stopped(d);
+}
+
+static void
+retry_asleep(struct dispatcher *d, uint64_t id)
+{
+	struct site_retry *r = xcalloc(1, sizeof(*r));
+	struct site_record record;
+
+	if (queue_read_site(d->home->port, id, &r->arena, &record) < 0) {
+		arena_free(&r->arena);
+		free(r);
+		return;
+	}
+	r->owner = d;
+	r->change.op.done = on_site_retried;
+	r->change.site = id;
+	r->change.state = record.state;
+	r->change.state.backoff.next_ms = wall_ms();
+	r->change.wake_ms = wall_ms();
+	d->settling++;
+	queue_submit_site(d->home->port, &r->change);
+}
+
+static void
+retry_one(struct dispatcher *d, uint64_t id)
+{
+	struct site *site = window_site(&d->window, id);
+
+	if (site == NULL)
+		retry_asleep(d, id);
+	else
+		site_probe_now(site);
+}
+
+void
+dispatcher_retry_site(struct dispatcher *d, uint64_t id)
+{
+	struct queue_wake page[PAGE], after = { 0 };
+	size_t n = 0;
+
+	if (id != 0) {
+		retry_one(d, id);
+		return;
+	}
+	do {
+		if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0)
+			return;
+		for (size_t i = 0; i < n; i++) {
+			if (page[i].site != 0)
+				retry_one(d, page[i].site);
+			after = page[i];
+		}
+	} while (n == PAGE);
+}
+
+void
+dispatcher_stats_json(struct dispatcher *d, json_t *into)
+{
+	const struct { const char *name; uint64_t value; } counters[] = {
+		{ "delivered", d->delivered }, { "deferred", d->deferred }, { "failed", d->failed },
+		{ "uncertain", d->uncertain }, { "discarded", d->discarded }, { "reports", d->reports },
+		{ "connections_out", d->connections }, { "in_flight", d->flying }, { "lookups", d->lookups },
+		{ "window_entries", d->window.entries }, { "window_lanes", d->window.lanes.count },
+		{ "window_sites", d->window.sites }, { "stalled", d->stalled },
+	};
+
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		json_object_set_new(into, counters[i].name, json_integer((json_int_t)counters[i].value));
+}
+
+/* ---- why it does not go ----------------------------------------------------------------------------------------------- */
+
+static struct span
+site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, int64_t *until_ms)
+{
+	const struct limits *limits = &config_of(d)->limits;
+
+	if (site->mode == SITE_BACKOFF) {
+		*until_ms = site->state.backoff.next_ms;
+		return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s", SPAN_FMT(site->key),
+				    site->state.backoff.failures, SPAN_FMT(site->state.backoff.text));
+	}
+	if (site->mode == SITE_PROBING)
+		return arena_printf(arena, "site %.*s is being probed by one connection", SPAN_FMT(site->key));
+	if (site->mode == SITE_LOOKUP)
+		return SPAN("its destination is being looked up");
+	if (d->connections >= limits->deliveries)
+		return arena_printf(arena, "limits.deliveries: all %zu connections are in use", d->connections);
+	if (site->connection_count >= site->limit)
+		return arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
+				    SPAN_FMT(site->key), site->limit);
+	return (struct span){ 0 };
+}
+
+static struct span
+stored_site_blocks(struct dispatcher *d, uint64_t id, struct arena *arena, int64_t *until_ms)
+{
+	struct site_record site;
+
+	if (id == 0 || queue_read_site(d->home->port, id, arena, &site) < 0)
+		return (struct span){ 0 };
+	if (site.state.backoff.next_ms <= wall_ms())
+		return (struct span){ 0 };
+	*until_ms = site.state.backoff.next_ms;
+	return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s", SPAN_FMT(site.key),
+			    site.state.backoff.failures, SPAN_FMT(site.state.backoff.text));
+}
+
+struct span
+dispatcher_blocked_by(struct dispatcher *d, uint64_t id, struct arena *arena, int64_t *until_ms)
+{
+	struct lane *lane = window_lane(&d->window, id);
+	struct lane_record record;
+
+	*until_ms = 0;
+	if (d->stopping)
+		return SPAN("the server is stopping");
+	if (d->stalled > 0)
+		return SPAN("the disk is full: results of deliveries could not be kept");
+	if (lane != NULL)
+		return site_blocks(d, lane->site, arena, until_ms);
+	if (queue_read_lane(d->home->port, id, arena, &record) < 0)
+		return (struct span){ 0 };
+	if (record.hold)
+		return SPAN("its lane is held");
+	if (record.backoff.next_ms > wall_ms()) {
+		*until_ms = record.backoff.next_ms;
+		return arena_printf(arena, "the look-up of %.*s failed %u times: %.*s", SPAN_FMT(record.name.domain),
+				    record.backoff.failures, SPAN_FMT(record.backoff.text));
+	}
+	return stored_site_blocks(d, record.site, arena, until_ms);
+}

@@ -1,0 +1,712 @@
+/*
+ * lanes: which lanes and sites are in memory, where a lane leads, and how they leave. Home loop only.
+ *
+ * What leaves memory leaves nothing behind but its rows: `asleep` and `wake` are put right first (never too late),
+ * and whatever arrived meanwhile keeps it here.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/outbound/dispatcher_private.h"
+
+static void lane_assign(struct lane *lane, struct span key, int64_t until_ms);
+static void lane_leave(struct lane *lane, int64_t due_ms);
+
+void
+site_wake_lanes(struct site *site)
+{
+	LIST_EACH(struct lane, lane, &site->lanes, in_site)
+		if (lane->more_due_ms != INT64_MAX)
+			heap_set(&site->owner->window.timers, &lane->timer, lane->more_due_ms);
+}
+
+/* ---- reading lanes --------------------------------------------------------------------------------------------- */
+
+/* A site that takes its mail slowly must not fill the window: when that is half full each has a little. */
+bool
+site_has_room(const struct site *site)
+{
+	const struct window *w = &site->owner->window;
+
+	return w->entries < w->max_entries / 2 ||
+	       (w->entries < w->max_entries && site->ready_count < SITE_READY_FAIR);
+}
+
+static bool
+site_has_lane_room(const struct site *site)
+{
+	const struct window *w = &site->owner->window;
+
+	return w->entries < w->max_entries &&
+	       (w->lanes.count < w->max_entries / 2 ||
+		(w->lanes.count < w->max_entries && site->lane_count < w->max_entries / 10));
+}
+
+/* When to come by again: its next entry; sooner if that is far, to leave memory; in a second if there was no room. */
+static void
+lane_arm(struct lane *lane)
+{
+	int64_t now = wall_ms(), at = lane->more_due_ms;
+
+	if (at <= now)
+		at = now + 1000;
+	else if (at > now + STAY_MS)
+		at = now + LINGER_MS;
+	heap_set(&lane->owner->window.timers, &lane->timer, at);
+}
+
+void
+lane_refill(struct lane *lane)
+{
+	struct dispatcher *d = lane->owner;
+	struct window *w = &d->window;
+	struct queue_entry page[PAGE];
+	int64_t now = wall_ms();
+
+	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW && site_has_room(lane->site)) {
+		size_t n = 0;
+		int rc = queue_read_entries(d->home->port, lane->node.key, &lane->cursor, page, PAGE, &n);
+
+		if (rc < 0) {
+			log_message(LOG_ERROR, "queue", "cannot read a lane: %s", strerror(-rc));
+			heap_set(&w->timers, &lane->timer, now + 1000);
+			return;
+		}
+		lane->more_due_ms = n < PAGE ? INT64_MAX : page[n - 1].due_ms;
+		for (size_t i = 0; i < n; i++) {
+			struct parcel *parcel = window_parcel(w, page[i].id);
+
+			if (page[i].due_ms > now) {
+				lane->more_due_ms = page[i].due_ms;
+				break;
+			}
+			lane->cursor = page[i];
+			if (parcel != NULL && parcel->locked)
+				lane->passed_over = true;
+			else
+				window_add_entry(w, lane, page[i].id, page[i].recipient, page[i].due_ms);
+		}
+	}
+	lane_arm(lane);
+	if (lane->ready_count > 0)
+		site_touch(lane->site);
+}
+
+/* Does its name still lead to the same route? If not its entries move to another lane. */
+static bool
+lane_judged(struct dispatcher *d, const struct lane_record *record)
+{
+	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
+
+	return route == NULL || span_eq(route->name, record->name.route);
+}
+
+struct reroute {
+	struct queue_edit edit;
+	struct dispatcher *owner;
+	struct arena arena;
+	struct lane_name name;
+	uint64_t site, lane;
+	uint64_t ids[PAGE];
+};
+
+/* What is left of the lane goes the same way; it is loaded once it is empty, to be deleted. */
+static void
+lane_rerouted(struct dispatcher *d, uint64_t site_id, uint64_t lane, int result)
+{
+	struct site *site = window_site(&d->window, site_id);
+
+	if (d->stopping)
+		return;
+	if (site == NULL || site->mode == SITE_BACKOFF || result < 0) {
+		dispatcher_wake_at(d, wall_ms() + 1000);
+		if (site != NULL)
+			site_timer_by(site, wall_ms() + 1000);
+		return;
+	}
+	lane_load(site, lane);
+	site_settle_down(site);
+}
+
+static void
+on_rerouted(struct queue_op *op)
+{
+	struct reroute *r = CONTAINER_OF(op, struct reroute, edit.op);
+	struct dispatcher *d = r->owner;
+
+	if (op->result == 0 && r->edit.more) {
+		queue_submit_edit(d->home->port, &r->edit);
+		return;
+	}
+	if (op->result == 0)
+		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s", r->edit.changed,
+			    SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
+	d->settling--;
+	lane_rerouted(d, r->site, r->lane, op->result);
+	arena_free(&r->arena);
+	free(r);
+	dispatcher_check_stopped(d);
+}
+
+static void
+lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record)
+{
+	struct reroute *r = xcalloc(1, sizeof(*r));
+	struct queue_entry page[PAGE];
+	const struct queue_entry from = { 0 };
+	size_t n = 0;
+
+	queue_read_entries(d->home->port, lane, &from, page, PAGE, &n);
+	for (size_t i = 0; i < n; i++)
+		if (r->edit.count == 0 || r->ids[r->edit.count - 1] != page[i].id)
+			r->ids[r->edit.count++] = page[i].id;
+	r->owner = d;
+	r->lane = lane;
+	r->site = record->site;
+	r->name = record->name;
+	r->name.tenant = arena_copy(&r->arena, record->name.tenant);
+	r->name.domain = arena_copy(&r->arena, record->name.domain);
+	r->name.pool = arena_copy(&r->arena, record->name.pool);
+	r->name.route = arena_copy(&r->arena,
+				   route_find(&config_of(d)->access.routes, record->name.domain)->name);
+	r->edit.op.done = on_rerouted;
+	r->edit.kind = EDIT_MOVE;
+	r->edit.ids = r->ids;
+	r->edit.only_recipient = UINT32_MAX;
+	r->edit.from_lane = lane;
+	r->edit.lane = &r->name;
+	r->edit.due_ms = wall_ms();
+	d->settling++;
+	queue_submit_edit(d->home->port, &r->edit);
+}
+
+/* A name is kept, but what it says is read at each attempt: does it still say this site? */
+static bool
+leads_elsewhere(struct dispatcher *d, const struct lane_record *record, const struct site *site)
+{
+	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
+	bool is_static = span_starts(site->key, SPAN("static:"));
+	bool literal = record->name.domain.len > 0 && record->name.domain.at[0] == '[';
+
+	if (site == d->unresolved || route == NULL)
+		return false;
+	if (route->kind == DELIVER_SMTP && !route->host.use_mx)
+		return !span_eq(route->site_key, site->key);
+	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
+		return true;
+	return is_static && !literal;
+}
+
+void
+lane_load(struct site *site, uint64_t id)
+{
+	struct dispatcher *d = site->owner;
+	struct arena arena = { 0 };
+	struct lane_record record;
+	struct lane *lane;
+	int64_t now = wall_ms();
+
+	if (window_lane(&d->window, id) != NULL)
+		return;
+	if (queue_read_lane(d->home->port, id, &arena, &record) < 0 || record.site != site->id || record.hold) {
+		arena_free(&arena);
+		return;
+	}
+	if (!lane_judged(d, &record) && record.count > 0) {
+		lane_reroute(d, id, &record);
+	} else {
+		if (leads_elsewhere(d, &record, site))
+			site = d->unresolved;
+		lane = window_add_lane(&d->window, id, &record, site);
+		lane->owner = d;
+		site->leaving = false;
+		if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
+			lane->more_due_ms = record.backoff.next_ms;
+			dispatcher_wake_at(d, record.backoff.next_ms);
+			lane_leave(lane, record.backoff.next_ms);
+		} else {
+			lane_refill(lane);
+		}
+	}
+	arena_free(&arena);
+}
+
+/* ---- reading sites ------------------------------------------------------------------------------------------------ */
+
+void
+site_load_lanes(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+	struct queue_asleep page[SITE_LANES_PAGE];
+	int64_t now = wall_ms();
+	size_t n = 0;
+
+	if (site->id == 0 && site != d->unresolved)
+		return;				/* it has no row yet: nothing sleeps in it */
+	heap_remove(&d->window.site_timers, &site->timer);
+	site->asleep_cursor = (struct queue_asleep){ 0 };
+	do {
+		if (queue_read_asleep(d->home->port, site->id, &site->asleep_cursor, page, SITE_LANES_PAGE, &n) < 0)
+			n = 0;
+		for (size_t i = 0; i < n; i++) {
+			if (page[i].due_ms > now) {
+				heap_set(&d->window.site_timers, &site->timer, page[i].due_ms);
+				return;
+			}
+			if (!site_has_lane_room(site)) {
+				heap_set(&d->window.site_timers, &site->timer, now + 1000);
+				return;
+			}
+			site->asleep_cursor = page[i];
+			lane_load(site, page[i].lane);
+		}
+	} while (n == SITE_LANES_PAGE);
+}
+
+static void
+site_take_state(struct site *site, const struct site_record *record)
+{
+	site->state = record->state;
+	site->state.backoff.text = arena_copy(&site->arena, record->state.backoff.text);
+	site->state.last.host = arena_copy(&site->arena, record->state.last.host);
+	site->state.last.text = arena_copy(&site->arena, record->state.last.text);
+	if (record->state.backoff.failures > 0)
+		site->mode = SITE_PROBING;
+	site->limit = site->mode == SITE_PROBING ? 1 : FIRST_CONNECTIONS;
+}
+
+struct site *
+site_load(struct dispatcher *d, uint64_t id)
+{
+	struct site *site = window_site(&d->window, id);
+	struct arena arena = { 0 };
+	struct site_record record;
+	int64_t now = wall_ms();
+
+	if (site != NULL)
+		return site->mode == SITE_BACKOFF ? NULL : site;
+	if (d->window.sites >= d->window.max_sites) {
+		dispatcher_wake_at(d, now + 1000);
+		return NULL;
+	}
+	if (queue_read_site(d->home->port, id, &arena, &record) < 0) {
+		arena_free(&arena);
+		return NULL;
+	}
+	site = window_site_by_key(&d->window, record.key);
+	if (site != NULL) {			/* it is here, and will soon be told its id */
+		dispatcher_wake_at(d, now + 1000);
+		arena_free(&arena);
+		return site->mode == SITE_BACKOFF ? NULL : site;
+	}
+	if (record.state.backoff.next_ms > now || record.state.suspended) {
+		dispatcher_wake_at(d, record.state.suspended ? INT64_MAX : record.state.backoff.next_ms);
+		arena_free(&arena);
+		return NULL;
+	}
+	site = window_add_site(&d->window, id, record.key);
+	site->owner = d;
+	site_take_state(site, &record);
+	arena_free(&arena);
+	site_load_lanes(site);
+	site_touch(site);
+	return site;
+}
+
+/* ---- leaving ------------------------------------------------------------------------------------------------------- */
+
+/* The lane went to that site by its key; the row it found there, or made, tells the id. */
+static void
+site_is(struct site *site, uint64_t id)
+{
+	struct dispatcher *d = site->owner;
+
+	if (site == d->unresolved || id == 0 || site->id == id || window_site(&d->window, id) != NULL)
+		return;
+	window_site_named(&d->window, site, id);
+	if (site->mode == SITE_BACKOFF)		/* it failed before it had a row */
+		site_save(site, site->state.backoff.next_ms);
+}
+
+/* Forgotten, while its site may stay: that has to know when to read it again. */
+static void
+lane_forget(struct lane *lane, int64_t due_ms)
+{
+	struct site *site = lane->site, *stored = window_site(&site->owner->window, lane->stored_site);
+
+	window_drop_lane(&site->owner->window, lane);
+	if (due_ms == INT64_MAX)
+		return;
+	site_timer_by(site, due_ms);
+	if (stored != NULL)
+		site_timer_by(stored, due_ms);
+}
+
+/* What was in flight has landed: by the routes of now, or to the hosts of now. */
+static void
+lane_renew(struct lane *lane)
+{
+	if (!lane->looks_again) {
+		lane_forget(lane, wall_ms());
+		return;
+	}
+	lane->stale = lane->looks_again = false;
+	window_move_lane(lane, lane->owner->unresolved);
+	lane_refill(lane);
+}
+
+static void
+on_lane_changed(struct queue_op *op)
+{
+	struct lane *lane = CONTAINER_OF(op, struct lane, change.op);
+	struct dispatcher *d = lane->owner;
+	struct site *site = lane->site;
+	bool leaves = lane->leaving && !lane->touched && !lane->passed_over && lane->in_flight == 0;
+
+	if (op->result == 0 && lane->change.set_site && !lane->leaving)
+		site_is(site, lane->change.site_id);
+	if (op->result == 0)
+		lane->stored_site = lane->change.site_id;
+	lane->changing = lane->leaving = false;
+	d->settling--;
+	if (lane->stale && lane_idle(lane)) {
+		lane_renew(lane);
+	} else if (op->result < 0 || !leaves) {
+		lane->touched = false;
+		heap_set(&d->window.timers, &lane->timer, wall_ms() + 1000);
+		site_touch(site);
+	} else {
+		lane_forget(lane, lane->change.set_due && !lane->change.gone ? lane->change.due_ms : INT64_MAX);
+	}
+	site_settle_down(site);
+	dispatcher_check_stopped(d);
+}
+
+static void
+lane_submit(struct lane *lane)
+{
+	lane->changing = true;
+	lane->touched = false;
+	lane->change.op.done = on_lane_changed;
+	lane->change.lane = lane->node.key;
+	lane->owner->settling++;
+	queue_submit_lane(lane->owner->home->port, &lane->change);
+}
+
+/* Its row in `asleep` is put at due_ms (the queue never puts it later than its first entry), then it is forgotten. */
+static void
+lane_leave(struct lane *lane, int64_t due_ms)
+{
+	lane->change = (struct queue_lane_change){ .set_due = true, .due_ms = due_ms };
+	lane->leaving = true;
+	lane_submit(lane);
+}
+
+static void
+lane_go_on(struct lane *lane)
+{
+	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
+		lane_refill(lane);
+	else
+		lane_arm(lane);
+	if (lane->site->mode == SITE_LOOKUP && lane->ready_count > 0)
+		site_touch(lane->site);		/* it could not be moved while something was in flight */
+}
+
+void
+lane_settle_down(struct lane *lane)
+{
+	struct site *site = lane->site;
+
+	if (site->mode == SITE_BACKOFF && lane_idle(lane))
+		lane_forget(lane, site->state.backoff.next_ms);
+	else if (lane->stale && lane_idle(lane))
+		lane_renew(lane);
+	else if (site->mode != SITE_BACKOFF && !lane->stale)
+		lane_go_on(lane);
+	site_settle_down(site);
+}
+
+void
+lane_on_timer(struct lane *lane)
+{
+	struct dispatcher *d = lane->owner;
+	int64_t now = wall_ms();
+
+	if (lane->stale || lane->site->mode == SITE_BACKOFF)
+		lane_settle_down(lane);		/* its entries are the queue's until that is over */
+	else if (lane->more_due_ms <= now)
+		lane_refill(lane);
+	else if (lane->more_due_ms > now + STAY_MS && lane_idle(lane) && !lane->passed_over && !d->stopping)
+		lane_leave(lane, lane->more_due_ms);
+	else
+		lane_arm(lane);
+}
+
+static void
+on_site_changed(struct queue_op *op)
+{
+	struct site *site = CONTAINER_OF(op, struct site, change.op);
+	struct dispatcher *d = site->owner;
+
+	site->changing = false;
+	d->settling--;
+	if (op->result < 0) {			/* again in a second; until then it must not be forgotten */
+		site->unsaved = !site->leaving;
+		site->leaving = false;
+		heap_set(&d->window.site_timers, &site->timer, wall_ms() + 1000);
+	} else if (site->unsaved) {
+		site_save(site, site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : wall_ms());
+	}
+	site_settle_down(site);
+	dispatcher_check_stopped(d);
+}
+
+void
+site_save(struct site *site, int64_t wake_ms)
+{
+	if (site == site->owner->unresolved || site->id == 0)
+		return;
+	if (site->changing) {
+		site->unsaved = true;
+		return;
+	}
+	site->unsaved = false;
+	site->changing = true;
+	site->change = (struct queue_site_change){ .op.done = on_site_changed, .site = site->id,
+						   .state = site->state, .wake_ms = wake_ms };
+	site->owner->settling++;
+	queue_submit_site(site->owner->home->port, &site->change);
+}
+
+/* Nothing of it is in memory any more: its row in `wake` is put at its first lane asleep. */
+void
+site_leave(struct site *site)
+{
+	struct queue_asleep first = { 0 };
+	const struct queue_asleep from = { 0 };
+	int64_t again = wall_ms() + 1000;
+	size_t n = 0;
+
+	queue_read_asleep(site->owner->home->port, site->id, &from, &first, 1, &n);
+	site->leaving = true;
+	site_save(site, n > 0 ? first.due_ms : 0);
+	if (n > 0)			/* overdue: something keeps its lane from being read, which must not spin */
+		dispatcher_wake_at(site->owner, first.due_ms > again ? first.due_ms : again);
+}
+
+void
+site_settle_down(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+
+	if (site == d->unresolved || site->changing || site->unsaved || !list_empty(&site->connections))
+		return;
+	if (site->mode == SITE_BACKOFF) {
+		LIST_EACH(struct lane, lane, &site->lanes, in_site)
+			if (lane_idle(lane))
+				lane_forget(lane, site->state.backoff.next_ms);
+	}
+	if (!list_empty(&site->lanes))
+		return;
+	if (site->mode == SITE_BACKOFF || site->leaving || site->id == 0)
+		window_drop_site(&d->window, site);
+	else if (!heap_holds(&site->timer) || site->timer.at_ms > wall_ms() + STAY_MS)
+		site_leave(site);
+}
+
+/* ---- where a lane leads ---------------------------------------------------------------------------------------------- */
+
+static void
+lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t until_ms)
+{
+	window_move_lane(lane, site);
+	site->leaving = false;
+	lane->site_until_ms = until_ms;
+	lane->change = (struct queue_lane_change){ .set_site = true, .site_key = key, .site_until_ms = until_ms,
+						   .set_backoff = lane->backoff.failures > 0 };
+	lane->backoff = (struct backoff){ 0 };
+	lane_submit(lane);
+	site_touch(site);
+}
+
+/* The destination is known: the site is found, or made, and the lane goes there; jobs need not wait for the row. */
+static void
+lane_assign(struct lane *lane, struct span key, int64_t until_ms)
+{
+	struct dispatcher *d = lane->owner;
+	struct site *from = lane->site, *site = window_site_by_key(&d->window, key);
+	uint64_t id = 0;
+
+	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0)
+		site = site_load(d, id);
+	if (site == NULL && id != 0) {			/* it is in back-off: the lane joins it, and leaves */
+		window_drop_ready(&d->window, lane);
+		lane->site_until_ms = until_ms;
+		lane->change = (struct queue_lane_change){ .set_site = true,
+							   .site_key = arena_copy(&lane->arena, key),
+							   .site_until_ms = until_ms };
+		lane->leaving = true;
+		lane_submit(lane);
+		return;
+	}
+	if (site == NULL) {
+		site = window_add_site(&d->window, 0, key);
+		site->owner = d;
+		site->limit = FIRST_CONNECTIONS;
+	}
+	lane_move_to(lane, site, site->key, until_ms);
+	if (site->mode == SITE_BACKOFF)
+		window_drop_ready(&d->window, lane);
+	site_touch(from);
+	site_settle_down(from);		/* it may be gone after it */
+}
+
+/* The name cannot be looked up now: the lane backs off, not a site. */
+static void
+lane_backoff(struct lane *lane, const struct reply *why)
+{
+	struct dispatcher *d = lane->owner;
+	struct log_line l;
+
+	lane->backoff.failures++;
+	lane->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule, lane->backoff.failures, wall_ms(),
+					       chance());
+	lane->backoff.text = arena_copy(&lane->arena, span_first(why->text, 200));
+	if (log_begin(&l, LOG_INFO, "lookup-failed")) {
+		log_span(&l, "domain", lane->domain);
+		log_reply(&l, "reply", why);
+		log_i64(&l, "again", (lane->backoff.next_ms - wall_ms()) / 1000);
+		log_end(&l);
+	}
+	window_drop_ready(&d->window, lane);
+	lane->more_due_ms = lane->backoff.next_ms;
+	lane->change = (struct queue_lane_change){ .set_backoff = true, .backoff = lane->backoff, .set_due = true,
+						   .due_ms = lane->backoff.next_ms };
+	dispatcher_wake_at(d, lane->backoff.next_ms);
+	lane->leaving = true;
+	lane_submit(lane);
+}
+
+/* No host takes its mail: what waits fails, or (discarded) is gone. */
+static void
+lane_fail(struct lane *lane, const struct reply *reply, bool discard)
+{
+	struct job *job;
+
+	while ((job = take_job(lane->owner, lane->site, lane)) != NULL)
+		settle_without_delivery(lane->owner, job, reply, discard);
+}
+
+/* It can only move when nothing of it flies: until that has landed nothing more is begun. */
+static void
+lane_found(struct lane *lane, struct span key, int64_t until_ms)
+{
+	if (lane->in_flight == 0) {
+		lane_assign(lane, key, until_ms);
+	} else if (span_eq(lane->site->key, key)) {
+		lane->site_until_ms = until_ms;
+	} else {
+		lane->stale = lane->looks_again = true;
+		window_drop_ready(&lane->owner->window, lane);
+	}
+}
+
+static void
+on_mx(void *arg, const struct mx_set *set)
+{
+	struct lane *lane = arg;
+	struct dispatcher *d = lane->owner;
+	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
+	int64_t ttl = set->ttl_ms > SITE_UNTIL_MIN_MS ? set->ttl_ms : SITE_UNTIL_MIN_MS;
+	struct arena arena = { 0 };
+
+	lane->lookup = NULL;
+	d->lookups--;
+	site_touch(d->unresolved);		/* the next look-up may begin */
+	if (d->stopping)
+		return;
+	if (set->count > 0) {
+		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
+				route != NULL ? route->mx_port : 25;
+
+		lane_found(lane, mx_site_key(set, port, &arena), wall_ms() + ttl);
+	} else if (lane->site != d->unresolved) {
+		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;	/* a refresh that failed: the old one serves */
+	} else if (reply_class(&set->failure) == 5) {
+		lane_fail(lane, &set->failure, false);
+	} else {
+		lane_backoff(lane, &set->failure);
+	}
+	arena_free(&arena);
+	dispatcher_touch(d);
+}
+
+static void
+lane_lookup(struct lane *lane, struct span domain)
+{
+	struct dispatcher *d = lane->owner;
+	struct config *config = config_of(d);
+
+	lane->lookup = lookup_mx(d->home->resolver, domain, config->own_names, config->own_name_count,
+				 config->allow_private, on_mx, lane);
+	d->lookups++;
+}
+
+static void
+lane_resolve(struct lane *lane)
+{
+	struct dispatcher *d = lane->owner;
+	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
+	struct arena arena = { 0 };
+
+	if (route == NULL) {
+		struct reply none = REPLY(550, 5, 4, 4, "no route leads there any more");
+
+		lane_fail(lane, &none, false);
+	} else if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT) {
+		struct reply reply = { 550, { 5, 7, 1 }, route->reject_text };
+
+		lane_fail(lane, &reply, route->kind == DELIVER_DISCARD);
+	} else if (route->kind == DELIVER_SMTP && route->host.use_mx) {
+		lane_lookup(lane, route->host.name);
+	} else if (route->kind == DELIVER_SMTP) {
+		lane_assign(lane, route->site_key, 0);
+	} else if (lane->domain.len > 0 && lane->domain.at[0] == '[') {
+		lane_assign(lane, arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
+					       (unsigned)route->mx_port), 0);
+	} else {
+		lane_lookup(lane, lane->domain);
+	}
+	arena_free(&arena);
+}
+
+void
+lanes_resolve(struct dispatcher *d)
+{
+	size_t most = d->unresolved->lane_count;
+
+	for (size_t i = 0; i < most && !list_empty(&d->unresolved->turns); i++) {
+		struct lane *lane = CONTAINER_OF(d->unresolved->turns.next, struct lane, turn);
+
+		if (d->lookups >= config_of(d)->limits.lookups || d->stopping)
+			return;
+		list_remove(&lane->turn);			/* to the end of the ring */
+		list_add_last(&d->unresolved->turns, &lane->turn);
+		if (lane->lookup == NULL && !lane->changing && lane->in_flight == 0)
+			lane_resolve(lane);
+	}
+}
+
+void
+lane_refresh(struct lane *lane)
+{
+	const struct route *route = route_find(&config_of(lane->owner)->access.routes, lane->domain);
+
+	if (lane->lookup != NULL || lane->changing || route == NULL ||
+	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
+		return;
+	lane_lookup(lane, route->kind == DELIVER_SMTP ? route->host.name : lane->domain);
+}

@@ -1,0 +1,89 @@
+/* received: see received.h. No octet of what a client gave can end a line or a word of it. Any thread. */
+#include "mta/smtp/received.h"
+
+#include "mta/base/address.h"
+#include "mta/base/clock.h"
+#include "mta/base/id.h"
+
+enum { HELO_MAX = 255, RECIPIENT_MAX = 900 };
+
+static const char *
+protocol(const struct received_facts *facts)
+{
+	if (facts->utf8)
+		return "UTF8SMTP";		/* RFC 6531 §4.3 */
+	return facts->esmtp ? "ESMTP" : "SMTP";
+}
+
+/*
+ * The name the client gave itself is printed as an atom: what could end it, or start a comment, becomes '?'. So does what
+ * is not ASCII, even under SMTPUTF8: our own line must not be what makes a message need it.
+ */
+static void
+put_helo(struct span helo, struct buf *out)
+{
+	if (helo.len == 0) {
+		buf_append(out, SPAN("unknown"));
+		return;
+	}
+	for (size_t i = 0; i < helo.len && i < HELO_MAX; i++) {
+		char c = helo.at[i];
+		bool fine = c > ' ' && c <= '~' && strchr("()<>;,\\\"", c) == NULL;
+
+		buf_byte(out, fine ? c : '?');
+	}
+	if (helo.len > HELO_MAX)
+		buf_append(out, SPAN("..."));
+}
+
+/* Parsed addresses hold no control octets; nothing else is taken on trust where a line could begin. */
+static bool
+can_be_shown(struct span recipient, bool utf8)
+{
+	if (recipient.len == 0 || recipient.len > RECIPIENT_MAX || (utf8 && !utf8_valid(recipient)))
+		return false;
+	for (size_t i = 0; i < recipient.len; i++) {
+		unsigned char c = (unsigned char)recipient.at[i];
+
+		if (c < ' ' || c == 127 || (c > 127 && !utf8))
+			return false;
+	}
+	return true;
+}
+
+void
+received_line(const struct received_facts *facts, struct buf *out)
+{
+	char text[NETADDR_TEXT_MAX], id[ID_TEXT_LEN + 1], date[RFC5322_DATE_MAX];
+
+	buf_append(out, SPAN("Received: "));
+	if (facts->local) {
+		buf_printf(out, "from localhost (uid %u)\r\n\t", facts->uid);
+	} else {
+		buf_append(out, SPAN("from "));
+		put_helo(facts->helo, out);
+		buf_printf(out, " (%s)\r\n\t", netaddr_format_literal(facts->client, text));
+	}
+	buf_printf(out, "by %.*s (tram) with %s id %s", SPAN_FMT(facts->hostname), protocol(facts),
+		   id_format(facts->id, id));
+	if (can_be_shown(facts->recipient, facts->utf8))
+		buf_printf(out, "\r\n\tfor <%.*s>", SPAN_FMT(facts->recipient));
+	buf_printf(out, ";\r\n\t%s\r\n", clock_rfc5322(facts->now_ms, date));
+}
+
+struct span
+received_client(const struct received_facts *facts, struct arena *arena)
+{
+	char text[NETADDR_TEXT_MAX];
+	struct buf helo = { 0 };
+	struct span ret, name;
+
+	if (facts->local)
+		return arena_printf(arena, "uid=%u with=local", facts->uid);
+	put_helo(facts->helo, &helo);
+	name = buf_span(&helo);
+	ret = arena_printf(arena, "client=%s helo=%.*s with=%s", netaddr_format_port(facts->client, text),
+			   SPAN_FMT(name), protocol(facts));
+	buf_free(&helo);
+	return ret;
+}
