@@ -1,9 +1,11 @@
 /*
- * connections: jobs and the deliveries they go over; how many connections a site gets; its back-off. Home loop only.
+ * connections: jobs and the deliveries they go over; how many connections a site gets; its
+ * back-off. Home loop only.
  *
- * A site that nothing is known of begins with some connections, grows by one with each success and shrinks when a
- * connection fails while others work. When the first one fails, the site as a whole backs off: its entries leave
- * memory, and one probe at a time is made, whatever waits behind it. A message is never charged for that.
+ * A site that nothing is known of begins with some connections, grows by one with each success
+ * and shrinks when a connection fails while others are left. When the last one fails, the site
+ * as a whole backs off: its entries leave memory, and one probe at a time is made, whatever
+ * waits behind it. A message is never charged for that.
  */
 #include <stdlib.h>
 
@@ -11,7 +13,7 @@
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
 
-/* ---- jobs --------------------------------------------------------------------------------------------------------- */
+/* ---- jobs --------------------------------------------------------------------------------- */
 
 void
 job_free(struct job *job)
@@ -35,7 +37,8 @@ job_new(uint64_t id)
 static bool
 may_join(const struct entry *entry, const struct site *site, const struct lane *only)
 {
-	return !entry->in_flight && entry->lane->site == site && (only == NULL || entry->lane == only);
+	return !entry->in_flight && entry->lane->site == site &&
+	       (only == NULL || entry->lane == only);
 }
 
 static void
@@ -72,7 +75,8 @@ take_job(struct dispatcher *d, struct site *site, struct lane *only)
 	job = job_new(parcel->node.key);
 	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
 		n += may_join(e, site, only);
-	job->recipients = arena_alloc(&job->arena, (n < most ? n : most) * sizeof(*job->recipients));
+	job->recipients =
+		arena_alloc(&job->arena, (n < most ? n : most) * sizeof(*job->recipients));
 	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
 		if (job->count < most && may_join(entry, site, only))
 			job_add(job, entry);
@@ -82,9 +86,12 @@ take_job(struct dispatcher *d, struct site *site, struct lane *only)
 	return job;
 }
 
-/* ---- where a site is ------------------------------------------------------------------------------------------------ */
+/* ---- where a site is ---------------------------------------------------------------------- */
 
-/* Reads a destination from its key; what cannot be read has no host, and its deliveries end at once. */
+/*
+ * Reads a destination from its key; what cannot be read has no host, and its deliveries end at
+ * once.
+ */
 struct destination *
 site_destination(struct site *site)
 {
@@ -114,7 +121,10 @@ site_destination(struct site *site)
 	return to;
 }
 
-/* Limits of the route by which mail gets there; of several routes to one site, the first in memory counts. */
+/*
+ * Limits of the route by which mail gets there; of several routes to one site, the first in
+ * memory counts.
+ */
 static const struct route *
 site_route(const struct site *site)
 {
@@ -141,10 +151,11 @@ site_messages(const struct site *site)
 	const struct route *route = site_route(site);
 	size_t most = config_of(site->owner)->limits.messages_per_connection;
 
-	return route != NULL && route->messages_per_connection > 0 ? route->messages_per_connection : most;
+	return route != NULL && route->messages_per_connection > 0 ? route->messages_per_connection
+								   : most;
 }
 
-/* ---- back-off ----------------------------------------------------------------------------------------------------------- */
+/* ---- back-off ----------------------------------------------------------------------------- */
 
 static void
 log_site(const struct site *site, const char *event)
@@ -171,8 +182,8 @@ site_backoff(struct site *site, const struct delivery *delivery)
 	struct buf line = { 0 };
 
 	state->backoff.failures++;
-	state->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule, state->backoff.failures, wall_ms(),
-						chance());
+	state->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule,
+						state->backoff.failures, wall_ms(), chance());
 	reply_to_line(&delivery->failure, &line);
 	state->last.at_ms = wall_ms();
 	state->last.host = arena_copy(&site->arena, delivery->failure_host);
@@ -188,7 +199,10 @@ site_backoff(struct site *site, const struct delivery *delivery)
 	dispatcher_wake_at(d, state->backoff.next_ms);
 }
 
-/* A host has answered: whatever was held against the site is forgotten, and all that waits may go. */
+/*
+ * A host has answered: whatever was held against the site is forgotten, and all that waits may
+ * go.
+ */
 static void
 site_success(struct site *site)
 {
@@ -206,7 +220,10 @@ site_success(struct site *site)
 		site->limit++;
 }
 
-/* Probe now: the operator says so, or its time has come while something of it was still in memory. */
+/*
+ * Probe now: the operator says so, or its time has come while something of it was still in
+ * memory.
+ */
 void
 site_probe_now(struct site *site)
 {
@@ -220,7 +237,7 @@ site_probe_now(struct site *site)
 	site_touch(site);
 }
 
-/* ---- connections ----------------------------------------------------------------------------------------------------------- */
+/* ---- connections -------------------------------------------------------------------------- */
 
 /* So that a crash knows what is in doubt; the queue is told at the end of the turn. */
 static void
@@ -270,16 +287,17 @@ connection_failed(struct connection *c)
 	struct site *site = c->site;
 	struct dispatcher *d = site->owner;
 	const struct delivery *delivery = c->delivery;
-	size_t up = 0;
+	/* that work, or may still: only the last to fail speaks for the site */
+	size_t left = 0;
 
 	LIST_EACH(struct connection, other, &site->connections, in_site)
-		up += other != c && other->up && !other->ended;
+		left += other != c && !other->ended;
 	if (d->stopping || site->mode == SITE_BACKOFF)
 		return;				/* it is known already */
 	if (delivery->failure.code >= 500) {
 		site_fail_ready(site, &delivery->failure);
-	} else if (up > 0) {
-		site->limit = up;
+	} else if (left > 0) {
+		site->limit = left;
 		site->pause_until_ms = wall_ms() + 1000;
 	} else {
 		site_backoff(site, delivery);
@@ -301,7 +319,10 @@ connection_gone(struct connection *c)
 	dispatcher_check_stopped(d);
 }
 
-/* A job that was given meanwhile is still on its way there and back: the delivery is released behind it. */
+/*
+ * A job that was given meanwhile is still on its way there and back: the delivery is released
+ * behind it.
+ */
 static void
 on_delivery_ended(struct delivery *delivery)
 {
@@ -329,7 +350,8 @@ connection_open(struct site *site)
 	site->connection_count++;
 	site->connecting++;
 	d->connections++;
-	c->delivery = delivery_new(reactor, config_of(d), site_destination(site), site->key, on_delivery_ended, c);
+	c->delivery = delivery_new(reactor, config_of(d), site_destination(site), site->key,
+				   on_delivery_ended, c);
 	delivery_start(c->delivery, d->home->post);
 }
 
@@ -364,7 +386,8 @@ on_job_returned(struct job *job)
 	site_touch(site);
 	if (c->ended && c->outstanding == 0) {
 		connection_gone(c);
-	} else if (c->outstanding == 0 && !c->quitting && (c->given >= site_messages(site) || slot_is_wanted(site))) {
+	} else if (c->outstanding == 0 && !c->quitting &&
+		   (c->given >= site_messages(site) || slot_is_wanted(site))) {
 		c->quitting = true;
 		delivery_quit(c->delivery, d->home->post);
 	}

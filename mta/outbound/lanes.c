@@ -1,8 +1,9 @@
 /*
- * lanes: which lanes and sites are in memory, where a lane leads, and how they leave. Home loop only.
+ * lanes: which lanes and sites are in memory, where a lane leads, and how they leave. Home loop
+ * only.
  *
- * What leaves memory leaves nothing behind but its rows: `asleep` and `wake` are put right first (never too late),
- * and whatever arrived meanwhile keeps it here.
+ * What leaves memory leaves nothing behind but its rows: `asleep` and `wake` are put right first
+ * (never too late), and whatever arrived meanwhile keeps it here.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,9 +23,12 @@ site_wake_lanes(struct site *site)
 			heap_set(&site->owner->window.timers, &lane->timer, lane->more_due_ms);
 }
 
-/* ---- reading lanes --------------------------------------------------------------------------------------------- */
+/* ---- reading lanes ------------------------------------------------------------------------ */
 
-/* A site that takes its mail slowly must not fill the window: when that is half full each has a little. */
+/*
+ * A site that takes its mail slowly must not fill the window: when that is half full each has a
+ * little.
+ */
 bool
 site_has_room(const struct site *site)
 {
@@ -44,7 +48,29 @@ site_has_lane_room(const struct site *site)
 		(w->lanes.count < w->max_entries && site->lane_count < w->max_entries / 10));
 }
 
-/* When to come by again: its next entry; sooner if that is far, to leave memory; in a second if there was no room. */
+/*
+ * Its next entry is so far that it should not wait for it in memory; where others want its
+ * place, that is soon.
+ */
+static bool
+lane_may_leave(const struct lane *lane, int64_t now)
+{
+	return lane->more_due_ms > now + (site_has_lane_room(lane->site) ? STAY_MS : 1000);
+}
+
+/* How long it stays then, in case something arrives for it. */
+static int64_t
+lane_linger_ms(const struct lane *lane)
+{
+	if (site_has_lane_room(lane->site))
+		return LINGER_MS;
+	return lane_idle(lane) ? 100 : 1000;
+}
+
+/*
+ * When to come by again: its next entry; sooner if that is far, to leave memory; in a second if
+ * there was no room.
+ */
 static void
 lane_arm(struct lane *lane)
 {
@@ -52,8 +78,8 @@ lane_arm(struct lane *lane)
 
 	if (at <= now)
 		at = now + 1000;
-	else if (at > now + STAY_MS)
-		at = now + LINGER_MS;
+	else if (lane_may_leave(lane, now))
+		at = now + lane_linger_ms(lane);
 	heap_set(&lane->owner->window.timers, &lane->timer, at);
 }
 
@@ -65,9 +91,11 @@ lane_refill(struct lane *lane)
 	struct queue_entry page[PAGE];
 	int64_t now = wall_ms();
 
-	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW && site_has_room(lane->site)) {
+	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW &&
+	       site_has_room(lane->site)) {
 		size_t n = 0;
-		int rc = queue_read_entries(d->home->port, lane->node.key, &lane->cursor, page, PAGE, &n);
+		int rc = queue_read_entries(d->home->port, lane->node.key, &lane->cursor, page,
+					    PAGE, &n);
 
 		if (rc < 0) {
 			log_message(LOG_ERROR, "queue", "cannot read a lane: %s", strerror(-rc));
@@ -86,7 +114,8 @@ lane_refill(struct lane *lane)
 			if (parcel != NULL && parcel->locked)
 				lane->passed_over = true;
 			else
-				window_add_entry(w, lane, page[i].id, page[i].recipient, page[i].due_ms);
+				window_add_entry(w, lane, page[i].id, page[i].recipient,
+						 page[i].due_ms);
 		}
 	}
 	lane_arm(lane);
@@ -141,8 +170,8 @@ on_rerouted(struct queue_op *op)
 		return;
 	}
 	if (op->result == 0)
-		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s", r->edit.changed,
-			    SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
+		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s",
+			    r->edit.changed, SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
 	d->settling--;
 	lane_rerouted(d, r->site, r->lane, op->result);
 	arena_free(&r->arena);
@@ -169,8 +198,8 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 	r->name.tenant = arena_copy(&r->arena, record->name.tenant);
 	r->name.domain = arena_copy(&r->arena, record->name.domain);
 	r->name.pool = arena_copy(&r->arena, record->name.pool);
-	r->name.route = arena_copy(&r->arena,
-				   route_find(&config_of(d)->access.routes, record->name.domain)->name);
+	r->name.route = arena_copy(
+		&r->arena, route_find(&config_of(d)->access.routes, record->name.domain)->name);
 	r->edit.op.done = on_rerouted;
 	r->edit.kind = EDIT_MOVE;
 	r->edit.ids = r->ids;
@@ -210,7 +239,8 @@ lane_load(struct site *site, uint64_t id)
 
 	if (window_lane(&d->window, id) != NULL)
 		return;
-	if (queue_read_lane(d->home->port, id, &arena, &record) < 0 || record.site != site->id || record.hold) {
+	if (queue_read_lane(d->home->port, id, &arena, &record) < 0 || record.site != site->id ||
+	    record.hold) {
 		arena_free(&arena);
 		return;
 	}
@@ -233,7 +263,7 @@ lane_load(struct site *site, uint64_t id)
 	arena_free(&arena);
 }
 
-/* ---- reading sites ------------------------------------------------------------------------------------------------ */
+/* ---- reading sites ------------------------------------------------------------------------ */
 
 void
 site_load_lanes(struct site *site)
@@ -248,7 +278,8 @@ site_load_lanes(struct site *site)
 	heap_remove(&d->window.site_timers, &site->timer);
 	site->asleep_cursor = (struct queue_asleep){ 0 };
 	do {
-		if (queue_read_asleep(d->home->port, site->id, &site->asleep_cursor, page, SITE_LANES_PAGE, &n) < 0)
+		if (queue_read_asleep(d->home->port, site->id, &site->asleep_cursor, page,
+				      SITE_LANES_PAGE, &n) < 0)
 			n = 0;
 		for (size_t i = 0; i < n; i++) {
 			if (page[i].due_ms > now) {
@@ -302,7 +333,8 @@ site_load(struct dispatcher *d, uint64_t id)
 		return site->mode == SITE_BACKOFF ? NULL : site;
 	}
 	if (record.state.backoff.next_ms > now || record.state.suspended) {
-		dispatcher_wake_at(d, record.state.suspended ? INT64_MAX : record.state.backoff.next_ms);
+		dispatcher_wake_at(d, record.state.suspended ? INT64_MAX
+							     : record.state.backoff.next_ms);
 		arena_free(&arena);
 		return NULL;
 	}
@@ -315,7 +347,7 @@ site_load(struct dispatcher *d, uint64_t id)
 	return site;
 }
 
-/* ---- leaving ------------------------------------------------------------------------------------------------------- */
+/* ---- leaving ------------------------------------------------------------------------------ */
 
 /* The lane went to that site by its key; the row it found there, or made, tells the id. */
 static void
@@ -323,7 +355,8 @@ site_is(struct site *site, uint64_t id)
 {
 	struct dispatcher *d = site->owner;
 
-	if (site == d->unresolved || id == 0 || site->id == id || window_site(&d->window, id) != NULL)
+	if (site == d->unresolved || id == 0 || site->id == id ||
+	    window_site(&d->window, id) != NULL)
 		return;
 	window_site_named(&d->window, site, id);
 	if (site->mode == SITE_BACKOFF)		/* it failed before it had a row */
@@ -334,7 +367,8 @@ site_is(struct site *site, uint64_t id)
 static void
 lane_forget(struct lane *lane, int64_t due_ms)
 {
-	struct site *site = lane->site, *stored = window_site(&site->owner->window, lane->stored_site);
+	struct site *site = lane->site,
+		    *stored = window_site(&site->owner->window, lane->stored_site);
 
 	window_drop_lane(&site->owner->window, lane);
 	if (due_ms == INT64_MAX)
@@ -378,7 +412,8 @@ on_lane_changed(struct queue_op *op)
 		heap_set(&d->window.timers, &lane->timer, wall_ms() + 1000);
 		site_touch(site);
 	} else {
-		lane_forget(lane, lane->change.set_due && !lane->change.gone ? lane->change.due_ms : INT64_MAX);
+		lane_forget(lane, lane->change.set_due && !lane->change.gone ? lane->change.due_ms
+									     : INT64_MAX);
 	}
 	site_settle_down(site);
 	dispatcher_check_stopped(d);
@@ -395,7 +430,10 @@ lane_submit(struct lane *lane)
 	queue_submit_lane(lane->owner->home->port, &lane->change);
 }
 
-/* Its row in `asleep` is put at due_ms (the queue never puts it later than its first entry), then it is forgotten. */
+/*
+ * Its row in `asleep` is put at due_ms (the queue never puts it later than its first entry),
+ * then it is forgotten.
+ */
 static void
 lane_leave(struct lane *lane, int64_t due_ms)
 {
@@ -412,7 +450,7 @@ lane_go_on(struct lane *lane)
 	else
 		lane_arm(lane);
 	if (lane->site->mode == SITE_LOOKUP && lane->ready_count > 0)
-		site_touch(lane->site);		/* it could not be moved while something was in flight */
+		site_touch(lane->site); /* it could not be moved while something was in flight */
 }
 
 void
@@ -439,7 +477,7 @@ lane_on_timer(struct lane *lane)
 		lane_settle_down(lane);		/* its entries are the queue's until that is over */
 	else if (lane->more_due_ms <= now)
 		lane_refill(lane);
-	else if (lane->more_due_ms > now + STAY_MS && lane_idle(lane) && !lane->passed_over && !d->stopping)
+	else if (lane_may_leave(lane, now) && lane_idle(lane) && !lane->passed_over && !d->stopping)
 		lane_leave(lane, lane->more_due_ms);
 	else
 		lane_arm(lane);
@@ -453,12 +491,14 @@ on_site_changed(struct queue_op *op)
 
 	site->changing = false;
 	d->settling--;
-	if (op->result < 0) {			/* again in a second; until then it must not be forgotten */
+	/* again in a second; until then it must not be forgotten */
+	if (op->result < 0) {
 		site->unsaved = !site->leaving;
 		site->leaving = false;
 		heap_set(&d->window.site_timers, &site->timer, wall_ms() + 1000);
 	} else if (site->unsaved) {
-		site_save(site, site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : wall_ms());
+		site_save(site,
+			  site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : wall_ms());
 	}
 	site_settle_down(site);
 	dispatcher_check_stopped(d);
@@ -493,7 +533,8 @@ site_leave(struct site *site)
 	queue_read_asleep(site->owner->home->port, site->id, &from, &first, 1, &n);
 	site->leaving = true;
 	site_save(site, n > 0 ? first.due_ms : 0);
-	if (n > 0)			/* overdue: something keeps its lane from being read, which must not spin */
+	/* overdue: something keeps its lane from being read, which must not spin */
+	if (n > 0)
 		dispatcher_wake_at(site->owner, first.due_ms > again ? first.due_ms : again);
 }
 
@@ -502,7 +543,8 @@ site_settle_down(struct site *site)
 {
 	struct dispatcher *d = site->owner;
 
-	if (site == d->unresolved || site->changing || site->unsaved || !list_empty(&site->connections))
+	if (site == d->unresolved || site->changing || site->unsaved ||
+	    !list_empty(&site->connections))
 		return;
 	if (site->mode == SITE_BACKOFF) {
 		LIST_EACH(struct lane, lane, &site->lanes, in_site)
@@ -517,7 +559,7 @@ site_settle_down(struct site *site)
 		site_leave(site);
 }
 
-/* ---- where a lane leads ---------------------------------------------------------------------------------------------- */
+/* ---- where a lane leads ------------------------------------------------------------------- */
 
 static void
 lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t until_ms)
@@ -525,14 +567,19 @@ lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t unti
 	window_move_lane(lane, site);
 	site->leaving = false;
 	lane->site_until_ms = until_ms;
-	lane->change = (struct queue_lane_change){ .set_site = true, .site_key = key, .site_until_ms = until_ms,
+	lane->change = (struct queue_lane_change){ .set_site = true,
+						   .site_key = key,
+						   .site_until_ms = until_ms,
 						   .set_backoff = lane->backoff.failures > 0 };
 	lane->backoff = (struct backoff){ 0 };
 	lane_submit(lane);
 	site_touch(site);
 }
 
-/* The destination is known: the site is found, or made, and the lane goes there; jobs need not wait for the row. */
+/*
+ * The destination is known: the site is found, or made, and the lane goes there; jobs need not
+ * wait for the row.
+ */
 static void
 lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 {
@@ -542,12 +589,14 @@ lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 
 	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0)
 		site = site_load(d, id);
-	if (site == NULL && id != 0) {			/* it is in back-off: the lane joins it, and leaves */
+	/* it is in back-off: the lane joins it, and leaves */
+	if (site == NULL && id != 0) {
 		window_drop_ready(&d->window, lane);
 		lane->site_until_ms = until_ms;
-		lane->change = (struct queue_lane_change){ .set_site = true,
-							   .site_key = arena_copy(&lane->arena, key),
-							   .site_until_ms = until_ms };
+		lane->change =
+			(struct queue_lane_change){ .set_site = true,
+						    .site_key = arena_copy(&lane->arena, key),
+						    .site_until_ms = until_ms };
 		lane->leaving = true;
 		lane_submit(lane);
 		return;
@@ -572,8 +621,8 @@ lane_backoff(struct lane *lane, const struct reply *why)
 	struct log_line l;
 
 	lane->backoff.failures++;
-	lane->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule, lane->backoff.failures, wall_ms(),
-					       chance());
+	lane->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule,
+					       lane->backoff.failures, wall_ms(), chance());
 	lane->backoff.text = arena_copy(&lane->arena, span_first(why->text, 200));
 	if (log_begin(&l, LOG_INFO, "lookup-failed")) {
 		log_span(&l, "domain", lane->domain);
@@ -583,7 +632,9 @@ lane_backoff(struct lane *lane, const struct reply *why)
 	}
 	window_drop_ready(&d->window, lane);
 	lane->more_due_ms = lane->backoff.next_ms;
-	lane->change = (struct queue_lane_change){ .set_backoff = true, .backoff = lane->backoff, .set_due = true,
+	lane->change = (struct queue_lane_change){ .set_backoff = true,
+						   .backoff = lane->backoff,
+						   .set_due = true,
 						   .due_ms = lane->backoff.next_ms };
 	dispatcher_wake_at(d, lane->backoff.next_ms);
 	lane->leaving = true;
@@ -634,7 +685,8 @@ on_mx(void *arg, const struct mx_set *set)
 
 		lane_found(lane, mx_site_key(set, port, &arena), wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
-		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;	/* a refresh that failed: the old one serves */
+		/* a refresh that failed: the old one serves */
+		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
 	} else if (reply_class(&set->failure) == 5) {
 		lane_fail(lane, &set->failure, false);
 	} else {
@@ -650,8 +702,8 @@ lane_lookup(struct lane *lane, struct span domain)
 	struct dispatcher *d = lane->owner;
 	struct config *config = config_of(d);
 
-	lane->lookup = lookup_mx(d->home->resolver, domain, config->own_names, config->own_name_count,
-				 config->allow_private, on_mx, lane);
+	lane->lookup = lookup_mx(d->home->resolver, domain, config->own_names,
+				 config->own_name_count, config->allow_private, on_mx, lane);
 	d->lookups++;
 }
 
@@ -675,8 +727,10 @@ lane_resolve(struct lane *lane)
 	} else if (route->kind == DELIVER_SMTP) {
 		lane_assign(lane, route->site_key, 0);
 	} else if (lane->domain.len > 0 && lane->domain.at[0] == '[') {
-		lane_assign(lane, arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
-					       (unsigned)route->mx_port), 0);
+		lane_assign(lane,
+			    arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
+					 (unsigned)route->mx_port),
+			    0);
 	} else {
 		lane_lookup(lane, lane->domain);
 	}
@@ -703,7 +757,8 @@ lanes_resolve(struct dispatcher *d)
 void
 lane_refresh(struct lane *lane)
 {
-	const struct route *route = route_find(&config_of(lane->owner)->access.routes, lane->domain);
+	const struct route *route =
+		route_find(&config_of(lane->owner)->access.routes, lane->domain);
 
 	if (lane->lookup != NULL || lane->changing || route == NULL ||
 	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
