@@ -65,7 +65,8 @@ main(int argc, char **argv)
 	}
 	rc = log_start(&config->log);
 	if (rc < 0) {
-		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path, strerror(-rc));
+		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,
+			strerror(-rc));
 		return EXIT_CANNOT;
 	}
 	rc = server_run(config);

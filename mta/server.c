@@ -1,9 +1,11 @@
 /*
- * server: tramd's life: opens the queue, the doors and the reactors, reloads, and ends them in order.
+ * server: tramd's life: opens the queue, the doors and the reactors, reloads, and ends them in
+ * order.
  *
- * The first reactor's loop runs on the main thread: signals, gate, dispatcher and control live there. A stop goes:
- * doors shut → idle sessions told 421, deliveries finish → (stop-timeout: what is left is cut off) → everything
- * closed → loops empty → the writer commits what waits and marks a clean stop.
+ * The first reactor's loop runs on the main thread: signals, gate, dispatcher and control live
+ * there. A stop goes: doors shut → idle sessions told 421, deliveries finish → (stop-timeout:
+ * what is left is cut off) → everything closed → loops empty → the writer commits what waits and
+ * marks a clean stop.
  */
 #include <errno.h>
 #include <grp.h>
@@ -64,7 +66,7 @@ notify(const char *state)
 #endif
 }
 
-/* ---- configurations that are no longer used ------------------------------------------------------------------------ */
+/* ---- configurations that are no longer used ----------------------------------------------- */
 
 struct unused_letter {
 	struct letter letter;
@@ -102,7 +104,7 @@ config_unused(struct reactor *r, struct config *config)
 	post_send(r->post, r->home, &u->letter);
 }
 
-/* ---- reload ------------------------------------------------------------------------------------------------------------ */
+/* ---- reload ------------------------------------------------------------------------------- */
 
 struct config_letter {
 	struct letter letter;
@@ -113,11 +115,12 @@ struct config_letter {
 static bool
 same_resolver(const struct dns_config *a, const struct dns_config *b)
 {
-	if (a->server_count != b->server_count || a->timeout_ms != b->timeout_ms || a->tries != b->tries ||
-	    a->tcp != b->tcp || a->trusted != b->trusted)
+	if (a->server_count != b->server_count || a->timeout_ms != b->timeout_ms ||
+	    a->tries != b->tries || a->tcp != b->tcp || a->trusted != b->trusted)
 		return false;
 	for (size_t i = 0; i < a->server_count; i++)
-		if (!netaddr_same_ip(&a->servers[i], &b->servers[i]) || a->servers[i].port != b->servers[i].port)
+		if (!netaddr_same_ip(&a->servers[i], &b->servers[i]) ||
+		    a->servers[i].port != b->servers[i].port)
 			return false;
 	return true;
 }
@@ -135,8 +138,10 @@ on_config_letter(struct letter *letter)
 	r->memory_max = c->config->limits.memory / r->post->peers;
 	if (!same_resolver(&c->old->resolver, &c->config->resolver) &&
 	    reactor_set_resolver(r, &c->config->resolver) < 0)
-		log_message(LOG_ERROR, "resolver", "the new resolver could not be opened: look-ups fail until a reload");
-	reactor_config_release(r, c->old);	/* behind whatever was begun under it on its way here */
+		log_message(LOG_ERROR, "resolver",
+			    "the new resolver could not be opened: look-ups fail until a reload");
+	/* behind whatever was begun under it on its way here */
+	reactor_config_release(r, c->old);
 	free(c);
 }
 
@@ -203,14 +208,16 @@ reload_on_signal(struct server *server)
 
 	notify("RELOADING=1");
 	if (reload(server, &message) < 0)
-		log_message(LOG_ERROR, "reload", "nothing has changed: %.*s", SPAN_FMT(buf_span(&message)));
+		log_message(LOG_ERROR, "reload", "nothing has changed: %.*s",
+			    SPAN_FMT(buf_span(&message)));
 	else
-		log_message(LOG_INFO, "reload", "the new configuration holds. %.*s", SPAN_FMT(buf_span(&message)));
+		log_message(LOG_INFO, "reload", "the new configuration holds. %.*s",
+			    SPAN_FMT(buf_span(&message)));
 	notify("READY=1");
 	buf_free(&message);
 }
 
-/* ---- stop --------------------------------------------------------------------------------------------------------------- */
+/* ---- stop --------------------------------------------------------------------------------- */
 
 struct hurry_letter {
 	struct letter letter;
@@ -306,7 +313,8 @@ on_stop_timeout(uv_timer_t *timer)
 {
 	struct server *server = timer->data;
 
-	if (server->hurried) {			/* even that did not help: the queue is as a crash would leave it */
+	/* even that did not help: the queue is as a crash would leave it */
+	if (server->hurried) {
 		log_message(LOG_ERROR, "stop", "something does not end: leaving without it");
 		log_stop();
 		_exit(EXIT_POISONED);
@@ -335,7 +343,8 @@ stop(void *arg)
 	log_message(LOG_INFO, "stopping", "%zu sessions open", gate_sessions(home->gate));
 	gate_close(home->gate);
 	hurry(server, false);
-	uv_timer_start(&server->stop_timer, on_stop_timeout, (uint64_t)home->config->stop_timeout_ms, 0);
+	uv_timer_start(&server->stop_timer, on_stop_timeout,
+		       (uint64_t)home->config->stop_timeout_ms, 0);
 	gate_when_empty(home->gate, on_sessions_gone, server);
 	dispatcher_stop(home->dispatcher, on_dispatcher_stopped, server);
 }
@@ -345,7 +354,8 @@ on_poison_timeout(uv_timer_t *timer)
 {
 	(void)timer;
 	log_stop();
-	_exit(EXIT_POISONED);			/* a clean reopen is the only way on: nothing more is to be trusted */
+	/* a clean reopen is the only way on: nothing more is to be trusted */
+	_exit(EXIT_POISONED);
 }
 
 static void
@@ -353,7 +363,8 @@ on_poisoned(uv_async_t *async)
 {
 	struct server *server = async->data;
 
-	log_message(LOG_ERROR, "poisoned", "the queue cannot be trusted any more: %s; stopping, restart to reopen it",
+	log_message(LOG_ERROR, "poisoned",
+		    "the queue cannot be trusted any more: %s; stopping, restart to reopen it",
 		    server->poison_text);
 	gate_close(home_of(server)->gate);
 	hurry(server, false);
@@ -385,7 +396,7 @@ on_signal(uv_signal_t *handle, int number)
 		stop(server);
 }
 
-/* ---- what the operator's socket asks of the whole ---------------------------------------------------------------------- */
+/* ---- what the operator's socket asks of the whole ----------------------------------------- */
 
 static void
 drain(void *arg, bool on)
@@ -393,7 +404,8 @@ drain(void *arg, bool on)
 	struct server *server = arg;
 
 	gate_accepting(home_of(server)->gate, !on);
-	log_message(LOG_INFO, "drain", on ? "nothing more is accepted; what is queued goes on" : "accepting again");
+	log_message(LOG_INFO, "drain",
+		    on ? "nothing more is accepted; what is queued goes on" : "accepting again");
 }
 
 struct sessions_letter {
@@ -408,15 +420,16 @@ static json_t *
 session_json(const struct session *s)
 {
 	char text[NETADDR_TEXT_MAX];
-	json_t *helo = json_stringn(s->server.helo_name.at ? s->server.helo_name.at : "", s->server.helo_name.len);
+	json_t *helo = json_stringn(s->server.helo_name.at ? s->server.helo_name.at : "",
+				    s->server.helo_name.len);
 
 	return json_pack("{s:I,s:s%,s:s,s:o,s:s,s:I,s:I,s:I,s:i}", "session", (json_int_t)s->number,
-			 "listener", s->listener.at, s->listener.len,
-			 "client", s->client.local ? "local" : netaddr_format_port(&s->client.peer, text),
-			 "helo", helo ? helo : json_string("?"),
-			 "waiting_for", s->accepting ? "commit" : smtp_server_waiting_for(&s->server),
-			 "messages", (json_int_t)s->accepted, "errors", (json_int_t)s->server.errors,
-			 "age_ms", (json_int_t)(mono_ms() - s->began_ms), "thread", (int)s->reactor->index);
+			 "listener", s->listener.at, s->listener.len, "client",
+			 s->client.local ? "local" : netaddr_format_port(&s->client.peer, text),
+			 "helo", helo ? helo : json_string("?"), "waiting_for",
+			 s->accepting ? "commit" : smtp_server_waiting_for(&s->server), "messages",
+			 (json_int_t)s->accepted, "errors", (json_int_t)s->server.errors, "age_ms",
+			 (json_int_t)(mono_ms() - s->began_ms), "thread", (int)s->reactor->index);
 }
 
 static void
@@ -466,12 +479,13 @@ stats(void *arg, json_t *into)
 {
 	struct server *server = arg;
 
-	json_object_set_new(into, "sessions", json_integer((json_int_t)gate_sessions(home_of(server)->gate)));
+	json_object_set_new(into, "sessions",
+			    json_integer((json_int_t)gate_sessions(home_of(server)->gate)));
 	json_object_set_new(into, "threads", json_integer(server->count));
 	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
 }
 
-/* ---- start ------------------------------------------------------------------------------------------------------------------ */
+/* ---- start -------------------------------------------------------------------------------- */
 
 static int
 fail(const char *what)
@@ -504,7 +518,10 @@ find_user(const char *name, uid_t *uid, gid_t *gid)
 	return 0;
 }
 
-/* The queue's files belong to the user that will run; the doors need root: so the user is taken on in two steps. */
+/*
+ * The queue's files belong to the user that will run; the doors need root: so the user is taken
+ * on in two steps.
+ */
 static int
 become(const char *name, bool for_good)
 {
@@ -535,8 +552,13 @@ static int
 open_queue(struct server *server, const struct config *config, char *error)
 {
 	struct queue_config qc = {
-		.path = config->queue.path, .map_size = config->queue.map_size, .max_size = config->queue.max_size,
-		.min_free = config->queue.min_free, .readers = config->threads + 8, .poisoned = poisoned, .arg = server,
+		.path = config->queue.path,
+		.map_size = config->queue.map_size,
+		.max_size = config->queue.max_size,
+		.min_free = config->queue.min_free,
+		.readers = config->threads + 8,
+		.poisoned = poisoned,
+		.arg = server,
 	};
 
 	return queue_open(&qc, &server->queue, error);
@@ -581,8 +603,12 @@ static int
 start_home(struct server *server, struct config *config)
 {
 	struct reactor *home = home_of(server);
-	struct control_owner owner = { .arg = server, .reload = reload, .drain = drain, .stop = stop,
-				       .sessions = sessions, .stats = stats };
+	struct control_owner owner = { .arg = server,
+				       .reload = reload,
+				       .drain = drain,
+				       .stop = stop,
+				       .sessions = sessions,
+				       .stats = stats };
 	char error[GATE_ERROR_MAX];
 
 	if (become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)
@@ -659,7 +685,8 @@ server_run(struct config *config)
 	if (rc != 0)
 		exit(rc);
 	for (unsigned i = 1; i < server.count; i++)
-		if (uv_thread_create(&server.reactors[i].thread, on_port_thread, &server.reactors[i]) < 0)
+		if (uv_thread_create(&server.reactors[i].thread, on_port_thread,
+				     &server.reactors[i]) < 0)
 			exit(fail("cannot start a thread"));
 	log_ready(&server, began);
 	notify("READY=1");

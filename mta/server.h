@@ -9,7 +9,10 @@
 /* sysexits.h: configuration, operating system, try again. */
 enum { EXIT_CONFIG = 78, EXIT_CANNOT = 71, EXIT_POISONED = 75 };
 
-/* Runs until it is told to stop (SIGTERM, SIGINT); takes the configuration. Returns the exit code. */
+/*
+ * Runs until it is told to stop (SIGTERM, SIGINT); takes the configuration. Returns the exit
+ * code.
+ */
 int server_run(struct config *config);
 
 #endif

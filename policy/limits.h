@@ -26,7 +26,8 @@ struct limits {
 	int64_t command_timeout_ms;		/* idle between commands: 5 min */
 	int64_t data_timeout_ms;		/* silence inside a message: 3 min */
 	uint64_t data_rate;			/* octets per second at least: 100 */
-	int64_t error_delay_ms;			/* before the reply to an error, times errors: 0.5 s */
+	/* before the reply to an error, times errors: 0.5 s */
+	int64_t error_delay_ms;
 	/* memory */
 	uint64_t memory;			/* all message buffers: 256 MB */
 	/* outbound */

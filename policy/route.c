@@ -135,7 +135,7 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 		name = span_skip(span_cut(&rest, ']'), 1);
 		if (name.len + 1 == text.len) {
 			*error =
-			    "the closing ] is missing; write smtp:[127.0.0.1]:2525 or smtp:[mail.example.org]:25";
+				"the closing ] is missing; write smtp:[127.0.0.1]:2525 or smtp:[mail.example.org]:25";
 			return false;
 		}
 	} else {
@@ -144,8 +144,8 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 	}
 	if (!parse_port(rest, &host.port)) {
 		*error =
-		    "the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
-		    "smtp:[::1]:25";
+			"the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
+			"smtp:[::1]:25";
 		return false;
 	}
 	if (netaddr_parse(name, host.port, &host.address)) {
@@ -156,8 +156,8 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 	name = lower(name, arena);
 	if (!domain_valid(name, false)) {
 		*error =
-		    "there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "
-		    "smtp:example.org (its MX)";
+			"there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "
+			"smtp:example.org (its MX)";
 		return false;
 	}
 	host.name = name;
@@ -208,10 +208,10 @@ route_parse_deliver(struct span text, struct arena *arena, struct route *ret, co
 		ret->kind = DELIVER_REJECT;
 		ret->reject_text = arena_copy(arena, span_skip(text, 7));
 		*error =
-		    "a code, a status of its class and a text are needed: reject:550 5.1.1 no such user";
+			"a code, a status of its class and a text are needed: reject:550 5.1.1 no such user";
 		return parse_reject(ret->reject_text, arena, &ret->reject);
 	}
 	*error =
-	    "it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, discard or reject:550 5.1.1 TEXT";
+		"it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, discard or reject:550 5.1.1 TEXT";
 	return false;
 }

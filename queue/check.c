@@ -1,6 +1,7 @@
 /*
- * check: is what the tables say of each other true? One read transaction over all of it; for tests, and for an
- * operator in doubt (on a running queue it pins pages while it lasts). Any thread.
+ * check: is what the tables say of each other true? One read transaction over all of it; for
+ * tests, and for an operator in doubt (on a running queue it pins pages while it lasts). Any
+ * thread.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -47,7 +48,7 @@ has(struct check *c, enum table table, struct key key)
 	return txn_get(&c->txn, table, key_span(&key), &value);
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------- */
+/* ---- messages ----------------------------------------------------------------------------- */
 
 static void
 check_body(struct check *c, const struct message_record *r)
@@ -80,14 +81,19 @@ check_recipient(struct check *c, const struct queue_message *m, uint32_t i, stru
 	}
 	if (h.state == HISTORY_OWED) {
 		if (!has(c, TABLE_TIMER, key_timer(h.owed_since_ms, TIMER_REPORT, id)))
-			fault(c, "message %" PRIu64 " recipient %u: a report is owed, and no timer says so", id, i);
+			fault(c,
+			      "message %" PRIu64
+			      " recipient %u: a report is owed, and no timer says so",
+			      id, i);
 		return;
 	}
 	c->entries++;
 	if ((h.state == HISTORY_HELD) != (h.due_ms == DUE_HELD))
-		fault(c, "message %" PRIu64 " recipient %u: its state and its due time disagree", id, i);
+		fault(c, "message %" PRIu64 " recipient %u: its state and its due time disagree",
+		      id, i);
 	if (!has(c, TABLE_ENTRY, key_entry(h.lane, h.due_ms, id, i)))
-		fault(c, "message %" PRIu64 " recipient %u: no entry in lane %" PRIu64, id, i, h.lane);
+		fault(c, "message %" PRIu64 " recipient %u: no entry in lane %" PRIu64, id, i,
+		      h.lane);
 }
 
 static void
@@ -137,11 +143,12 @@ check_messages(struct check *c)
 	cursor_open(&at, &c->txn, TABLE_TIMER, SPAN(""));
 	while (cursor_next(&at))
 		if (!has(c, TABLE_MESSAGE, key_id(key_get_u64(at.key, 9))))
-			fault(c, "a report is owed for message %" PRIu64 ", which is gone", key_get_u64(at.key, 9));
+			fault(c, "a report is owed for message %" PRIu64 ", which is gone",
+			      key_get_u64(at.key, 9));
 	cursor_close(&at);
 }
 
-/* ---- lanes and sites ---------------------------------------------------------------------------------------------- */
+/* ---- lanes and sites ---------------------------------------------------------------------- */
 
 static int64_t
 later(int64_t a, int64_t b)
@@ -189,15 +196,18 @@ check_lane(struct check *c, uint64_t id, const struct lane_record *lane)
 	lane_name_hash(&lane->name, hash);
 	site_count_add(c, lane->site);
 	if (lane->count != entries)
-		fault(c, "lane %" PRIu64 ": counts %" PRIu64 " entries and has %" PRIu64, id, lane->count, entries);
+		fault(c, "lane %" PRIu64 ": counts %" PRIu64 " entries and has %" PRIu64, id,
+		      lane->count, entries);
 	if (!has(c, TABLE_LANE_HASH, key_hash(hash, id)) ||
 	    !has(c, TABLE_LANE_DOMAIN, key_lane_domain(lane->name.domain, id)))
 		fault(c, "lane %" PRIu64 ": not found by its name", id);
 	if (!has(c, TABLE_SITE, key_id(lane->site)))
 		fault(c, "lane %" PRIu64 ": its site %" PRIu64 " is gone", id, lane->site);
-	if (lane->asleep_ms != INT64_MAX && !has(c, TABLE_ASLEEP, key_asleep(lane->site, lane->asleep_ms, id)))
+	if (lane->asleep_ms != INT64_MAX &&
+	    !has(c, TABLE_ASLEEP, key_asleep(lane->site, lane->asleep_ms, id)))
 		fault(c, "lane %" PRIu64 ": its row in asleep is gone", id);
-	if (!lane->hold && first != INT64_MAX && lane->asleep_ms > later(first, lane->backoff.next_ms))
+	if (!lane->hold && first != INT64_MAX &&
+	    lane->asleep_ms > later(first, lane->backoff.next_ms))
 		fault(c, "lane %" PRIu64 ": asleep for longer than its first entry", id);
 	return entries;
 }
@@ -221,11 +231,14 @@ check_lanes(struct check *c)
 	}
 	cursor_close(&at);
 	if (entries != txn_count(&c->txn, TABLE_ENTRY) || entries != c->entries)
-		fault(c, "open recipients should have %" PRIu64 " entries, lanes have %" PRIu64 " of %" PRIu64, c->entries,
-		      entries, txn_count(&c->txn, TABLE_ENTRY));
+		fault(c,
+		      "open recipients should have %" PRIu64 " entries, lanes have %" PRIu64
+		      " of %" PRIu64,
+		      c->entries, entries, txn_count(&c->txn, TABLE_ENTRY));
 	if (asleep != txn_count(&c->txn, TABLE_ASLEEP))
 		fault(c, "asleep has rows of no lane");
-	if (lanes != txn_count(&c->txn, TABLE_LANE_HASH) || lanes != txn_count(&c->txn, TABLE_LANE_DOMAIN))
+	if (lanes != txn_count(&c->txn, TABLE_LANE_HASH) ||
+	    lanes != txn_count(&c->txn, TABLE_LANE_DOMAIN))
 		fault(c, "names lead to lanes that are gone");
 }
 
@@ -234,17 +247,20 @@ check_site(struct check *c, uint64_t id, const struct site_record *site)
 {
 	const int64_t first = first_asleep(&c->txn, id);
 	struct map_node *node = map_find(&c->sites, id);
-	const uint64_t lanes = node != NULL ? CONTAINER_OF(node, struct site_count, node)->lanes : 0;
+	const uint64_t lanes =
+		node != NULL ? CONTAINER_OF(node, struct site_count, node)->lanes : 0;
 	uint8_t hash[HASH_LEN];
 
 	site_key_hash(site->key, hash);
 	if (site->lanes != lanes)
-		fault(c, "site %" PRIu64 ": counts %" PRIu64 " lanes and has %" PRIu64, id, site->lanes, lanes);
+		fault(c, "site %" PRIu64 ": counts %" PRIu64 " lanes and has %" PRIu64, id,
+		      site->lanes, lanes);
 	if (id != 0 && !has(c, TABLE_SITE_KEY, key_hash(hash, id)))
 		fault(c, "site %" PRIu64 ": not found by its key", id);
 	if (site->wake_ms != INT64_MAX && !has(c, TABLE_WAKE, key_wake(site->wake_ms, id)))
 		fault(c, "site %" PRIu64 ": its row in wake is gone", id);
-	if (!site->state.suspended && first != INT64_MAX && site->wake_ms > later(first, site->state.backoff.next_ms))
+	if (!site->state.suspended && first != INT64_MAX &&
+	    site->wake_ms > later(first, site->state.backoff.next_ms))
 		fault(c, "site %" PRIu64 ": wakes later than it is needed", id);
 }
 
@@ -272,7 +288,7 @@ check_sites(struct check *c)
 		fault(c, "keys lead to sites that are gone");
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---------------------------------------------------------------------------- */
 
 static void
 check_counts(struct check *c)
@@ -286,14 +302,17 @@ check_counts(struct check *c)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (txn_count(&c->txn, rows[i].table) != rows[i].count)
-			fault(c, "%s has %" PRIu64 " rows, %" PRIu64 " belong to messages", rows[i].name,
-			      txn_count(&c->txn, rows[i].table), rows[i].count);
-	if (!txn_get(&c->txn, TABLE_META, SPAN("state"), &value) || meta_record_decode(value, &meta) < 0)
+			fault(c, "%s has %" PRIu64 " rows, %" PRIu64 " belong to messages",
+			      rows[i].name, txn_count(&c->txn, rows[i].table), rows[i].count);
+	if (!txn_get(&c->txn, TABLE_META, SPAN("state"), &value) ||
+	    meta_record_decode(value, &meta) < 0)
 		fault(c, "the state of the store is damaged");
 	if (meta.messages != c->messages)
-		fault(c, "%" PRIu64 " messages are counted, %" PRIu64 " are there", meta.messages, c->messages);
+		fault(c, "%" PRIu64 " messages are counted, %" PRIu64 " are there", meta.messages,
+		      c->messages);
 	if (meta.live_bytes != c->live_bytes)
-		fault(c, "%" PRIu64 " live octets are counted, %" PRIu64 " are there", meta.live_bytes, c->live_bytes);
+		fault(c, "%" PRIu64 " live octets are counted, %" PRIu64 " are there",
+		      meta.live_bytes, c->live_bytes);
 }
 
 int

@@ -1,4 +1,7 @@
-/* crash: named points at which a test lets the process die; in other builds this file is empty. See writer.h. */
+/*
+ * crash: named points at which a test lets the process die; in other builds this file is empty.
+ * See writer.h.
+ */
 #include "queue/writer.h"
 
 #ifdef TRAM_FAULTS
@@ -8,7 +11,8 @@
 void
 queue_crash_point(const char *name)
 {
-	static unsigned passed;			/* the writer's thread only, or the one that opens */
+	/* the writer's thread only, or the one that opens */
+	static unsigned passed;
 	const char *wanted = getenv("TRAM_CRASH_AT");
 	struct span point, text = span_str(wanted);
 	uint64_t times = 1;

@@ -1,6 +1,6 @@
 /*
- * crc32c: the checksum of all that is stored (Castagnoli's polynomial, reflected), by the processor's own
- * instruction where there is one, else by eight tables. Pure; any thread.
+ * crc32c: the checksum of all that is stored (Castagnoli's polynomial, reflected), by the
+ * processor's own instruction where there is one, else by eight tables. Pure; any thread.
  */
 #include <pthread.h>
 
@@ -29,10 +29,12 @@ crc_by_tables(uint32_t crc, const unsigned char *p, size_t len)
 {
 	pthread_once(&tables_once, tables_make);
 	for (; len >= 8; len -= 8, p += 8) {
-		uint32_t low = crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+		uint32_t low = crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+				      (uint32_t)p[3] << 24);
 
-		crc = tables[7][low & 255] ^ tables[6][low >> 8 & 255] ^ tables[5][low >> 16 & 255] ^
-		      tables[4][low >> 24] ^ tables[3][p[4]] ^ tables[2][p[5]] ^ tables[1][p[6]] ^ tables[0][p[7]];
+		crc = tables[7][low & 255] ^ tables[6][low >> 8 & 255] ^
+		      tables[5][low >> 16 & 255] ^ tables[4][low >> 24] ^ tables[3][p[4]] ^
+		      tables[2][p[5]] ^ tables[1][p[6]] ^ tables[0][p[7]];
 	}
 	for (; len > 0; len--, p++)
 		crc = (crc >> 8) ^ tables[0][(crc ^ *p) & 255];

@@ -1,17 +1,21 @@
 /*
- * edit: what the operator does to messages: hold, release, retry, remove, fail, move; see queue.h. Writer thread only.
- * Each step leaves alone what it would not change, so that a slice that ended in the middle of a message, or that is
- * repeated after a crash, goes on where it stopped.
+ * edit: what the operator does to messages: hold, release, retry, remove, fail, move; see
+ * queue.h. Writer thread only. Each step leaves alone what it would not change, so that a slice
+ * that ended in the middle of a message, or that is repeated after a crash, goes on where it
+ * stopped.
  */
 #include <assert.h>
 #include <errno.h>
 
 #include "queue/writer.h"
 
-/* To another place: its entry and, since the place is no longer what was known at arrival, its history. */
+/*
+ * To another place: its entry and, since the place is no longer what was known at arrival, its
+ * history.
+ */
 static void
-recipient_place(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
-		struct lane_node *lane, int64_t due_ms)
+recipient_place(struct batch *b, struct message_state *m, uint32_t recipient,
+		struct history_record *h, struct lane_node *lane, int64_t due_ms)
 {
 	const bool arrives = due_ms != DUE_HELD;
 
@@ -25,8 +29,8 @@ recipient_place(struct batch *b, struct message_state *m, uint32_t recipient, st
 }
 
 static bool
-edit_hold(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h, bool hold,
-	  int64_t due_ms)
+edit_hold(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
+	  bool hold, int64_t due_ms)
 {
 	struct lane_node *lane;
 
@@ -39,7 +43,8 @@ edit_hold(struct batch *b, struct message_state *m, uint32_t recipient, struct h
 }
 
 static bool
-edit_retry(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h, int64_t due_ms)
+edit_retry(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
+	   int64_t due_ms)
 {
 	struct lane_node *lane;
 
@@ -92,7 +97,8 @@ edit_move(struct batch *b, struct message_state *m, uint32_t recipient, struct h
 }
 
 static bool
-edit_recipient(struct batch *b, struct message_state *m, uint32_t recipient, const struct queue_edit *edit)
+edit_recipient(struct batch *b, struct message_state *m, uint32_t recipient,
+	       const struct queue_edit *edit)
 {
 	struct history_record h;
 
@@ -139,14 +145,18 @@ edit_message(struct batch *b, uint64_t id, struct queue_edit *edit)
 	return all;
 }
 
-/* An operation that is tried again (in halves) starts where the caller said: so `resume` is set at the end only. */
+/*
+ * An operation that is tried again (in halves) starts where the caller said: so `resume` is set
+ * at the end only.
+ */
 int
 edit_apply(struct batch *b, struct queue_edit *edit)
 {
 	size_t at = edit->start;
 
 	edit->changed = 0;
-	while (at < edit->count && edit->changed < EDIT_SLICE && at - edit->start < EDIT_SLICE && b->txn.error == 0) {
+	while (at < edit->count && edit->changed < EDIT_SLICE && at - edit->start < EDIT_SLICE &&
+	       b->txn.error == 0) {
 		if (!edit_message(b, edit->ids[at], edit))
 			break;
 		at++;

@@ -1,6 +1,7 @@
 /*
- * key: the keys of the tables. Numbers are big-endian, so that octets sort like numbers; times before 1970 count
- * as 1970. Names that a peer can choose are at most 511 octets with what follows them, or are cut and hashed.
+ * key: the keys of the tables. Numbers are big-endian, so that octets sort like numbers; times
+ * before 1970 count as 1970. Names that a peer can choose are at most 511 octets with what
+ * follows them, or are cut and hashed.
  */
 #ifndef TRAM_QUEUE_KEY_H
 #define TRAM_QUEUE_KEY_H
@@ -180,11 +181,17 @@ key_hash(const uint8_t hash[HASH_LEN], uint64_t number)
 	return k;
 }
 
-/* What domain keys start with: the reversed domain ("org.example."), and a 0 octet unless all below it is meant too. */
+/*
+ * What domain keys start with: the reversed domain ("org.example."), and a 0 octet unless all
+ * below it is meant too.
+ */
 struct key key_domain(struct span domain, bool sub);
 /* lane_domain: reversed domain, 0, lane. */
 struct key key_lane_domain(struct span domain, uint64_t lane);
-/* sender: reversed domain, 0, id, local part. By id before local part, so that pages of either kind go on after an id. */
+/*
+ * sender: reversed domain, 0, id, local part. By id before local part, so that pages of either
+ * kind go on after an id.
+ */
 struct key key_sender(struct span reverse_path, uint64_t id);
 
 #endif

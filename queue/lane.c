@@ -1,15 +1,16 @@
 /*
- * lane: lanes and sites in the writer's transaction: finding and making them, and the two indexes `asleep` and
- * `wake` that let the dispatcher leave them on disk. Writer thread only. The rules, checked by check.c:
+ * lane: lanes and sites in the writer's transaction: finding and making them, and the two
+ * indexes `asleep` and `wake` that let the dispatcher leave them on disk. Writer thread only.
+ * The rules, checked by check.c:
  *
- * - A lane with an entry that may go has one row in `asleep`, at most as late as its first entry, or as its own
- *   back-off if that is later. Too early is fine, and usual: the row of a busy lane stands still.
- * - A site with such a lane has one row in `wake`, at most as late as its first row in `asleep`, or as its back-off.
- *   A suspended site needs none.
- * - So an accept that finds its lane's row early enough has nothing to do here but count.
+ * - A lane with an entry that may go has one row in `asleep`, at most as late as its first
+ * entry, or as its own   back-off if that is later. Too early is fine, and usual: the row of a
+ * busy lane stands still. - A site with such a lane has one row in `wake`, at most as late as
+ * its first row in `asleep`, or as its back-off.   A suspended site needs none. - So an accept
+ * that finds its lane's row early enough has nothing to do here but count.
  *
- * A small cache saves looking up the same lanes again and again. What a batch changes is dirty and written once,
- * before the commit; after an abort the dirty ones are dropped and read again.
+ * A small cache saves looking up the same lanes again and again. What a batch changes is dirty
+ * and written once, before the commit; after an abort the dirty ones are dropped and read again.
  */
 #include <assert.h>
 #include <errno.h>
@@ -40,7 +41,7 @@ put_string(char **at, struct span s)
 	return copy;
 }
 
-/* ---- the cache ---------------------------------------------------------------------------------------------- */
+/* ---- the cache ---------------------------------------------------------------------------- */
 
 static uint64_t
 hash_key(const uint8_t hash[HASH_LEN])
@@ -97,7 +98,8 @@ lane_set_backoff(struct lane_node *lane, const struct backoff *backoff)
 static void
 site_set_state(struct site_node *site, const struct site_state *state)
 {
-	char *texts = xcalloc(1, state->backoff.text.len + state->last.host.len + state->last.text.len + 1);
+	char *texts = xcalloc(1, state->backoff.text.len + state->last.host.len +
+					 state->last.text.len + 1);
 	char *at = texts;
 
 	site->record.state = *state;
@@ -112,8 +114,8 @@ static struct lane_node *
 lane_node_make(struct queue *q, uint64_t id, const struct lane_record *r)
 {
 	const struct lane_name *name = &r->name;
-	struct lane_node *lane = xcalloc(1, sizeof(*lane) + name->tenant.len + name->domain.len + name->route.len +
-						    name->pool.len);
+	struct lane_node *lane = xcalloc(1, sizeof(*lane) + name->tenant.len + name->domain.len +
+						    name->route.len + name->pool.len);
 	char *at = lane->names;
 	uint8_t hash[HASH_LEN];
 
@@ -202,7 +204,7 @@ site_get(struct batch *b, uint64_t id)
 	return site_node_make(q, id, &record);
 }
 
-/* ---- finding by name ------------------------------------------------------------------------------------------ */
+/* ---- finding by name ---------------------------------------------------------------------- */
 
 static struct lane_node *
 lane_make(struct batch *b, const struct lane_name *name, const uint8_t hash[HASH_LEN])
@@ -233,7 +235,8 @@ lane_named(struct batch *b, const struct lane_name *name)
 	uint64_t id;
 
 	lane_name_hash(name, hash);
-	for (node = map_find(&b->queue->lanes_by_hash, hash_key(hash)); node != NULL; node = map_next_same(node)) {
+	for (node = map_find(&b->queue->lanes_by_hash, hash_key(hash)); node != NULL;
+	     node = map_next_same(node)) {
 		struct lane_node *lane = CONTAINER_OF(node, struct lane_node, by_hash);
 
 		if (lane_name_eq(&lane->record.name, name))
@@ -264,14 +267,15 @@ site_named(struct batch *b, struct span key)
 	site_key_hash(key, hash);
 	row = key_hash(hash, site->id);
 	txn_put(&b->txn, TABLE_SITE_KEY, key_span(&row), SPAN(""));
-	buf_clear(&b->record);			/* at once: another lane of this batch may lead there too */
+	/* at once: another lane of this batch may lead there too */
+	buf_clear(&b->record);
 	site_record_encode(&site->record, &b->record);
 	row = key_id(site->id);
 	txn_put(&b->txn, TABLE_SITE, key_span(&row), buf_span(&b->record));
 	return site;
 }
 
-/* ---- the indexes ---------------------------------------------------------------------------------------------- */
+/* ---- the indexes -------------------------------------------------------------------------- */
 
 static void
 site_set_wake(struct batch *b, struct site_node *site, int64_t at_ms)
@@ -350,7 +354,7 @@ lane_removed(struct batch *b, struct lane_node *lane)
 		lane_set_asleep(b, lane, b->now_ms);
 }
 
-/* ---- changes the dispatcher asks for --------------------------------------------------------------------------- */
+/* ---- changes the dispatcher asks for ------------------------------------------------------ */
 
 /* Site 0 stays, and so does what an operator suspended. */
 static bool
@@ -482,7 +486,7 @@ site_apply(struct batch *b, struct queue_site_change *change)
 	return 0;
 }
 
-/* ---- with the batch --------------------------------------------------------------------------------------------- */
+/* ---- with the batch ----------------------------------------------------------------------- */
 
 void
 lanes_write(struct batch *b)

@@ -1,4 +1,7 @@
-/* lookup: rows found by a name, or as the first of their kind; in any transaction, so on any thread. */
+/*
+ * lookup: rows found by a name, or as the first of their kind; in any transaction, so on any
+ * thread.
+ */
 #include "queue/writer.h"
 
 bool
@@ -14,10 +17,12 @@ lane_find_row(struct txn *txn, const struct lane_name *name, uint64_t *ret)
 	lane_name_hash(name, hash);
 	from = key_hash(hash, 0);
 	cursor_open(&c, txn, TABLE_LANE_HASH, key_span(&from));
-	while (!found && cursor_next(&c) && c.key.len == HASH_KEY_LEN && memcmp(c.key.at, hash, HASH_LEN) == 0) {
+	while (!found && cursor_next(&c) && c.key.len == HASH_KEY_LEN &&
+	       memcmp(c.key.at, hash, HASH_LEN) == 0) {
 		struct key id = key_id(key_get_u64(c.key, HASH_LEN));
 
-		if (txn_get(txn, TABLE_LANE, key_span(&id), &value) && lane_record_decode(value, NULL, &record) == 0 &&
+		if (txn_get(txn, TABLE_LANE, key_span(&id), &value) &&
+		    lane_record_decode(value, NULL, &record) == 0 &&
 		    lane_name_eq(&record.name, name)) {
 			*ret = key_get_u64(c.key, HASH_LEN);
 			found = true;
@@ -40,11 +45,12 @@ site_find_row(struct txn *txn, struct span key, uint64_t *ret)
 	site_key_hash(key, hash);
 	from = key_hash(hash, 0);
 	cursor_open(&c, txn, TABLE_SITE_KEY, key_span(&from));
-	while (!found && cursor_next(&c) && c.key.len == HASH_KEY_LEN && memcmp(c.key.at, hash, HASH_LEN) == 0) {
+	while (!found && cursor_next(&c) && c.key.len == HASH_KEY_LEN &&
+	       memcmp(c.key.at, hash, HASH_LEN) == 0) {
 		struct key id = key_id(key_get_u64(c.key, HASH_LEN));
 
-		if (txn_get(txn, TABLE_SITE, key_span(&id), &value) && site_record_decode(value, NULL, &record) == 0 &&
-		    span_eq(record.key, key)) {
+		if (txn_get(txn, TABLE_SITE, key_span(&id), &value) &&
+		    site_record_decode(value, NULL, &record) == 0 && span_eq(record.key, key)) {
 			*ret = key_get_u64(c.key, HASH_LEN);
 			found = true;
 		}

@@ -1,7 +1,8 @@
 /*
- * message: what happens to a message in the writer's transaction: it is accepted, recipients are settled, a report
- * is made, and with its last recipient it goes. Writer thread only. Each function checks first and changes then: a
- * negative result means that nothing was changed. (A transaction that fails as a whole is undone as a whole.)
+ * message: what happens to a message in the writer's transaction: it is accepted, recipients are
+ * settled, a report is made, and with its last recipient it goes. Writer thread only. Each
+ * function checks first and changes then: a negative result means that nothing was changed. (A
+ * transaction that fails as a whole is undone as a whole.)
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +13,10 @@
 
 enum { INLINE_MAX = 2000, PAGE = 4096, PAGE_HEADER = 16, ROW_COST = 64 };
 
-/* Large values have pages of their own; of the small ones we count their rows in other tables too. */
+/*
+ * Large values have pages of their own; of the small ones we count their rows in other tables
+ * too.
+ */
 uint64_t
 stored_cost(uint64_t octets)
 {
@@ -21,7 +25,7 @@ stored_cost(uint64_t octets)
 	return (octets + PAGE_HEADER + PAGE - 1) / PAGE * PAGE;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------- */
 
 void
 arrivals_add(struct arrivals *a, const struct queue_arrival *arrival)
@@ -38,15 +42,20 @@ arrivals_add(struct arrivals *a, const struct queue_arrival *arrival)
 }
 
 void
-entry_put(struct batch *b, struct lane_node *lane, int64_t due_ms, uint64_t id, uint32_t recipient, bool tell_it)
+entry_put(struct batch *b, struct lane_node *lane, int64_t due_ms, uint64_t id, uint32_t recipient,
+	  bool tell_it)
 {
 	struct key key = key_entry(lane->id, due_ms, id, recipient);
 
 	txn_put(&b->txn, TABLE_ENTRY, key_span(&key), SPAN(""));
 	lane_added(b, lane, due_ms);
 	if (tell_it && due_ms != DUE_HELD)
-		arrivals_add(&b->arrivals, &(struct queue_arrival){ .id = id, .lane = lane->id,
-			.site = lane->record.site, .due_ms = due_ms < 0 ? 0 : due_ms, .recipient = recipient });
+		arrivals_add(&b->arrivals,
+			     &(struct queue_arrival){ .id = id,
+						      .lane = lane->id,
+						      .site = lane->record.site,
+						      .due_ms = due_ms < 0 ? 0 : due_ms,
+						      .recipient = recipient });
 }
 
 bool
@@ -84,7 +93,8 @@ history_del(struct batch *b, uint64_t id, uint32_t recipient)
 }
 
 bool
-history_get(struct batch *b, const struct message_state *m, uint32_t recipient, struct history_record *h)
+history_get(struct batch *b, const struct message_state *m, uint32_t recipient,
+	    struct history_record *h)
 {
 	struct key key = key_history(m->id, recipient);
 	struct span value;
@@ -102,7 +112,7 @@ history_get(struct batch *b, const struct message_state *m, uint32_t recipient, 
 	return false;
 }
 
-/* ---- a message in the transaction -------------------------------------------------------------------------------- */
+/* ---- a message in the transaction --------------------------------------------------------- */
 
 static int
 message_open_set(struct batch *b, struct message_state *m)
@@ -207,7 +217,7 @@ message_finish(struct batch *b, struct message_state *m)
 	return false;
 }
 
-/* ---- accept ------------------------------------------------------------------------------------------------------ */
+/* ---- accept ------------------------------------------------------------------------------- */
 
 static void
 body_put(struct batch *b, struct queue_accept *a, struct span body, struct message_record *r)
@@ -288,8 +298,13 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 	const size_t count = a->envelope->recipient_count;
 	const struct span tail = a->draft != NULL ? span_of(a->draft->at, a->draft->len) : a->body;
 	struct message_record record = {
-		.id = a->id, .body = a->id, .arrival_ms = a->arrival_ms, .due_ms = a->due_ms, .flags = a->flags,
-		.header_size = a->header.len, .body_size = a->draft != NULL ? a->draft->size : a->body.len,
+		.id = a->id,
+		.body = a->id,
+		.arrival_ms = a->arrival_ms,
+		.due_ms = a->due_ms,
+		.flags = a->flags,
+		.header_size = a->header.len,
+		.body_size = a->draft != NULL ? a->draft->size : a->body.len,
 		.client = a->client,
 	};
 	uint64_t *lanes = arena_alloc(&b->arena, count * sizeof(*lanes));
@@ -363,9 +378,12 @@ draft_delete(struct batch *b, uint64_t id)
 	txn_del(&b->txn, TABLE_DRAFT, key_span(&key));
 }
 
-/* ---- settle ------------------------------------------------------------------------------------------------------ */
+/* ---- settle ------------------------------------------------------------------------------- */
 
-/* When the first recipient of this message became owed, or INT64_MAX: all that are owed share that moment. */
+/*
+ * When the first recipient of this message became owed, or INT64_MAX: all that are owed share
+ * that moment.
+ */
 static int64_t
 owed_since(struct batch *b, const struct message_state *m)
 {
@@ -383,8 +401,8 @@ owed_since(struct batch *b, const struct message_state *m)
 }
 
 void
-recipient_owe(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
-	      enum report_action action)
+recipient_owe(struct batch *b, struct message_state *m, uint32_t recipient,
+	      struct history_record *h, enum report_action action)
 {
 	if (m->owed_since_ms == 0)
 		m->owed_since_ms = owed_since(b, m);
@@ -411,11 +429,12 @@ recipient_unowe(struct batch *b, struct message_state *m)
 }
 
 /*
- * Takes a recipient's entry away. The caller knows where it stands; should it be wrong, its history or the message
- * tells. False: it has none (settled before, or owed).
+ * Takes a recipient's entry away. The caller knows where it stands; should it be wrong, its
+ * history or the message tells. False: it has none (settled before, or owed).
  */
 static bool
-entry_take(struct batch *b, struct message_state *m, const struct settle_recipient *s, uint64_t *lane)
+entry_take(struct batch *b, struct message_state *m, const struct settle_recipient *s,
+	   uint64_t *lane)
 {
 	struct message_state whole;
 	struct history_record h;
@@ -516,7 +535,7 @@ settle_apply(struct batch *b, struct queue_settle *settle)
 	return 0;
 }
 
-/* ---- report ------------------------------------------------------------------------------------------------------ */
+/* ---- report ------------------------------------------------------------------------------- */
 
 static void
 report_recipient(struct batch *b, struct message_state *m, uint32_t recipient, bool delay)

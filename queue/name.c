@@ -40,7 +40,8 @@ hash_octets(unsigned __int128 *hash, const void *at, size_t len)
 static void
 hash_span(unsigned __int128 *hash, struct span s)
 {
-	const unsigned char len[2] = { (unsigned char)(s.len >> 8 & 255), (unsigned char)(s.len & 255) };
+	const unsigned char len[2] = { (unsigned char)(s.len >> 8 & 255),
+				       (unsigned char)(s.len & 255) };
 
 	hash_octets(hash, len, sizeof(len));
 	hash_octets(hash, s.at, s.len);
@@ -59,7 +60,10 @@ hash_begin(void)
 	return (unsigned __int128)UINT64_C(0x6c62272e07bb0142) << 64 | UINT64_C(0x62b821756295c58d);
 }
 
-/* Not against collisions made on purpose: whoever finds a lane or a site by it compares the names too. */
+/*
+ * Not against collisions made on purpose: whoever finds a lane or a site by it compares the
+ * names too.
+ */
 void
 lane_name_hash(const struct lane_name *name, uint8_t ret[16])
 {
@@ -85,11 +89,12 @@ site_key_hash(struct span key, uint8_t ret[16])
 bool
 lane_name_eq(const struct lane_name *a, const struct lane_name *b)
 {
-	return span_eq(a->domain, b->domain) && span_eq(a->route, b->route) && span_eq(a->tenant, b->tenant) &&
-	       span_eq(a->pool, b->pool) && a->priority == b->priority;
+	return span_eq(a->domain, b->domain) && span_eq(a->route, b->route) &&
+	       span_eq(a->tenant, b->tenant) && span_eq(a->pool, b->pool) &&
+	       a->priority == b->priority;
 }
 
-/* ---- keys that start with a domain -------------------------------------------------------------------------- */
+/* ---- keys that start with a domain -------------------------------------------------------- */
 
 struct key
 key_domain(struct span domain, bool sub)

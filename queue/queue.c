@@ -1,6 +1,7 @@
 /*
- * queue: opening and closing, the ports and what is handed in through them; see queue.h. A port's thread gathers
- * operations without a lock and hands them over once per loop turn; the writer gives them back in one list.
+ * queue: opening and closing, the ports and what is handed in through them; see queue.h. A
+ * port's thread gathers operations without a lock and hands them over once per loop turn; the
+ * writer gives them back in one list.
  */
 #include "queue/queue.h"
 
@@ -13,7 +14,7 @@
 #include "mta/base/id.h"
 #include "queue/writer.h"
 
-/* ---- open and close ----------------------------------------------------------------------------------------------- */
+/* ---- open and close ----------------------------------------------------------------------- */
 
 static void
 queue_free(struct queue *q)
@@ -53,7 +54,8 @@ queue_open(const struct queue_config *config, struct queue **ret, char error[QUE
 	}
 	if (r < 0) {
 		if (error[0] == '\0')
-			snprintf(error, QUEUE_ERROR_MAX, "the queue in %s cannot be opened: %s", config->path, strerror(-r));
+			snprintf(error, QUEUE_ERROR_MAX, "the queue in %s cannot be opened: %s",
+				 config->path, strerror(-r));
 		queue_free(q);
 		return r;
 	}
@@ -117,7 +119,7 @@ queue_next_id(struct queue *q)
 	return next;
 }
 
-/* ---- ports -------------------------------------------------------------------------------------------------------- */
+/* ---- ports -------------------------------------------------------------------------------- */
 
 int
 queue_port_open(struct queue *q, void (*wake)(void *arg), void *arg, struct queue_port **ret)
@@ -203,7 +205,10 @@ draft_free(struct draft *draft)
 	free(draft);
 }
 
-/* The draft of an accept is no longer needed, unless its chunks are still to be deleted: the writer does it next. */
+/*
+ * The draft of an accept is no longer needed, unless its chunks are still to be deleted: the
+ * writer does it next.
+ */
 static void
 accept_draft_done(struct queue_accept *a)
 {
@@ -222,7 +227,8 @@ static void
 port_run_arrivals(struct queue_port *port, struct arrivals *arrivals)
 {
 	if (arrivals->count > 0 || arrivals->overflow)
-		port->on_arrivals(port->arrivals_arg, arrivals->at, arrivals->count, arrivals->overflow);
+		port->on_arrivals(port->arrivals_arg, arrivals->at, arrivals->count,
+				  arrivals->overflow);
 	free(arrivals->at);
 }
 
@@ -258,7 +264,9 @@ queue_port_busy(const struct queue_port *port)
 
 void
 queue_port_subscribe(struct queue_port *port,
-		     void (*arrivals)(void *arg, const struct queue_arrival *arrivals, size_t count, bool overflow), void *arg)
+		     void (*arrivals)(void *arg, const struct queue_arrival *arrivals, size_t count,
+				      bool overflow),
+		     void *arg)
 {
 	port->on_arrivals = arrivals;
 	port->arrivals_arg = arg;
@@ -267,7 +275,7 @@ queue_port_subscribe(struct queue_port *port,
 	pthread_mutex_unlock(&port->queue->lock);
 }
 
-/* ---- drafts ------------------------------------------------------------------------------------------------------- */
+/* ---- drafts ------------------------------------------------------------------------------- */
 
 struct draft *
 draft_begin(const struct draft_config *config)
@@ -316,19 +324,25 @@ draft_hand_over(struct draft *draft)
 	port_submit(port, &chunk->op, OP_CHUNK, CLASS_ACCEPT);
 }
 
-/* A full chunk goes only when more follows: what fits one record with its header stays in memory until the end. */
+/*
+ * A full chunk goes only when more follows: what fits one record with its header stays in memory
+ * until the end.
+ */
 void
 draft_append(struct draft *draft, struct span body)
 {
 	while (body.len > 0) {
-		size_t part = body.len < QUEUE_CHUNK - draft->len ? body.len : QUEUE_CHUNK - draft->len;
+		size_t part =
+			body.len < QUEUE_CHUNK - draft->len ? body.len : QUEUE_CHUNK - draft->len;
 
 		if (part == 0) {
 			draft_hand_over(draft);
 			continue;
 		}
 		if (draft->cap < draft->len + part) {
-			size_t cap = draft->cap > 0 ? draft->cap : draft->chunks > 0 ? QUEUE_CHUNK : 4096;
+			size_t cap = draft->cap > 0	 ? draft->cap
+				     : draft->chunks > 0 ? QUEUE_CHUNK
+							 : 4096;
 
 			while (cap < draft->len + part)
 				cap *= 2;
@@ -398,12 +412,13 @@ draft_abort(struct draft *draft)
 		draft_free(draft);
 }
 
-/* ---- submitting --------------------------------------------------------------------------------------------------- */
+/* ---- submitting --------------------------------------------------------------------------- */
 
 void
 queue_submit_accept(struct queue_port *port, struct queue_accept *accept)
 {
-	assert(accept->draft == NULL || (accept->draft->config.port == port && accept->draft->config.id == accept->id));
+	assert(accept->draft == NULL ||
+	       (accept->draft->config.port == port && accept->draft->config.id == accept->id));
 	accept->op.urgent = true;
 	if (accept->draft != NULL)
 		draft_let_go(accept->draft);
@@ -446,7 +461,8 @@ queue_submit_report(struct queue_port *port, struct queue_report *report)
 void
 queue_submit_lane(struct queue_port *port, struct queue_lane_change *change)
 {
-	change->op.urgent = change->op.urgent || change->set_site;	/* deliveries wait to know their site */
+	/* deliveries wait to know their site */
+	change->op.urgent = change->op.urgent || change->set_site;
 	port_submit(port, &change->op, OP_LANE, CLASS_SETTLE);
 }
 

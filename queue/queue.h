@@ -1,20 +1,24 @@
 /*
- * queue: durable mail. The interface; see README.md for the states of one message and what a crash leaves.
+ * queue: durable mail. The interface; see README.md for the states of one message and what a
+ * crash leaves.
  *
- * One writer thread owns all LMDB write transactions. Every other thread has a *port*: operations handed to a port
- * gather until queue_port_flush() (once per loop turn), the writer puts all that wait in one transaction, commits,
- * and gives each operation back to its port; queue_port_run() then calls their `done`. Operations are embedded in
- * their owner's objects and must live until `done`; so must all that they point to. A `done` is never called
- * before the call that submitted it returned.
+ * One writer thread owns all LMDB write transactions. Every other thread has a *port*:
+ * operations handed to a port gather until queue_port_flush() (once per loop turn), the writer
+ * puts all that wait in one transaction, commits, and gives each operation back to its port;
+ * queue_port_run() then calls their `done`. Operations are embedded in their owner's objects and
+ * must live until `done`; so must all that they point to. A `done` is never called before the
+ * call that submitted it returned.
  *
- * Results: 0; -ENOSPC (quota, disk, map or transaction full, no memory: nothing of this operation happened, try
- * again later); -ENOENT; -EBADMSG (the record of this message is damaged: nothing of this operation happened);
- * -ESHUTDOWN (the store is poisoned: nothing more is acknowledged, the process must exit
- * and reopen). Reads are short transactions on the port's own reader and may be done at any time by its thread.
+ * Results: 0; -ENOSPC (quota, disk, map or transaction full, no memory: nothing of this
+ * operation happened, try again later); -ENOENT; -EBADMSG (the record of this message is
+ * damaged: nothing of this operation happened); -ESHUTDOWN (the store is poisoned: nothing more
+ * is acknowledged, the process must exit and reopen). Reads are short transactions on the port's
+ * own reader and may be done at any time by its thread.
  *
- * Nouns: message (id), recipient (its number in the message, from 0), lane (who shares a way: tenant, domain, route
- * name, source pool, priority), site (the next hop: what a lane leads to; 0 = unresolved), entry (an open
- * recipient in its lane, at its due time: the queue itself), history (what happened to a recipient so far).
+ * Nouns: message (id), recipient (its number in the message, from 0), lane (who shares a way:
+ * tenant, domain, route name, source pool, priority), site (the next hop: what a lane leads to;
+ * 0 = unresolved), entry (an open recipient in its lane, at its due time: the queue itself),
+ * history (what happened to a recipient so far).
  */
 #ifndef TRAM_QUEUE_H
 #define TRAM_QUEUE_H
@@ -33,16 +37,18 @@ struct queue_config {
 	uint64_t max_size;		/* quota of live bytes */
 	uint64_t min_free;		/* keep this many bytes of the disk free */
 	unsigned readers;		/* ports + pool threads that may read at once */
-	void (*poisoned)(void *arg, const char *why);	/* on the writer thread, once: log and make the process exit */
+	/* on the writer thread, once: log and make the process exit */
+	void (*poisoned)(void *arg, const char *why);
 	void *arg;
 };
 
 enum { QUEUE_ERROR_MAX = 512 };
 
 /*
- * Opens and locks the store, recovers (sweeps drafts, marks what is in doubt), starts the writer. On failure a
- * negative errno and in error a sentence for the operator that says what to do: -EBUSY (another tramd has it),
- * -EPROTO (a newer or foreign format), -EBADMSG (damaged), -EOPNOTSUPP (network file system) …
+ * Opens and locks the store, recovers (sweeps drafts, marks what is in doubt), starts the
+ * writer. On failure a negative errno and in error a sentence for the operator that says what to
+ * do: -EBUSY (another tramd has it), -EPROTO (a newer or foreign format), -EBADMSG (damaged),
+ * -EOPNOTSUPP (network file system) …
  */
 int queue_open(const struct queue_config *config, struct queue **ret, char error[QUEUE_ERROR_MAX]);
 /* All ports must be closed. Commits what waits, marks a clean stop (unless poisoned). */
@@ -57,13 +63,20 @@ struct queue_facts {			/* any thread; a snapshot */
 	uint64_t in_doubt;		/* messages marked uncertain at start */
 };
 void queue_facts(const struct queue *queue, struct queue_facts *ret);
-/* Would a message of this size be accepted now? (quota, disk, poison). Any thread, no system call. */
+/*
+ * Would a message of this size be accepted now? (quota, disk, poison). Any thread, no system
+ * call.
+ */
 bool queue_has_room(const struct queue *queue, uint64_t size);
 
-/* ---- ports ------------------------------------------------------------------------------------------------- */
+/* ---- ports -------------------------------------------------------------------------------- */
 
-/* wake(arg) is called by the writer when the port's list of done operations was empty: uv_async_send it. */
-int queue_port_open(struct queue *queue, void (*wake)(void *arg), void *arg, struct queue_port **ret);
+/*
+ * wake(arg) is called by the writer when the port's list of done operations was empty:
+ * uv_async_send it.
+ */
+int queue_port_open(struct queue *queue, void (*wake)(void *arg), void *arg,
+		    struct queue_port **ret);
 void queue_port_close(struct queue_port *port);		/* no operation may be outstanding */
 void queue_port_flush(struct queue_port *port);
 void queue_port_run(struct queue_port *port);
@@ -78,11 +91,12 @@ struct queue_op {
 	void (*done)(struct queue_op *op);
 };
 
-/* ---- accept ------------------------------------------------------------------------------------------------ */
+/* ---- accept ------------------------------------------------------------------------------- */
 
 uint64_t queue_next_id(struct queue *queue);		/* grows; never reused; any thread */
 
-struct draft;						/* a message being received; see draft functions below */
+/* a message being received; see draft functions below */
+struct draft;
 
 struct draft_config {
 	struct queue_port *port;
@@ -90,11 +104,16 @@ struct draft_config {
 	void (*room)(void *arg);	/* draft_full() has become false: go on reading */
 	void *arg;
 };
-/* A message under one chunk stays in memory until commit; beyond it chunks of QUEUE_CHUNK octets stream out. */
+/*
+ * A message under one chunk stays in memory until commit; beyond it chunks of QUEUE_CHUNK octets
+ * stream out.
+ */
 struct draft *draft_begin(const struct draft_config *config);
 void draft_append(struct draft *draft, struct span body);	/* copied */
-bool draft_full(const struct draft *draft);			/* two chunks wait for the writer: stop reading */
-int draft_error(const struct draft *draft);			/* 0, or a chunk failed (-ENOSPC, -ESHUTDOWN): abort it */
+/* two chunks wait for the writer: stop reading */
+bool draft_full(const struct draft *draft);
+/* 0, or a chunk failed (-ENOSPC, -ESHUTDOWN): abort it */
+int draft_error(const struct draft *draft);
 uint64_t draft_size(const struct draft *draft);			/* body octets so far */
 size_t draft_memory(const struct draft *draft);			/* octets it holds in memory now */
 /* Drops it: chunks already stored are deleted. The draft is gone when this returns. */
@@ -107,7 +126,8 @@ struct queue_accept {
 	const struct envelope *envelope;
 	const struct lane_name *lanes;	/* one per recipient */
 	struct span header;		/* the header block, Received on top, blank line included */
-	struct span client;		/* facts kept for the operator: "client=… helo=… user=…", may be empty */
+	/* facts kept for the operator: "client=… helo=… user=…", may be empty */
+	struct span client;
 	uint32_t flags;			/* enum message_flags */
 	struct draft *draft;		/* its body; gone once submitted. NULL: body below */
 	struct span body;
@@ -117,20 +137,25 @@ struct queue_accept {
 /* 250 may be said when done is called with result 0, not before (invariant 1). */
 void queue_submit_accept(struct queue_port *port, struct queue_accept *accept);
 
-/* ---- deliver and settle ------------------------------------------------------------------------------------ */
+/* ---- deliver and settle ------------------------------------------------------------------- */
 
 /*
- * Tells the store which messages were handed to deliveries, so that a crash knows what is in doubt. Not waited for.
- * Each id is taken back by the next settle of it, so that must be flushed later than this.
+ * Tells the store which messages were handed to deliveries, so that a crash knows what is in
+ * doubt. Not waited for. Each id is taken back by the next settle of it, so that must be flushed
+ * later than this.
  */
 void queue_taken(struct queue_port *port, const uint64_t *ids, size_t count);
 
 enum settle_kind {
 	SETTLE_DELIVERED,		/* ended; nothing to report */
-	SETTLE_RETRY,			/* stays, due again at due_ms in its lane; an attempt of its own is recorded */
-	SETTLE_AGAIN,			/* stays as it is, not charged (site trouble, shutdown, NOT_TRIED); due_ms counts */
-	SETTLE_OWED,			/* the end, but a report is owed: entry goes, history says what and why */
-	SETTLE_ENDED,			/* ended without a report (NOTIFY=NEVER, null sender, discarded): logged by the caller */
+	/* stays, due again at due_ms in its lane; an attempt of its own is recorded */
+	SETTLE_RETRY,
+	/* stays as it is, not charged (site trouble, shutdown, NOT_TRIED); due_ms counts */
+	SETTLE_AGAIN,
+	/* the end, but a report is owed: entry goes, history says what and why */
+	SETTLE_OWED,
+	/* ended without a report (NOTIFY=NEVER, null sender, discarded): logged by the caller */
+	SETTLE_ENDED,
 };
 
 struct settle_recipient {
@@ -152,15 +177,16 @@ struct queue_settle {
 	bool removed;			/* set: the last recipient ended and the message is gone */
 };
 /*
- * Nobody waits for a settle unless op.urgent is set. A recipient that is settled already is passed over; old_due_ms
- * and lane save a search, and are looked up where they are wrong.
- * -ENOSPC: nothing was settled; keep it in memory and submit again, and begin no delivery meanwhile.
+ * Nobody waits for a settle unless op.urgent is set. A recipient that is settled already is
+ * passed over; old_due_ms and lane save a search, and are looked up where they are wrong.
+ * -ENOSPC: nothing was settled; keep it in memory and submit again, and begin no delivery
+ * meanwhile.
  */
 void queue_submit_settle(struct queue_port *port, struct queue_settle *settle);
 
 /*
- * A report (DSN) is made: one transaction queues it (accept, unless NULL: nobody to tell) and ends those
- * recipients of the message it speaks of (or, for delay warnings, marks them warned).
+ * A report (DSN) is made: one transaction queues it (accept, unless NULL: nobody to tell) and
+ * ends those recipients of the message it speaks of (or, for delay warnings, marks them warned).
  */
 struct queue_report {
 	struct queue_op op;
@@ -173,9 +199,12 @@ struct queue_report {
 };
 void queue_submit_report(struct queue_port *port, struct queue_report *report);
 
-/* ---- what the dispatcher keeps ------------------------------------------------------------------------------ */
+/* ---- what the dispatcher keeps ------------------------------------------------------------ */
 
-/* Entries that came to be by accept, report, release or re-route are told to one subscriber, after their commit. */
+/*
+ * Entries that came to be by accept, report, release or re-route are told to one subscriber,
+ * after their commit.
+ */
 struct queue_arrival {
 	uint64_t id, lane, site;
 	int64_t due_ms;
@@ -183,14 +212,16 @@ struct queue_arrival {
 };
 /* overflow: more came than was kept (65,536): lanes in memory must be read again from the store. */
 void queue_port_subscribe(struct queue_port *port,
-			  void (*arrivals)(void *arg, const struct queue_arrival *arrivals, size_t count, bool overflow),
+			  void (*arrivals)(void *arg, const struct queue_arrival *arrivals,
+					   size_t count, bool overflow),
 			  void *arg);
 
 /*
- * Changes a lane. Flags say which fields count. A site is named by its key (see record.h) and made if it is new;
- * site_id is set on return. due_ms: when the lane next wants attention (index `asleep`); the writer moves it to the
- * lane's first entry, or to the end of its back-off if that is later, should it be later than that. With set_due a
- * lane without entries is deleted (unless it is on hold). On hold it is not in the index at all.
+ * Changes a lane. Flags say which fields count. A site is named by its key (see record.h) and
+ * made if it is new; site_id is set on return. due_ms: when the lane next wants attention (index
+ * `asleep`); the writer moves it to the lane's first entry, or to the end of its back-off if
+ * that is later, should it be later than that. With set_due a lane without entries is deleted
+ * (unless it is on hold). On hold it is not in the index at all.
  */
 struct queue_lane_change {
 	struct queue_op op;
@@ -206,7 +237,10 @@ struct queue_lane_change {
 };
 void queue_submit_lane(struct queue_port *port, struct queue_lane_change *change);
 
-/* Changes a site's own state and when it next wants attention (`wake`); 0 deletes its row if no lane is asleep in it. */
+/*
+ * Changes a site's own state and when it next wants attention (`wake`); 0 deletes its row if no
+ * lane is asleep in it.
+ */
 struct queue_site_change {
 	struct queue_op op;
 	uint64_t site;
@@ -220,13 +254,14 @@ struct queue_site_change {
 };
 void queue_submit_site(struct queue_port *port, struct queue_site_change *change);
 
-/* ---- what the operator does ---------------------------------------------------------------------------------- */
+/* ---- what the operator does --------------------------------------------------------------- */
 
 enum edit_kind { EDIT_HOLD, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL, EDIT_MOVE };
 
 /*
- * At most 500 recipients a go: set `resume` from the last result until `more` is false. None of the ids may be in
- * flight. RETRY: due now. FAIL: as SETTLE_OWED with the attempt given (bounce, expiry). MOVE: to another lane.
+ * At most 500 recipients a go: set `resume` from the last result until `more` is false. None of
+ * the ids may be in flight. RETRY: due now. FAIL: as SETTLE_OWED with the attempt given (bounce,
+ * expiry). MOVE: to another lane.
  */
 struct queue_edit {
 	struct queue_op op;
@@ -245,14 +280,17 @@ struct queue_edit {
 };
 void queue_submit_edit(struct queue_port *port, struct queue_edit *edit);
 
-/* Cursors that walk `message` (expiry, delay warnings), kept in meta; and the reports that are owed. */
+/*
+ * Cursors that walk `message` (expiry, delay warnings), kept in meta; and the reports that are
+ * owed.
+ */
 struct queue_cursor_set {
 	struct queue_op op;
 	uint64_t expiry_id, delay_id;	/* 0: leave */
 };
 void queue_submit_cursors(struct queue_port *port, struct queue_cursor_set *set);
 
-/* ---- reading: short transactions on the port's thread ---------------------------------------------------------- */
+/* ---- reading: short transactions on the port's thread ------------------------------------- */
 
 struct queue_message {			/* in the arena given */
 	struct message_record record;
@@ -261,64 +299,78 @@ struct queue_message {			/* in the arena given */
 	bool *open;			/* per recipient */
 };
 
-int queue_read_message(struct queue_port *port, uint64_t id, struct arena *arena, struct queue_message *ret);
+int queue_read_message(struct queue_port *port, uint64_t id, struct arena *arena,
+		       struct queue_message *ret);
 
 /*
- * Content of a message from an offset (header block first, then body): appends up to `most` octets to out, never
- * crossing a chunk. may_block false: -EAGAIN when it is not in memory (then read it from a pool thread by
- * queue_read_content_cold, which uses a reader of its own). -EBADMSG: damaged. 0 and nothing appended: the end.
+ * Content of a message from an offset (header block first, then body): appends up to `most`
+ * octets to out, never crossing a chunk. may_block false: -EAGAIN when it is not in memory (then
+ * read it from a pool thread by queue_read_content_cold, which uses a reader of its own).
+ * -EBADMSG: damaged. 0 and nothing appended: the end.
  */
-int queue_read_content(struct queue_port *port, const struct message_record *record, uint64_t offset, size_t most,
-		       bool may_block, struct buf *out);
-int queue_read_content_cold(struct queue *queue, const struct message_record *record, uint64_t offset, size_t most,
-			    struct buf *out);
+int queue_read_content(struct queue_port *port, const struct message_record *record,
+		       uint64_t offset, size_t most, bool may_block, struct buf *out);
+int queue_read_content_cold(struct queue *queue, const struct message_record *record,
+			    uint64_t offset, size_t most, struct buf *out);
 
 struct queue_entry { uint64_t lane, id; int64_t due_ms; uint32_t recipient; };
 
 /*
- * Pages: entries of a lane after a key (all zero: from the first), at most max; *ret_count < max: that was all.
- * Recipients on hold are not among them.
+ * Pages: entries of a lane after a key (all zero: from the first), at most max; *ret_count <
+ * max: that was all. Recipients on hold are not among them.
  */
-int queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_entry *after, struct queue_entry *ret,
-		       size_t max, size_t *ret_count);
-int queue_read_lane(struct queue_port *port, uint64_t lane, struct arena *arena, struct lane_record *ret);
+int queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_entry *after,
+		       struct queue_entry *ret, size_t max, size_t *ret_count);
+int queue_read_lane(struct queue_port *port, uint64_t lane, struct arena *arena,
+		    struct lane_record *ret);
 int queue_find_lane(struct queue_port *port, const struct lane_name *name, uint64_t *ret);
-int queue_read_site(struct queue_port *port, uint64_t site, struct arena *arena, struct site_record *ret);
+int queue_read_site(struct queue_port *port, uint64_t site, struct arena *arena,
+		    struct site_record *ret);
 int queue_find_site(struct queue_port *port, struct span key, uint64_t *ret);
-int queue_read_history(struct queue_port *port, uint64_t id, uint32_t recipient, struct arena *arena,
-		       struct history_record *ret);
+int queue_read_history(struct queue_port *port, uint64_t id, uint32_t recipient,
+		       struct arena *arena, struct history_record *ret);
 
 struct queue_asleep { uint64_t lane; int64_t due_ms; };
 /* Lanes of a site by due time, after a key; the due time may be too early, never too late. */
-int queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after, struct queue_asleep *ret,
-		      size_t max, size_t *ret_count);
+int queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after,
+		      struct queue_asleep *ret, size_t max, size_t *ret_count);
 struct queue_wake { uint64_t site; int64_t at_ms; };
-int queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_t until_ms, struct queue_wake *ret,
-		     size_t max, size_t *ret_count);
+int queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_t until_ms,
+		     struct queue_wake *ret, size_t max, size_t *ret_count);
 
 /* Messages whose report is owed, by the time the first became owed. */
 struct queue_owed { int64_t since_ms; uint64_t id; };
-int queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct queue_owed *ret, size_t max,
-		    size_t *ret_count);
+int queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct queue_owed *ret,
+		    size_t max, size_t *ret_count);
 int queue_read_cursors(struct queue_port *port, uint64_t *expiry_id, uint64_t *delay_id);
 /* Ids after `after` and below `below`, in order. */
-int queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret, size_t max,
-			size_t *ret_count);
+int queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret,
+			size_t max, size_t *ret_count);
 /*
- * The same, by an index: recipient domain (and all below it if sub; those on hold have DUE_HELD, and recipients whose
- * report is owed have no entry: see queue_read_owed), or sender domain (exactly) or address.
+ * The same, by an index: recipient domain (and all below it if sub; those on hold have DUE_HELD,
+ * and recipients whose report is owed have no entry: see queue_read_owed), or sender domain
+ * (exactly) or address.
  */
-int queue_walk_recipient_domain(struct queue_port *port, struct span domain, bool sub, const struct queue_entry *after,
-				struct queue_entry *ret, size_t max, size_t *ret_count);
-int queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64_t after, uint64_t *ret, size_t max,
-		      size_t *ret_count);
+int queue_walk_recipient_domain(struct queue_port *port, struct span domain, bool sub,
+				const struct queue_entry *after, struct queue_entry *ret,
+				size_t max, size_t *ret_count);
+int queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64_t after,
+		      uint64_t *ret, size_t max, size_t *ret_count);
 
-/* ---- the store as a whole --------------------------------------------------------------------------------------- */
+/* ---- the store as a whole ----------------------------------------------------------------- */
 
-/* Checks every invariant of the tables (offline or on the port's snapshot); prints faults by report(); 0 or -EBADMSG. */
+/*
+ * Checks every invariant of the tables (offline or on the port's snapshot); prints faults by
+ * report(); 0 or -EBADMSG.
+ */
 int queue_check(struct queue *queue, void (*report)(void *arg, const char *fault), void *arg);
-/* Reads what is left of a damaged data file, without the lock and without trusting structure beyond LMDB's own. */
-int queue_salvage(const char *path, int (*message)(void *arg, const struct queue_message *message, struct span content),
+/*
+ * Reads what is left of a damaged data file, without the lock and without trusting structure
+ * beyond LMDB's own.
+ */
+int queue_salvage(const char *path,
+		  int (*message)(void *arg, const struct queue_message *message,
+				 struct span content),
 		  void *arg, char error[QUEUE_ERROR_MAX]);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * read: what is in the queue, read in short transactions: each call renews its port's reader, copies what it was
- * asked for, and lets the snapshot go, for a long one would pin pages and grow the file. Any thread, on its port.
+ * read: what is in the queue, read in short transactions: each call renews its port's reader,
+ * copies what it was asked for, and lets the snapshot go, for a long one would pin pages and
+ * grow the file. Any thread, on its port.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ read_end(struct txn *txn, int result)
 	return r;
 }
 
-/* ---- single rows -------------------------------------------------------------------------------------------------- */
+/* ---- single rows -------------------------------------------------------------------------- */
 
 int
 message_read_row(struct txn *txn, uint64_t id, struct arena *arena, struct queue_message *ret)
@@ -53,7 +54,8 @@ message_read_row(struct txn *txn, uint64_t id, struct arena *arena, struct queue
 }
 
 int
-queue_read_message(struct queue_port *port, uint64_t id, struct arena *arena, struct queue_message *ret)
+queue_read_message(struct queue_port *port, uint64_t id, struct arena *arena,
+		   struct queue_message *ret)
 {
 	struct txn *txn = read_begin(port);
 
@@ -61,7 +63,8 @@ queue_read_message(struct queue_port *port, uint64_t id, struct arena *arena, st
 }
 
 int
-queue_read_lane(struct queue_port *port, uint64_t lane, struct arena *arena, struct lane_record *ret)
+queue_read_lane(struct queue_port *port, uint64_t lane, struct arena *arena,
+		struct lane_record *ret)
 {
 	struct txn *txn = read_begin(port);
 	struct key key = key_id(lane);
@@ -74,7 +77,8 @@ queue_read_lane(struct queue_port *port, uint64_t lane, struct arena *arena, str
 }
 
 int
-queue_read_site(struct queue_port *port, uint64_t site, struct arena *arena, struct site_record *ret)
+queue_read_site(struct queue_port *port, uint64_t site, struct arena *arena,
+		struct site_record *ret)
 {
 	struct txn *txn = read_begin(port);
 	struct key key = key_id(site);
@@ -135,7 +139,7 @@ queue_read_cursors(struct queue_port *port, uint64_t *expiry_id, uint64_t *delay
 	return read_end(txn, r);
 }
 
-/* ---- content ------------------------------------------------------------------------------------------------------ */
+/* ---- content ------------------------------------------------------------------------------ */
 
 /* Where an offset of the content lies: in which record, and where in that. */
 static uint64_t
@@ -153,14 +157,15 @@ content_place(const struct message_record *r, uint64_t offset, uint64_t *within,
 	offset -= r->header_size;
 	n = offset / QUEUE_CHUNK;
 	*within = offset % QUEUE_CHUNK;
-	*len = r->body_size - n * QUEUE_CHUNK < QUEUE_CHUNK ? r->body_size - n * QUEUE_CHUNK : QUEUE_CHUNK;
+	*len = r->body_size - n * QUEUE_CHUNK < QUEUE_CHUNK ? r->body_size - n * QUEUE_CHUNK
+							    : QUEUE_CHUNK;
 	return n + 1;
 }
 
 /* A record is checked as a whole when its first octet is read. */
 int
-content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most, bool may_block,
-	     struct buf *out)
+content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most,
+		 bool may_block, struct buf *out)
 {
 	uint64_t within, len, n;
 	struct span value, part;
@@ -170,10 +175,12 @@ content_read_row(struct txn *txn, const struct message_record *record, uint64_t 
 		return 0;
 	n = content_place(record, offset, &within, &len);
 	key = key_body(record->body, n);
-	if (!txn_get(txn, TABLE_BODY, key_span(&key), &value) || value.len != len || n >= record->crc_count)
+	if (!txn_get(txn, TABLE_BODY, key_span(&key), &value) || value.len != len ||
+	    n >= record->crc_count)
 		return -EBADMSG;
 	part = span_first(span_skip(value, (size_t)within), most);
-	if (!may_block && !store_resident(within == 0 ? value.at : part.at, within == 0 ? value.len : part.len))
+	if (!may_block &&
+	    !store_resident(within == 0 ? value.at : part.at, within == 0 ? value.len : part.len))
 		return -EAGAIN;
 	if (within == 0 && crc32c(0, value.at, value.len) != record->crcs[n])
 		return -EBADMSG;
@@ -182,8 +189,8 @@ content_read_row(struct txn *txn, const struct message_record *record, uint64_t 
 }
 
 int
-queue_read_content(struct queue_port *port, const struct message_record *record, uint64_t offset, size_t most,
-		   bool may_block, struct buf *out)
+queue_read_content(struct queue_port *port, const struct message_record *record, uint64_t offset,
+		   size_t most, bool may_block, struct buf *out)
 {
 	struct txn *txn = read_begin(port);
 
@@ -191,8 +198,8 @@ queue_read_content(struct queue_port *port, const struct message_record *record,
 }
 
 int
-queue_read_content_cold(struct queue *queue, const struct message_record *record, uint64_t offset, size_t most,
-			struct buf *out)
+queue_read_content_cold(struct queue *queue, const struct message_record *record, uint64_t offset,
+			size_t most, struct buf *out)
 {
 	struct txn txn;
 	int r = txn_reader(queue->store, &txn);
@@ -206,13 +213,15 @@ queue_read_content_cold(struct queue *queue, const struct message_record *record
 	return r;
 }
 
-/* ---- pages of rows ------------------------------------------------------------------------------------------------- */
+/* ---- pages of rows ------------------------------------------------------------------------ */
 
 static struct queue_entry
 entry_of(struct span key)
 {
-	return (struct queue_entry){ .lane = key_get_u64(key, 0), .due_ms = (int64_t)key_get_u64(key, 8),
-				     .id = key_get_u64(key, 16), .recipient = (uint32_t)key_number(key, 24, 4) };
+	return (struct queue_entry){ .lane = key_get_u64(key, 0),
+				     .due_ms = (int64_t)key_get_u64(key, 8),
+				     .id = key_get_u64(key, 16),
+				     .recipient = (uint32_t)key_number(key, 24, 4) };
 }
 
 static struct key
@@ -224,20 +233,22 @@ entry_key(const struct queue_entry *e)
 static bool
 is_first_page(const struct queue_entry *after)
 {
-	return after == NULL || (after->lane == 0 && after->id == 0 && after->due_ms == 0 && after->recipient == 0);
+	return after == NULL ||
+	       (after->lane == 0 && after->id == 0 && after->due_ms == 0 && after->recipient == 0);
 }
 
 /* Entries of a lane behind a key, or from its start; those on hold only if they are asked for. */
 static size_t
-entries_page(struct txn *txn, uint64_t lane, const struct queue_entry *after, bool held, struct queue_entry *ret,
-	     size_t max)
+entries_page(struct txn *txn, uint64_t lane, const struct queue_entry *after, bool held,
+	     struct queue_entry *ret, size_t max)
 {
 	struct key from = after != NULL ? entry_key(after) : key_id(lane);
 	struct cursor c;
 	size_t count = 0;
 
 	cursor_open(&c, txn, TABLE_ENTRY, key_span(&from));
-	while (count < max && cursor_next(&c) && c.key.len == ENTRY_KEY_LEN && key_get_u64(c.key, 0) == lane) {
+	while (count < max && cursor_next(&c) && c.key.len == ENTRY_KEY_LEN &&
+	       key_get_u64(c.key, 0) == lane) {
 		if (after != NULL && span_eq(c.key, key_span(&from)))
 			continue;
 		ret[count] = entry_of(c.key);
@@ -250,8 +261,8 @@ entries_page(struct txn *txn, uint64_t lane, const struct queue_entry *after, bo
 }
 
 int
-queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_entry *after, struct queue_entry *ret,
-		   size_t max, size_t *ret_count)
+queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_entry *after,
+		   struct queue_entry *ret, size_t max, size_t *ret_count)
 {
 	struct txn *txn = read_begin(port);
 
@@ -260,8 +271,8 @@ queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_en
 }
 
 int
-queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after, struct queue_asleep *ret,
-		  size_t max, size_t *ret_count)
+queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after,
+		  struct queue_asleep *ret, size_t max, size_t *ret_count)
 {
 	const bool first = after == NULL || (after->lane == 0 && after->due_ms == 0);
 	struct txn *txn = read_begin(port);
@@ -270,19 +281,21 @@ queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asl
 
 	*ret_count = 0;
 	cursor_open(&c, txn, TABLE_ASLEEP, key_span(&from));
-	while (*ret_count < max && cursor_next(&c) && c.key.len == ASLEEP_KEY_LEN && key_get_u64(c.key, 0) == site) {
+	while (*ret_count < max && cursor_next(&c) && c.key.len == ASLEEP_KEY_LEN &&
+	       key_get_u64(c.key, 0) == site) {
 		if (!first && span_eq(c.key, key_span(&from)))
 			continue;
-		ret[(*ret_count)++] = (struct queue_asleep){ .lane = key_get_u64(c.key, 16),
-							     .due_ms = (int64_t)key_get_u64(c.key, 8) };
+		ret[(*ret_count)++] =
+			(struct queue_asleep){ .lane = key_get_u64(c.key, 16),
+					       .due_ms = (int64_t)key_get_u64(c.key, 8) };
 	}
 	cursor_close(&c);
 	return read_end(txn, 0);
 }
 
 int
-queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_t until_ms, struct queue_wake *ret,
-		 size_t max, size_t *ret_count)
+queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_t until_ms,
+		 struct queue_wake *ret, size_t max, size_t *ret_count)
 {
 	const bool first = after == NULL || (after->site == 0 && after->at_ms == 0);
 	struct txn *txn = read_begin(port);
@@ -292,7 +305,8 @@ queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_
 	*ret_count = 0;
 	cursor_open(&c, txn, TABLE_WAKE, key_span(&from));
 	while (*ret_count < max && cursor_next(&c) && c.key.len == WAKE_KEY_LEN) {
-		struct queue_wake wake = { .site = key_get_u64(c.key, 8), .at_ms = (int64_t)key_get_u64(c.key, 0) };
+		struct queue_wake wake = { .site = key_get_u64(c.key, 8),
+					   .at_ms = (int64_t)key_get_u64(c.key, 0) };
 
 		if (wake.at_ms > until_ms)
 			break;
@@ -304,12 +318,13 @@ queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_
 }
 
 int
-queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct queue_owed *ret, size_t max,
-		size_t *ret_count)
+queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct queue_owed *ret,
+		size_t max, size_t *ret_count)
 {
 	const bool first = after == NULL || (after->id == 0 && after->since_ms == 0);
 	struct txn *txn = read_begin(port);
-	struct key from = first ? (struct key){ 0 } : key_timer(after->since_ms, TIMER_REPORT, after->id);
+	struct key from =
+		first ? (struct key){ 0 } : key_timer(after->since_ms, TIMER_REPORT, after->id);
 	struct cursor c;
 
 	*ret_count = 0;
@@ -318,16 +333,17 @@ queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct 
 		if (c.key.len != TIMER_KEY_LEN || key_number(c.key, 8, 1) != TIMER_REPORT ||
 		    (!first && span_eq(c.key, key_span(&from))))
 			continue;
-		ret[(*ret_count)++] = (struct queue_owed){ .since_ms = (int64_t)key_get_u64(c.key, 0),
-							   .id = key_get_u64(c.key, 9) };
+		ret[(*ret_count)++] =
+			(struct queue_owed){ .since_ms = (int64_t)key_get_u64(c.key, 0),
+					     .id = key_get_u64(c.key, 9) };
 	}
 	cursor_close(&c);
 	return read_end(txn, 0);
 }
 
 int
-queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret, size_t max,
-		    size_t *ret_count)
+queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret,
+		    size_t max, size_t *ret_count)
 {
 	struct txn *txn = read_begin(port);
 	struct key from = key_id(after + 1);
@@ -342,7 +358,7 @@ queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uin
 	return read_end(txn, 0);
 }
 
-/* ---- by an index --------------------------------------------------------------------------------------------------- */
+/* ---- by an index -------------------------------------------------------------------------- */
 
 /* Where in lane_domain the lane of `after` stands; the start of the range if it is gone by now. */
 static struct key
@@ -352,14 +368,16 @@ lane_domain_from(struct txn *txn, const struct key *range, const struct queue_en
 	struct lane_record lane;
 	struct span value;
 
-	if (txn_get(txn, TABLE_LANE, key_span(&key), &value) && lane_record_decode(value, NULL, &lane) == 0)
+	if (txn_get(txn, TABLE_LANE, key_span(&key), &value) &&
+	    lane_record_decode(value, NULL, &lane) == 0)
 		return key_lane_domain(lane.name.domain, after->lane);
 	return *range;
 }
 
 int
-queue_walk_recipient_domain(struct queue_port *port, struct span domain, bool sub, const struct queue_entry *after,
-			    struct queue_entry *ret, size_t max, size_t *ret_count)
+queue_walk_recipient_domain(struct queue_port *port, struct span domain, bool sub,
+			    const struct queue_entry *after, struct queue_entry *ret, size_t max,
+			    size_t *ret_count)
 {
 	struct txn *txn = read_begin(port);
 	const struct key range = key_domain(domain, sub);
@@ -375,24 +393,26 @@ queue_walk_recipient_domain(struct queue_port *port, struct span domain, bool su
 	while (*ret_count < max && cursor_next(&c) && key_starts(c.key, &range)) {
 		uint64_t lane = key_get_u64(c.key, c.key.len - 8);
 
-		*ret_count += entries_page(txn, lane, after != NULL && after->lane == lane ? after : NULL, true,
-					   ret + *ret_count, max - *ret_count);
+		*ret_count +=
+			entries_page(txn, lane, after != NULL && after->lane == lane ? after : NULL,
+				     true, ret + *ret_count, max - *ret_count);
 	}
 	cursor_close(&c);
 	return read_end(txn, 0);
 }
 
 /*
- * One domain's senders in the order of ids. Pages of one address look at all of its domain's: so many rows at a time,
- * and then with a new snapshot.
+ * One domain's senders in the order of ids. Pages of one address look at all of its domain's: so
+ * many rows at a time, and then with a new snapshot.
  */
 int
-queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64_t after, uint64_t *ret, size_t max,
-		  size_t *ret_count)
+queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64_t after,
+		  uint64_t *ret, size_t max, size_t *ret_count)
 {
 	const bool address = span_find(address_or_domain, '@') != NULL;
 	const struct span local = address_local_of(address_or_domain);
-	const struct key range = key_domain(address ? address_domain_of(address_or_domain) : address_or_domain, false);
+	const struct key range = key_domain(
+		address ? address_domain_of(address_or_domain) : address_or_domain, false);
 	bool more = after < UINT64_MAX;
 	int r = 0;
 
@@ -405,7 +425,8 @@ queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64
 
 		key_u64(&from, after + 1);
 		cursor_open(&c, txn, TABLE_SENDER, key_span(&from));
-		while (*ret_count < max && seen < SCAN_MAX && (more = cursor_next(&c) && key_starts(c.key, &range))) {
+		while (*ret_count < max && seen < SCAN_MAX &&
+		       (more = cursor_next(&c) && key_starts(c.key, &range))) {
 			after = key_get_u64(c.key, range.len);
 			seen++;
 			if (!address || span_eq(span_skip(c.key, range.len + 8), local))

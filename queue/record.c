@@ -1,10 +1,11 @@
 /*
  * record: the stored form of messages, lanes, sites, histories; see record.h. Pure; any thread.
  *
- * A record is: version, kind (one octet each), fields, CRC-32C. Numbers are big-endian and of fixed width, octet
- * strings carry a length of 32 bits. Encoding goes straight into a buf. Decoding checks the CRC first; then each
- * take_…() either delivers or marks the whole record bad (`bad`, looked at once at the end), so that no length is
- * ever trusted. A later version may only be read by a program that knows it: -EPROTO.
+ * A record is: version, kind (one octet each), fields, CRC-32C. Numbers are big-endian and of
+ * fixed width, octet strings carry a length of 32 bits. Encoding goes straight into a buf.
+ * Decoding checks the CRC first; then each take_…() either delivers or marks the whole record
+ * bad (`bad`, looked at once at the end), so that no length is ever trusted. A later version may
+ * only be read by a program that knows it: -EPROTO.
  */
 #include "queue/record.h"
 
@@ -12,9 +13,16 @@
 #include <errno.h>
 
 enum { VERSION = 1, FRAME = 2 + 4 };	/* version, kind, CRC */
-enum kind { KIND_MESSAGE = 'M', KIND_LANE = 'L', KIND_SITE = 'S', KIND_HISTORY = 'H', KIND_LEFT = 'O', KIND_META = 'T' };
+enum kind {
+	KIND_MESSAGE = 'M',
+	KIND_LANE = 'L',
+	KIND_SITE = 'S',
+	KIND_HISTORY = 'H',
+	KIND_LEFT = 'O',
+	KIND_META = 'T'
+};
 
-/* ---- encoding --------------------------------------------------------------------------------------------- */
+/* ---- encoding ----------------------------------------------------------------------------- */
 
 struct encoder {
 	struct buf *out;
@@ -63,7 +71,7 @@ encode_end(struct encoder *e)
 	put_number(e, crc32c(0, record.at, record.len), 4);
 }
 
-/* ---- decoding --------------------------------------------------------------------------------------------- */
+/* ---- decoding ----------------------------------------------------------------------------- */
 
 struct decoder {
 	struct span left;
@@ -173,7 +181,8 @@ decode_begin(struct span octets, enum kind kind, struct decoder *d)
 		return -EBADMSG;
 	crc = (const unsigned char *)octets.at + octets.len - 4;
 	if (crc32c(0, octets.at, octets.len - 4) !=
-	    ((uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 | (uint32_t)crc[3]))
+	    ((uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 |
+	     (uint32_t)crc[3]))
 		return -EBADMSG;
 	if ((unsigned char)octets.at[0] > VERSION)
 		return -EPROTO;
@@ -189,12 +198,12 @@ decode_end(const struct decoder *d)
 	return d->bad || d->left.len > 0 ? -EBADMSG : 0;
 }
 
-/* ---- message ---------------------------------------------------------------------------------------------- */
+/* ---- message ------------------------------------------------------------------------------ */
 
 /* What those who settle need stands first; the rest follows. */
 void
-message_record_encode(const struct message_record *r, const struct envelope *envelope, const uint64_t *lanes,
-		      struct buf *out)
+message_record_encode(const struct message_record *r, const struct envelope *envelope,
+		      const uint64_t *lanes, struct buf *out)
 {
 	struct encoder e = encode_begin(out, KIND_MESSAGE);
 
@@ -256,7 +265,8 @@ message_record_peek(struct span octets, struct message_record *ret, struct span 
 }
 
 static void
-take_recipients(struct decoder *d, struct arena *arena, struct envelope *envelope, uint64_t **ret_lanes)
+take_recipients(struct decoder *d, struct arena *arena, struct envelope *envelope,
+		uint64_t **ret_lanes)
 {
 	size_t count = take_count(d, 4 + 4 + 1 + 8);
 
@@ -313,7 +323,7 @@ body_record_count(uint64_t header_size, uint64_t body_size)
 	return 1 + body_size / QUEUE_CHUNK + (body_size % QUEUE_CHUNK != 0);
 }
 
-/* ---- lane and site ---------------------------------------------------------------------------------------- */
+/* ---- lane and site ------------------------------------------------------------------------ */
 
 static void
 put_backoff(struct encoder *e, const struct backoff *b)
@@ -421,7 +431,7 @@ site_record_decode(struct span octets, struct arena *arena, struct site_record *
 	return r;
 }
 
-/* ---- history ---------------------------------------------------------------------------------------------- */
+/* ---- history ------------------------------------------------------------------------------ */
 
 static void
 put_attempt(struct encoder *e, const struct attempt *a)
@@ -518,7 +528,7 @@ history_add_attempt(struct history_record *r, const struct attempt *attempt, str
 	r->attempt_count++;
 }
 
-/* ---- the small ones --------------------------------------------------------------------------------------- */
+/* ---- the small ones ----------------------------------------------------------------------- */
 
 void
 left_encode(const bool *open, size_t count, struct buf *out)

@@ -1,9 +1,10 @@
 /*
  * record: what is stored, and its form in octets (pure codec).
  *
- * A record is: version (1 octet), fields (length-prefixed, big-endian numbers), CRC-32C of all before (4 octets).
- * No octet from the wire is ever a delimiter. Decoding checks everything and never trusts a length; decoded spans
- * point into the arena (copied). A record of a newer version is refused: -EPROTO; a damaged one: -EBADMSG.
+ * A record is: version (1 octet), fields (length-prefixed, big-endian numbers), CRC-32C of all
+ * before (4 octets). No octet from the wire is ever a delimiter. Decoding checks everything and
+ * never trusts a length; decoded spans point into the arena (copied). A record of a newer
+ * version is refused: -EPROTO; a damaged one: -EBADMSG.
  */
 #ifndef TRAM_QUEUE_RECORD_H
 #define TRAM_QUEUE_RECORD_H
@@ -15,7 +16,8 @@
 
 enum {
 	QUEUE_FORMAT = 1,			/* of the store as a whole, in meta */
-	QUEUE_CHUNK = 65520,			/* 16 pages less LMDB's page header: measured, see README.md */
+	/* 16 pages less LMDB's page header: measured, see README.md */
+	QUEUE_CHUNK = 65520,
 	HISTORY_FIRST = 3, HISTORY_LAST = 10,	/* attempts kept */
 };
 
@@ -68,20 +70,28 @@ struct lane_record {
 
 struct site_state {
 	struct backoff backoff;
-	struct attempt_ref { int64_t at_ms; struct span host, text; } last;	/* the last connection that failed */
+	/* the last connection that failed */
+	struct attempt_ref { int64_t at_ms; struct span host, text; } last;
 	bool suspended;
 	uint32_t concurrency;		/* reached before; a hint */
 };
 
 struct site_record {
-	struct span key;		/* "static:smtp:[127.0.0.1]:2525", "mx:a.example,b.example" */
+	/* "static:smtp:[127.0.0.1]:2525", "mx:a.example,b.example" */
+	struct span key;
 	uint64_t lanes;			/* that lead here */
 	int64_t wake_ms;		/* its row in wake; INT64_MAX: none */
 	struct site_state state;
 };
 
 enum history_state { HISTORY_WAITING = 0, HISTORY_HELD = 1, HISTORY_OWED = 2 };
-enum report_action { REPORT_NONE = 0, REPORT_FAILED, REPORT_RELAYED, REPORT_DELIVERED, REPORT_EXPANDED };
+enum report_action {
+	REPORT_NONE = 0,
+	REPORT_FAILED,
+	REPORT_RELAYED,
+	REPORT_DELIVERED,
+	REPORT_EXPANDED
+};
 
 struct attempt {			/* one of a recipient's own attempts */
 	int64_t at_ms;
@@ -97,7 +107,8 @@ struct history_record {
 	uint8_t state;			/* enum history_state */
 	bool uncertain, warned;
 	uint64_t lane;
-	int64_t due_ms;			/* the key of its entry; HELD: DUE_HELD; OWED: it has none */
+	/* the key of its entry; HELD: DUE_HELD; OWED: it has none */
+	int64_t due_ms;
 	int64_t owed_since_ms;		/* OWED */
 	uint8_t action;			/* enum report_action */
 	uint32_t attempt_count;		/* in all */
@@ -115,13 +126,16 @@ struct meta_record {			/* of the store as a whole: written with each commit */
 };
 
 /* Encoding appends a whole record to out. Decoding: 0, -EPROTO, -EBADMSG. */
-void message_record_encode(const struct message_record *r, const struct envelope *envelope, const uint64_t *lanes,
-			   struct buf *out);
+void message_record_encode(const struct message_record *r, const struct envelope *envelope,
+			   const uint64_t *lanes, struct buf *out);
 int message_record_decode(struct span octets, struct arena *arena, struct message_record *ret,
 			  struct envelope *ret_envelope, uint64_t **ret_lanes);
-/* The same without recipients and CRCs, and without a copy: spans point into octets. For those who settle. */
-int message_record_peek(struct span octets, struct message_record *ret, struct span *ret_reverse_path,
-			uint32_t *ret_recipients);
+/*
+ * The same without recipients and CRCs, and without a copy: spans point into octets. For those
+ * who settle.
+ */
+int message_record_peek(struct span octets, struct message_record *ret,
+			struct span *ret_reverse_path, uint32_t *ret_recipients);
 /* Lanes and sites only: with arena NULL nothing is copied, spans point into octets. */
 void lane_record_encode(const struct lane_record *r, struct buf *out);
 int lane_record_decode(struct span octets, struct arena *arena, struct lane_record *ret);
@@ -132,18 +146,28 @@ int history_record_decode(struct span octets, struct arena *arena, struct histor
 void meta_record_encode(const struct meta_record *r, struct buf *out);
 int meta_record_decode(struct span octets, struct meta_record *ret);
 /* Adds an attempt, dropping the middle ones. */
-void history_add_attempt(struct history_record *r, const struct attempt *attempt, struct arena *arena);
+void history_add_attempt(struct history_record *r, const struct attempt *attempt,
+			 struct arena *arena);
 
 /* Open recipients of a message to several: a set of numbers below count. */
 void left_encode(const bool *open, size_t count, struct buf *out);
 int left_decode(struct span octets, size_t count, bool *open);
 
-/* crc: 0, or that of what stood before. Portable: the same without special instructions (for its test). */
+/*
+ * crc: 0, or that of what stood before. Portable: the same without special instructions (for its
+ * test).
+ */
 uint32_t crc32c(uint32_t crc, const void *at, size_t len);
 uint32_t crc32c_portable(uint32_t crc, const void *at, size_t len);
-/* How many body records a message of these sizes has: one if both fit a chunk, else the header and its chunks. */
+/*
+ * How many body records a message of these sizes has: one if both fit a chunk, else the header
+ * and its chunks.
+ */
 uint64_t body_record_count(uint64_t header_size, uint64_t body_size);
-/* "example.org" → "org.example." (so that a domain and all below it are one range); and a hash of the five names. */
+/*
+ * "example.org" → "org.example." (so that a domain and all below it are one range); and a hash
+ * of the five names.
+ */
 void domain_reversed(struct span domain, struct buf *out);
 void lane_name_hash(const struct lane_name *name, uint8_t ret[16]);
 void site_key_hash(struct span key, uint8_t ret[16]);

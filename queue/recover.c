@@ -1,9 +1,10 @@
 /*
- * recover: what queue_open() does before the writer starts: checks the format, sweeps the drafts that a crash left,
- * and marks as `uncertain` the recipients whose last attempt may have been taken by the other side without our
- * knowing: messages listed in `taken`; and, where the last process did not stop cleanly, entries that became due
- * within the last second before its last commit (no delivery waits for `taken` to be written). All in slices, each a
- * transaction of its own; a crash in between repeats them.
+ * recover: what queue_open() does before the writer starts: checks the format, sweeps the drafts
+ * that a crash left, and marks as `uncertain` the recipients whose last attempt may have been
+ * taken by the other side without our knowing: messages listed in `taken`; and, where the last
+ * process did not stop cleanly, entries that became due within the last second before its last
+ * commit (no delivery waits for `taken` to be written). All in slices, each a transaction of its
+ * own; a crash in between repeats them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 enum { SLICE = 500, DOUBT_MS = 1000, DOUBT_MAX = 20000, SITES_MAX = 1000, LANES_MAX = 5000 };
 
-/* ---- format ------------------------------------------------------------------------------------------------------- */
+/* ---- format ------------------------------------------------------------------------------- */
 
 static int
 format_create(struct batch *b)
@@ -25,7 +26,9 @@ format_create(struct batch *b)
 	buf_clear(&b->record);
 	site_record_encode(&unresolved, &b->record);
 	txn_put(&b->txn, TABLE_SITE, key_span(&site), buf_span(&b->record));
-	b->meta = (struct meta_record){ .next_lane = 1, .next_site = 1, .next_batch = 1, .clean = true };
+	b->meta = (struct meta_record){
+		.next_lane = 1, .next_site = 1, .next_batch = 1, .clean = true
+	};
 	return batch_commit(b);
 }
 
@@ -39,23 +42,30 @@ format_check(struct queue *q, char error[QUEUE_ERROR_MAX])
 	int r;
 
 	batch_begin(q, b);
-	if (b->txn.error == 0 && txn_count(&b->txn, TABLE_META) == 0 && txn_count(&b->txn, TABLE_MESSAGE) == 0)
+	if (b->txn.error == 0 && txn_count(&b->txn, TABLE_META) == 0 &&
+	    txn_count(&b->txn, TABLE_MESSAGE) == 0)
 		return format_create(b);
 	r = b->txn.error != 0 ? b->txn.error : -EPROTO;
 	if (txn_get(&b->txn, TABLE_META, SPAN("format"), &value) && value.len == 8) {
 		format = key_get_u64(value, 0);
 		if (format > QUEUE_FORMAT)
-			snprintf(error, QUEUE_ERROR_MAX, "the queue in %s has format %llu, this tramd knows formats up to %d; "
-				 "start the newer tramd, or drain the queue with it first", q->config.path,
-				 (unsigned long long)format, QUEUE_FORMAT);
+			snprintf(
+				error, QUEUE_ERROR_MAX,
+				"the queue in %s has format %llu, this tramd knows formats up to %d; "
+				"start the newer tramd, or drain the queue with it first",
+				q->config.path, (unsigned long long)format, QUEUE_FORMAT);
 		else
-			r = txn_get(&b->txn, TABLE_META, SPAN("state"), &value) ? meta_record_decode(value, &q->meta) : -EBADMSG;
+			r = txn_get(&b->txn, TABLE_META, SPAN("state"), &value)
+				    ? meta_record_decode(value, &q->meta)
+				    : -EBADMSG;
 	}
 	txn_abort(&b->txn);
 	arena_free(&b->arena);
 	if (r == -EBADMSG || (r == -EPROTO && error[0] == '\0'))
-		snprintf(error, QUEUE_ERROR_MAX, "the state of the queue in %s is damaged; run `tramctl queue salvage` on a copy",
-			 q->config.path);
+		snprintf(
+			error, QUEUE_ERROR_MAX,
+			"the state of the queue in %s is damaged; run `tramctl queue salvage` on a copy",
+			q->config.path);
 	return r;
 }
 
@@ -67,7 +77,7 @@ recovery_begin(struct queue *q)
 	q->batch.now_ms = q->meta.last_commit_ms;
 }
 
-/* ---- sweep -------------------------------------------------------------------------------------------------------- */
+/* ---- sweep -------------------------------------------------------------------------------- */
 
 /* Up to SLICE records of a draft; true: that was all of it. */
 static bool
@@ -127,7 +137,7 @@ sweep(struct queue *q)
 	return r;
 }
 
-/* ---- doubt -------------------------------------------------------------------------------------------------------- */
+/* ---- doubt -------------------------------------------------------------------------------- */
 
 struct doubts {
 	uint64_t *ids;
@@ -165,13 +175,16 @@ doubts_of_lane(struct txn *txn, struct doubts *d, uint64_t lane, int64_t from_ms
 	struct cursor c;
 
 	cursor_open(&c, txn, TABLE_ENTRY, key_span(&from));
-	while (d->count < DOUBT_MAX && cursor_next(&c) && c.key.len == ENTRY_KEY_LEN && key_get_u64(c.key, 0) == lane &&
-	       (int64_t)key_get_u64(c.key, 8) <= until_ms)
+	while (d->count < DOUBT_MAX && cursor_next(&c) && c.key.len == ENTRY_KEY_LEN &&
+	       key_get_u64(c.key, 0) == lane && (int64_t)key_get_u64(c.key, 8) <= until_ms)
 		doubts_add(d, key_get_u64(c.key, 16));
 	cursor_close(&c);
 }
 
-/* The sites that were to be awake then, their lanes that had something due, and what became due of late in these. */
+/*
+ * The sites that were to be awake then, their lanes that had something due, and what became due
+ * of late in these.
+ */
 static void
 doubts_of_last_second(struct txn *txn, struct doubts *d, int64_t until_ms)
 {
@@ -179,14 +192,17 @@ doubts_of_last_second(struct txn *txn, struct doubts *d, int64_t until_ms)
 	struct cursor wake, asleep;
 
 	cursor_open(&wake, txn, TABLE_WAKE, SPAN(""));
-	while (sites++ < SITES_MAX && cursor_next(&wake) && (int64_t)key_get_u64(wake.key, 0) <= until_ms) {
+	while (sites++ < SITES_MAX && cursor_next(&wake) &&
+	       (int64_t)key_get_u64(wake.key, 0) <= until_ms) {
 		const uint64_t site = key_get_u64(wake.key, 8);
 		struct key from = key_id(site);
 
 		cursor_open(&asleep, txn, TABLE_ASLEEP, key_span(&from));
-		while (lanes++ < LANES_MAX && cursor_next(&asleep) && key_get_u64(asleep.key, 0) == site &&
+		while (lanes++ < LANES_MAX && cursor_next(&asleep) &&
+		       key_get_u64(asleep.key, 0) == site &&
 		       (int64_t)key_get_u64(asleep.key, 8) <= until_ms)
-			doubts_of_lane(txn, d, key_get_u64(asleep.key, 16), until_ms - DOUBT_MS, until_ms);
+			doubts_of_lane(txn, d, key_get_u64(asleep.key, 16), until_ms - DOUBT_MS,
+				       until_ms);
 		cursor_close(&asleep);
 	}
 	cursor_close(&wake);

@@ -1,6 +1,7 @@
 /*
- * salvage: reads what is left of a damaged data file, message by message; see queue.h. It writes nothing. Rows that
- * fail their CRC are passed over; where LMDB itself cannot go on, the walk goes on at a later id, at doubling distances.
+ * salvage: reads what is left of a damaged data file, message by message; see queue.h. It writes
+ * nothing. Rows that fail their CRC are passed over; where LMDB itself cannot go on, the walk
+ * goes on at a later id, at doubling distances.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -70,7 +71,8 @@ content_salvage(struct txn *txn, const struct message_record *record, struct buf
 }
 
 static int
-salvage_walk(struct store *store, int (*message)(void *arg, const struct queue_message *message, struct span content),
+salvage_walk(struct store *store,
+	     int (*message)(void *arg, const struct queue_message *message, struct span content),
 	     void *arg)
 {
 	struct txn txn;
@@ -82,7 +84,8 @@ salvage_walk(struct store *store, int (*message)(void *arg, const struct queue_m
 		struct buf content = { 0 };
 		struct queue_message m;
 
-		if (message_salvage(&txn, id, &arena, &m) == 0 && content_salvage(&txn, &m.record, &content) == 0)
+		if (message_salvage(&txn, id, &arena, &m) == 0 &&
+		    content_salvage(&txn, &m.record, &content) == 0)
 			r = message(arg, &m, buf_span(&content));
 		buf_free(&content);
 		arena_free(&arena);
@@ -93,7 +96,8 @@ salvage_walk(struct store *store, int (*message)(void *arg, const struct queue_m
 }
 
 int
-queue_salvage(const char *path, int (*message)(void *arg, const struct queue_message *message, struct span content),
+queue_salvage(const char *path,
+	      int (*message)(void *arg, const struct queue_message *message, struct span content),
 	      void *arg, char error[QUEUE_ERROR_MAX])
 {
 	const struct store_config config = { .path = path, .salvage = true };

@@ -1,4 +1,7 @@
-/* schedule: doubling times with a bound and some chance, so that what failed together does not return together. */
+/*
+ * schedule: doubling times with a bound and some chance, so that what failed together does not
+ * return together.
+ */
 #include "queue/schedule.h"
 
 /* first, doubled with each further one, at most max. */
@@ -36,7 +39,8 @@ schedule_probe(const struct schedule_config *c, uint32_t failures, int64_t now_m
 bool
 schedule_expired(const struct schedule_config *c, int64_t arrival_ms, int64_t now_ms, bool report)
 {
-	int64_t lifetime = report && c->report_lifetime_ms > 0 ? c->report_lifetime_ms : c->lifetime_ms;
+	int64_t lifetime =
+		report && c->report_lifetime_ms > 0 ? c->report_lifetime_ms : c->lifetime_ms;
 
 	return now_ms - arrival_ms >= lifetime;
 }

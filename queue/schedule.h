@@ -16,9 +16,12 @@ struct schedule_config {
 };
 
 /* Due time after the attempts-th own attempt (1 = the first), ± 10 % by chance (any 32 bits). */
-int64_t schedule_retry(const struct schedule_config *c, uint32_t attempts, int64_t now_ms, uint32_t chance);
+int64_t schedule_retry(const struct schedule_config *c, uint32_t attempts, int64_t now_ms,
+		       uint32_t chance);
 /* Next probe of a site after failures in a row (1 = the first), ± 10 %. */
-int64_t schedule_probe(const struct schedule_config *c, uint32_t failures, int64_t now_ms, uint32_t chance);
-bool schedule_expired(const struct schedule_config *c, int64_t arrival_ms, int64_t now_ms, bool report);
+int64_t schedule_probe(const struct schedule_config *c, uint32_t failures, int64_t now_ms,
+		       uint32_t chance);
+bool schedule_expired(const struct schedule_config *c, int64_t arrival_ms, int64_t now_ms,
+		      bool report);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * store: the only file that knows <lmdb.h>; see store.h. What it promises: a commit that returned 0 is on disk (no
- * NOSYNC, no WRITEMAP), and a file that cannot be trusted is refused before LMDB maps it.
+ * store: the only file that knows <lmdb.h>; see store.h. What it promises: a commit that
+ * returned 0 is on disk (no NOSYNC, no WRITEMAP), and a file that cannot be trusted is refused
+ * before LMDB maps it.
  */
 #include "queue/store.h"
 
@@ -21,11 +22,15 @@
 #include "mta/base/arena.h"
 
 static const char *const table_names[TABLE_COUNT] = {
-	[TABLE_META] = "meta", [TABLE_MESSAGE] = "message", [TABLE_BODY] = "body", [TABLE_DRAFT] = "draft",
-	[TABLE_ENTRY] = "entry", [TABLE_HISTORY] = "history", [TABLE_LEFT] = "left", [TABLE_LANE] = "lane",
-	[TABLE_LANE_HASH] = "lane_hash", [TABLE_LANE_DOMAIN] = "lane_domain", [TABLE_SITE] = "site",
-	[TABLE_SITE_KEY] = "site_key", [TABLE_ASLEEP] = "asleep", [TABLE_WAKE] = "wake", [TABLE_SENDER] = "sender",
-	[TABLE_TIMER] = "timer", [TABLE_TAKEN] = "taken",
+	[TABLE_META] = "meta",		 [TABLE_MESSAGE] = "message",
+	[TABLE_BODY] = "body",		 [TABLE_DRAFT] = "draft",
+	[TABLE_ENTRY] = "entry",	 [TABLE_HISTORY] = "history",
+	[TABLE_LEFT] = "left",		 [TABLE_LANE] = "lane",
+	[TABLE_LANE_HASH] = "lane_hash", [TABLE_LANE_DOMAIN] = "lane_domain",
+	[TABLE_SITE] = "site",		 [TABLE_SITE_KEY] = "site_key",
+	[TABLE_ASLEEP] = "asleep",	 [TABLE_WAKE] = "wake",
+	[TABLE_SENDER] = "sender",	 [TABLE_TIMER] = "timer",
+	[TABLE_TAKEN] = "taken",
 };
 
 struct store {
@@ -42,7 +47,7 @@ struct store {
 
 enum { PAGE_MIN = 512, PAGE_MAX = 65536, TOP_UP = 4 << 20 };
 
-/* ---- opening ------------------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------ */
 
 static int
 error_of(int lmdb)
@@ -79,9 +84,11 @@ error_of(int lmdb)
 static const char *
 network_file_system(int fd)
 {
-	static const struct { uint32_t magic; const char *name; } refused[] = {
-		{ 0x6969, "NFS" }, { 0x517b, "SMB" }, { 0xff534d42, "CIFS" }, { 0xfe534d42, "SMB" }, { 0x65735546, "FUSE" },
-		{ 0x01021997, "9P" }, { 0x5346414f, "AFS" }, { 0x00c36400, "Ceph" }, { 0x47504653, "GPFS" },
+	static const struct { uint32_t magic; const char *name;
+	} refused[] = {
+		{ 0x6969, "NFS" },	  { 0x517b, "SMB" },	  { 0xff534d42, "CIFS" },
+		{ 0xfe534d42, "SMB" },	  { 0x65735546, "FUSE" }, { 0x01021997, "9P" },
+		{ 0x5346414f, "AFS" },	  { 0x00c36400, "Ceph" }, { 0x47504653, "GPFS" },
 		{ 0x0bd00bd0, "Lustre" }, { 0x73757245, "Coda" },
 	};
 	struct statfs fs;
@@ -94,12 +101,19 @@ network_file_system(int fd)
 	return NULL;
 }
 
-/* LMDB's own header of a page (16 octets) and what follows on the first two (struct MDB_meta of 0.9). */
+/*
+ * LMDB's own header of a page (16 octets) and what follows on the first two (struct MDB_meta of
+ * 0.9).
+ */
 struct meta_page {
 	unsigned char header[16];
 	uint32_t magic, version;
 	uint64_t address, map_size;
-	struct { uint32_t page_size; uint16_t flags, depth; uint64_t branch, leaf, overflow, entries, root; } tables[2];
+	struct {
+		uint32_t page_size;
+		uint16_t flags, depth;
+		uint64_t branch, leaf, overflow, entries, root;
+	} tables[2];
 	uint64_t last_page, transaction;
 };
 _Static_assert(sizeof(struct meta_page) == 152, "LMDB's meta page");
@@ -125,7 +139,8 @@ file_check(int directory, const char *path, bool salvage, char error[STORE_ERROR
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		int r = -errno;
 
-		snprintf(error, STORE_ERROR_MAX, "%s/data.mdb cannot be opened: %s", path, strerror(-r));
+		snprintf(error, STORE_ERROR_MAX, "%s/data.mdb cannot be opened: %s", path,
+			 strerror(-r));
 		if (fd >= 0)
 			close(fd);
 		return r;
@@ -135,12 +150,16 @@ file_check(int directory, const char *path, bool salvage, char error[STORE_ERROR
 		close(fd);
 		return 0;
 	}
-	if (pread(fd, &first, sizeof(first), 0) == (ssize_t)sizeof(first) && meta_page_valid(&first))
+	if (pread(fd, &first, sizeof(first), 0) == (ssize_t)sizeof(first) &&
+	    meta_page_valid(&first))
 		page_size = first.tables[0].page_size;
 	if (page_size < PAGE_MIN || page_size > PAGE_MAX) {
 		close(fd);
-		snprintf(error, STORE_ERROR_MAX, "%s/data.mdb is not a queue of tram, or its first page is damaged; restore "
-			 "it, or give another path", path);
+		snprintf(
+			error, STORE_ERROR_MAX,
+			"%s/data.mdb is not a queue of tram, or its first page is damaged; restore "
+			"it, or give another path",
+			path);
 		return -EPROTO;
 	}
 	if (pread(fd, &second, sizeof(second), (off_t)page_size) == (ssize_t)sizeof(second) &&
@@ -149,14 +168,20 @@ file_check(int directory, const char *path, bool salvage, char error[STORE_ERROR
 	close(fd);
 	want = (newest->last_page + 1) * page_size;
 	if ((uint64_t)st.st_size < want) {
-		snprintf(error, STORE_ERROR_MAX, "%s/data.mdb is cut short: it has %" PRIu64 " octets and should have %" PRIu64
-			 "; restore it, or extend a copy (truncate -s %" PRIu64 ") and run `tramctl queue salvage` on the copy",
+		snprintf(error, STORE_ERROR_MAX,
+			 "%s/data.mdb is cut short: it has %" PRIu64
+			 " octets and should have %" PRIu64
+			 "; restore it, or extend a copy (truncate -s %" PRIu64
+			 ") and run `tramctl queue salvage` on the copy",
 			 path, (uint64_t)st.st_size, want, want);
 		return -EBADMSG;
 	}
 	if (page_size != (uint64_t)sysconf(_SC_PAGESIZE)) {
-		snprintf(error, STORE_ERROR_MAX, "%s/data.mdb was made with pages of %" PRIu64 " octets, this machine has %ld; "
-			 "drain it where it was made", path, page_size, sysconf(_SC_PAGESIZE));
+		snprintf(error, STORE_ERROR_MAX,
+			 "%s/data.mdb was made with pages of %" PRIu64
+			 " octets, this machine has %ld; "
+			 "drain it where it was made",
+			 path, page_size, sysconf(_SC_PAGESIZE));
 		return -EOPNOTSUPP;
 	}
 	return 1;
@@ -171,18 +196,23 @@ directory_open(struct store *s, const struct store_config *c, char error[STORE_E
 	s->directory = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->directory < 0) {
 		r = -errno;
-		snprintf(error, STORE_ERROR_MAX, "the queue's directory %s cannot be opened: %s", c->path, strerror(-r));
+		snprintf(error, STORE_ERROR_MAX, "the queue's directory %s cannot be opened: %s",
+			 c->path, strerror(-r));
 		return r;
 	}
 	network = network_file_system(s->directory);
 	if (network != NULL && !c->salvage) {
-		snprintf(error, STORE_ERROR_MAX, "%s is on %s; a queue needs a local file system", c->path, network);
+		snprintf(error, STORE_ERROR_MAX, "%s is on %s; a queue needs a local file system",
+			 c->path, network);
 		return -EOPNOTSUPP;
 	}
 	if (!c->salvage && flock(s->directory, LOCK_EX | LOCK_NB) < 0) {
 		r = errno == EWOULDBLOCK ? -EBUSY : -errno;
-		snprintf(error, STORE_ERROR_MAX, r == -EBUSY ? "%s is in use by another tramd; stop it, or give another path"
-			 : "%s cannot be locked", c->path);
+		snprintf(error, STORE_ERROR_MAX,
+			 r == -EBUSY
+				 ? "%s is in use by another tramd; stop it, or give another path"
+				 : "%s cannot be locked",
+			 c->path);
 		return r;
 	}
 	return 0;
@@ -221,15 +251,17 @@ foreign_check(struct store *s)
 		r = mdb_dbi_open(txn, NULL, 0, &main_table);
 	if (r == 0)
 		r = mdb_stat(txn, main_table, &stat);
-	if (r == 0 && stat.ms_entries > 0 && mdb_dbi_open(txn, table_names[TABLE_META], 0, &meta) != 0)
+	if (r == 0 && stat.ms_entries > 0 &&
+	    mdb_dbi_open(txn, table_names[TABLE_META], 0, &meta) != 0)
 		r = MDB_INCOMPATIBLE;
 	mdb_txn_abort(txn);
 	return error_of(r);
 }
 
 /*
- * A new data file is made under another name and gets its own only when it is on disk: LMDB does not sync its first two
- * pages before the first commit, and a power cut then must not leave a file that is no queue and not nothing.
+ * A new data file is made under another name and gets its own only when it is on disk: LMDB does
+ * not sync its first two pages before the first commit, and a power cut then must not leave a
+ * file that is no queue and not nothing.
  */
 static int
 file_make(int directory, const char *path)
@@ -278,7 +310,8 @@ env_open(struct store *s, const struct store_config *c)
 	if (r == 0)
 		r = mdb_env_set_mapsize(s->env, s->map_size);
 	if (r == 0)
-		r = mdb_env_open(s->env, c->path, MDB_NOTLS | (c->salvage ? MDB_RDONLY | MDB_NOLOCK : 0), 0600);
+		r = mdb_env_open(s->env, c->path,
+				 MDB_NOTLS | (c->salvage ? MDB_RDONLY | MDB_NOLOCK : 0), 0600);
 	if (r != 0)
 		return r > 0 ? -r : error_of(r);
 	r = foreign_check(s);
@@ -306,13 +339,16 @@ store_open(const struct store_config *config, struct store **ret, char error[STO
 	if (r >= 0)
 		r = env_open(s, config);
 	if (r < 0) {
-		snprintf(error, STORE_ERROR_MAX, r == -EPROTO ? "%s/data.mdb is not a queue of tram (%s); give another path"
-			 : "the queue in %s cannot be opened: %s", config->path, strerror(-r));
+		snprintf(error, STORE_ERROR_MAX,
+			 r == -EPROTO ? "%s/data.mdb is not a queue of tram (%s); give another path"
+				      : "the queue in %s cannot be opened: %s",
+			 config->path, strerror(-r));
 		store_close(s);
 		return r;
 	}
 	if (!config->salvage) {
-		fsync(s->directory);		/* the names of new files: LMDB syncs only what is in them */
+		/* the names of new files: LMDB syncs only what is in them */
+		fsync(s->directory);
 		store_disk(s, true, &s->disk);
 	}
 	*ret = s;
@@ -331,11 +367,11 @@ store_close(struct store *s)
 	free(s);
 }
 
-/* ---- room --------------------------------------------------------------------------------------------------- */
+/* ---- room --------------------------------------------------------------------------------- */
 
 /*
- * The file always ends behind its last page, if need be in a hole: that costs nothing, and lets the next start
- * tell a file that was cut short from one whose last pages were never written.
+ * The file always ends behind its last page, if need be in a hole: that costs nothing, and lets
+ * the next start tell a file that was cut short from one whose last pages were never written.
  */
 static void
 reserve_top_up(struct store *s, int fd)
@@ -347,7 +383,8 @@ reserve_top_up(struct store *s, int fd)
 		s->disk.reserve = true;
 	} else {
 		s->disk.reserve = errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL;
-		if (fstat(fd, &st) == 0 && (uint64_t)st.st_size < end && ftruncate(fd, (off_t)end) < 0)
+		if (fstat(fd, &st) == 0 && (uint64_t)st.st_size < end &&
+		    ftruncate(fd, (off_t)end) < 0)
 			s->disk.reserve = false;
 	}
 	s->allocated = end;
@@ -385,7 +422,8 @@ store_resident(const void *at, size_t len)
 	unsigned char pages[64];
 
 	for (size_t done = 0; done < span; done += sizeof(pages) * page) {
-		size_t part = span - done < sizeof(pages) * page ? span - done : sizeof(pages) * page;
+		size_t part =
+			span - done < sizeof(pages) * page ? span - done : sizeof(pages) * page;
 
 		if (mincore((void *)(from + done), part, pages) < 0)		/* NOLINT */
 			return false;
@@ -396,7 +434,7 @@ store_resident(const void *at, size_t len)
 	return true;
 }
 
-/* ---- transactions --------------------------------------------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------------------------- */
 
 static MDB_val
 val_of(struct span s)
@@ -510,7 +548,8 @@ txn_reserve(struct txn *txn, enum table table, struct span key, size_t len)
 	MDB_val k = val_of(key), v = { len, NULL };
 
 	if (txn->error == 0)
-		txn_fail(txn, error_of(mdb_put(txn->at, txn->store->tables[table], &k, &v, MDB_RESERVE)));
+		txn_fail(txn, error_of(mdb_put(txn->at, txn->store->tables[table], &k, &v,
+					       MDB_RESERVE)));
 	return txn->error == 0 ? v.mv_data : NULL;
 }
 
@@ -538,14 +577,15 @@ txn_count(struct txn *txn, enum table table)
 	return txn->error == 0 ? stat.ms_entries : 0;
 }
 
-/* ---- cursors ---------------------------------------------------------------------------------------------------- */
+/* ---- cursors ------------------------------------------------------------------------------ */
 
 void
 cursor_open(struct cursor *c, struct txn *txn, enum table table, struct span from)
 {
 	*c = (struct cursor){ .txn = txn, .key = from };
 	if (txn->error == 0)
-		txn_fail(txn, error_of(mdb_cursor_open(txn->at, txn->store->tables[table], &c->at)));
+		txn_fail(txn,
+			 error_of(mdb_cursor_open(txn->at, txn->store->tables[table], &c->at)));
 }
 
 void
@@ -563,7 +603,10 @@ cursor_next(struct cursor *c)
 
 	if (c->txn->error != 0)
 		return false;
-	r = mdb_cursor_get(c->at, &k, &v, c->started ? MDB_NEXT : k.mv_size == 0 ? MDB_FIRST : MDB_SET_RANGE);
+	r = mdb_cursor_get(c->at, &k, &v,
+			   c->started	    ? MDB_NEXT
+			   : k.mv_size == 0 ? MDB_FIRST
+					    : MDB_SET_RANGE);
 	c->started = true;
 	if (r != 0) {
 		if (r != MDB_NOTFOUND)

@@ -1,11 +1,12 @@
 /*
- * store: LMDB behind spans; for the files of this folder only. The glossary of the tables stands in README.md,
- * their keys in key.h.
+ * store: LMDB behind spans; for the files of this folder only. The glossary of the tables stands
+ * in README.md, their keys in key.h.
  *
- * A transaction has a sticky error: after a failure gets find nothing, puts do nothing, and txn_commit() returns
- * it. So whoever writes looks at the error once, at the end. Errors: -ENOSPC for all that may be better later
- * (disk, quota of the file system, map or transaction full, memory); -EBADMSG for a damaged file; others as they came.
- * What a get returns is good until the next put of a write transaction, or the end of a read transaction.
+ * A transaction has a sticky error: after a failure gets find nothing, puts do nothing, and
+ * txn_commit() returns it. So whoever writes looks at the error once, at the end. Errors:
+ * -ENOSPC for all that may be better later (disk, quota of the file system, map or transaction
+ * full, memory); -EBADMSG for a damaged file; others as they came. What a get returns is good
+ * until the next put of a write transaction, or the end of a read transaction.
  */
 #ifndef TRAM_QUEUE_STORE_H
 #define TRAM_QUEUE_STORE_H
@@ -13,19 +14,36 @@
 #include "mta/base/span.h"
 
 enum table {
-	TABLE_META, TABLE_MESSAGE, TABLE_BODY, TABLE_DRAFT, TABLE_ENTRY, TABLE_HISTORY, TABLE_LEFT, TABLE_LANE,
-	TABLE_LANE_HASH, TABLE_LANE_DOMAIN, TABLE_SITE, TABLE_SITE_KEY, TABLE_ASLEEP, TABLE_WAKE, TABLE_SENDER, TABLE_TIMER,
-	TABLE_TAKEN, TABLE_COUNT
+	TABLE_META,
+	TABLE_MESSAGE,
+	TABLE_BODY,
+	TABLE_DRAFT,
+	TABLE_ENTRY,
+	TABLE_HISTORY,
+	TABLE_LEFT,
+	TABLE_LANE,
+	TABLE_LANE_HASH,
+	TABLE_LANE_DOMAIN,
+	TABLE_SITE,
+	TABLE_SITE_KEY,
+	TABLE_ASLEEP,
+	TABLE_WAKE,
+	TABLE_SENDER,
+	TABLE_TIMER,
+	TABLE_TAKEN,
+	TABLE_COUNT
 };
 
 enum { STORE_ERROR_MAX = 512 };
-enum { STORE_RESERVE = 64 << 20 };	/* octets kept allocated behind the last page: deletes need pages too */
+/* octets kept allocated behind the last page: deletes need pages too */
+enum { STORE_RESERVE = 64 << 20 };
 
 struct store_config {
 	const char *path;
 	uint64_t map_size;
 	unsigned readers;
-	bool salvage;			/* read only, without locks, of a file that nobody else has open */
+	/* read only, without locks, of a file that nobody else has open */
+	bool salvage;
 };
 
 struct store;
@@ -35,9 +53,13 @@ void store_close(struct store *store);		/* NULL is fine */
 struct store_disk {
 	uint64_t used;			/* octets of the file up to the last page in use */
 	uint64_t free;			/* of the file system, for us */
-	bool reserve;			/* the reserve stands, or this file system cannot make one */
+	/* the reserve stands, or this file system cannot make one */
+	bool reserve;
 };
-/* Writer only: tops up the reserve where it is due, or always; asks the file system how much is free. */
+/*
+ * Writer only: tops up the reserve where it is due, or always; asks the file system how much is
+ * free.
+ */
 void store_disk(struct store *store, bool always, struct store_disk *ret);
 uint64_t store_map_size(const struct store *store);
 
@@ -48,7 +70,8 @@ struct txn {
 };
 
 int txn_write(struct store *store, struct txn *txn);
-int txn_commit(struct txn *txn);		/* the sticky error, or the commit's; nothing was written then */
+/* the sticky error, or the commit's; nothing was written then */
+int txn_commit(struct txn *txn);
 void txn_abort(struct txn *txn);
 
 /* A reader's slot is kept between txn_reset() and txn_renew(). */
@@ -62,7 +85,8 @@ void txn_put(struct txn *txn, enum table table, struct span key, struct span val
 bool txn_put_new(struct txn *txn, enum table table, struct span key, struct span value);
 /* Room for a value, to be filled at once; NULL after an error. */
 char *txn_reserve(struct txn *txn, enum table table, struct span key, size_t len);
-bool txn_del(struct txn *txn, enum table table, struct span key);	/* false: it was not there */
+/* false: it was not there */
+bool txn_del(struct txn *txn, enum table table, struct span key);
 void txn_fail(struct txn *txn, int error);
 uint64_t txn_count(struct txn *txn, enum table table);
 
@@ -73,10 +97,13 @@ struct cursor {
 	struct span key, value;
 	bool started;
 };
-void cursor_open(struct cursor *c, struct txn *txn, enum table table, struct span from);	/* from is copied by the first next */
-bool cursor_next(struct cursor *c);		/* the first one at or behind `from`, then those that follow */
+/* from is copied by the first next */
+void cursor_open(struct cursor *c, struct txn *txn, enum table table, struct span from);
+/* the first one at or behind `from`, then those that follow */
+bool cursor_next(struct cursor *c);
 void cursor_seek(struct cursor *c, struct span from);
-void cursor_del(struct cursor *c);		/* the row it stands on; cursor_next() goes on with the one behind */
+/* the row it stands on; cursor_next() goes on with the one behind */
+void cursor_del(struct cursor *c);
 void cursor_close(struct cursor *c);
 
 /* Is the memory of this part of a value in core? One system call. */

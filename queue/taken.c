@@ -1,6 +1,7 @@
 /*
- * taken: which messages are in deliveries' hands, so that a crash leaves their ids. One row for each batch of the
- * writer that had some; ids settled in the same batch need none; the row goes with the last of its ids. Writer only.
+ * taken: which messages are in deliveries' hands, so that a crash leaves their ids. One row for
+ * each batch of the writer that had some; ids settled in the same batch need none; the row goes
+ * with the last of its ids. Writer only.
  */
 #include <stdlib.h>
 
@@ -47,7 +48,8 @@ taken_apply(struct batch *b, const struct taken_op *op)
 void
 taken_settled(struct batch *b, uint64_t id)
 {
-	for (struct map_node *n = map_find(&b->queue->taken_by_id, id); n != NULL; n = map_next_same(n)) {
+	for (struct map_node *n = map_find(&b->queue->taken_by_id, id); n != NULL;
+	     n = map_next_same(n)) {
 		struct taken_id *t = CONTAINER_OF(n, struct taken_id, by_id);
 
 		if (t->settling)

@@ -1,11 +1,12 @@
 /*
- * writer: the one thread that writes. It takes what waits, puts it in one transaction, commits, and gives all of it
- * back; while it commits, the next batch gathers. What somebody waits for wakes it; the rest rides with that, or goes
- * after 10 ms, or when 1 MB of chunks waits.
+ * writer: the one thread that writes. It takes what waits, puts it in one transaction, commits,
+ * and gives all of it back; while it commits, the next batch gathers. What somebody waits for
+ * wakes it; the rest rides with that, or goes after 10 ms, or when 1 MB of chunks waits.
  *
- * A batch that finds no room (-ENOSPC) is undone and tried again in halves, down to single operations: so a settle
- * gets through where an accept cannot. Any other failure of a commit, a failed sync above all, poisons the store: it
- * cannot be known what is on disk, nothing is acknowledged any more, and the process must exit and reopen.
+ * A batch that finds no room (-ENOSPC) is undone and tried again in halves, down to single
+ * operations: so a settle gets through where an accept cannot. Any other failure of a commit, a
+ * failed sync above all, poisons the store: it cannot be known what is on disk, nothing is
+ * acknowledged any more, and the process must exit and reopen.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,7 +18,7 @@
 
 enum { DISK_EVERY_MS = 1000, RECIPIENT_OCTETS = 200, ROOM_LEAST = 4 << 20 };
 
-/* ---- lists of operations ---------------------------------------------------------------------------------------- */
+/* ---- lists of operations ------------------------------------------------------------------ */
 
 void
 op_push(struct op_list *list, struct queue_op *op)
@@ -60,7 +61,7 @@ op_splice(struct op_list *to, struct op_list *from)
 	*from = (struct op_list){ 0 };
 }
 
-/* ---- one transaction -------------------------------------------------------------------------------------------- */
+/* ---- one transaction ---------------------------------------------------------------------- */
 
 void
 batch_begin(struct queue *q, struct batch *b)
@@ -68,8 +69,13 @@ batch_begin(struct queue *q, struct batch *b)
 	struct buf record = b->record;
 	struct arrivals arrivals = b->arrivals;
 
-	arrivals.count = arrivals.kept;		/* those of committed transactions wait to be handed over */
-	*b = (struct batch){ .queue = q, .meta = q->meta, .record = record, .arrivals = arrivals, .now_ms = wall_ms() };
+	/* those of committed transactions wait to be handed over */
+	arrivals.count = arrivals.kept;
+	*b = (struct batch){ .queue = q,
+			     .meta = q->meta,
+			     .record = record,
+			     .arrivals = arrivals,
+			     .now_ms = wall_ms() };
 	list_init(&b->lanes);
 	list_init(&b->sites);
 	txn_write(q->store, &b->txn);		/* the error sticks */
@@ -165,8 +171,10 @@ poison(struct queue *q, int error)
 	pthread_mutex_lock(&q->lock);
 	q->facts.poisoned = true;
 	pthread_mutex_unlock(&q->lock);
-	snprintf(why, sizeof(why), "a commit to the queue in %s failed: %s; what is on disk is known only after a restart",
-		 q->config.path, strerror(-error));
+	snprintf(
+		why, sizeof(why),
+		"a commit to the queue in %s failed: %s; what is on disk is known only after a restart",
+		q->config.path, strerror(-error));
 	if (q->config.poisoned != NULL)
 		q->config.poisoned(q->config.arg, why);
 }
@@ -192,7 +200,8 @@ ops_try(struct queue *q, struct queue_op **ops, size_t count)
 	crash_points(b->kinds, true);
 	q->commits++;
 	q->operations += count;
-	q->last_commit_us = (int64_t)(to.tv_sec - from.tv_sec) * 1000000 + (to.tv_nsec - from.tv_nsec) / 1000;
+	q->last_commit_us =
+		(int64_t)(to.tv_sec - from.tv_sec) * 1000000 + (to.tv_nsec - from.tv_nsec) / 1000;
 	return 0;
 }
 
@@ -200,7 +209,8 @@ ops_try(struct queue *q, struct queue_op **ops, size_t count)
 static bool
 refused_at_once(const struct queue *q, const struct queue_op *op)
 {
-	return (op->kind == OP_ACCEPT || op->kind == OP_CHUNK) && q->full_until_ms != 0 && q->full_until_ms > mono_ms();
+	return (op->kind == OP_ACCEPT || op->kind == OP_CHUNK) && q->full_until_ms != 0 &&
+	       q->full_until_ms > mono_ms();
 }
 
 static void
@@ -233,11 +243,12 @@ ops_run(struct queue *q, struct queue_op **ops, size_t count)
 	}
 }
 
-/* ---- room ------------------------------------------------------------------------------------------------------- */
+/* ---- room --------------------------------------------------------------------------------- */
 
 /*
- * The file never shrinks: once it has been full, what the disk has free says nothing. Pages that were given back
- * inside it are room too; a quarter of the live data is allowed for those that are half full.
+ * The file never shrinks: once it has been full, what the disk has free says nothing. Pages that
+ * were given back inside it are room too; a quarter of the live data is allowed for those that
+ * are half full.
  */
 static uint64_t
 room_inside(const struct queue *q, const struct store_disk *disk)
@@ -271,7 +282,7 @@ writer_refresh_room(struct queue *q, bool always)
 	atomic_store(&q->room, room);
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------- */
+/* ---- the thread --------------------------------------------------------------------------- */
 
 static size_t
 op_octets(const struct queue_op *op)
@@ -296,7 +307,8 @@ op_octets(const struct queue_op *op)
 
 /* Takes operations of one class while the batch has room for them. */
 static size_t
-class_take(struct op_list *list, struct queue_op **ops, size_t count, size_t most, size_t *octets, size_t most_octets)
+class_take(struct op_list *list, struct queue_op **ops, size_t count, size_t most, size_t *octets,
+	   size_t most_octets)
 {
 	while (list->first != NULL && count < most) {
 		size_t more = op_octets(list->first);
@@ -316,17 +328,19 @@ batch_take(struct op_list waiting[CLASS_COUNT], struct queue_op **ops)
 	const bool share = waiting[CLASS_SETTLE].first != NULL;
 	size_t count, octets = 0;
 
-	count = class_take(&waiting[CLASS_ACCEPT], ops, 0, share ? BATCH_OPERATIONS * 3 / 4 : BATCH_OPERATIONS - 1, &octets,
+	count = class_take(&waiting[CLASS_ACCEPT], ops, 0,
+			   share ? BATCH_OPERATIONS * 3 / 4 : BATCH_OPERATIONS - 1, &octets,
 			   share ? BATCH_OCTETS / 4 * 3 : BATCH_OCTETS);
-	count = class_take(&waiting[CLASS_SETTLE], ops, count, BATCH_OPERATIONS - 1, &octets, BATCH_OCTETS);
+	count = class_take(&waiting[CLASS_SETTLE], ops, count, BATCH_OPERATIONS - 1, &octets,
+			   BATCH_OCTETS);
 	if (waiting[CLASS_BULK].first != NULL)
 		ops[count++] = op_pop(&waiting[CLASS_BULK]);
 	return count;
 }
 
 /*
- * A draft whose accept failed leaves chunks behind: they go next. What could not be deleted for want of room is tried
- * again each second (and swept by the next start, should it come to that).
+ * A draft whose accept failed leaves chunks behind: they go next. What could not be deleted for
+ * want of room is tried again each second (and swept by the next start, should it come to that).
  */
 static void
 op_finish(struct queue *q, struct queue_op *op, struct op_list *again)
@@ -368,7 +382,10 @@ port_has_news(const struct queue_port *port)
 	return port->done.first != NULL || port->arrivals.count > 0 || port->arrivals.overflow;
 }
 
-/* Gives everything that is finished to its ports: the one time a batch holds the lock. Returns those to wake. */
+/*
+ * Gives everything that is finished to its ports: the one time a batch holds the lock. Returns
+ * those to wake.
+ */
 static struct queue_port *
 finished_hand_over(struct queue *q)
 {
@@ -400,7 +417,10 @@ finished_hand_over(struct queue *q)
 	return wake;
 }
 
-/* One batch of what was taken from the inbox. Without the lock; a port that is being waked does not close. */
+/*
+ * One batch of what was taken from the inbox. Without the lock; a port that is being waked does
+ * not close.
+ */
 static struct queue_port *
 waiting_run(struct queue *q, struct op_list waiting[CLASS_COUNT], struct queue_op **ops)
 {
@@ -412,7 +432,8 @@ waiting_run(struct queue *q, struct op_list waiting[CLASS_COUNT], struct queue_o
 		if (refused_at_once(q, ops[i])) {
 			ops[i]->result = -ENOSPC;
 			if (ops[i]->kind == OP_CHUNK)
-				CONTAINER_OF(ops[i], struct draft_chunk, op)->draft->failed = -ENOSPC;
+				CONTAINER_OF(ops[i], struct draft_chunk, op)->draft->failed =
+					-ENOSPC;
 			op_push(&refused, ops[i]);
 		} else {
 			ops[kept++] = ops[i];
@@ -436,7 +457,8 @@ waiting_run(struct queue *q, struct op_list waiting[CLASS_COUNT], struct queue_o
 static bool
 list_waits(const struct op_list lists[CLASS_COUNT])
 {
-	return lists[CLASS_ACCEPT].first != NULL || lists[CLASS_SETTLE].first != NULL || lists[CLASS_BULK].first != NULL;
+	return lists[CLASS_ACCEPT].first != NULL || lists[CLASS_SETTLE].first != NULL ||
+	       lists[CLASS_BULK].first != NULL;
 }
 
 static void
@@ -448,8 +470,9 @@ wait_until(struct queue *q, int64_t mono)
 }
 
 /*
- * With the lock: sleeps until there is something to do; false: stop. After work it dozes for 10 ms before it sleeps
- * for good (`deep`), so that under load what nobody waits for never has to wake it.
+ * With the lock: sleeps until there is something to do; false: stop. After work it dozes for 10
+ * ms before it sleeps for good (`deep`), so that under load what nobody waits for never has to
+ * wake it.
  */
 static bool
 work_wait(struct queue *q)
@@ -458,7 +481,8 @@ work_wait(struct queue *q)
 
 	for (;;) {
 		if (list_waits(q->inbox)) {
-			if (q->urgent || q->stopping || q->inbox_chunks >= CHUNKS_WAKE || mono_ms() >= q->oldest_ms + IDLE_MS)
+			if (q->urgent || q->stopping || q->inbox_chunks >= CHUNKS_WAKE ||
+			    mono_ms() >= q->oldest_ms + IDLE_MS)
 				return true;
 			wait_until(q, q->oldest_ms + IDLE_MS);
 		} else if (q->stopping) {

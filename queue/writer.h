@@ -1,6 +1,7 @@
 /*
- * writer: what the files of this folder share about the writer thread. Read in this order: the states in README.md,
- * then `struct batch` here, message.c (what happens to a message), lane.c (what happens to lanes and sites), writer.c.
+ * writer: what the files of this folder share about the writer thread. Read in this order: the
+ * states in README.md, then `struct batch` here, message.c (what happens to a message), lane.c
+ * (what happens to lanes and sites), writer.c.
  */
 #ifndef TRAM_QUEUE_WRITER_H
 #define TRAM_QUEUE_WRITER_H
@@ -14,8 +15,22 @@
 #include "queue/queue.h"
 #include "queue/store.h"
 
-enum op_kind { OP_ACCEPT, OP_CHUNK, OP_DRAFT_END, OP_REPORT, OP_SETTLE, OP_TAKEN, OP_LANE, OP_SITE, OP_CURSORS, OP_EDIT };
-/* What is taken first into a batch. The order within a class is kept, so a draft's chunks come before its accept. */
+enum op_kind {
+	OP_ACCEPT,
+	OP_CHUNK,
+	OP_DRAFT_END,
+	OP_REPORT,
+	OP_SETTLE,
+	OP_TAKEN,
+	OP_LANE,
+	OP_SITE,
+	OP_CURSORS,
+	OP_EDIT
+};
+/*
+ * What is taken first into a batch. The order within a class is kept, so a draft's chunks come
+ * before its accept.
+ */
 enum op_class { CLASS_ACCEPT, CLASS_SETTLE, CLASS_BULK, CLASS_COUNT };
 
 enum {
@@ -51,7 +66,8 @@ struct queue_port {
 	bool urgent;
 	size_t gathered_chunks;		/* octets */
 	size_t outstanding;
-	void (*on_arrivals)(void *arg, const struct queue_arrival *arrivals, size_t count, bool overflow);
+	void (*on_arrivals)(void *arg, const struct queue_arrival *arrivals, size_t count,
+			    bool overflow);
 	void *arrivals_arg;
 	/* under queue->lock */
 	struct op_list done;
@@ -62,7 +78,10 @@ struct queue_port {
 	struct op_list finished;
 };
 
-/* A message being received. The port's thread owns it until it was submitted, then the writer, until it is done. */
+/*
+ * A message being received. The port's thread owns it until it was submitted, then the writer,
+ * until it is done.
+ */
 struct draft {
 	struct draft_config config;
 	struct queue_op end;		/* deletes its chunks */
@@ -90,7 +109,10 @@ struct taken_op {
 	uint64_t ids[];
 };
 
-/* Lanes and sites that the writer used lately; those changed in the batch that is being built are dirty. */
+/*
+ * Lanes and sites that the writer used lately; those changed in the batch that is being built
+ * are dirty.
+ */
 struct lane_node {
 	struct map_node by_id, by_hash;
 	struct list lru, dirty;
@@ -109,7 +131,10 @@ struct site_node {
 	char key[];
 };
 
-/* Messages handed to deliveries: one row for each batch of the writer, gone when all of it is settled. */
+/*
+ * Messages handed to deliveries: one row for each batch of the writer, gone when all of it is
+ * settled.
+ */
 struct taken_batch {
 	uint64_t number;
 	size_t left, settling;
@@ -187,7 +212,8 @@ int chunk_apply(struct batch *b, struct draft_chunk *chunk);
 void draft_delete(struct batch *b, uint64_t id);
 int settle_apply(struct batch *b, struct queue_settle *s);
 int report_apply(struct batch *b, struct queue_report *report);
-uint64_t stored_cost(uint64_t octets);		/* what counts of one record of `message` or `body` for the quota */
+/* what counts of one record of `message` or `body` for the quota */
+uint64_t stored_cost(uint64_t octets);
 
 /* A message in the transaction: which recipients are open is kept here until message_finish(). */
 struct message_state {
@@ -205,23 +231,31 @@ int message_load(struct batch *b, uint64_t id, bool whole, struct message_state 
 /* Writes what changed; deletes the message when no recipient is open: true then. */
 bool message_finish(struct batch *b, struct message_state *m);
 void message_end_recipient(struct message_state *m, uint32_t recipient);
-/* The history of a recipient, or what it would be: where its entry is. m must be whole if there is none. */
-bool history_get(struct batch *b, const struct message_state *m, uint32_t recipient, struct history_record *h);
+/*
+ * The history of a recipient, or what it would be: where its entry is. m must be whole if there
+ * is none.
+ */
+bool history_get(struct batch *b, const struct message_state *m, uint32_t recipient,
+		 struct history_record *h);
 void history_put(struct batch *b, uint64_t id, uint32_t recipient, const struct history_record *h);
 void history_del(struct batch *b, uint64_t id, uint32_t recipient);
 bool entry_del(struct batch *b, uint64_t lane, int64_t due_ms, uint64_t id, uint32_t recipient);
 /* Also tells the subscriber, if tell is set. */
-void entry_put(struct batch *b, struct lane_node *lane, int64_t due_ms, uint64_t id, uint32_t recipient, bool tell);
-void recipient_owe(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
-		   enum report_action action);
-void recipient_unowe(struct batch *b, struct message_state *m);	/* removes the timer if none is owed any more */
+void entry_put(struct batch *b, struct lane_node *lane, int64_t due_ms, uint64_t id,
+	       uint32_t recipient, bool tell);
+void recipient_owe(struct batch *b, struct message_state *m, uint32_t recipient,
+		   struct history_record *h, enum report_action action);
+/* removes the timer if none is owed any more */
+void recipient_unowe(struct batch *b, struct message_state *m);
 
 /* ---- edit.c ---- */
 int edit_apply(struct batch *b, struct queue_edit *edit);
 
 /* ---- lane.c ---- */
-struct lane_node *lane_get(struct batch *b, uint64_t id);		/* NULL: none, or the transaction failed */
-struct lane_node *lane_named(struct batch *b, const struct lane_name *name);	/* made if new; NULL: failed */
+/* NULL: none, or the transaction failed */
+struct lane_node *lane_get(struct batch *b, uint64_t id);
+/* made if new; NULL: failed */
+struct lane_node *lane_named(struct batch *b, const struct lane_name *name);
 void lane_dirty(struct batch *b, struct lane_node *lane);
 void lane_added(struct batch *b, struct lane_node *lane, int64_t due_ms);	/* an entry came */
 void lane_removed(struct batch *b, struct lane_node *lane);			/* an entry went */
@@ -235,7 +269,8 @@ void lanes_forget(struct queue *queue);		/* all */
 /* ---- lookup.c ---- */
 bool lane_find_row(struct txn *txn, const struct lane_name *name, uint64_t *ret);
 bool site_find_row(struct txn *txn, struct span key, uint64_t *ret);
-int64_t first_due(struct txn *txn, uint64_t lane);		/* INT64_MAX: none, or all are held */
+/* INT64_MAX: none, or all are held */
+int64_t first_due(struct txn *txn, uint64_t lane);
 int64_t first_asleep(struct txn *txn, uint64_t site);
 
 /* ---- taken.c ---- */
@@ -248,13 +283,16 @@ void taken_forget(struct queue *queue);
 
 /* ---- read.c: also for check and salvage ---- */
 int message_read_row(struct txn *txn, uint64_t id, struct arena *arena, struct queue_message *ret);
-int content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most, bool may_block,
-		     struct buf *out);
+int content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset,
+		     size_t most, bool may_block, struct buf *out);
 
 /* ---- recover.c: before the writer starts ---- */
 int queue_recover(struct queue *queue, char error[QUEUE_ERROR_MAX]);
 
-/* ---- crash points: TRAM_CRASH_AT=name, or name:N for the N-th time; only where built with -Dfaults=true ---- */
+/*
+ * ---- crash points: TRAM_CRASH_AT=name, or name:N for the N-th time; only where built with
+ * -Dfaults=true ----
+ */
 #ifdef TRAM_FAULTS
 void queue_crash_point(const char *name);
 #else

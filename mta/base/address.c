@@ -266,7 +266,8 @@ skip_source_route(struct span *mailbox, bool utf8)
 static enum address_error
 parse_local_alone(struct span local, unsigned flags, struct address *ret)
 {
-	bool postmaster = (flags & ADDRESS_POSTMASTER_OK) != 0 && span_ieq(local, SPAN("postmaster"));
+	bool postmaster =
+		(flags & ADDRESS_POSTMASTER_OK) != 0 && span_ieq(local, SPAN("postmaster"));
 
 	if (!postmaster && (flags & ADDRESS_BARE_LOCAL_OK) == 0)
 		return ADDRESS_NO_DOMAIN;
@@ -305,7 +306,8 @@ parse_mailbox(struct span text, unsigned flags, struct arena *arena, struct addr
 		address.domain = lower_copy(span_skip(text, 1), arena);
 	if (error != ADDRESS_OK)
 		return error;
-	address.local = quoted ? drop_needless_quotes(address.local, arena) : arena_copy(arena, address.local);
+	address.local = quoted ? drop_needless_quotes(address.local, arena)
+			       : arena_copy(arena, address.local);
 	*ret = address;
 	return ADDRESS_OK;
 }
@@ -321,7 +323,8 @@ address_parse(struct span text, unsigned flags, struct arena *arena, struct addr
 }
 
 enum address_error
-address_parse_path(struct span text, unsigned flags, struct arena *arena, struct address *ret, struct span *rest)
+address_parse_path(struct span text, unsigned flags, struct arena *arena, struct address *ret,
+		   struct span *rest)
 {
 	bool bracket = text.len > 0 && text.at[0] == '<';
 	struct span mailbox;
@@ -342,7 +345,8 @@ address_parse_path(struct span text, unsigned flags, struct arena *arena, struct
 	if (!bracket)
 		flags &= ~(unsigned)ADDRESS_NULL_OK;
 	if (!skip_source_route(&mailbox, (flags & ADDRESS_UTF8) != 0))
-		return has_high(mailbox) && (flags & ADDRESS_UTF8) == 0 ? ADDRESS_NEEDS_UTF8 : ADDRESS_SYNTAX;
+		return has_high(mailbox) && (flags & ADDRESS_UTF8) == 0 ? ADDRESS_NEEDS_UTF8
+									: ADDRESS_SYNTAX;
 	error = address_parse(mailbox, flags, arena, ret);
 	if (error == ADDRESS_OK)
 		*rest = text;

@@ -12,14 +12,16 @@
 #include "mta/base/span.h"
 
 enum {
-	ADDRESS_LOCAL_MAX = 253,	/* octets; 64 must be taken (RFC 5321 §4.5.3.1.1), VERP and SRS need more */
+	/* octets; 64 must be taken (RFC 5321 §4.5.3.1.1), VERP and SRS need more */
+	ADDRESS_LOCAL_MAX = 253,
 	ADDRESS_DOMAIN_MAX = 255,
 	ADDRESS_PATH_MAX = 254 + 2,
 };
 
 struct address {
 	struct span local;		/* empty only in the null path */
-	struct span domain;		/* lower case; a literal with its brackets; empty: null path or bare postmaster */
+	/* lower case; a literal with its brackets; empty: null path or bare postmaster */
+	struct span domain;
 	bool utf8;			/* has octets above 127 */
 };
 
@@ -45,11 +47,12 @@ enum address_flags {
  * source route is dropped. On success *rest is what follows the path (starting with a blank, or
  * empty), and *ret is copied into the arena.
  */
-enum address_error address_parse_path(struct span text, unsigned flags, struct arena *arena, struct address *ret,
-				      struct span *rest);
+enum address_error address_parse_path(struct span text, unsigned flags, struct arena *arena,
+				      struct address *ret, struct span *rest);
 
 /* The whole of text is one mailbox without brackets: "a@b". */
-enum address_error address_parse(struct span text, unsigned flags, struct arena *arena, struct address *ret);
+enum address_error address_parse(struct span text, unsigned flags, struct arena *arena,
+				 struct address *ret);
 
 /* "local@domain", "local" or "": in the arena. */
 struct span address_text(const struct address *address, struct arena *arena);

@@ -18,9 +18,11 @@ struct arena {
 };
 
 void *arena_alloc(struct arena *arena, size_t size);		/* zeroed, aligned for anything */
-struct span arena_copy(struct arena *arena, struct span s);	/* also NUL-terminated, beyond its len */
+/* also NUL-terminated, beyond its len */
+struct span arena_copy(struct arena *arena, struct span s);
 char *arena_str(struct arena *arena, struct span s);		/* the same, as a C string */
-struct span arena_printf(struct arena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
+struct span arena_printf(struct arena *arena, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 void arena_free(struct arena *arena);				/* empty, and usable again */
 
 /* malloc and realloc for the few long-lived objects; abort when memory is gone. */

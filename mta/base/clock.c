@@ -38,10 +38,10 @@ clock_rfc5322(int64_t wall, char out[RFC5322_DATE_MAX])
 		gmtime_r(&when, &tm);
 	}
 	offset = digits((int)labs(tm.tm_gmtoff / 60), 1440);
-	snprintf(out, RFC5322_DATE_MAX, "%.3s, %u %.3s %u %02u:%02u:%02u %c%02u%02u", days + tm.tm_wday * 3,
-		 digits(tm.tm_mday, 100), months + tm.tm_mon * 3, digits(tm.tm_year + 1900, 10000),
-		 digits(tm.tm_hour, 100), digits(tm.tm_min, 100), digits(tm.tm_sec, 100),
-		 tm.tm_gmtoff < 0 ? '-' : '+', offset / 60, offset % 60);
+	snprintf(out, RFC5322_DATE_MAX, "%.3s, %u %.3s %u %02u:%02u:%02u %c%02u%02u",
+		 days + tm.tm_wday * 3, digits(tm.tm_mday, 100), months + tm.tm_mon * 3,
+		 digits(tm.tm_year + 1900, 10000), digits(tm.tm_hour, 100), digits(tm.tm_min, 100),
+		 digits(tm.tm_sec, 100), tm.tm_gmtoff < 0 ? '-' : '+', offset / 60, offset % 60);
 	return out;
 }
 
@@ -56,8 +56,9 @@ clock_iso(int64_t wall, char out[ISO_DATE_MAX])
 		when = 0;
 		gmtime_r(&when, &tm);
 	}
-	snprintf(out, ISO_DATE_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", digits(tm.tm_year + 1900, 10000),
-		 digits(tm.tm_mon + 1, 100), digits(tm.tm_mday, 100), digits(tm.tm_hour, 100),
-		 digits(tm.tm_min, 100), digits(tm.tm_sec, 100), milli % 1000);
+	snprintf(out, ISO_DATE_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+		 digits(tm.tm_year + 1900, 10000), digits(tm.tm_mon + 1, 100),
+		 digits(tm.tm_mday, 100), digits(tm.tm_hour, 100), digits(tm.tm_min, 100),
+		 digits(tm.tm_sec, 100), milli % 1000);
 	return out;
 }

@@ -1,7 +1,8 @@
 /*
  * envelope: what MAIL and RCPT said (RFC 5321, 1870, 6152, 3030, 3461, 6531), as values.
  *
- * All spans live in the transaction's arena (inbound), or in the arena that a stored message was read into.
+ * All spans live in the transaction's arena (inbound), or in the arena that a stored message was
+ * read into.
  */
 #ifndef TRAM_BASE_ENVELOPE_H
 #define TRAM_BASE_ENVELOPE_H
@@ -20,7 +21,8 @@ enum dsn_ret { RET_UNSET = 0, RET_FULL = 1, RET_HDRS = 2 };
 enum body_type { BODY_7BIT = 0, BODY_8BITMIME = 1, BODY_BINARYMIME = 2 };
 
 struct recipient {
-	struct span address;		/* as address_text gives it: the local part's case kept, the domain lowered */
+	/* as address_text gives it: the local part's case kept, the domain lowered */
+	struct span address;
 	struct span orcpt;		/* "rfc822;…" as it came, still xtext; empty: not given */
 	uint8_t notify;			/* enum dsn_notify */
 };
@@ -35,7 +37,10 @@ struct envelope {
 	size_t recipient_count;
 };
 
-/* FAILURE is owed by default, DELAY is ours to choose (RFC 3461 §4.1): asked for, or nothing said. */
+/*
+ * FAILURE is owed by default, DELAY is ours to choose (RFC 3461 §4.1): asked for, or nothing
+ * said.
+ */
 static inline bool
 notify_wants(uint8_t notify, enum dsn_notify what)
 {

@@ -35,7 +35,8 @@ sink(struct heap *heap, struct heap_node *node)
 
 		if (child > heap->count)
 			break;
-		if (child < heap->count && heap->nodes[child]->at_ms < heap->nodes[child - 1]->at_ms)
+		if (child < heap->count &&
+		    heap->nodes[child]->at_ms < heap->nodes[child - 1]->at_ms)
 			child++;
 		if (heap->nodes[child - 1]->at_ms >= node->at_ms)
 			break;

@@ -1,6 +1,6 @@
 /*
- * heap: embedded nodes, the one with the smallest time first. O(log n); a node knows its place, so that it
- * can be moved or taken out. One thread at a time.
+ * heap: embedded nodes, the one with the smallest time first. O(log n); a node knows its place,
+ * so that it can be moved or taken out. One thread at a time.
  */
 #ifndef TRAM_BASE_HEAP_H
 #define TRAM_BASE_HEAP_H
@@ -26,7 +26,8 @@ heap_holds(const struct heap_node *node)
 }
 
 void heap_set(struct heap *heap, struct heap_node *node, int64_t at_ms);	/* add, or move */
-void heap_remove(struct heap *heap, struct heap_node *node);			/* no harm if in none */
+/* no harm if in none */
+void heap_remove(struct heap *heap, struct heap_node *node);
 struct heap_node *heap_first(const struct heap *heap);				/* or NULL */
 void heap_free(struct heap *heap);
 

@@ -17,11 +17,11 @@ struct list {
 
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
-#define LIST_EACH(type, var, head, member)                                                                  \
-	for (struct list *var##_at = (head)->next, *var##_next = var##_at->next; var##_at != (head);        \
-	     var##_at = var##_next, var##_next = var##_at->next)                                            \
-		for (type *var = CONTAINER_OF(var##_at, type, member), *var##_once = var; var##_once != NULL; \
-		     var##_once = NULL)
+#define LIST_EACH(type, var, head, member)                                                \
+	for (struct list *var##_at = (head)->next, *var##_next = var##_at->next;          \
+	     var##_at != (head); var##_at = var##_next, var##_next = var##_at->next)      \
+		for (type *var = CONTAINER_OF(var##_at, type, member), *var##_once = var; \
+		     var##_once != NULL; var##_once = NULL)
 
 static inline void
 list_init(struct list *head)

@@ -1,10 +1,11 @@
 /*
  * log: see log.h. The thread that writes, and what hands lines to it.
  *
- * Two buffers of equal size take turns: callers fill one under a mutex that is held for one memcpy, the
- * log thread writes the other without it, so a sink that blocks stops nobody. A thread that hangs in
- * write() cannot be ended: log_stop() leaves it alone, with a buffer and a descriptor that are its own,
- * and a new generation number tells it to go away should it ever wake.
+ * Two buffers of equal size take turns: callers fill one under a mutex that is held for one
+ * memcpy, the log thread writes the other without it, so a sink that blocks stops nobody. A
+ * thread that hangs in write() cannot be ended: log_stop() leaves it alone, with a buffer and a
+ * descriptor that are its own, and a new generation number tells it to go away should it ever
+ * wake.
  */
 #include "mta/base/log.h"
 
@@ -24,7 +25,8 @@
 enum {
 	GATHER_MS = 20,		/* lines that come together go in one write */
 	STOP_MS = 2000,
-	POLL_MS = 100,		/* how often a thread that waits for its sink looks whether it is still wanted */
+	/* how often a thread that waits for its sink looks whether it is still wanted */
+	POLL_MS = 100,
 };
 
 /* What the log thread owns alone. */
@@ -164,8 +166,10 @@ wait_for_work(void)
 	while (logger.used == 0 && !logger.stopping && !logger.reopen && logger.next_fd < 0)
 		pthread_cond_wait(&logger.work, &logger.mutex);
 	until = deadline_in(GATHER_MS);
-	while (logger.used < logger.cap / 2 && !logger.stopping && !logger.reopen && logger.next_fd < 0)
-		if (pthread_cond_clockwait(&logger.work, &logger.mutex, CLOCK_MONOTONIC, &until) != 0)
+	while (logger.used < logger.cap / 2 && !logger.stopping && !logger.reopen &&
+	       logger.next_fd < 0)
+		if (pthread_cond_clockwait(&logger.work, &logger.mutex, CLOCK_MONOTONIC, &until) !=
+		    0)
 			break;
 }
 
@@ -231,8 +235,9 @@ run_writer(void *arg)
 		failed = write_batch(writer);
 		pthread_mutex_lock(&logger.mutex);
 		if (writer->generation != logger.generation)
-			break;			/* given up while it was blocked: counted by log_stop() */
-		if (failed > 0 && lost > 0) {	/* the report stood last: it is no loss of its own */
+			break; /* given up while it was blocked: counted by log_stop() */
+		/* the report stood last: it is no loss of its own */
+		if (failed > 0 && lost > 0) {
 			logger.unreported += lost;
 			failed--;
 		}
@@ -275,7 +280,8 @@ set_path(const char *path)
 int
 log_start(const struct log_config *config)
 {
-	size_t half = config->ring_octets / 2, least = 2 * LOG_LINE_MAX, cap = half < least ? least : half;
+	size_t half = config->ring_octets / 2, least = 2 * LOG_LINE_MAX,
+	       cap = half < least ? least : half;
 	struct log_writer *writer;
 	int error, fd = open_sink(config->path);
 
@@ -292,7 +298,8 @@ log_start(const struct log_config *config)
 	logger.fill = xcalloc(1, cap + LOG_LINE_MAX);
 	logger.cap = cap;
 	logger.used = 0;
-	logger.unreported = 0;		/* the report belongs to the log in which the lines are missing */
+	/* the report belongs to the log in which the lines are missing */
+	logger.unreported = 0;
 	logger.stopping = logger.finished = logger.reopen = false;
 	error = start_thread(writer);
 	logger.running = error == 0;
@@ -356,7 +363,8 @@ log_stop(void)
 	logger.stopping = true;
 	pthread_cond_signal(&logger.work);
 	while (!logger.finished)
-		if (pthread_cond_clockwait(&logger.ended, &logger.mutex, CLOCK_MONOTONIC, &until) != 0)
+		if (pthread_cond_clockwait(&logger.ended, &logger.mutex, CLOCK_MONOTONIC, &until) !=
+		    0)
 			break;
 	finished = logger.finished;
 	if (!finished) {

@@ -1,6 +1,7 @@
 /*
- * log_line: one line of the log, as logfmt or JSON, built in place; see log.h. Any thread, no shared state but
- * the level and the format. Every value, whoever it comes from, goes through put_value().
+ * log_line: one line of the log, as logfmt or JSON, built in place; see log.h. Any thread, no
+ * shared state but the level and the format. Every value, whoever it comes from, goes through
+ * put_value().
  */
 #include "mta/base/log.h"
 
@@ -54,7 +55,11 @@ utf8_char(struct span s, uint32_t *ret)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 	uint8_t first = (uint8_t)s.at[0];
-	size_t len = first < 0x80 ? 1 : first < 0xc2 || first > 0xf4 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+	size_t len = first < 0x80		    ? 1
+		     : first < 0xc2 || first > 0xf4 ? 0
+		     : first < 0xe0		    ? 2
+		     : first < 0xf0		    ? 3
+						    : 4;
 	uint32_t c = len < 2 ? first : first & (0x7fu >> len);
 
 	if (len == 0 || len > s.len)
@@ -70,7 +75,10 @@ utf8_char(struct span s, uint32_t *ret)
 	return len;
 }
 
-/* Deceives who reads the log on a terminal: control characters of both sets, line ends, reordering. */
+/*
+ * Deceives who reads the log on a terminal: control characters of both sets, line ends,
+ * reordering.
+ */
 static bool
 harmful(uint32_t c)
 {
@@ -94,8 +102,9 @@ needs_quotes(struct span s)
 }
 
 /*
- * One character, as it stands in quotes: \" \\, and for what is harmful \xHH for each octet (logfmt) or
- * \uHHHH (JSON, where an octet that is no UTF-8 becomes U+FFFD). Returns the octets of s it stands for.
+ * One character, as it stands in quotes: \" \\, and for what is harmful \xHH for each octet
+ * (logfmt) or \uHHHH (JSON, where an octet that is no UTF-8 becomes U+FFFD). Returns the octets
+ * of s it stands for.
  */
 static size_t
 escape_char(struct span s, bool json, char out[32], size_t *ret_len)
@@ -129,7 +138,8 @@ put_value(struct log_line *line, struct span value)
 	if (!quoted) {
 		if (put(line, value))
 			return;
-		line->cut = false;		/* too long as a whole: as much of it as there is room for */
+		/* too long as a whole: as much of it as there is room for */
+		line->cut = false;
 	}
 	if (quoted && !put(line, SPAN("\"")))
 		return;
@@ -151,7 +161,8 @@ put_key(struct log_line *line, const char *key)
 	if (!line->on)
 		return false;
 	if (put(line, line->json ? SPAN(",\"") : SPAN(" ")) && put(line, span_str(key)) &&
-	    put(line, line->json ? SPAN("\":") : SPAN("=")) && line->len + 8 <= LOG_LINE_MAX - LINE_TAIL)
+	    put(line, line->json ? SPAN("\":") : SPAN("=")) &&
+	    line->len + 8 <= LOG_LINE_MAX - LINE_TAIL)
 		return true;
 	line->len = before;
 	line->cut = true;
@@ -274,7 +285,8 @@ log_reply(struct log_line *line, const char *key, const struct reply *reply)
 void
 log_errno(struct log_line *line, const char *key, int negative_errno)
 {
-	const char *name = strerrorname_np(-negative_errno), *text = strerrordesc_np(-negative_errno);
+	const char *name = strerrorname_np(-negative_errno),
+		   *text = strerrordesc_np(-negative_errno);
 	char out[160];
 
 	if (name != NULL && text != NULL)

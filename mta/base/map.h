@@ -24,7 +24,8 @@ void map_add(struct map *map, struct map_node *node, uint64_t key);
 void map_remove(struct map *map, struct map_node *node);	/* must be in it */
 struct map_node *map_find(const struct map *map, uint64_t key);
 struct map_node *map_next_same(const struct map_node *node);
-struct map_node *map_any(const struct map *map);		/* some node, or NULL: to empty it */
+/* some node, or NULL: to empty it */
+struct map_node *map_any(const struct map *map);
 void map_free(struct map *map);					/* the buckets; must hold no node */
 
 /* A well-mixed 64-bit hash of octets (not against an adversary who sees it: seed at start). */

@@ -1,6 +1,7 @@
 /*
- * netaddr: see netaddr.h. An IPv4-mapped IPv6 address becomes the IPv4 one at every entry, so that no list of
- * networks can be passed by writing an address in the other form (RFC 4291 §2.5.5.2).
+ * netaddr: see netaddr.h. An IPv4-mapped IPv6 address becomes the IPv4 one at every entry, so
+ * that no list of networks can be passed by writing an address in the other form (RFC 4291
+ * §2.5.5.2).
  */
 #include "mta/base/netaddr.h"
 
@@ -80,7 +81,8 @@ netaddr_parse_port(struct span text, uint16_t default_port, struct netaddr *ret)
 		rest = span_skip(text, ip.len + 2);
 	} else {
 		ip = span_cut(&rest, ':');
-		if (span_find(rest, ':') != NULL)	/* an IPv6 address without its brackets bears no port */
+		/* an IPv6 address without its brackets bears no port */
+		if (span_find(rest, ':') != NULL)
 			return default_port != 0 && netaddr_parse(text, default_port, ret);
 		rest = span_skip(text, ip.len);
 	}
@@ -149,7 +151,8 @@ netaddr_format_port(const struct netaddr *addr, char out[NETADDR_TEXT_MAX])
 	if (ip_len(addr) == 0)
 		return netaddr_format(addr, out);
 	inet_ntop(addr->family, addr->ip, ip, sizeof(ip));
-	snprintf(out, NETADDR_TEXT_MAX, addr->family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip, addr->port);
+	snprintf(out, NETADDR_TEXT_MAX, addr->family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip,
+		 addr->port);
 	return out;
 }
 
@@ -182,16 +185,19 @@ netaddr_is_loopback(const struct netaddr *addr)
 
 	if (addr->family == AF_INET)
 		return addr->ip[0] == 127;
-	return addr->family == AF_UNIX || (addr->family == AF_INET6 && memcmp(addr->ip, one, 16) == 0);
+	return addr->family == AF_UNIX ||
+	       (addr->family == AF_INET6 && memcmp(addr->ip, one, 16) == 0);
 }
 
 static bool
 private_ipv4(const uint8_t ip[4])
 {
-	static const struct { uint8_t ip[4], bits; } table[] = {
-		{ { 0 }, 8 }, { { 10 }, 8 }, { { 100, 64 }, 10 }, { { 127 }, 8 }, { { 169, 254 }, 16 },
-		{ { 172, 16 }, 12 }, { { 192, 0, 0 }, 24 }, { { 192, 168 }, 16 }, { { 198, 18 }, 15 },
-		{ { 224 }, 3 },			/* multicast, reserved and broadcast */
+	static const struct { uint8_t ip[4], bits;
+	} table[] = {
+		{ { 0 }, 8 },	       { { 10 }, 8 },	     { { 100, 64 }, 10 },
+		{ { 127 }, 8 },	       { { 169, 254 }, 16 }, { { 172, 16 }, 12 },
+		{ { 192, 0, 0 }, 24 }, { { 192, 168 }, 16 }, { { 198, 18 }, 15 },
+		{ { 224 }, 3 }, /* multicast, reserved and broadcast */
 	};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)

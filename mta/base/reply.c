@@ -13,7 +13,8 @@ enum { REPLY_LINE_MAX = 512 };		/* with CRLF; RFC 5321 §4.5.3.1.5 */
 char *
 status_format(struct status status, char out[16])
 {
-	snprintf(out, 16, "%u.%u.%u", status.klass % 10U, status.subject % 1000U, status.detail % 1000U);
+	snprintf(out, 16, "%u.%u.%u", status.klass % 10U, status.subject % 1000U,
+		 status.detail % 1000U);
 	return out;
 }
 

@@ -19,7 +19,8 @@ struct status {
 struct reply {
 	uint16_t code;			/* 200 to 599; 0 = no reply at all */
 	struct status status;
-	struct span text;		/* lines parted by '\n'; no CR, no control octet but the '\n' */
+	/* lines parted by '\n'; no CR, no control octet but the '\n' */
+	struct span text;
 };
 
 /* A reply from literals: REPLY(550, 5, 7, 1, "relaying denied"). */

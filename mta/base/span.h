@@ -1,9 +1,9 @@
 /*
  * span: a piece of somebody else's bytes, passed by value.
  *
- * Bytes from the wire are never C strings: they may hold any octet and need not end in NUL. A span owns
- * nothing; whoever holds the bytes (an arena, a buf, the receive buffer) decides how long it is good.
- * Any thread.
+ * Bytes from the wire are never C strings: they may hold any octet and need not end in NUL. A
+ * span owns nothing; whoever holds the bytes (an arena, a buf, the receive buffer) decides how
+ * long it is good. Any thread.
  */
 #ifndef TRAM_BASE_SPAN_H
 #define TRAM_BASE_SPAN_H
@@ -69,8 +69,8 @@ struct span span_trim(struct span s);				/* blanks and tabs at both ends */
 const char *span_find(struct span s, char c);
 
 /*
- * Cuts *s at the first c: returns what stood before it and leaves what follows. Without a c the whole is
- * returned and *s is empty.
+ * Cuts *s at the first c: returns what stood before it and leaves what follows. Without a c the
+ * whole is returned and *s is empty.
  */
 struct span span_cut(struct span *s, char c);
 

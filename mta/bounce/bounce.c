@@ -1,9 +1,10 @@
 /*
- * bounce: see bounce.h. The report's parts are written first, each into a buf of its own; then a boundary is chosen
- * that stands in none of them, and they are put together.
+ * bounce: see bounce.h. The report's parts are written first, each into a buf of its own; then a
+ * boundary is chosen that stands in none of them, and they are put together.
  *
- * What reaches a line here from a message, a remote host or xtext has been through report_clean(): it cannot begin a
- * line of its own. The copy of the message's header goes into the body of a part, a line at a time. Any thread.
+ * What reaches a line here from a message, a remote host or xtext has been through
+ * report_clean(): it cannot begin a line of its own. The copy of the message's header goes into
+ * the body of a part, a line at a time. Any thread.
  */
 #include "mta/bounce/bounce.h"
 
@@ -32,7 +33,7 @@ struct report {
 	struct part words, status, original;
 };
 
-/* ---- the status part: fields ------------------------------------------------------------------------------------------ */
+/* ---- the status part: fields -------------------------------------------------------------- */
 
 static void
 put_clean(struct report *r, const char *name, const char *type, struct span clean)
@@ -50,7 +51,8 @@ put_clean(struct report *r, const char *name, const char *type, struct span clea
 static void
 put_field(struct report *r, const char *name, const char *type, struct span value)
 {
-	put_clean(r, name, type, report_squeeze(report_clean(value, r->utf8, &r->arena), &r->arena));
+	put_clean(r, name, type,
+		  report_squeeze(report_clean(value, r->utf8, &r->arena), &r->arena));
 }
 
 static void
@@ -74,7 +76,10 @@ utf8_code_point(struct span *s)
 	return n;
 }
 
-/* An address beyond ASCII in a place that has no room for it: "\x{FC}", RFC 6533 §3 (utf-8-addr-xtext). */
+/*
+ * An address beyond ASCII in a place that has no room for it: "\x{FC}", RFC 6533 §3
+ * (utf-8-addr-xtext).
+ */
 static struct span
 utf8_to_ascii(struct span s, struct arena *arena)
 {
@@ -173,7 +178,10 @@ put_address(struct report *r, const char *name, struct span address)
 		put_field(r, name, "utf-8", r->utf8 ? address : utf8_to_ascii(address, &r->arena));
 }
 
-/* What the sender called the recipient; as it came where it cannot be decoded. Nothing if nothing was given. */
+/*
+ * What the sender called the recipient; as it came where it cannot be decoded. Nothing if
+ * nothing was given.
+ */
 static void
 put_original_recipient(struct report *r, struct span orcpt)
 {
@@ -208,7 +216,7 @@ put_envelope_id(struct report *r, struct span envid)
 	put_field(r, "Original-Envelope-Id", "", decoded);
 }
 
-/* ---- the status part: message/delivery-status, RFC 3464 ------------------------------------------------------------------ */
+/* ---- the status part: message/delivery-status, RFC 3464 ----------------------------------- */
 
 static void
 put_message_fields(struct report *r)
@@ -224,7 +232,8 @@ put_message_fields(struct report *r)
 }
 
 static void
-put_recipient_fields(struct report *r, const struct recipient *recipient, const struct bounce_reason *reason)
+put_recipient_fields(struct report *r, const struct recipient *recipient,
+		     const struct bounce_reason *reason)
 {
 	char status[16];
 
@@ -241,7 +250,10 @@ put_recipient_fields(struct report *r, const struct recipient *recipient, const 
 		put_date(r, "Will-Retry-Until", r->facts->gives_up_ms);
 }
 
-/* UTF-8 in the fields only for senders who speak it, and only if an address needs it (RFC 6533 §4). */
+/*
+ * UTF-8 in the fields only for senders who speak it, and only if an address needs it (RFC 6533
+ * §4).
+ */
 static bool
 status_is_utf8(const struct bounce_facts *facts)
 {
@@ -250,7 +262,8 @@ status_is_utf8(const struct bounce_facts *facts)
 	for (size_t i = 0; i < facts->count; i++) {
 		const struct recipient *recipient = facts->recipients[i].recipient;
 
-		if (has_high_octets(recipient->address) || span_istarts(recipient->orcpt, SPAN("utf-8;")))
+		if (has_high_octets(recipient->address) ||
+		    span_istarts(recipient->orcpt, SPAN("utf-8;")))
 			return true;
 	}
 	return false;
@@ -268,7 +281,7 @@ write_status(struct report *r)
 	r->status.content = buf_span(&r->status.own);
 }
 
-/* ---- the message reported on --------------------------------------------------------------------------------------------- */
+/* ---- the message reported on -------------------------------------------------------------- */
 
 /* Up to the blank line, or to where the queue says that the body begins. */
 static struct span
@@ -308,7 +321,10 @@ is_mail_text(struct span s)
 	return true;
 }
 
-/* Where a line that is too long is cut: at its last blank, or anywhere, but not inside a UTF-8 sequence. */
+/*
+ * Where a line that is too long is cut: at its last blank, or anywhere, but not inside a UTF-8
+ * sequence.
+ */
 static size_t
 cut_at(struct span line)
 {
@@ -317,7 +333,8 @@ cut_at(struct span line)
 	for (at = TEXT_LINE_MAX - 1; at > TEXT_LINE_MAX / 2; at--)
 		if (line.at[at] == ' ' || line.at[at] == '\t')
 			return at;
-	for (at = TEXT_LINE_MAX - 1; at > TEXT_LINE_MAX - 4 && ((unsigned char)line.at[at] & 0xC0) == 0x80; at--)
+	for (at = TEXT_LINE_MAX - 1;
+	     at > TEXT_LINE_MAX - 4 && ((unsigned char)line.at[at] & 0xC0) == 0x80; at--)
 		;
 	return at;
 }
@@ -365,7 +382,10 @@ any_failed(const struct bounce_facts *facts)
 	return false;
 }
 
-/* Raw octets that are no UTF-8 do not make a message "global": it goes back in the type that it came in. */
+/*
+ * Raw octets that are no UTF-8 do not make a message "global": it goes back in the type that it
+ * came in.
+ */
 static enum bounce_attached
 write_original(struct report *r)
 {
@@ -410,7 +430,7 @@ find_message_id(const struct bounce_facts *facts, struct span *ret)
 	return true;
 }
 
-/* ---- putting it together --------------------------------------------------------------------------------------------------- */
+/* ---- putting it together ------------------------------------------------------------------ */
 
 static bool
 holds(struct span s, const char *text)
@@ -427,7 +447,8 @@ choose_boundary(const struct report *r, char out[BOUNDARY_MAX])
 
 	do {
 		snprintf(out, BOUNDARY_MAX, "=_%s.%u", id_format(r->facts->id, id), n++);
-	} while (holds(r->words.content, out) || holds(r->status.content, out) || holds(r->original.content, out));
+	} while (holds(r->words.content, out) || holds(r->status.content, out) ||
+		 holds(r->original.content, out));
 }
 
 static void
@@ -435,8 +456,9 @@ put_part(const struct part *part, const char *boundary, bool eight_bit, struct b
 {
 	if (part->type == NULL)
 		return;
-	buf_printf(out, "--%s\r\nContent-Type: %s\r\nContent-Description: %s\r\n%s\r\n", boundary, part->type,
-		   part->description, eight_bit ? "Content-Transfer-Encoding: 8bit\r\n" : "");
+	buf_printf(out, "--%s\r\nContent-Type: %s\r\nContent-Description: %s\r\n%s\r\n", boundary,
+		   part->type, part->description,
+		   eight_bit ? "Content-Transfer-Encoding: 8bit\r\n" : "");
 	buf_append(out, part->content);
 	buf_append(out, SPAN("\r\n"));
 }
@@ -464,7 +486,8 @@ put_header(struct report *r, const char *boundary, bool eight_bit, struct buf *o
 {
 	const struct bounce_facts *facts = r->facts;
 	struct span host = report_clean(facts->hostname, true, &r->arena);
-	struct span to = report_clean(facts->message->envelope.reverse_path, true, &r->arena), message_id;
+	struct span to = report_clean(facts->message->envelope.reverse_path, true, &r->arena),
+		    message_id;
 	char date[RFC5322_DATE_MAX], id[ID_TEXT_LEN + 1];
 
 	buf_printf(out, "From: Mail Delivery System <MAILER-DAEMON@%.*s>\r\n", SPAN_FMT(host));
@@ -473,9 +496,13 @@ put_header(struct report *r, const char *boundary, bool eight_bit, struct buf *o
 	buf_printf(out, "Date: %s\r\n", clock_rfc5322(facts->now_ms, date));
 	buf_printf(out, "Message-ID: <%s@%.*s>\r\n", id_format(facts->id, id), SPAN_FMT(host));
 	if (find_message_id(facts, &message_id))
-		buf_printf(out, "In-Reply-To: %.*s\r\nReferences: %.*s\r\n", SPAN_FMT(message_id), SPAN_FMT(message_id));
+		buf_printf(out, "In-Reply-To: %.*s\r\nReferences: %.*s\r\n", SPAN_FMT(message_id),
+			   SPAN_FMT(message_id));
 	buf_printf(out, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
-	buf_printf(out, "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n", boundary);
+	buf_printf(
+		out,
+		"Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n",
+		boundary);
 	if (eight_bit)
 		buf_append(out, SPAN("Content-Transfer-Encoding: 8bit\r\n"));
 	buf_append(out, SPAN("\r\n"));
@@ -506,5 +533,6 @@ bounce_build(const struct bounce_facts *facts, struct buf *header, struct buf *b
 	buf_free(&r.status.own);
 	buf_free(&r.original.own);
 	arena_free(&r.arena);
-	return MESSAGE_REPORT | (eight_bit || utf8 ? MESSAGE_8BIT : 0u) | (utf8 ? MESSAGE_HEADER_UTF8 : 0u);
+	return MESSAGE_REPORT | (eight_bit || utf8 ? MESSAGE_8BIT : 0u) |
+	       (utf8 ? MESSAGE_HEADER_UTF8 : 0u);
 }

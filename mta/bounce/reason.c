@@ -7,7 +7,7 @@
 
 enum { LINE_WANTED = 76, WORD_MAX = 900 };
 
-/* ---- text -------------------------------------------------------------------------------------------------------- */
+/* ---- text --------------------------------------------------------------------------------- */
 
 bool
 has_high_octets(struct span s)
@@ -29,7 +29,8 @@ report_clean(struct span text, bool utf8, struct arena *arena)
 		unsigned char c = (unsigned char)text.at[i];
 
 		if (utf8 && c == 0xC2 && (unsigned char)text.at[i + 1] < 0xA0) {
-			c = '?';		/* a C1 control: some readers take U+0085 for the end of a line */
+			/* a C1 control: some readers take U+0085 for the end of a line */
+			c = '?';
 			i++;
 		} else if (c == '\t') {
 			c = ' ';
@@ -53,7 +54,10 @@ report_squeeze(struct span clean, struct arena *arena)
 	return span_trim(span_of(out, len));
 }
 
-/* Octets of the word at the start of s, cut where it is too long for any line, but not inside a UTF-8 sequence. */
+/*
+ * Octets of the word at the start of s, cut where it is too long for any line, but not inside a
+ * UTF-8 sequence.
+ */
 static size_t
 word_len(struct span s)
 {
@@ -95,7 +99,7 @@ report_fold(struct span clean, size_t used, const char *indent, struct buf *out)
 	}
 }
 
-/* ---- reason ------------------------------------------------------------------------------------------------------ */
+/* ---- reason ------------------------------------------------------------------------------- */
 
 /* Does a text begin with a reply's code? The queue's own texts ("connection refused") do not. */
 static bool
@@ -174,9 +178,10 @@ host_of(const struct attempt *a, struct arena *arena)
 }
 
 /*
- * The class follows the action (RFC 3464 §2.3.4), except that a failure because time was over keeps 4: what it failed
- * of would have passed, and 4.4.7 is what RFC 3463 §3.5 has for it. 5.4.7 stands for a message that never had an
- * attempt of its own: there is no temporary answer to this message that could have passed.
+ * The class follows the action (RFC 3464 §2.3.4), except that a failure because time was over
+ * keeps 4: what it failed of would have passed, and 4.4.7 is what RFC 3463 §3.5 has for it.
+ * 5.4.7 stands for a message that never had an attempt of its own: there is no temporary answer
+ * to this message that could have passed.
  */
 static struct status
 status_for(const struct bounce_reason *r, uint8_t klass)
@@ -213,8 +218,8 @@ cause_of(const struct bounce_reason *r, uint8_t klass)
 }
 
 void
-bounce_reason(const struct bounce_facts *facts, const struct bounce_recipient *recipient, struct arena *arena,
-	      struct bounce_reason *ret)
+bounce_reason(const struct bounce_facts *facts, const struct bounce_recipient *recipient,
+	      struct arena *arena, struct bounce_reason *ret)
 {
 	static const struct { const char *name; uint8_t klass; } actions[] = {
 		[REPORT_NONE] = { "delayed", 4 }, [REPORT_FAILED] = { "failed", 5 },
@@ -227,7 +232,8 @@ bounce_reason(const struct bounce_facts *facts, const struct bounce_recipient *r
 
 	assert(action <= REPORT_EXPANDED && (action != REPORT_NONE) == !facts->delay);
 	klass = actions[action].klass;
-	*ret = (struct bounce_reason){ .action = actions[action].name, .attempt = last_own_attempt(recipient->history) };
+	*ret = (struct bounce_reason){ .action = actions[action].name,
+				       .attempt = last_own_attempt(recipient->history) };
 	ret->cause = cause_of(ret, klass);
 	ret->status = status_for(ret, klass);
 	if (ret->attempt != NULL) {

@@ -1,6 +1,7 @@
 /*
- * words: see words.h. Written for the person who sent the message and knows nothing of mail servers; the
- * remote server's words stand as they are, for that person's administrator. Any thread.
+ * words: see words.h. Written for the person who sent the message and knows nothing of mail
+ * servers; the remote server's words stand as they are, for that person's administrator. Any
+ * thread.
  */
 #include "mta/bounce/words.h"
 
@@ -30,10 +31,13 @@ static const struct advice {
 	uint16_t subject, detail;	/* UINT16_MAX: any */
 	const char *text;
 } advices[] = {
-	{ 1, 7, "Ask your administrator: the receiving side does not accept your own address as the sender." },
-	{ 1, 8, "Ask your administrator: the receiving side does not accept your own address as the sender." },
+	{ 1, 7,
+	  "Ask your administrator: the receiving side does not accept your own address as the sender." },
+	{ 1, 8,
+	  "Ask your administrator: the receiving side does not accept your own address as the sender." },
 	{ 1, 10, "This domain does not take any mail. Look for another address of the recipient." },
-	{ 1, UINT16_MAX, "Check the address for typing mistakes, or ask the recipient for the right one." },
+	{ 1, UINT16_MAX,
+	  "Check the address for typing mistakes, or ask the recipient for the right one." },
 	{ 2, 2, "The mailbox is full. Try again later, or tell the recipient by another way." },
 	{ 2, 3, "Send a smaller message, or share large files by another way." },
 	{ 3, 4, "Send a smaller message, or share large files by another way." },
@@ -41,12 +45,16 @@ static const struct advice {
 	{ 4, 4, "Check the part of the address behind the @ for typing mistakes." },
 	{ 4, 6, "The mail goes round in circles: tell your administrator." },
 	{ 4, 7, "Send the message again later, or tell the recipient by another way." },
-	{ 6, UINT16_MAX, "The recipient's server cannot take a message of this form. Send it as plain text, or in "
-			 "another format." },
-	{ 7, 30, "The way to the recipient is not as secure as this message demands: tell your administrator." },
-	{ 7, UINT16_MAX, "The receiving side refused it by its rules. The server's words above may say which; your "
-			 "administrator, or the recipient's, can help with them." },
-	{ UINT16_MAX, UINT16_MAX, "If the server's words above do not help, pass this message on to your administrator." },
+	{ 6, UINT16_MAX,
+	  "The recipient's server cannot take a message of this form. Send it as plain text, or in "
+	  "another format." },
+	{ 7, 30,
+	  "The way to the recipient is not as secure as this message demands: tell your administrator." },
+	{ 7, UINT16_MAX,
+	  "The receiving side refused it by its rules. The server's words above may say which; your "
+	  "administrator, or the recipient's, can help with them." },
+	{ UINT16_MAX, UINT16_MAX,
+	  "If the server's words above do not help, pass this message on to your administrator." },
 };
 
 static const char *
@@ -93,7 +101,8 @@ put_paragraph(const struct buf *text, const char *indent, struct buf *out)
 
 /* "The server mx.example.net refused it:", up to the colon or full stop. */
 static void
-put_cause(const struct bounce_facts *facts, const struct bounce_reason *r, struct span host, struct buf *text)
+put_cause(const struct bounce_facts *facts, const struct bounce_reason *r, struct span host,
+	  struct buf *text)
 {
 	bool words = r->said.len > 0;
 
@@ -129,8 +138,8 @@ put_cause(const struct bounce_facts *facts, const struct bounce_reason *r, struc
 }
 
 static void
-put_recipient(const struct bounce_facts *facts, const struct bounce_recipient *recipient, const struct bounce_reason *r,
-	      struct buf *out)
+put_recipient(const struct bounce_facts *facts, const struct bounce_recipient *recipient,
+	      const struct bounce_reason *r, struct buf *out)
 {
 	struct arena arena = { 0 };
 	struct buf text = { 0 };
@@ -151,8 +160,11 @@ put_recipient(const struct bounce_facts *facts, const struct bounce_recipient *r
 		put_paragraph(&text, SAID_INDENT, out);
 	}
 	if (recipient->history != NULL && recipient->history->uncertain && r->status.klass != 2)
-		buf_append(out, SPAN(INDENT "Once the connection broke off just before the server confirmed: the\r\n"
-				     INDENT "recipient may have got the message all the same.\r\n"));
+		buf_append(
+			out,
+			SPAN(INDENT
+			     "Once the connection broke off just before the server confirmed: the\r\n" INDENT
+			     "recipient may have got the message all the same.\r\n"));
 	if (strcmp(r->action, "failed") == 0) {
 		buf_clear(&text);
 		buf_append(&text, span_str(advice_for(r)));
@@ -170,8 +182,8 @@ action_of(const struct bounce_facts *facts, size_t i)
 }
 
 static void
-put_section(const struct bounce_facts *facts, const struct bounce_reason *reasons, const struct section *section,
-	    struct buf *out)
+put_section(const struct bounce_facts *facts, const struct bounce_reason *reasons,
+	    const struct section *section, struct buf *out)
 {
 	char date[RFC5322_DATE_MAX];
 	size_t count = 0;
@@ -183,21 +195,24 @@ put_section(const struct bounce_facts *facts, const struct bounce_reason *reason
 	if (count == 1)
 		buf_printf(out, "Your message %s this %s:\r\n\r\n", section->what, section->one);
 	else
-		buf_printf(out, "Your message %s these %zu %s:\r\n\r\n", section->what, count, section->many);
+		buf_printf(out, "Your message %s these %zu %s:\r\n\r\n", section->what, count,
+			   section->many);
 	for (size_t i = 0; i < facts->count; i++)
 		if (action_of(facts, i) == section->action)
 			put_recipient(facts, &facts->recipients[i], &reasons[i], out);
 	buf_append(out, span_str(section->then));
 	if (section->action == REPORT_NONE)
-		buf_printf(out, "This is only a warning: you need not do anything, and need not send it again.\r\n"
-			   "Delivery will be tried until\r\n" INDENT "%s\r\n"
-			   "If it still cannot be delivered by then, you will be told.\r\n\r\n",
-			   clock_rfc5322(facts->gives_up_ms, date));
+		buf_printf(
+			out,
+			"This is only a warning: you need not do anything, and need not send it again.\r\n"
+			"Delivery will be tried until\r\n" INDENT "%s\r\n"
+			"If it still cannot be delivered by then, you will be told.\r\n\r\n",
+			clock_rfc5322(facts->gives_up_ms, date));
 }
 
 void
-bounce_words(const struct bounce_facts *facts, const struct bounce_reason *reasons, enum bounce_attached attached,
-	     struct buf *out)
+bounce_words(const struct bounce_facts *facts, const struct bounce_reason *reasons,
+	     enum bounce_attached attached, struct buf *out)
 {
 	struct arena arena = { 0 };
 	struct span host = report_clean(facts->hostname, false, &arena);
@@ -209,9 +224,13 @@ bounce_words(const struct bounce_facts *facts, const struct bounce_reason *reaso
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++)
 		put_section(facts, reasons, &sections[i], out);
 	if (attached == ATTACHED_MESSAGE)
-		buf_append(out, SPAN("Your message is attached, behind the details for mail programs.\r\n"));
+		buf_append(
+			out,
+			SPAN("Your message is attached, behind the details for mail programs.\r\n"));
 	else if (attached == ATTACHED_HEADER)
-		buf_append(out, SPAN("The header of your message is attached, behind the details for mail programs.\r\n"));
+		buf_append(
+			out,
+			SPAN("The header of your message is attached, behind the details for mail programs.\r\n"));
 	arena_free(&arena);
 }
 

@@ -85,9 +85,9 @@ check_sizes(struct load *load)
 
 	if (config->queue.map_size < config->queue.max_size)
 		return config_fail(
-		    load, pair_place(load, SECTION_QUEUE, "map-size", "max-size"),
-		    "map-size is smaller than max-size (%.*s); raise map-size (it costs address space only)",
-		    SPAN_FMT(max));
+			load, pair_place(load, SECTION_QUEUE, "map-size", "max-size"),
+			"map-size is smaller than max-size (%.*s); raise map-size (it costs address space only)",
+			SPAN_FMT(max));
 	if (config->limits.message_size > config->queue.max_size)
 		return config_fail(
 		    load, pair_place(load, SECTION_LIMITS, "message-size", "message-size"),
@@ -98,9 +98,9 @@ check_sizes(struct load *load)
 
 		if (config->listeners[i].smtp.max_message_size > config->queue.max_size)
 			return config_fail(
-			    load, section->at,
-			    "message-size of listener %.*s is larger than the whole queue may be (max-size, %.*s); lower it",
-			    SPAN_FMT(section->name), SPAN_FMT(max));
+				load, section->at,
+				"message-size of listener %.*s is larger than the whole queue may be (max-size, %.*s); lower it",
+				SPAN_FMT(section->name), SPAN_FMT(max));
 	}
 	return true;
 }
@@ -162,10 +162,10 @@ check_address(struct load *load, size_t listener, size_t address)
 		     j < (i == listener ? address : config->listeners[i].address_count); j++)
 			if (overlap(&config->listeners[i].addresses[j], mine))
 				return config_fail(
-				    load, section->at,
-				    "listener %.*s: address %s is taken by listener %.*s already; remove one",
-				    SPAN_FMT(section->name), netaddr_format_port(mine, text),
-				    SPAN_FMT(config->listeners[i].name));
+					load, section->at,
+					"listener %.*s: address %s is taken by listener %.*s already; remove one",
+					SPAN_FMT(section->name), netaddr_format_port(mine, text),
+					SPAN_FMT(config->listeners[i].name));
 	return true;
 }
 
@@ -182,9 +182,9 @@ check_listeners(struct load *load)
 	for (size_t i = 0; i < config->listener_count; i++) {
 		if (config->listeners[i].address_count == 0)
 			return config_fail(
-			    load, config_section(load, SECTION_LISTENER, i)->at,
-			    "listener %.*s has no address; add: address = {\"0.0.0.0:25\", \"[::]:25\"}",
-			    SPAN_FMT(config->listeners[i].name));
+				load, config_section(load, SECTION_LISTENER, i)->at,
+				"listener %.*s has no address; add: address = {\"0.0.0.0:25\", \"[::]:25\"}",
+				SPAN_FMT(config->listeners[i].name));
 		for (size_t j = 0; j < config->listeners[i].address_count; j++)
 			if (!check_address(load, i, j))
 				return false;
@@ -223,10 +223,10 @@ check_relay_from(struct load *load)
 		if (network->bits >= least || is_private(network))
 			continue;
 		return config_fail(
-		    load, top_place(load, "relay-from"),
-		    "relay-from has %s/%u: strangers could send to anywhere (an open relay); name your own networks, "
-		    "public ones of at least /%u",
-		    netaddr_format(&network->base, text), network->bits, least);
+			load, top_place(load, "relay-from"),
+			"relay-from has %s/%u: strangers could send to anywhere (an open relay); name your own networks, "
+			"public ones of at least /%u",
+			netaddr_format(&network->base, text), network->bits, least);
 	}
 	return true;
 }
@@ -243,9 +243,9 @@ check_relay_to(struct load *load)
 
 		if (span_eq(domain, SPAN("*")))
 			return config_fail(
-			    load, at,
-			    "relay-to has \"*\": strangers could send to anywhere (an open relay); name the "
-			    "domains you accept mail for");
+				load, at,
+				"relay-to has \"*\": strangers could send to anywhere (an open relay); name the "
+				"domains you accept mail for");
 		if (route == NULL || route->kind == DELIVER_REJECT)
 			return config_fail(load, at,
 					   "relay-to has %.*s, but no route leads there; add: "
@@ -253,9 +253,9 @@ check_relay_to(struct load *load)
 					   SPAN_FMT(domain), SPAN_FMT(domain));
 		if (span_starts(domain, SPAN("*.")) && span_find(span_skip(domain, 2), '.') == NULL)
 			config_warn(
-			    load, at,
-			    "relay-to has %.*s: mail for a whole top-level domain is accepted from anyone",
-			    SPAN_FMT(domain));
+				load, at,
+				"relay-to has %.*s: mail for a whole top-level domain is accepted from anyone",
+				SPAN_FMT(domain));
 	}
 	return true;
 }
@@ -271,9 +271,9 @@ check_postmaster(struct load *load)
 	if (access->postmaster.len == 0) {
 		if (load->config->listener_count > 0 && access->relay_to_count > 0)
 			config_warn(
-			    load, at,
-			    "mail for postmaster is refused, though every server must take it (RFC 5321); set "
-			    "postmaster = \"you@example.org\"");
+				load, at,
+				"mail for postmaster is refused, though every server must take it (RFC 5321); set "
+				"postmaster = \"you@example.org\"");
 		return true;
 	}
 	if (route == NULL || route->kind == DELIVER_REJECT)
@@ -342,9 +342,9 @@ check_route(struct load *load, const struct route *route, const struct ifaddrs *
 		 ? is_own_address(config, &route->host.address, interfaces)
 		 : is_own_name(config, &route->host)))
 		return config_fail(
-		    load, at,
-		    "route \"%.*s\": %.*s is a listener of this server (a loop); name another host or port",
-		    SPAN_FMT(route->name), SPAN_FMT(text));
+			load, at,
+			"route \"%.*s\": %.*s is a listener of this server (a loop); name another host or port",
+			SPAN_FMT(route->name), SPAN_FMT(text));
 	return true;
 }
 
@@ -358,8 +358,8 @@ check_routes(struct load *load)
 
 	if (routes->count == 0)
 		return config_fail(
-		    load, whole,
-		    "there is no route, so no mail can go out; add: route \"*\" { deliver = \"mx\" }");
+			load, whole,
+			"there is no route, so no mail can go out; add: route \"*\" { deliver = \"mx\" }");
 	for (size_t i = 1; i < routes->count; i++)
 		if (span_eq(routes->routes[i - 1].name, routes->routes[i].name))
 			return config_fail(
@@ -386,10 +386,10 @@ warn_resolver(struct load *load)
 	for (size_t i = 0; i < dns->server_count && !dns->tcp; i++)
 		if (!netaddr_is_loopback(&dns->servers[i]))
 			config_warn(
-			    load, top_place(load, "resolver"),
-			    "resolver %s is not on this machine, so its answers can be forged on the way; run one on loopback, "
-			    "or set resolver-tcp = yes",
-			    netaddr_format(&dns->servers[i], text));
+				load, top_place(load, "resolver"),
+				"resolver %s is not on this machine, so its answers can be forged on the way; run one on loopback, "
+				"or set resolver-tcp = yes",
+				netaddr_format(&dns->servers[i], text));
 }
 
 static void
@@ -402,11 +402,11 @@ warn_descriptors(struct load *load)
 	if (getrlimit(RLIMIT_NOFILE, &have) == 0 && have.rlim_max != RLIM_INFINITY &&
 	    want > have.rlim_max)
 		config_warn(
-		    load, pair_place(load, SECTION_LIMITS, "connections", "deliveries"),
-		    "connections (%zu) and deliveries (%zu) need %zu descriptors, and the system allows %llu; raise "
-		    "LimitNOFILE= (ulimit -n), or lower them",
-		    limits->connections, limits->deliveries, want,
-		    (unsigned long long)have.rlim_max);
+			load, pair_place(load, SECTION_LIMITS, "connections", "deliveries"),
+			"connections (%zu) and deliveries (%zu) need %zu descriptors, and the system allows %llu; raise "
+			"LimitNOFILE= (ulimit -n), or lower them",
+			limits->connections, limits->deliveries, want,
+			(unsigned long long)have.rlim_max);
 }
 
 static void
@@ -418,8 +418,8 @@ warn_access(struct load *load)
 	if (config->access.relay_from_count == 0 && config->access.relay_to_count == 0 &&
 	    config->submission_socket == NULL)
 		config_warn(
-		    load, whole,
-		    "nobody may send anything; set relay-from (your clients) or relay-to (your domains)");
+			load, whole,
+			"nobody may send anything; set relay-from (your clients) or relay-to (your domains)");
 	if (geteuid() == 0 && config->user == NULL)
 		config_warn(load, whole, "tramd would run as root; set user = \"tram\"");
 }

@@ -119,9 +119,9 @@ values_of(struct load *load, cfg_t *cfg, const char *name, struct place at, size
 		for (size_t j = 0; j < values[i].len; j++)
 			if ((unsigned char)values[i].at[j] < ' ' || values[i].at[j] == 0x7f)
 				return config_fail(
-				    load, at,
-				    "%s has a control octet in it (from the environment?); remove it",
-				    name);
+					load, at,
+					"%s has a control octet in it (from the environment?); remove it",
+					name);
 		if (!utf8_valid(values[i]))
 			return config_fail(
 			    load, at, "%s is not UTF-8 (from the environment?); mend it", name);
@@ -331,9 +331,9 @@ set_hostname(struct load *load)
 		    SPAN_FMT(name), SPAN_FMT(name));
 	if (!only_loopback(config))
 		return config_fail(
-		    load, at,
-		    "the machine's name (%.*s) is not a full one; set it: hostname = \"%.*s.example.org\"",
-		    SPAN_FMT(name), SPAN_FMT(name));
+			load, at,
+			"the machine's name (%.*s) is not a full one; set it: hostname = \"%.*s.example.org\"",
+			SPAN_FMT(name), SPAN_FMT(name));
 	config_warn(load, at,
 		    "%s (%.*s) is not a full name, and other servers may refuse it; set hostname",
 		    written ? "hostname" : "the machine's name", SPAN_FMT(name));

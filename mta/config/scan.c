@@ -103,9 +103,9 @@ scan_double(struct scanner *s)
 			i++;
 			if (i == text.len || strchr("\\\"$", text.at[i]) == NULL)
 				return config_fail(
-				    s->load, s->at,
-				    "a backslash in a string must be written \\\\ (and a quote \\\", a "
-				    "dollar sign \\$)");
+					s->load, s->at,
+					"a backslash in a string must be written \\\\ (and a quote \\\", a "
+					"dollar sign \\$)");
 		} else if (span_starts(span_skip(text, i), SPAN("${"))) {
 			if (!check_variable(s, span_skip(text, i), &len))
 				return false;
@@ -397,8 +397,8 @@ scan(struct scanner *s)
 	if (s->from == NULL && last_token(s) == NULL) {
 		s->at.line = 1;
 		return config_fail(
-		    s->load, s->at,
-		    "there is nothing in it; at least a listener, relay-from or relay-to, and a route are needed");
+			s->load, s->at,
+			"there is nothing in it; at least a listener, relay-from or relay-to, and a route are needed");
 	}
 	if (s->from == NULL)
 		add_token(s, TOKEN_END, SPAN("the end of the file"));

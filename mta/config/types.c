@@ -142,8 +142,8 @@ read_patterns(const struct reading *r)
 		list[i] = lower(r, r->values[i]);
 		if (!domain_pattern_valid(list[i]))
 			return wrong(
-			    r, r->values[i],
-			    "it is not a domain; write example.org, or *.example.org for all below it");
+				r, r->values[i],
+				"it is not a domain; write example.org, or *.example.org for all below it");
 	}
 	store_list(r, list);
 	return true;
@@ -280,9 +280,9 @@ read_networks(const struct reading *r)
 	for (size_t i = 0; i < r->count; i++)
 		if (!network_parse(r->values[i], &list[i]))
 			return wrong(
-			    r, r->values[i],
-			    "it is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with no "
-			    "bits set behind the prefix");
+				r, r->values[i],
+				"it is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with no "
+				"bits set behind the prefix");
 	store_list(r, list);
 	return true;
 }

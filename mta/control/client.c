@@ -34,7 +34,8 @@ control_client_find(const char *config_path, struct arena *arena)
 	if (file == NULL)
 		return NULL;
 	while (found == NULL && (len = getline(&line, &room, file)) > 0) {
-		struct span path = path_in_line(span_trim(span_first(span_of(line, (size_t)len), (size_t)len - 1)));
+		struct span path = path_in_line(
+			span_trim(span_first(span_of(line, (size_t)len), (size_t)len - 1)));
 
 		if (path.len > 0)
 			found = arena_str(arena, path);

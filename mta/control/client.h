@@ -1,5 +1,6 @@
 /*
- * client: the other end of the control socket, for programs that wait (tramctl, tram-sendmail). Blocking.
+ * client: the other end of the control socket, for programs that wait (tramctl, tram-sendmail).
+ * Blocking.
  */
 #ifndef TRAM_CONTROL_CLIENT_H
 #define TRAM_CONTROL_CLIENT_H
@@ -17,16 +18,22 @@ struct control_client {
 };
 
 /*
- * The value of `control` in a configuration that has a mistake elsewhere: an operator must be able to steer the daemon
- * that runs under what the file said before. In the arena, or NULL.
+ * The value of `control` in a configuration that has a mistake elsewhere: an operator must be
+ * able to steer the daemon that runs under what the file said before. In the arena, or NULL.
  */
 const char *control_client_find(const char *config_path, struct arena *arena);
-/* 0 or negative errno: -ENOENT and -ECONNREFUSED mean that no tramd listens there, -EACCES that you may not. */
+/*
+ * 0 or negative errno: -ENOENT and -ECONNREFUSED mean that no tramd listens there, -EACCES that
+ * you may not.
+ */
 int control_client_open(struct control_client *client, const char *path);
 void control_client_close(struct control_client *client);
 /* Sends a request. 0 or negative errno; -EINVAL: it cannot be said in one line. */
 int control_client_ask(struct control_client *client, const struct control_request *request);
-/* The next line of the answer; NULL: the connection was lost, or what came is no answer. json_decref() it. */
+/*
+ * The next line of the answer; NULL: the connection was lost, or what came is no answer.
+ * json_decref() it.
+ */
 json_t *control_client_next(struct control_client *client);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * content: queue cat, queue export: what messages consist of. Home loop; what is not in memory is read by the
- * thread pool.
+ * content: queue cat, queue export: what messages consist of. Home loop; what is not in memory
+ * is read by the thread pool.
  *
- * cat: lines {"content": base64}, header block first. export: for each message {"message"}, then {"recipient"} for
- * each that is open, the content, and {"message_end": id}: what import takes, and what the archive holds.
+ * cat: lines {"content": base64}, header block first. export: for each message {"message"}, then
+ * {"recipient"} for each that is open, the content, and {"message_end": id}: what import takes,
+ * and what the archive holds.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,15 +29,15 @@ struct reading {
 	int work_result;
 };
 
-/* ---- content ------------------------------------------------------------------------------------------------------ */
+/* ---- content ------------------------------------------------------------------------------ */
 
 static void
 read_cold(uv_work_t *work)
 {
 	struct reading *r = work->data;
 
-	r->work_result = queue_read_content_cold(job_home(r->job)->queue, &r->record, r->offset, CONTROL_PIECE,
-						 &r->piece);
+	r->work_result = queue_read_content_cold(job_home(r->job)->queue, &r->record, r->offset,
+						 CONTROL_PIECE, &r->piece);
 }
 
 static void
@@ -80,7 +81,8 @@ content_step(struct reading *r)
 
 	r->work_result = 0;
 	if (rc == 0 && buf_len(&r->piece) == 0)
-		rc = queue_read_content(job_home(r->job)->port, &r->record, r->offset, CONTROL_PIECE, false, &r->piece);
+		rc = queue_read_content(job_home(r->job)->port, &r->record, r->offset,
+					CONTROL_PIECE, false, &r->piece);
 	if (rc == -EAGAIN) {
 		r->work.data = r;
 		rc = uv_queue_work(&job_home(r->job)->loop, &r->work, read_cold, on_read_cold);
@@ -102,7 +104,7 @@ content_step(struct reading *r)
 	return JOB_MORE;
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------- */
+/* ---- messages ----------------------------------------------------------------------------- */
 
 static void
 copy_record(struct reading *r, const struct message_record *from)
@@ -133,8 +135,8 @@ begin_message(struct reading *r, const struct walk_row *row)
 }
 
 /*
- * A row: of the message being gathered, or (its recipients are all told) of the next one, which then waits until the
- * content is through. True: stop here.
+ * A row: of the message being gathered, or (its recipients are all told) of the next one, which
+ * then waits until the content is through. True: stop here.
  */
 static bool
 take_row(struct reading *r, const struct walk_row *row)
@@ -148,7 +150,9 @@ take_row(struct reading *r, const struct walk_row *row)
 	if (r->message == 0)
 		begin_message(r, row);
 	if (r->job->request.command == CONTROL_QUEUE_EXPORT)
-		job_row(r->job, walk_recipient_json(&row->message->envelope.recipients[row->recipient], &row->history));
+		job_row(r->job,
+			walk_recipient_json(&row->message->envelope.recipients[row->recipient],
+					    &row->history));
 	return false;
 }
 

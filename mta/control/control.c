@@ -1,9 +1,10 @@
 /*
- * control: the socket, its peers, and turns for their jobs. See control.h; loop of the first reactor only.
+ * control: the socket, its peers, and turns for their jobs. See control.h; loop of the first
+ * reactor only.
  *
- * A peer has at most one job; while it has one nothing is read from it, so requests queue up in the kernel. All jobs
- * share one idle handle: each loop turn gives one of them one slice, in turn, so that the loop's other work never waits
- * for more than that.
+ * A peer has at most one job; while it has one nothing is read from it, so requests queue up in
+ * the kernel. All jobs share one idle handle: each loop turn gives one of them one slice, in
+ * turn, so that the loop's other work never waits for more than that.
  */
 #include "mta/control/control.h"
 
@@ -63,7 +64,7 @@ struct control {
 static void on_idle(uv_idle_t *idle);
 static void peer_goes_on(struct control_peer *peer);
 
-/* ---- the end of control itself --------------------------------------------------------------------------------- */
+/* ---- the end of control itself ------------------------------------------------------------ */
 
 static void
 free_if_empty(struct control *c)
@@ -83,7 +84,7 @@ on_handle_closed(uv_handle_t *handle)
 	free_if_empty(c);
 }
 
-/* ---- jobs ------------------------------------------------------------------------------------------------------ */
+/* ---- jobs --------------------------------------------------------------------------------- */
 
 struct reactor *
 job_home(const struct control_job *job)
@@ -254,7 +255,7 @@ on_idle(uv_idle_t *idle)
 	uv_idle_stop(idle);
 }
 
-/* ---- peers ----------------------------------------------------------------------------------------------------- */
+/* ---- peers -------------------------------------------------------------------------------- */
 
 static void
 on_peer_closed(struct stream *stream)
@@ -413,7 +414,10 @@ on_peer_ended(struct stream *stream, enum stream_end end, int error)
 }
 
 static const struct stream_events peer_events = {
-	.read = on_peer_read, .written = on_peer_written, .ended = on_peer_ended, .closed = on_peer_closed,
+	.read = on_peer_read,
+	.written = on_peer_written,
+	.ended = on_peer_ended,
+	.closed = on_peer_closed,
 };
 
 static void
@@ -429,11 +433,13 @@ peer_accept(struct control *c, int fd)
 		peer->who = (struct ucred){ .pid = -1, .uid = (uid_t)-1, .gid = (gid_t)-1 };
 	list_add_last(&c->peers, &peer->node);
 	c->peer_count++;
-	if (stream_accept(&peer->stream, &c->home->loop, fd, true, &c->home->read_buffer, &peer_events) < 0)
+	if (stream_accept(&peer->stream, &c->home->loop, fd, true, &c->home->read_buffer,
+			  &peer_events) < 0)
 		peer_close(peer);
 	else if (c->peer_count > PEERS_MAX)
-		refuse(peer, &(struct control_error){ SPAN("Too many control connections are open."),
-						      SPAN("End another tramctl first.") });
+		refuse(peer,
+		       &(struct control_error){ SPAN("Too many control connections are open."),
+						SPAN("End another tramctl first.") });
 	else
 		stream_resume(&peer->stream);
 }
@@ -451,7 +457,10 @@ on_listener(uv_poll_t *poll, int status, int events)
 		peer_accept(c, fd);
 }
 
-/* Who reads nothing, and who asks nothing, is closed. A job that waits for others has all the time it needs. */
+/*
+ * Who reads nothing, and who asks nothing, is closed. A job that waits for others has all the
+ * time it needs.
+ */
 static void
 on_look(uv_timer_t *timer)
 {
@@ -471,7 +480,7 @@ on_look(uv_timer_t *timer)
 	}
 }
 
-/* ---- the socket ------------------------------------------------------------------------------------------------ */
+/* ---- the socket --------------------------------------------------------------------------- */
 
 static int
 fail_start(char error[CONTROL_ERROR_MAX], int rc, const char *path, const char *hint)
@@ -480,7 +489,10 @@ fail_start(char error[CONTROL_ERROR_MAX], int rc, const char *path, const char *
 	return rc;
 }
 
-/* A socket nobody listens on any more is left from a process that was killed. Anything else is not ours to remove. */
+/*
+ * A socket nobody listens on any more is left from a process that was killed. Anything else is
+ * not ours to remove.
+ */
 static int
 remove_stale(const struct sockaddr_un *sa)
 {
@@ -509,20 +521,24 @@ open_socket(const char *path, mode_t mode, int *ret, char error[CONTROL_ERROR_MA
 	int fd, rc;
 
 	if (strlen(path) >= sizeof(sa.sun_path))
-		return fail_start(error, -ENAMETOOLONG, path, "choose a path of at most 107 octets");
+		return fail_start(error, -ENAMETOOLONG, path,
+				  "choose a path of at most 107 octets");
 	memcpy(sa.sun_path, path, strlen(path));
 	rc = remove_stale(&sa);
 	if (rc < 0)
-		return fail_start(error, rc, path, rc == -EADDRINUSE ? "another tramd answers there: stop it, or "
-								       "change `control`"
-								     : "remove it, or change `control`");
+		return fail_start(error, rc, path,
+				  rc == -EADDRINUSE ? "another tramd answers there: stop it, or "
+						      "change `control`"
+						    : "remove it, or change `control`");
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fail_start(error, -errno, path, "raise the limit of open files");
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0) {
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0 ||
+	    listen(fd, BACKLOG) < 0) {
 		rc = -errno;
 		close(fd);
-		return fail_start(error, rc, path, "its directory must exist and be writable for tramd's user");
+		return fail_start(error, rc, path,
+				  "its directory must exist and be writable for tramd's user");
 	}
 	*ret = fd;
 	return 0;

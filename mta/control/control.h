@@ -1,10 +1,10 @@
 /*
  * control: the operator's socket (tramctl). On the first reactor's loop only.
  *
- * Whoever may open the socket may command (its mode says who; the peer's uid and pid are logged with each command
- * that changes something). A bad request closes that peer, never the daemon; long answers are made in slices between
- * other work, and no faster than they are read. What the daemon as a whole must do stands in control_owner.
- * protocol.h says what goes over the socket.
+ * Whoever may open the socket may command (its mode says who; the peer's uid and pid are logged
+ * with each command that changes something). A bad request closes that peer, never the daemon;
+ * long answers are made in slices between other work, and no faster than they are read. What the
+ * daemon as a whole must do stands in control_owner. protocol.h says what goes over the socket.
  */
 #ifndef TRAM_CONTROL_H
 #define TRAM_CONTROL_H
@@ -18,7 +18,10 @@ struct control;
 
 enum { CONTROL_ERROR_MAX = 512 };
 
-/* The owner gathers the sessions of all reactors, then calls done with an array of objects (which it gives away). */
+/*
+ * The owner gathers the sessions of all reactors, then calls done with an array of objects
+ * (which it gives away).
+ */
 struct control_sessions {
 	void (*done)(struct control_sessions *request, json_t *array);
 	json_t *array;			/* for the owner's use meanwhile */
@@ -43,8 +46,9 @@ struct control_owner {
 int control_start(struct reactor *home, const struct control_owner *owner, struct control **ret,
 		  char error[CONTROL_ERROR_MAX]);
 /*
- * Closes the socket and its peers, and removes the socket's file. It frees itself while the loop runs on, as soon as
- * nothing that the queue, the dispatcher or the pool works on for it is left. NULL is fine.
+ * Closes the socket and its peers, and removes the socket's file. It frees itself while the loop
+ * runs on, as soon as nothing that the queue, the dispatcher or the pool works on for it is
+ * left. NULL is fine.
  */
 void control_stop(struct control *control);
 

@@ -1,12 +1,15 @@
 /*
- * edit: hold, release, retry, bounce, remove: of some messages, or of all that a selection finds. Home loop.
+ * edit: hold, release, retry, bounce, remove: of some messages, or of all that a selection
+ * finds. Home loop.
  *
- * What is found is handed to the dispatcher in batches; each ends before the next is gathered, and the queue works on
- * at most 500 recipients at a time, behind what others wait for. A crash in between leaves each recipient either
- * changed or not: every edit is idempotent, so to resume is to say it again.
+ * What is found is handed to the dispatcher in batches; each ends before the next is gathered,
+ * and the queue works on at most 500 recipients at a time, behind what others wait for. A crash
+ * in between leaves each recipient either changed or not: every edit is idempotent, so to resume
+ * is to say it again.
  *
- * A selection by recipient edits only those recipients, even of a message that has others: such a batch is made of one
- * recipient number in several messages. A retry also wakes the sites that these messages wait for.
+ * A selection by recipient edits only those recipients, even of a message that has others: such
+ * a batch is made of one recipient number in several messages. A retry also wakes the sites that
+ * these messages wait for.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +44,7 @@ static const enum edit_kind kinds[] = {
 	[CONTROL_QUEUE_REMOVE] = EDIT_REMOVE,
 };
 
-/* ---- the sites that a retry wakes ------------------------------------------------------------------------------- */
+/* ---- the sites that a retry wakes --------------------------------------------------------- */
 
 static void
 note_lane(struct editing *e, uint64_t lane_id)
@@ -73,7 +76,7 @@ note_sites(struct editing *e, const struct walk_row *row)
 		note_lane(e, m->lanes[i]);
 }
 
-/* ---- one batch --------------------------------------------------------------------------------------------------- */
+/* ---- one batch ---------------------------------------------------------------------------- */
 
 static bool
 wanted(const struct editing *e, const struct walk_row *row)
@@ -81,7 +84,8 @@ wanted(const struct editing *e, const struct walk_row *row)
 	if (row->recipient == WALK_WHOLE)
 		return true;
 	switch (e->edit.edit.kind) {
-	case EDIT_RETRY:	/* what is due already keeps its place: so the walk by due time ends */
+	/* what is due already keeps its place: so the walk by due time ends */
+	case EDIT_RETRY:
 		return row->state == CONTROL_WAITING && row->history.due_ms > e->walk.now_ms;
 	case EDIT_HOLD:
 		return row->state == CONTROL_WAITING || row->state == CONTROL_IN_FLIGHT;
@@ -192,7 +196,7 @@ submit(struct editing *e)
 	return JOB_WAITS;
 }
 
-/* ---- all of them -------------------------------------------------------------------------------------------------- */
+/* ---- all of them -------------------------------------------------------------------------- */
 
 static enum job_next
 finish(struct editing *e)
@@ -208,7 +212,8 @@ finish(struct editing *e)
 	json_object_set_new(object, "found", json_integer((json_int_t)e->found));
 	json_object_set_new(object, "changed", json_integer((json_int_t)e->changed));
 	json_object_set_new(object, "missing", json_integer((json_int_t)e->missing));
-	job->outcome = arena_printf(&job->arena, "%llu recipients changed", (unsigned long long)e->changed);
+	job->outcome = arena_printf(&job->arena, "%llu recipients changed",
+				    (unsigned long long)e->changed);
 	return job_end(job, object);
 }
 
@@ -256,8 +261,9 @@ control_edit_start(struct control_job *job)
 	walk_init(&e->walk, job_home(job), &job->request, WALK_WHOLE_OK);
 	e->job = job;
 	e->edit.edit.kind = kinds[job->request.command];
-	e->attempt = (struct attempt){
-		.at_ms = wall_ms(), .status = { 5, 0, 0 }, .text = SPAN("returned by the operator of this system") };
+	e->attempt = (struct attempt){ .at_ms = wall_ms(),
+				       .status = { 5, 0, 0 },
+				       .text = SPAN("returned by the operator of this system") };
 	e->edit.edit.attempt = &e->attempt;
 	job->state = e;
 	job->step = edit_step;

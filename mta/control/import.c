@@ -1,9 +1,10 @@
 /*
  * import: messages of an archive become messages of this queue, under new ids. Home loop.
  *
- * One message at a time per peer: import-message, import-recipient…, import-content…, import-commit; what is begun and
- * not committed is dropped with its peer. What was on hold, or owed a report, is so again: such a message enters held,
- * and edits then let each recipient go where it belongs. Attempts before are not restored, so retries begin anew.
+ * One message at a time per peer: import-message, import-recipient…, import-content…,
+ * import-commit; what is begun and not committed is dropped with its peer. What was on hold, or
+ * owed a report, is so again: such a message enters held, and edits then let each recipient go
+ * where it belongs. Attempts before are not restored, so retries begin anew.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -75,7 +76,7 @@ give_up(struct control_job *job, const char *text, const char *hint)
 	return job_fail(job, text, hint);
 }
 
-/* ---- the envelope ---------------------------------------------------------------------------------------------- */
+/* ---- the envelope ------------------------------------------------------------------------- */
 
 static void
 on_room(void *arg)
@@ -132,7 +133,8 @@ grow(struct control_import *import)
 }
 
 static void
-fill_state(struct control_import *import, const struct control_request *r, struct import_recipient *to)
+fill_state(struct control_import *import, const struct control_request *r,
+	   struct import_recipient *to)
 {
 	size_t len;
 
@@ -158,7 +160,8 @@ recipient_step(struct control_job *job)
 		return job_fail(job, "No message was begun.", "The archive is out of order.");
 	e = &import->envelope;
 	if (e->recipient_count == RECIPIENTS_MAX)
-		return give_up(job, "The message has too many recipients.", "It was not made by this program.");
+		return give_up(job, "The message has too many recipients.",
+			       "It was not made by this program.");
 	if (address_parse(r->address, ADDRESS_UTF8, &import->arena, &address) != ADDRESS_OK)
 		return give_up(job, "A recipient is not an address.", "The archive is damaged.");
 	grow(import);
@@ -170,12 +173,14 @@ recipient_step(struct control_job *job)
 	import->lanes[n] = (struct lane_name){
 		.domain = address.domain,
 		.route = route == NULL ? SPAN("*") : arena_copy(&import->arena, route->name),
-		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT : PRIORITY_NORMAL };
+		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT
+									 : PRIORITY_NORMAL
+	};
 	fill_state(import, r, &import->states[n]);
 	return job_end(job, NULL);
 }
 
-/* ---- the content ----------------------------------------------------------------------------------------------- */
+/* ---- the content -------------------------------------------------------------------------- */
 
 static enum job_next
 content_step(struct control_job *job)
@@ -198,7 +203,8 @@ content_step(struct control_job *job)
 		return JOB_WAITS;
 	}
 	if (data.len > import->header_size + import->body_size - import->got)
-		return give_up(job, "The message is longer than it should be.", "The archive is damaged.");
+		return give_up(job, "The message is longer than it should be.",
+			       "The archive is damaged.");
 	header = (size_t)(import->header_size - buf_len(&import->header));
 	import->got += data.len;
 	buf_append(&import->header, span_first(data, header));
@@ -206,14 +212,15 @@ content_step(struct control_job *job)
 	return job_end(job, NULL);
 }
 
-/* ---- the end --------------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------ */
 
 /* All of one kind enter as what they are; otherwise held, and edits follow. */
 static bool
 needs_edits(const struct control_import *import)
 {
 	for (size_t i = 0; i < import->envelope.recipient_count; i++)
-		if (import->states[i].state == CONTROL_OWED || import->states[i].state != import->states[0].state)
+		if (import->states[i].state == CONTROL_OWED ||
+		    import->states[i].state != import->states[0].state)
 			return true;
 	return false;
 }
@@ -302,9 +309,11 @@ commit_step(struct control_job *job)
 
 	if (import == NULL)
 		return job_fail(job, "No message was begun.", "The archive is out of order.");
-	if (import->envelope.recipient_count == 0 || import->got != import->header_size + import->body_size)
+	if (import->envelope.recipient_count == 0 ||
+	    import->got != import->header_size + import->body_size)
 		return give_up(job, "The message is not complete.", "The archive is damaged.");
-	*job_import(job) = NULL;		/* the job owns it from here on, whatever its peer does */
+	/* the job owns it from here on, whatever its peer does */
+	*job_import(job) = NULL;
 	job->state = import;
 	job->free_state = commit_free;
 	job->step = committed_step;

@@ -1,10 +1,11 @@
 /*
- * job: one request being answered, and what control.c offers to those who answer it. Inside control only.
+ * job: one request being answered, and what control.c offers to those who answer it. Inside
+ * control only.
  *
- * A job is made for a request, its `step` is called once per loop turn while it returns JOB_MORE and the peer reads
- * fast enough; a step does at most JOB_SLICE rows of work. JOB_WAITS: something was asked for and job_wake() will be
- * called by its callback; the job outlives its peer until then. A step ends an answer by
- * job_end() or job_fail() and returns JOB_DONE.
+ * A job is made for a request, its `step` is called once per loop turn while it returns JOB_MORE
+ * and the peer reads fast enough; a step does at most JOB_SLICE rows of work. JOB_WAITS:
+ * something was asked for and job_wake() will be called by its callback; the job outlives its
+ * peer until then. A step ends an answer by job_end() or job_fail() and returns JOB_DONE.
  */
 #ifndef TRAM_CONTROL_JOB_H
 #define TRAM_CONTROL_JOB_H
@@ -36,21 +37,27 @@ struct control_job {
 
 struct reactor *job_home(const struct control_job *job);
 const struct control_owner *job_owner(const struct control_job *job);
-/* Where a peer keeps the message that it is importing, over several requests. From a step only: the peer is there. */
+/*
+ * Where a peer keeps the message that it is importing, over several requests. From a step only:
+ * the peer is there.
+ */
 struct control_import **job_import(struct control_job *job);
 
 void job_row(struct control_job *job, json_t *object);		/* takes the reference */
-enum job_next job_end(struct control_job *job, json_t *object);	/* the same, or NULL: adds "end", returns JOB_DONE */
+/* the same, or NULL: adds "end", returns JOB_DONE */
+enum job_next job_end(struct control_job *job, json_t *object);
 enum job_next job_fail(struct control_job *job, const char *text, const char *hint);
 enum job_next job_fail_errno(struct control_job *job, int error);
 void job_wake(struct control_job *job);
 
 /* What each command's file offers: called once, makes state and step, and may answer at once. */
 void control_list_start(struct control_job *job);	/* list.c: list, show, explain */
-void control_edit_start(struct control_job *job);	/* edit.c: hold, release, retry, bounce, remove */
+/* edit.c: hold, release, retry, bounce, remove */
+void control_edit_start(struct control_job *job);
 void control_content_start(struct control_job *job);	/* content.c: cat, export */
 void control_import_start(struct control_job *job);	/* import.c */
-void control_state_start(struct control_job *job);	/* state.c: all that is not about messages */
+/* state.c: all that is not about messages */
+void control_state_start(struct control_job *job);
 
 void control_import_abort(struct control_import *import);	/* NULL is fine */
 

@@ -1,5 +1,6 @@
 /*
- * list: queue list, queue show, explain: what is here, and why. One answer line per recipient. Home loop.
+ * list: queue list, queue show, explain: what is here, and why. One answer line per recipient.
+ * Home loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ struct listing {
 	uint64_t shown;			/* message whose own line is written */
 };
 
-/* ---- explain --------------------------------------------------------------------------------------------------- */
+/* ---- explain ------------------------------------------------------------------------------ */
 
 static void
 explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
@@ -51,12 +52,16 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 		return;
 	}
 	if (row->state == CONTROL_OWED) {
-		json_object_set_new(object, "waits_for", json_string("the report to its sender, which is being made"));
+		json_object_set_new(object, "waits_for",
+				    json_string("the report to its sender, which is being made"));
 		return;
 	}
 	if (row->in_flight != NULL) {
-		json_object_set_new(object, "waits_for", json_text(arena_printf(&job->arena, "its delivery, which is "
-			"going on now: %s", row->in_flight)));
+		json_object_set_new(object, "waits_for",
+				    json_text(arena_printf(&job->arena,
+							   "its delivery, which is "
+							   "going on now: %s",
+							   row->in_flight)));
 		return;
 	}
 	blocked = dispatcher_blocked_by(job_home(job)->dispatcher, h->lane, &job->arena, &until);
@@ -64,8 +69,9 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 		json_object_set_new(object, "blocked_by", json_text(blocked));
 	json_object_set_new(object, "next_ms", json_integer(until > h->due_ms ? until : h->due_ms));
 	json_object_set_new(object, "waits_for",
-			    json_string(h->due_ms > now ? "the time of its next try"
-					: blocked.len > 0 ? "the way to be free" : "its turn: it may go now"));
+			    json_string(h->due_ms > now	  ? "the time of its next try"
+					: blocked.len > 0 ? "the way to be free"
+							  : "its turn: it may go now"));
 }
 
 static json_t *
@@ -83,7 +89,7 @@ explain_row(struct control_job *job, const struct walk_row *row)
 	return object;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------ */
+/* ---- rows --------------------------------------------------------------------------------- */
 
 static void
 show_row(struct control_job *job, struct listing *l, const struct walk_row *row)
@@ -96,7 +102,8 @@ show_row(struct control_job *job, struct listing *l, const struct walk_row *row)
 		json_object_set_new(object, "message", walk_message_json(row->id, row->message));
 		job_row(job, object);
 	}
-	object = job->request.command == CONTROL_EXPLAIN ? explain_row(job, row) : walk_row_json(row);
+	object = job->request.command == CONTROL_EXPLAIN ? explain_row(job, row)
+							 : walk_row_json(row);
 	if (job->request.command == CONTROL_QUEUE_SHOW) {
 		const struct recipient *r = &row->message->envelope.recipients[row->recipient];
 
@@ -111,9 +118,11 @@ static enum job_next
 missing(struct control_job *job, uint64_t id)
 {
 	char text[ID_TEXT_LEN + 1];
-	struct span sentence = arena_printf(&job->arena, "Message %s is not in the queue.", id_format(id, text));
+	struct span sentence =
+		arena_printf(&job->arena, "Message %s is not in the queue.", id_format(id, text));
 
-	return job_fail(job, sentence.at, "It was delivered, bounced or removed; the log has its id.");
+	return job_fail(job, sentence.at,
+			"It was delivered, bounced or removed; the log has its id.");
 }
 
 static enum job_next

@@ -14,8 +14,15 @@ enum { DEPTH_MAX = 4 };
 
 /* Which members a command takes. */
 enum members {
-	TAKES_IDS = 1, TAKES_FILTER = 2, TAKES_LIMIT = 4, TAKES_ALL = 8, TAKES_SITE = 16, TAKES_OFF = 32,
-	TAKES_MESSAGE = 64, TAKES_RECIPIENT = 128, TAKES_DATA = 256,
+	TAKES_IDS = 1,
+	TAKES_FILTER = 2,
+	TAKES_LIMIT = 4,
+	TAKES_ALL = 8,
+	TAKES_SITE = 16,
+	TAKES_OFF = 32,
+	TAKES_MESSAGE = 64,
+	TAKES_RECIPIENT = 128,
+	TAKES_DATA = 256,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -50,7 +57,15 @@ static const struct command {
 };
 
 /* An address or a domain: what stands behind the last @ is lowered, or all of it. */
-enum member_type { TYPE_TEXT, TYPE_ADDRESS, TYPE_NUMBER, TYPE_BOOL, TYPE_STATE, TYPE_IDS, TYPE_DATA };
+enum member_type {
+	TYPE_TEXT,
+	TYPE_ADDRESS,
+	TYPE_NUMBER,
+	TYPE_BOOL,
+	TYPE_STATE,
+	TYPE_IDS,
+	TYPE_DATA
+};
 
 #define AT(field) offsetof(struct control_request, field)
 static const struct member {
@@ -128,7 +143,7 @@ control_state_parse(struct span name, uint64_t *ret)
 	return false;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------ */
 
 static bool
 fail(struct control_error *error, struct span text, struct span hint)
@@ -138,7 +153,10 @@ fail(struct control_error *error, struct span text, struct span hint)
 	return false;
 }
 
-/* How deep the brackets go, outside strings: the JSON reader is recursive, so this is known before it begins. */
+/*
+ * How deep the brackets go, outside strings: the JSON reader is recursive, so this is known
+ * before it begins.
+ */
 static bool
 too_deep(struct span line)
 {
@@ -219,11 +237,13 @@ read_text(struct span text, bool lower_domain, struct arena *arena, struct span 
 }
 
 static bool
-read_member(const struct member *m, const json_t *value, struct arena *arena, struct control_request *ret)
+read_member(const struct member *m, const json_t *value, struct arena *arena,
+	    struct control_request *ret)
 {
 	void *to = (char *)ret + m->offset;
-	struct span text = json_is_string(value) ? span_of(json_string_value(value), json_string_length(value))
-						 : SPAN("");
+	struct span text = json_is_string(value)
+				   ? span_of(json_string_value(value), json_string_length(value))
+				   : SPAN("");
 
 	switch (m->type) {
 	case TYPE_TEXT:
@@ -250,7 +270,8 @@ read_member(const struct member *m, const json_t *value, struct arena *arena, st
 }
 
 static bool
-read_command(const json_t *object, struct arena *arena, enum control_command *ret, struct control_error *error)
+read_command(const json_t *object, struct arena *arena, enum control_command *ret,
+	     struct control_error *error)
 {
 	struct span name = json_span(object, "command");
 
@@ -274,8 +295,9 @@ check_whole(const struct control_request *r, struct control_error *error)
 	if (c->one_id && r->id_count != 1)
 		return fail(error, SPAN("This command is for one message."), SPAN("Name one id."));
 	if (c->must_select && !r->all && !control_selects(r))
-		return fail(error, SPAN("Nothing was selected."),
-			    SPAN("Name ids or a filter, or say --all if you mean the whole queue."));
+		return fail(
+			error, SPAN("Nothing was selected."),
+			SPAN("Name ids or a filter, or say --all if you mean the whole queue."));
 	if (r->all && control_selects(r))
 		return fail(error, SPAN("\"all\" and a selection contradict each other."),
 			    SPAN("Leave one of them out."));
@@ -283,18 +305,21 @@ check_whole(const struct control_request *r, struct control_error *error)
 		return fail(error, SPAN("Which site is to be tried?"),
 			    SPAN("Name one site by its key (see: tramctl sites), or say --all."));
 	if (r->command == CONTROL_IMPORT_RECIPIENT && r->address.len == 0)
-		return fail(error, SPAN("The recipient has no address."), SPAN("The archive is damaged."));
+		return fail(error, SPAN("The recipient has no address."),
+			    SPAN("The archive is damaged."));
 	return true;
 }
 
 static bool
-read_object(const json_t *object, struct arena *arena, struct control_request *r, struct control_error *error)
+read_object(const json_t *object, struct arena *arena, struct control_request *r,
+	    struct control_error *error)
 {
 	const char *key;
 	json_t *value;
 
 	if (!json_is_object(object))
-		return fail(error, SPAN("The request is not an object."), SPAN("Send one JSON object a line."));
+		return fail(error, SPAN("The request is not an object."),
+			    SPAN("Send one JSON object a line."));
 	if (!read_command(object, arena, &r->command, error))
 		return false;
 	json_object_foreach((json_t *)object, key, value) {
@@ -307,9 +332,12 @@ read_object(const json_t *object, struct arena *arena, struct control_request *r
 							commands[r->command].name, key),
 				    SPAN("Is tramctl of the same version as tramd?"));
 		if (!read_member(m, value, arena, r))
-			return fail(error, arena_printf(arena, "The value of \"%s\" is not valid.", key),
-				    m->type == TYPE_IDS ? SPAN("Ids have 13 letters and digits; at most 500 at once.")
-							: SPAN("See tramctl(8) for what it may be."));
+			return fail(
+				error,
+				arena_printf(arena, "The value of \"%s\" is not valid.", key),
+				m->type == TYPE_IDS
+					? SPAN("Ids have 13 letters and digits; at most 500 at once.")
+					: SPAN("See tramctl(8) for what it may be."));
 	}
 	return check_whole(r, error);
 }
@@ -324,9 +352,11 @@ control_request_parse(struct span line, struct arena *arena, struct control_requ
 	bool ok;
 
 	if (line.len >= CONTROL_LINE_MAX)
-		return fail(error, SPAN("The request is too long."), SPAN("Name fewer ids at once."));
+		return fail(error, SPAN("The request is too long."),
+			    SPAN("Name fewer ids at once."));
 	if (too_deep(line))
-		return fail(error, SPAN("The request is nested too deeply."), SPAN("Send one flat JSON object a line."));
+		return fail(error, SPAN("The request is nested too deeply."),
+			    SPAN("Send one flat JSON object a line."));
 	object = json_loadb(line.at, line.len, JSON_REJECT_DUPLICATES, &why);
 	if (object == NULL)
 		return fail(error, arena_printf(arena, "The request is not JSON: %.*s.",
@@ -339,7 +369,7 @@ control_request_parse(struct span line, struct arena *arena, struct control_requ
 	return ok;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------ */
 
 static bool
 is_given(const struct member *m, const struct control_request *r)
@@ -405,7 +435,9 @@ member_value(const struct member *m, const struct control_request *r)
 	case TYPE_ADDRESS:
 		return text_ok(*text) ? json_stringn(text->at, text->len) : NULL;
 	case TYPE_NUMBER:
-		return *(const uint64_t *)at <= m->most ? json_integer((json_int_t)*(const uint64_t *)at) : NULL;
+		return *(const uint64_t *)at <= m->most
+			       ? json_integer((json_int_t) * (const uint64_t *)at)
+			       : NULL;
 	case TYPE_BOOL:
 		return json_true();
 	case TYPE_STATE:

@@ -1,12 +1,13 @@
 /*
  * protocol: what is said over the control socket, as values. Pure; any thread.
  *
- * A request is one line: a JSON object whose member "command" names what is wanted, at most CONTROL_LINE_MAX octets
- * long, flat but for arrays of ids. The answer is any number of lines, each a JSON object, and a last one that has
- * "end": true, or "error" (a sentence) with "hint" (what to do). One request at a time is worked on per connection.
+ * A request is one line: a JSON object whose member "command" names what is wanted, at most
+ * CONTROL_LINE_MAX octets long, flat but for arrays of ids. The answer is any number of lines,
+ * each a JSON object, and a last one that has "end": true, or "error" (a sentence) with "hint"
+ * (what to do). One request at a time is worked on per connection.
  *
- * To add a command: a row in commands[]; to add a member: a field below and a row in members[]. Both ends of the
- * socket and the fuzzer go through the same tables.
+ * To add a command: a row in commands[]; to add a member: a field below and a row in members[].
+ * Both ends of the socket and the fuzzer go through the same tables.
  */
 #ifndef TRAM_CONTROL_PROTOCOL_H
 #define TRAM_CONTROL_PROTOCOL_H
@@ -23,18 +24,38 @@ enum {
 };
 
 enum control_command {
-	CONTROL_QUEUE_LIST, CONTROL_QUEUE_SHOW, CONTROL_QUEUE_CAT, CONTROL_QUEUE_HOLD, CONTROL_QUEUE_RELEASE,
-	CONTROL_QUEUE_RETRY, CONTROL_QUEUE_BOUNCE, CONTROL_QUEUE_REMOVE, CONTROL_QUEUE_EXPORT, CONTROL_EXPLAIN,
-	CONTROL_SITES, CONTROL_SITES_RETRY, CONTROL_SESSIONS, CONTROL_STATS, CONTROL_RELOAD, CONTROL_DRAIN,
+	CONTROL_QUEUE_LIST,
+	CONTROL_QUEUE_SHOW,
+	CONTROL_QUEUE_CAT,
+	CONTROL_QUEUE_HOLD,
+	CONTROL_QUEUE_RELEASE,
+	CONTROL_QUEUE_RETRY,
+	CONTROL_QUEUE_BOUNCE,
+	CONTROL_QUEUE_REMOVE,
+	CONTROL_QUEUE_EXPORT,
+	CONTROL_EXPLAIN,
+	CONTROL_SITES,
+	CONTROL_SITES_RETRY,
+	CONTROL_SESSIONS,
+	CONTROL_STATS,
+	CONTROL_RELOAD,
+	CONTROL_DRAIN,
 	CONTROL_STOP,
-	CONTROL_IMPORT_MESSAGE,			/* begins one: what its envelope says */
-	CONTROL_IMPORT_RECIPIENT,		/* then each recipient that is still open */
-	CONTROL_IMPORT_CONTENT,			/* then the content, header block first, piece by piece */
-	CONTROL_IMPORT_COMMIT,			/* then this; the answer has the new id */
+	CONTROL_IMPORT_MESSAGE,	  /* begins one: what its envelope says */
+	CONTROL_IMPORT_RECIPIENT, /* then each recipient that is still open */
+	/* then the content, header block first, piece by piece */
+	CONTROL_IMPORT_CONTENT,
+	CONTROL_IMPORT_COMMIT, /* then this; the answer has the new id */
 	CONTROL_COMMAND_COUNT
 };
 
-enum control_state { CONTROL_STATE_ANY, CONTROL_WAITING, CONTROL_HELD, CONTROL_OWED, CONTROL_IN_FLIGHT };
+enum control_state {
+	CONTROL_STATE_ANY,
+	CONTROL_WAITING,
+	CONTROL_HELD,
+	CONTROL_OWED,
+	CONTROL_IN_FLIGHT
+};
 
 struct control_request {
 	enum control_command command;
@@ -58,7 +79,8 @@ struct control_request {
 	bool smtputf8;
 	struct span address, orcpt;
 	uint64_t notify, due_ms;
-	struct span host, text, status;		/* the last attempt of a recipient whose failure is owed a report */
+	/* the last attempt of a recipient whose failure is owed a report */
+	struct span host, text, status;
 	uint64_t code;
 	struct span data;			/* content, decoded */
 };
@@ -67,15 +89,23 @@ struct control_error {
 	struct span text, hint;			/* in the arena */
 };
 
-/* line without its newline. False: *error says what is wrong with it. All spans are copied into the arena. */
+/*
+ * line without its newline. False: *error says what is wrong with it. All spans are copied into
+ * the arena.
+ */
 bool control_request_parse(struct span line, struct arena *arena, struct control_request *ret,
 			   struct control_error *error);
-/* The line, newline included. False: it would not be accepted (too long, or text that is no UTF-8). */
+/*
+ * The line, newline included. False: it would not be accepted (too long, or text that is no
+ * UTF-8).
+ */
 bool control_request_format(const struct control_request *request, struct buf *out);
 
 const char *control_command_name(enum control_command command);
-bool control_command_changes(enum control_command command);		/* it is logged with who asked for it */
-bool control_selects(const struct control_request *request);		/* ids or any filter is given */
+/* it is logged with who asked for it */
+bool control_command_changes(enum control_command command);
+/* ids or any filter is given */
+bool control_selects(const struct control_request *request);
 const char *control_state_name(uint64_t state);
 bool control_state_parse(struct span name, uint64_t *ret);
 

@@ -7,7 +7,7 @@
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
 
-/* ---- rows of an array ------------------------------------------------------------------------------------------ */
+/* ---- rows of an array --------------------------------------------------------------------- */
 
 struct rows {
 	struct control_sessions sessions;
@@ -49,7 +49,8 @@ rows_full(const struct rows *r)
 static bool
 rows_slice(struct rows *r)
 {
-	for (size_t n = 0; n < JOB_SLICE && r->at < json_array_size(r->array) && !rows_full(r); n++) {
+	for (size_t n = 0; n < JOB_SLICE && r->at < json_array_size(r->array) && !rows_full(r);
+	     n++) {
 		job_row(r->job, json_incref(json_array_get(r->array, r->at++)));
 		r->told++;
 	}
@@ -67,7 +68,7 @@ rows_new(struct control_job *job)
 	return r;
 }
 
-/* ---- sessions -------------------------------------------------------------------------------------------------- */
+/* ---- sessions ----------------------------------------------------------------------------- */
 
 static void
 on_sessions(struct control_sessions *request, json_t *array)
@@ -91,7 +92,7 @@ sessions_step(struct control_job *job)
 	return rows_slice(r) ? rows_end(job, r) : JOB_MORE;
 }
 
-/* ---- sites ----------------------------------------------------------------------------------------------------- */
+/* ---- sites -------------------------------------------------------------------------------- */
 
 static int
 by_number(const void *a, const void *b)
@@ -153,7 +154,7 @@ asleep_step(struct control_job *job)
 	if (rc < 0)
 		return job_fail_errno(job, rc);
 	for (size_t i = 0; i < count && !rows_full(r); i++)
-		if (page[i].site != 0)		/* 0 is no next hop: lanes whose next hop is not known yet */
+		if (page[i].site != 0) /* 0 is no next hop: lanes whose next hop is not known yet */
 			tell_asleep(r, &page[i]);
 	if (count < 128 || rows_full(r))
 		return rows_end(job, r);
@@ -182,12 +183,13 @@ retry_step(struct control_job *job)
 	uint64_t site = 0;
 
 	if (!job->request.all && queue_find_site(home->port, job->request.site, &site) < 0)
-		return job_fail(job, "There is no site with that key.", "See its key in: tramctl sites");
+		return job_fail(job, "There is no site with that key.",
+				"See its key in: tramctl sites");
 	dispatcher_retry_site(home->dispatcher, site);
 	return job_end(job, NULL);
 }
 
-/* ---- the daemon as a whole ------------------------------------------------------------------------------------- */
+/* ---- the daemon as a whole ---------------------------------------------------------------- */
 
 static void
 set(json_t *object, const char *key, uint64_t n)

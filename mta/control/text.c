@@ -19,8 +19,8 @@ utf8_sequence(struct span s)
 	for (size_t i = 1; i < len; i++)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-	    (p[0] == 0xf4 && p[1] > 0x8f))
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	return len;
 }
@@ -52,8 +52,9 @@ json_span(const json_t *object, const char *key)
 {
 	const json_t *string = json_object_get(object, key);
 
-	return json_is_string(string) ? span_of(json_string_value(string), json_string_length(string))
-				      : SPAN("");
+	return json_is_string(string)
+		       ? span_of(json_string_value(string), json_string_length(string))
+		       : SPAN("");
 }
 
 int64_t

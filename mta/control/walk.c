@@ -10,13 +10,16 @@
 #include "mta/net/reactor.h"
 
 void
-walk_init(struct walk *w, struct reactor *home, const struct control_request *filter, unsigned flags)
+walk_init(struct walk *w, struct reactor *home, const struct control_request *filter,
+	  unsigned flags)
 {
 	*w = (struct walk){ .filter = filter, .home = home, .now_ms = wall_ms() };
 	w->below = queue_next_id(home->queue);
-	w->whole = (flags & WALK_WHOLE_OK) != 0 && filter->domain.len == 0 && filter->recipient.len == 0 &&
-		   filter->error.len == 0 && filter->state == CONTROL_STATE_ANY;
-	w->domain = filter->recipient.len > 0 ? address_domain_of(filter->recipient) : filter->domain;
+	w->whole = (flags & WALK_WHOLE_OK) != 0 && filter->domain.len == 0 &&
+		   filter->recipient.len == 0 && filter->error.len == 0 &&
+		   filter->state == CONTROL_STATE_ANY;
+	w->domain =
+		filter->recipient.len > 0 ? address_domain_of(filter->recipient) : filter->domain;
 	if (filter->id_count > 0)
 		w->phase = WALK_IDS;
 	else if (filter->sender.len > 0 && !span_eq(filter->sender, SPAN("<>")))
@@ -27,7 +30,8 @@ walk_init(struct walk *w, struct reactor *home, const struct control_request *fi
 		w->phase = WALK_OWED;
 	else
 		w->phase = WALK_MESSAGES;
-	if (filter->newer_ms > 0 && w->phase == WALK_MESSAGES)		/* ids are never older than what they name */
+	/* ids are never older than what they name */
+	if (filter->newer_ms > 0 && w->phase == WALK_MESSAGES)
 		w->after = id_at(w->now_ms - (int64_t)filter->newer_ms - 1);
 }
 
@@ -39,7 +43,7 @@ walk_free(struct walk *w)
 	buf_free(&w->trouble);
 }
 
-/* ---- pages ----------------------------------------------------------------------------------------------------- */
+/* ---- pages -------------------------------------------------------------------------------- */
 
 static int
 next_page(struct walk *w)
@@ -55,14 +59,17 @@ next_page(struct walk *w)
 			w->ids[w->page_count++] = f->ids[w->after++];
 		break;
 	case WALK_SENDER:
-		rc = queue_walk_sender(port, f->sender, w->after, w->ids, WALK_PAGE, &w->page_count);
+		rc = queue_walk_sender(port, f->sender, w->after, w->ids, WALK_PAGE,
+				       &w->page_count);
 		break;
 	case WALK_MESSAGES:
-		rc = queue_walk_messages(port, w->after, w->below, w->ids, WALK_PAGE, &w->page_count);
+		rc = queue_walk_messages(port, w->after, w->below, w->ids, WALK_PAGE,
+					 &w->page_count);
 		break;
 	case WALK_DOMAIN:
-		rc = queue_walk_recipient_domain(port, w->domain, f->recipient.len == 0, &w->after_entry, w->entries,
-						 WALK_PAGE, &w->page_count);
+		rc = queue_walk_recipient_domain(port, w->domain, f->recipient.len == 0,
+						 &w->after_entry, w->entries, WALK_PAGE,
+						 &w->page_count);
 		break;
 	case WALK_OWED:
 		rc = queue_read_owed(port, &w->after_owed, w->owed, WALK_PAGE, &w->page_count);
@@ -131,7 +138,7 @@ load(struct walk *w, uint64_t id)
 	return rc;
 }
 
-/* ---- filters --------------------------------------------------------------------------------------------------- */
+/* ---- filters ------------------------------------------------------------------------------ */
 
 static bool
 contains(struct span text, struct span part)
@@ -177,7 +184,7 @@ message_matches(const struct walk *w, uint64_t id)
 	return f->sender.len == 0 || sender_matches(w->message.envelope.reverse_path, f->sender);
 }
 
-/* ---- one row --------------------------------------------------------------------------------------------------- */
+/* ---- one row ------------------------------------------------------------------------------ */
 
 /* Why nothing goes this way, and until when. Kept for the lane of the last row. */
 static void
@@ -196,7 +203,8 @@ learn_trouble(struct walk *w, uint64_t lane)
 		return;
 	if (record.backoff.failures > 0)
 		b = &record.backoff;
-	else if (record.site != 0 && queue_read_site(w->home->port, record.site, &w->row_arena, &site) == 0 &&
+	else if (record.site != 0 &&
+		 queue_read_site(w->home->port, record.site, &w->row_arena, &site) == 0 &&
 		 site.state.backoff.failures > 0)
 		b = &site.state.backoff;
 	if (b == NULL)
@@ -250,7 +258,8 @@ row_matches(const struct walk *w, const struct walk_row *row)
 
 	if (f->state != CONTROL_STATE_ANY && row->state != f->state)
 		return false;
-	if (w->phase == WALK_OWED && row->state != CONTROL_OWED)	/* was met before, by its domain */
+	/* was met before, by its domain */
+	if (w->phase == WALK_OWED && row->state != CONTROL_OWED)
 		return false;
 	if (f->recipient.len > 0 && !span_ieq(address, f->recipient))
 		return false;
@@ -275,7 +284,10 @@ look_at(struct walk *w, uint32_t recipient, struct walk_row *row)
 	return row_matches(w, row);
 }
 
-/* Loads the next message: WALK_PAUSE means only that there was one, which may have been passed over. */
+/*
+ * Loads the next message: WALK_PAUSE means only that there was one, which may have been passed
+ * over.
+ */
 static enum walk_result
 next_message(struct walk *w, struct walk_row *row, int *error)
 {
@@ -299,7 +311,8 @@ next_message(struct walk *w, struct walk_row *row, int *error)
 	if (w->whole)
 		return WALK_ROW;
 	w->recipient = only == WALK_WHOLE ? 0 : only;
-	w->recipient_end = only == WALK_WHOLE ? (uint32_t)w->message.envelope.recipient_count : only + 1;
+	w->recipient_end =
+		only == WALK_WHOLE ? (uint32_t)w->message.envelope.recipient_count : only + 1;
 	return WALK_PAUSE;
 }
 

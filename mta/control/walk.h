@@ -1,10 +1,12 @@
 /*
- * walk: the recipients in the queue that a request selects, one after another, in bounded slices.
+ * walk: the recipients in the queue that a request selects, one after another, in bounded
+ * slices.
  *
- * The walk keeps keys, never a transaction, so it may be left and taken up at any time; what has gone meanwhile is
- * passed over, what came after it began is not met. By id and by sender it goes through the index of messages; by
- * domain through the lanes' entries and then through the few messages whose report is owed; otherwise through all
- * messages. State, age and error are filters. Home loop.
+ * The walk keeps keys, never a transaction, so it may be left and taken up at any time; what has
+ * gone meanwhile is passed over, what came after it began is not met. By id and by sender it
+ * goes through the index of messages; by domain through the lanes' entries and then through the
+ * few messages whose report is owed; otherwise through all messages. State, age and error are
+ * filters. Home loop.
  */
 #ifndef TRAM_CONTROL_WALK_H
 #define TRAM_CONTROL_WALK_H
@@ -56,28 +58,35 @@ struct walk_row {			/* good until the next call */
 	uint64_t state;			/* enum control_state */
 	const char *in_flight;		/* what its delivery waits for; NULL: none */
 	struct span error;		/* the last one, its own or its way's; may be empty */
-	int64_t next_ms;		/* when it can go at the earliest: its due time, or its way's back-off */
+	/* when it can go at the earliest: its due time, or its way's back-off */
+	int64_t next_ms;
 };
 
 enum walk_result { WALK_ROW, WALK_MISSING, WALK_PAUSE, WALK_DONE, WALK_ERROR };
 
 enum walk_flags {
-	WALK_WHOLE_OK = 1,		/* a row per message will do where no filter is about its recipients */
+	/* a row per message will do where no filter is about its recipients */
+	WALK_WHOLE_OK = 1,
 	WALK_BY_MESSAGE = 2,		/* all rows of a message come together */
 };
-void walk_init(struct walk *walk, struct reactor *home, const struct control_request *filter, unsigned flags);
+void walk_init(struct walk *walk, struct reactor *home, const struct control_request *filter,
+	       unsigned flags);
 /*
- * WALK_ROW; WALK_MISSING: row->id was asked for and is not there; WALK_PAUSE: *budget is used up, go on later;
- * WALK_ERROR: *error is the errno.
+ * WALK_ROW; WALK_MISSING: row->id was asked for and is not there; WALK_PAUSE: *budget is used
+ * up, go on later; WALK_ERROR: *error is the errno.
  */
 enum walk_result walk_next(struct walk *walk, size_t *budget, struct walk_row *row, int *error);
 void walk_free(struct walk *walk);
 
-/* {"id", "sender", "size", "arrival_ms", "recipient", "number", "state", "due_ms", "next_ms", "error" …} */
+/*
+ * {"id", "sender", "size", "arrival_ms", "recipient", "number", "state", "due_ms", "next_ms",
+ * "error" …}
+ */
 json_t *walk_row_json(const struct walk_row *row);
 json_t *walk_attempt_json(const struct attempt *attempt);
 json_t *walk_message_json(uint64_t id, const struct queue_message *message);
 /* For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "attempt" …}} */
-json_t *walk_recipient_json(const struct recipient *recipient, const struct history_record *history);
+json_t *walk_recipient_json(const struct recipient *recipient,
+			    const struct history_record *history);
 
 #endif

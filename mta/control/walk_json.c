@@ -29,7 +29,8 @@ walk_attempt_json(const struct attempt *a)
 	if (a->code > 0)
 		set_number(object, "code", a->code);
 	if (a->status.klass > 0)
-		json_object_set_new(object, "status", json_string(status_format(a->status, status)));
+		json_object_set_new(object, "status",
+				    json_string(status_format(a->status, status)));
 	set_text(object, "text", a->text);
 	return object;
 }
@@ -97,8 +98,9 @@ json_t *
 walk_recipient_json(const struct recipient *r, const struct history_record *h)
 {
 	json_t *object = json_object(), *outer = json_object();
-	uint64_t state = h->state == HISTORY_HELD ? CONTROL_HELD : h->state == HISTORY_OWED ? CONTROL_OWED
-											    : CONTROL_WAITING;
+	uint64_t state = h->state == HISTORY_HELD   ? CONTROL_HELD
+			 : h->state == HISTORY_OWED ? CONTROL_OWED
+						    : CONTROL_WAITING;
 
 	json_object_set_new(object, "address", json_text(r->address));
 	set_text(object, "orcpt", r->orcpt);
@@ -107,7 +109,8 @@ walk_recipient_json(const struct recipient *r, const struct history_record *h)
 	if (state == CONTROL_WAITING && h->due_ms > 0)
 		json_object_set_new(object, "due_ms", json_integer(h->due_ms));
 	if (h->kept > 0)
-		json_object_set_new(object, "attempt", walk_attempt_json(&h->attempts[h->kept - 1]));
+		json_object_set_new(object, "attempt",
+				    walk_attempt_json(&h->attempts[h->kept - 1]));
 	if (h->uncertain)
 		json_object_set_new(object, "uncertain", json_true());
 	json_object_set_new(outer, "recipient", object);

@@ -68,7 +68,8 @@ archive_may_follow(enum archive_type before, enum archive_type type)
 	case ARCHIVE_MESSAGE:
 		return type == ARCHIVE_RECIPIENT;
 	case ARCHIVE_RECIPIENT:
-		return type == ARCHIVE_RECIPIENT || type == ARCHIVE_CONTENT || type == ARCHIVE_MESSAGE_END;
+		return type == ARCHIVE_RECIPIENT || type == ARCHIVE_CONTENT ||
+		       type == ARCHIVE_MESSAGE_END;
 	case ARCHIVE_CONTENT:
 		return type == ARCHIVE_CONTENT || type == ARCHIVE_MESSAGE_END;
 	}

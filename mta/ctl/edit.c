@@ -1,4 +1,7 @@
-/* edit: commands that change something; they print how much, and a count as they go at a terminal. */
+/*
+ * edit: commands that change something; they print how much, and a count as they go at a
+ * terminal.
+ */
 #include <unistd.h>
 
 #include "mta/control/text.h"
@@ -18,7 +21,8 @@ on_edit_row(struct tramctl *t, const json_t *line, void *arg)
 
 	(void)t;
 	if (missing.len > 0) {
-		fprintf(stderr, "%smessage %.*s is not in the queue\n", p->shown ? "\n" : "", SPAN_FMT(missing));
+		fprintf(stderr, "%smessage %.*s is not in the queue\n", p->shown ? "\n" : "",
+			SPAN_FMT(missing));
 		p->shown = false;
 	}
 	if (counts != NULL && p->terminal) {
@@ -47,7 +51,8 @@ tramctl_run_edit(struct tramctl *t)
 		return rc;
 	changed = json_i64(last, "changed");
 	if (!t->json)
-		printf("%lld recipient%s %s\n", changed, changed == 1 ? "" : "s", done[t->request.command]);
+		printf("%lld recipient%s %s\n", changed, changed == 1 ? "" : "s",
+		       done[t->request.command]);
 	rc = json_i64(last, "missing") > 0 ? TRAMCTL_FAILED : TRAMCTL_OK;
 	json_decref(last);
 	return rc;
@@ -68,11 +73,13 @@ say_done(const struct tramctl *t, const json_t *last)
 
 	switch (t->request.command) {
 	case CONTROL_RELOAD:
-		printf("The configuration was read again.%s%.*s\n", message.len > 0 ? " " : "", SPAN_FMT(message));
+		printf("The configuration was read again.%s%.*s\n", message.len > 0 ? " " : "",
+		       SPAN_FMT(message));
 		break;
 	case CONTROL_DRAIN:
-		printf(t->request.off ? "Mail is accepted again.\n"
-				      : "Nothing more is accepted; what is queued is delivered (see: tramctl stats).\n");
+		printf(t->request.off
+			       ? "Mail is accepted again.\n"
+			       : "Nothing more is accepted; what is queued is delivered (see: tramctl stats).\n");
 		break;
 	case CONTROL_SITES_RETRY:
 		printf("It is tried now.\n");

@@ -16,7 +16,7 @@ file_failed(const struct archive_file *a, const char *what)
 	return tramctl_fail(TRAMCTL_FAILED, "%s: %s", a->path, what);
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------ */
 
 int
 archive_put(struct archive_file *a, enum archive_type type, struct span payload)
@@ -35,7 +35,8 @@ int
 archive_put_json(struct archive_file *a, enum archive_type type, const json_t *object)
 {
 	char *text = json_dumps(object, JSON_COMPACT);
-	int rc = text == NULL ? file_failed(a, "out of memory") : archive_put(a, type, span_str(text));
+	int rc = text == NULL ? file_failed(a, "out of memory")
+			      : archive_put(a, type, span_str(text));
 
 	free(text);
 	return rc;
@@ -54,7 +55,8 @@ archive_create(struct archive_file *a, const char *path)
 	}
 	if (a->file == NULL) {
 		json_decref(about);
-		return file_failed(a, errno == EEXIST ? "it exists; name a new file" : strerror(errno));
+		return file_failed(a, errno == EEXIST ? "it exists; name a new file"
+						      : strerror(errno));
 	}
 	json_object_set_new(about, "program", json_string("tram " TRAM_VERSION));
 	json_object_set_new(about, "made_ms", json_integer(wall_ms()));
@@ -86,7 +88,7 @@ archive_close(struct archive_file *a)
 	buf_free(&a->bytes);
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------ */
 
 /* At least len octets, unless the file ends before. */
 static void
@@ -145,7 +147,8 @@ archive_next(struct archive_file *a, enum archive_type *type, struct span *paylo
 		if (state != ARCHIVE_MORE)
 			break;
 		if (buf_len(&a->bytes) < want)
-			return file_failed(a, ferror(a->file) ? strerror(errno) : "it is cut short");
+			return file_failed(a,
+					   ferror(a->file) ? strerror(errno) : "it is cut short");
 		want = buf_len(&a->bytes) + 1;
 	}
 	if (state == ARCHIVE_DAMAGED || !archive_may_follow(a->last, *type))

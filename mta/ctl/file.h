@@ -19,7 +19,10 @@ struct archive_file {
 	bool failed;			/* writing: said once */
 };
 
-/* All return a tramctl exit code and have told why on standard error. "-" is standard output, or input. */
+/*
+ * All return a tramctl exit code and have told why on standard error. "-" is standard output, or
+ * input.
+ */
 int archive_create(struct archive_file *a, const char *path);	/* a new file, for its owner only */
 int archive_put(struct archive_file *a, enum archive_type type, struct span payload);
 int archive_put_json(struct archive_file *a, enum archive_type type, const json_t *object);

@@ -6,7 +6,7 @@
 #include "mta/ctl/file.h"
 #include "mta/ctl/text.h"
 
-/* ---- cat ------------------------------------------------------------------------------------------------------- */
+/* ---- cat ---------------------------------------------------------------------------------- */
 
 static void
 on_cat_row(struct tramctl *t, const json_t *line, void *arg)
@@ -31,7 +31,7 @@ tramctl_run_cat(struct tramctl *t)
 	return rc;
 }
 
-/* ---- export ---------------------------------------------------------------------------------------------------- */
+/* ---- export ------------------------------------------------------------------------------- */
 
 struct exporting {
 	struct archive_file file;
@@ -42,7 +42,8 @@ struct exporting {
 static int
 export_line(struct exporting *e, const json_t *line)
 {
-	const json_t *message = json_object_get(line, "message"), *recipient = json_object_get(line, "recipient");
+	const json_t *message = json_object_get(line, "message"),
+		     *recipient = json_object_get(line, "recipient");
 	struct arena scratch = { 0 };
 	struct span octets;
 	int rc;
@@ -55,10 +56,12 @@ export_line(struct exporting *e, const json_t *line)
 		return archive_put(&e->file, ARCHIVE_MESSAGE_END, SPAN(""));
 	if (json_object_get(line, "missing") != NULL) {
 		e->missing++;
-		return tramctl_fail(TRAMCTL_OK, "message %s is not in the queue", json_span(line, "missing").at);
+		return tramctl_fail(TRAMCTL_OK, "message %s is not in the queue",
+				    json_span(line, "missing").at);
 	}
 	if (!base64_decode(json_span(line, "content"), &scratch, &octets))
-		rc = tramctl_fail(TRAMCTL_FAILED, "tramd's answer is not understood; is it of the same version?");
+		rc = tramctl_fail(TRAMCTL_FAILED,
+				  "tramd's answer is not understood; is it of the same version?");
 	else
 		rc = archive_put(&e->file, ARCHIVE_CONTENT, octets);
 	arena_free(&scratch);
@@ -97,13 +100,13 @@ tramctl_run_export(struct tramctl *t)
 	archive_close(&e.file);
 	if (rc != TRAMCTL_OK)
 		return tramctl_fail(rc, "%s is not complete and cannot be imported.", t->file);
-	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout, "%llu message%s, %llu octets of content\n",
-		(unsigned long long)e.file.messages, e.file.messages == 1 ? "" : "s",
-		(unsigned long long)e.file.octets);
+	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout,
+		"%llu message%s, %llu octets of content\n", (unsigned long long)e.file.messages,
+		e.file.messages == 1 ? "" : "s", (unsigned long long)e.file.octets);
 	return e.missing > 0 ? TRAMCTL_FAILED : TRAMCTL_OK;
 }
 
-/* ---- import ---------------------------------------------------------------------------------------------------- */
+/* ---- import ------------------------------------------------------------------------------- */
 
 static void
 no_row(struct tramctl *t, const json_t *line, void *arg)
@@ -124,12 +127,17 @@ number(const json_t *object, const char *key)
 static void
 message_request(const json_t *m, struct control_request *r)
 {
-	*r = (struct control_request){
-		.command = CONTROL_IMPORT_MESSAGE, .reverse_path = json_span(m, "reverse_path"),
-		.envid = json_span(m, "envid"), .client = json_span(m, "client"), .ret = number(m, "ret"),
-		.body = number(m, "body"), .flags = number(m, "flags"), .arrival_ms = number(m, "arrival_ms"),
-		.header_size = number(m, "header_size"), .body_size = number(m, "body_size"),
-		.smtputf8 = json_flag(m, "smtputf8") };
+	*r = (struct control_request){ .command = CONTROL_IMPORT_MESSAGE,
+				       .reverse_path = json_span(m, "reverse_path"),
+				       .envid = json_span(m, "envid"),
+				       .client = json_span(m, "client"),
+				       .ret = number(m, "ret"),
+				       .body = number(m, "body"),
+				       .flags = number(m, "flags"),
+				       .arrival_ms = number(m, "arrival_ms"),
+				       .header_size = number(m, "header_size"),
+				       .body_size = number(m, "body_size"),
+				       .smtputf8 = json_flag(m, "smtputf8") };
 }
 
 static void
@@ -137,11 +145,15 @@ recipient_request(const json_t *m, struct control_request *r)
 {
 	const json_t *attempt = json_object_get(m, "attempt");
 
-	*r = (struct control_request){
-		.command = CONTROL_IMPORT_RECIPIENT, .address = json_span(m, "address"),
-		.orcpt = json_span(m, "orcpt"), .notify = number(m, "notify"), .due_ms = number(m, "due_ms"),
-		.host = json_span(attempt, "host"), .text = json_span(attempt, "text"),
-		.status = json_span(attempt, "status"), .code = number(attempt, "code") };
+	*r = (struct control_request){ .command = CONTROL_IMPORT_RECIPIENT,
+				       .address = json_span(m, "address"),
+				       .orcpt = json_span(m, "orcpt"),
+				       .notify = number(m, "notify"),
+				       .due_ms = number(m, "due_ms"),
+				       .host = json_span(attempt, "host"),
+				       .text = json_span(attempt, "text"),
+				       .status = json_span(attempt, "status"),
+				       .code = number(attempt, "code") };
 	control_state_parse(json_span(m, "state"), &r->state);
 }
 
@@ -201,7 +213,8 @@ tramctl_run_import(struct tramctl *t)
 	if (rc == TRAMCTL_OK)
 		rc = tramctl_connect(t);
 	if (rc == TRAMCTL_OK)
-		fprintf(stderr, "Mail of this archive that went out since it was made goes out a second time.\n");
+		fprintf(stderr,
+			"Mail of this archive that went out since it was made goes out a second time.\n");
 	while (rc == TRAMCTL_OK && type != ARCHIVE_END) {
 		rc = archive_next(&a, &type, &payload);
 		if (rc == TRAMCTL_OK && type != ARCHIVE_ABOUT && type != ARCHIVE_END)
@@ -210,9 +223,12 @@ tramctl_run_import(struct tramctl *t)
 	}
 	archive_close(&a);
 	if (rc != TRAMCTL_OK && messages > 0)
-		tramctl_fail(rc, "the first %llu messages were imported: to import the archive again repeats them.",
-			     (unsigned long long)messages);
+		tramctl_fail(
+			rc,
+			"the first %llu messages were imported: to import the archive again repeats them.",
+			(unsigned long long)messages);
 	if (rc == TRAMCTL_OK && !t->json)
-		printf("%llu message%s queued\n", (unsigned long long)messages, messages == 1 ? "" : "s");
+		printf("%llu message%s queued\n", (unsigned long long)messages,
+		       messages == 1 ? "" : "s");
 	return rc;
 }

@@ -1,5 +1,6 @@
 /*
- * options: the two tables that say what can be typed; parsing, help and the manual's check all read them.
+ * options: the two tables that say what can be typed; parsing, help and the manual's check all
+ * read them.
  */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,19 +23,28 @@ static const struct option {
 	enum option_kind kind;
 	size_t offset;
 } options[] = {
-	{ "-c", "FILE", "the configuration of tramd (default " TRAM_CONFIG_DEFAULT ")", GLOBAL, KIND_PATH, T(config_path) },
+	{ "-c", "FILE", "the configuration of tramd (default " TRAM_CONFIG_DEFAULT ")", GLOBAL,
+	  KIND_PATH, T(config_path) },
 	{ "--json", NULL, "print JSON, one object a line", GLOBAL, KIND_FLAG, T(json) },
 	{ "--help", NULL, "say what a command does and takes", GLOBAL, KIND_FLAG, T(help) },
 	{ "--version", NULL, "print the version", GLOBAL, KIND_FLAG, T(version) },
-	{ "--list-options", NULL, "print every command with every option it takes", GLOBAL, KIND_FLAG, T(list_options) },
-	{ "--domain", "DOMAIN", "recipients in this domain, or below it", SELECTION, KIND_TEXT, T(request.domain) },
-	{ "--sender", "ADDRESS|DOMAIN", "mail from here; <> is the null sender", SELECTION, KIND_TEXT, T(request.sender) },
+	{ "--list-options", NULL, "print every command with every option it takes", GLOBAL,
+	  KIND_FLAG, T(list_options) },
+	{ "--domain", "DOMAIN", "recipients in this domain, or below it", SELECTION, KIND_TEXT,
+	  T(request.domain) },
+	{ "--sender", "ADDRESS|DOMAIN", "mail from here; <> is the null sender", SELECTION,
+	  KIND_TEXT, T(request.sender) },
 	{ "--recipient", "ADDRESS", "this recipient", SELECTION, KIND_TEXT, T(request.recipient) },
-	{ "--older", "AGE", "arrived at least so long ago: 90s, 30m, 1h, 5d, 2w", SELECTION, KIND_AGE, T(request.older_ms) },
-	{ "--newer", "AGE", "arrived at most so long ago", SELECTION, KIND_AGE, T(request.newer_ms) },
-	{ "--state", "STATE", "waiting, held, owed (a report) or in-flight", SELECTION, KIND_STATE, T(request.state) },
-	{ "--error", "TEXT", "whose last error has this text", SELECTION, KIND_TEXT, T(request.error) },
-	{ "--all", NULL, "everything: needed where nothing is selected", ALL, KIND_FLAG, T(request.all) },
+	{ "--older", "AGE", "arrived at least so long ago: 90s, 30m, 1h, 5d, 2w", SELECTION,
+	  KIND_AGE, T(request.older_ms) },
+	{ "--newer", "AGE", "arrived at most so long ago", SELECTION, KIND_AGE,
+	  T(request.newer_ms) },
+	{ "--state", "STATE", "waiting, held, owed (a report) or in-flight", SELECTION, KIND_STATE,
+	  T(request.state) },
+	{ "--error", "TEXT", "whose last error has this text", SELECTION, KIND_TEXT,
+	  T(request.error) },
+	{ "--all", NULL, "everything: needed where nothing is selected", ALL, KIND_FLAG,
+	  T(request.all) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
 	{ "--off", NULL, "accept mail again", OFF, KIND_FLAG, T(request.off) },
 };
@@ -42,39 +52,53 @@ enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
 
 enum { EDIT = IDS | SELECTION | ALL };
 static const struct tramctl_command commands[] = {
-	{ "queue list", "[ID]...", "List recipients that wait, with state, time of the next try and last error.",
+	{ "queue list", "[ID]...",
+	  "List recipients that wait, with state, time of the next try and last error.",
 	  IDS | SELECTION | LIMIT, CONTROL_QUEUE_LIST, tramctl_run_list },
-	{ "queue show", "ID", "Show a message's envelope and recipients.", ONE_ID, CONTROL_QUEUE_SHOW, tramctl_run_show },
-	{ "queue cat", "ID", "Print a message's content as it is stored.", ONE_ID, CONTROL_QUEUE_CAT, tramctl_run_cat },
-	{ "queue hold", "[ID]...", "Keep messages from being tried.", EDIT, CONTROL_QUEUE_HOLD, tramctl_run_edit },
-	{ "queue release", "[ID]...", "End a hold: they are due now.", EDIT, CONTROL_QUEUE_RELEASE, tramctl_run_edit },
-	{ "queue retry", "[ID]...", "Try now, whatever the schedule says; their sites are probed.", EDIT,
-	  CONTROL_QUEUE_RETRY, tramctl_run_edit },
-	{ "queue bounce", "[ID]...", "Return messages to their senders.", EDIT, CONTROL_QUEUE_BOUNCE, tramctl_run_edit },
-	{ "queue remove", "[ID]...", "Delete messages; nobody is told.", EDIT, CONTROL_QUEUE_REMOVE, tramctl_run_edit },
-	{ "queue export", "FILE [ID]...", "Copy messages to an archive (- is standard output); they stay queued.",
+	{ "queue show", "ID", "Show a message's envelope and recipients.", ONE_ID,
+	  CONTROL_QUEUE_SHOW, tramctl_run_show },
+	{ "queue cat", "ID", "Print a message's content as it is stored.", ONE_ID,
+	  CONTROL_QUEUE_CAT, tramctl_run_cat },
+	{ "queue hold", "[ID]...", "Keep messages from being tried.", EDIT, CONTROL_QUEUE_HOLD,
+	  tramctl_run_edit },
+	{ "queue release", "[ID]...", "End a hold: they are due now.", EDIT, CONTROL_QUEUE_RELEASE,
+	  tramctl_run_edit },
+	{ "queue retry", "[ID]...", "Try now, whatever the schedule says; their sites are probed.",
+	  EDIT, CONTROL_QUEUE_RETRY, tramctl_run_edit },
+	{ "queue bounce", "[ID]...", "Return messages to their senders.", EDIT,
+	  CONTROL_QUEUE_BOUNCE, tramctl_run_edit },
+	{ "queue remove", "[ID]...", "Delete messages; nobody is told.", EDIT, CONTROL_QUEUE_REMOVE,
+	  tramctl_run_edit },
+	{ "queue export", "FILE [ID]...",
+	  "Copy messages to an archive (- is standard output); they stay queued.",
 	  FILE_NAME | IDS | SELECTION, CONTROL_QUEUE_EXPORT, tramctl_run_export },
-	{ "queue import", "FILE", "Queue the messages of an archive under new ids; mail that went out since goes out twice.",
+	{ "queue import", "FILE",
+	  "Queue the messages of an archive under new ids; mail that went out since goes out twice.",
 	  FILE_NAME, CONTROL_IMPORT_MESSAGE, tramctl_run_import },
-	{ "queue check", "", "Check every record of the store, while tramd does not run.", 0, CONTROL_STATS,
-	  tramctl_run_check },
-	{ "queue salvage", "PATH FILE", "Copy what can be read of a damaged store to an archive.", STORE | FILE_NAME,
-	  CONTROL_STATS, tramctl_run_salvage },
-	{ "explain", "ID", "Say why a message is still here, what it waits for, and when it goes next.", ONE_ID,
+	{ "queue check", "", "Check every record of the store, while tramd does not run.", 0,
+	  CONTROL_STATS, tramctl_run_check },
+	{ "queue salvage", "PATH FILE", "Copy what can be read of a damaged store to an archive.",
+	  STORE | FILE_NAME, CONTROL_STATS, tramctl_run_salvage },
+	{ "explain", "ID",
+	  "Say why a message is still here, what it waits for, and when it goes next.", ONE_ID,
 	  CONTROL_EXPLAIN, tramctl_run_explain },
-	{ "sites retry", "[KEY]", "Probe a site now, whatever its back-off says; --all: every one.", SITE | ALL,
-	  CONTROL_SITES_RETRY, tramctl_run_plain },
-	{ "sites", "", "List next hops: state, connections, failures, next probe.", LIMIT, CONTROL_SITES, tramctl_run_sites },
-	{ "sessions", "", "List the connections of clients.", LIMIT, CONTROL_SESSIONS, tramctl_run_sessions },
+	{ "sites retry", "[KEY]", "Probe a site now, whatever its back-off says; --all: every one.",
+	  SITE | ALL, CONTROL_SITES_RETRY, tramctl_run_plain },
+	{ "sites", "", "List next hops: state, connections, failures, next probe.", LIMIT,
+	  CONTROL_SITES, tramctl_run_sites },
+	{ "sessions", "", "List the connections of clients.", LIMIT, CONTROL_SESSIONS,
+	  tramctl_run_sessions },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
-	{ "reload", "", "Read the configuration again: all of it, or (if it has a mistake) nothing.", 0, CONTROL_RELOAD,
+	{ "reload", "",
+	  "Read the configuration again: all of it, or (if it has a mistake) nothing.", 0,
+	  CONTROL_RELOAD, tramctl_run_plain },
+	{ "drain", "", "Accept nothing more and deliver what is queued.", OFF, CONTROL_DRAIN,
 	  tramctl_run_plain },
-	{ "drain", "", "Accept nothing more and deliver what is queued.", OFF, CONTROL_DRAIN, tramctl_run_plain },
 	{ "stop", "", "Stop tramd, as SIGTERM does.", 0, CONTROL_STOP, tramctl_run_plain },
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 
-/* ---- help ------------------------------------------------------------------------------------------------------ */
+/* ---- help --------------------------------------------------------------------------------- */
 
 static void
 print_options(unsigned groups)
@@ -84,7 +108,8 @@ print_options(unsigned groups)
 
 		if ((options[i].group & groups) == 0)
 			continue;
-		snprintf(left, sizeof(left), "%s%s%s", options[i].name, options[i].argument != NULL ? " " : "",
+		snprintf(left, sizeof(left), "%s%s%s", options[i].name,
+			 options[i].argument != NULL ? " " : "",
 			 options[i].argument != NULL ? options[i].argument : "");
 		printf("  %-26s  %s\n", left, options[i].help);
 	}
@@ -96,8 +121,8 @@ tramctl_help(const struct tramctl *t)
 	const struct tramctl_command *c = t->command;
 
 	if (c != NULL) {
-		printf("usage: tramctl [OPTION]... %s%s%s\n\n%s\n\n", c->words, c->arguments[0] ? " " : "",
-		       c->arguments, c->help);
+		printf("usage: tramctl [OPTION]... %s%s%s\n\n%s\n\n", c->words,
+		       c->arguments[0] ? " " : "", c->arguments, c->help);
 		print_options(c->takes | GLOBAL);
 		return;
 	}
@@ -126,7 +151,7 @@ tramctl_list_options(void)
 	}
 }
 
-/* ---- parsing --------------------------------------------------------------------------------------------------- */
+/* ---- parsing ------------------------------------------------------------------------------ */
 
 static bool usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -176,7 +201,8 @@ set_value(struct tramctl *t, const struct option *o, const char *value)
 		ok = span_to_u64(span_str(value), INT64_MAX, to) && *(uint64_t *)to > 0;
 		break;
 	case KIND_STATE:
-		ok = control_state_parse(span_str(value), to) && *(uint64_t *)to != CONTROL_STATE_ANY;
+		ok = control_state_parse(span_str(value), to) &&
+		     *(uint64_t *)to != CONTROL_STATE_ANY;
 		break;
 	}
 	return ok || usage("%s takes %s, not \"%s\": %s", o->name, o->argument, value, o->help);
@@ -197,7 +223,8 @@ take_option(struct parse *p)
 		if (p->given[i]++ > 0)
 			return usage("%s is given twice", o->name);
 		if (o->argument == NULL)
-			return equals == NULL ? set_value(p->t, o, NULL) : usage("%s takes no value", o->name);
+			return equals == NULL ? set_value(p->t, o, NULL)
+					      : usage("%s takes no value", o->name);
 		if (equals != NULL)
 			return set_value(p->t, o, equals + 1);
 		if (p->at + 1 == p->argc)
@@ -226,9 +253,10 @@ take_command(struct parse *p)
 		}
 	if (p->t->help || p->t->version || p->t->list_options)
 		return true;
-	return p->word_count == 0 ? usage("no command is given")
-				  : usage("there is no command \"%s%s%s\"", p->words[0], p->word_count > 1 ? " " : "",
-					  p->word_count > 1 ? p->words[1] : "");
+	return p->word_count == 0
+		       ? usage("no command is given")
+		       : usage("there is no command \"%s%s%s\"", p->words[0],
+			       p->word_count > 1 ? " " : "", p->word_count > 1 ? p->words[1] : "");
 }
 
 static bool
@@ -239,7 +267,8 @@ take_ids(struct parse *p)
 	t->ids = arena_alloc(&t->arena, (p->word_count + 1) * sizeof(*t->ids));
 	for (; p->word_count > 0; p->words++, p->word_count--)
 		if (!id_parse(span_str(p->words[0]), &t->ids[t->id_count++]))
-			return usage("\"%s\" is not the id of a message: 13 letters and digits", p->words[0]);
+			return usage("\"%s\" is not the id of a message: 13 letters and digits",
+				     p->words[0]);
 	return true;
 }
 
@@ -260,7 +289,8 @@ check_selection(const struct parse *p)
 	bool selects = t->id_count > 0 || control_selects(&t->request);
 
 	if ((takes & EDIT) == EDIT && !selects && !t->request.all)
-		return usage("which messages? Name ids or a filter, or say --all for the whole queue");
+		return usage(
+			"which messages? Name ids or a filter, or say --all for the whole queue");
 	if (t->request.all && (selects || t->request.site.len > 0))
 		return usage("--all and a selection contradict each other");
 	if ((takes & SITE) != 0 && t->request.site.len == 0 && !t->request.all)
@@ -288,7 +318,8 @@ take_arguments(struct parse *p)
 	if ((takes & ONE_ID) != 0 && t->id_count != 1)
 		return usage("%s needs one id", t->command->words);
 	if (p->word_count > 0)
-		return usage("%s does not know what to do with \"%s\"", t->command->words, p->words[0]);
+		return usage("%s does not know what to do with \"%s\"", t->command->words,
+			     p->words[0]);
 	return check_selection(p);
 }
 

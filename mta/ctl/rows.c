@@ -46,18 +46,26 @@ static const struct column recipient_columns[] = {
 };
 
 static const struct column site_columns[] = {
-	{ "SITE", "key", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
-	{ "LANES", "lanes", COLUMN_NUMBER, "0" }, { "READY", "ready", COLUMN_NUMBER, "0" },
-	{ "IN FLIGHT", "in_flight", COLUMN_NUMBER, "0" }, { "CONNECTIONS", "connections", COLUMN_NUMBER, "0" },
-	{ "FAILURES", "failures", COLUMN_NUMBER, "0" }, { "NEXT", "next_ms", COLUMN_TIME, NULL },
+	{ "SITE", "key", COLUMN_TEXT, NULL },
+	{ "STATE", "state", COLUMN_TEXT, NULL },
+	{ "LANES", "lanes", COLUMN_NUMBER, "0" },
+	{ "READY", "ready", COLUMN_NUMBER, "0" },
+	{ "IN FLIGHT", "in_flight", COLUMN_NUMBER, "0" },
+	{ "CONNECTIONS", "connections", COLUMN_NUMBER, "0" },
+	{ "FAILURES", "failures", COLUMN_NUMBER, "0" },
+	{ "NEXT", "next_ms", COLUMN_TIME, NULL },
 	{ "LAST ERROR", "last_error", COLUMN_TEXT, NULL },
 };
 
 static const struct column session_columns[] = {
-	{ "SESSION", "session", COLUMN_NUMBER, NULL }, { "LISTENER", "listener", COLUMN_TEXT, NULL },
-	{ "CLIENT", "client", COLUMN_TEXT, NULL }, { "HELO", "helo", COLUMN_TEXT, NULL },
-	{ "AGE", "age_ms", COLUMN_AGE, NULL }, { "MESSAGES", "messages", COLUMN_NUMBER, NULL },
-	{ "ERRORS", "errors", COLUMN_NUMBER, NULL }, { "WAITING FOR", "waiting_for", COLUMN_TEXT, NULL },
+	{ "SESSION", "session", COLUMN_NUMBER, NULL },
+	{ "LISTENER", "listener", COLUMN_TEXT, NULL },
+	{ "CLIENT", "client", COLUMN_TEXT, NULL },
+	{ "HELO", "helo", COLUMN_TEXT, NULL },
+	{ "AGE", "age_ms", COLUMN_AGE, NULL },
+	{ "MESSAGES", "messages", COLUMN_NUMBER, NULL },
+	{ "ERRORS", "errors", COLUMN_NUMBER, NULL },
+	{ "WAITING FOR", "waiting_for", COLUMN_TEXT, NULL },
 };
 
 int
@@ -65,8 +73,8 @@ tramctl_run_list(struct tramctl *t)
 {
 	bool selects = t->id_count > 0 || control_selects(&t->request);
 
-	return run_table(t, list_columns, COUNT(list_columns), selects ? "Nothing in the queue matches."
-								       : "The queue is empty.");
+	return run_table(t, list_columns, COUNT(list_columns),
+			 selects ? "Nothing in the queue matches." : "The queue is empty.");
 }
 
 int
@@ -81,7 +89,7 @@ tramctl_run_sessions(struct tramctl *t)
 	return run_table(t, session_columns, COUNT(session_columns), "No client is connected.");
 }
 
-/* ---- show ------------------------------------------------------------------------------------------------------ */
+/* ---- show --------------------------------------------------------------------------------- */
 
 static void
 print_pair(const char *name, struct span value)
@@ -110,11 +118,13 @@ print_message(const json_t *m)
 {
 	static const char *const bodies[] = { "7BIT", "8BITMIME", "BINARYMIME" };
 	struct buf size = { 0 };
-	int64_t body = json_i64(m, "body"), open = json_i64(m, "open"), all = json_i64(m, "recipients");
+	int64_t body = json_i64(m, "body"), open = json_i64(m, "open"),
+		all = json_i64(m, "recipients");
 
 	text_size((uint64_t)(json_i64(m, "header_size") + json_i64(m, "body_size")), &size);
 	print_pair("Message", json_span(m, "id"));
-	print_pair("Sender", json_span(m, "reverse_path").len > 0 ? json_span(m, "reverse_path") : SPAN("<>"));
+	print_pair("Sender", json_span(m, "reverse_path").len > 0 ? json_span(m, "reverse_path")
+								  : SPAN("<>"));
 	print_when("Arrived", json_i64(m, "arrival_ms"));
 	print_pair("Size", buf_span(&size));
 	print_pair("From client", json_span(m, "client"));
@@ -124,7 +134,8 @@ print_message(const json_t *m)
 	print_pair("Body", span_str(body >= 0 && body < 3 ? bodies[body] : "?"));
 	if (json_flag(m, "smtputf8"))
 		print_pair("SMTPUTF8", SPAN("yes"));
-	printf("%-14s %lld of %lld are still to be delivered\n\n", "Recipients", (long long)open, (long long)all);
+	printf("%-14s %lld of %lld are still to be delivered\n\n", "Recipients", (long long)open,
+	       (long long)all);
 	buf_free(&size);
 }
 
@@ -154,7 +165,7 @@ tramctl_run_show(struct tramctl *t)
 	return rc;
 }
 
-/* ---- explain --------------------------------------------------------------------------------------------------- */
+/* ---- explain ------------------------------------------------------------------------------ */
 
 static void
 print_try(const json_t *a)
@@ -193,7 +204,8 @@ print_tries(const json_t *row)
 	printf("  Tries: %lld\n", (long long)all);
 	json_array_foreach(tries, i, one) {
 		if (i == 3 && all > (int64_t)json_array_size(tries))
-			printf("    ... %lld more ...\n", (long long)(all - (int64_t)json_array_size(tries)));
+			printf("    ... %lld more ...\n",
+			       (long long)(all - (int64_t)json_array_size(tries)));
 		print_try(one);
 	}
 }
@@ -221,10 +233,13 @@ explain_recipient(const json_t *row)
 	if (json_i64(row, "next_ms") != 0) {
 		buf_clear(&text);
 		text_time(json_i64(row, "next_ms"), wall_ms(), &text);
-		print_fact(json_i64(row, "next_ms") > wall_ms() ? "Goes next" : "Was due", buf_span(&text));
+		print_fact(json_i64(row, "next_ms") > wall_ms() ? "Goes next" : "Was due",
+			   buf_span(&text));
 	}
 	if (json_flag(row, "uncertain"))
-		print_fact("Uncertain", SPAN("a server may have it already: its answer to the final dot never came"));
+		print_fact(
+			"Uncertain",
+			SPAN("a server may have it already: its answer to the final dot never came"));
 	if (json_flag(row, "warned"))
 		print_fact("Delay", SPAN("its sender has been warned"));
 	print_fact("Route", json_span(row, "route"));
@@ -265,7 +280,7 @@ tramctl_run_explain(struct tramctl *t)
 	return rc;
 }
 
-/* ---- stats ----------------------------------------------------------------------------------------------------- */
+/* ---- stats -------------------------------------------------------------------------------- */
 
 static void
 no_row(struct tramctl *t, const json_t *line, void *arg)

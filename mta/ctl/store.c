@@ -1,7 +1,8 @@
 /*
  * store: the store itself, without the daemon: check and salvage. See tramctl.h.
  *
- * As root, check becomes the owner of the queue's directory first, so that no file of root's stays behind in it.
+ * As root, check becomes the owner of the queue's directory first, so that no file of root's
+ * stays behind in it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,11 +25,12 @@ become_owner(const char *path)
 	if (stat(path, &st) < 0)
 		return tramctl_fail(TRAMCTL_FAILED, "%s: %s", path, strerror(errno));
 	if (geteuid() == 0 && st.st_uid != 0 && (setegid(st.st_gid) < 0 || seteuid(st.st_uid) < 0))
-		return tramctl_fail(TRAMCTL_FAILED, "cannot become the owner of %s: %s", path, strerror(errno));
+		return tramctl_fail(TRAMCTL_FAILED, "cannot become the owner of %s: %s", path,
+				    strerror(errno));
 	return TRAMCTL_OK;
 }
 
-/* ---- check ----------------------------------------------------------------------------------------------------- */
+/* ---- check -------------------------------------------------------------------------------- */
 
 struct check {
 	bool json;
@@ -79,14 +81,16 @@ tramctl_run_check(struct tramctl *t)
 	config.min_free = t->config->queue.min_free;
 	rc = queue_open(&config, &queue, error);
 	if (rc == -EBUSY)
-		return tramctl_fail(TRAMCTL_FAILED, "tramd runs and holds the queue. Stop it first: tramctl stop");
+		return tramctl_fail(TRAMCTL_FAILED,
+				    "tramd runs and holds the queue. Stop it first: tramctl stop");
 	if (rc < 0)
 		return tramctl_fail(TRAMCTL_FAILED, "%s", error);
 	rc = queue_check(queue, on_fault, &check);
 	queue_facts(queue, &facts);
 	queue_close(queue);
 	if (rc < 0 && check.faults == 0)
-		return tramctl_fail(TRAMCTL_FAILED, "the check could not be ended: %s", strerror(-rc));
+		return tramctl_fail(TRAMCTL_FAILED, "the check could not be ended: %s",
+				    strerror(-rc));
 	if (!t->json && check.faults == 0)
 		printf("%llu messages, no fault\n", (unsigned long long)facts.messages);
 	else if (!t->json)
@@ -95,7 +99,7 @@ tramctl_run_check(struct tramctl *t)
 	return check.faults > 0 ? TRAMCTL_FAILED : TRAMCTL_OK;
 }
 
-/* ---- salvage --------------------------------------------------------------------------------------------------- */
+/* ---- salvage ------------------------------------------------------------------------------ */
 
 static int
 put_recipients(struct archive_file *a, const struct queue_message *m)
@@ -163,7 +167,8 @@ tramctl_run_salvage(struct tramctl *t)
 	archive_close(&a);
 	if (error[0] != '\0')
 		tramctl_fail(TRAMCTL_FAILED, "%s", error);
-	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout, "%llu message%s salvaged; import them into a new queue\n",
+	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout,
+		"%llu message%s salvaged; import them into a new queue\n",
 		(unsigned long long)a.messages, a.messages == 1 ? "" : "s");
 	return salvaged < 0 ? TRAMCTL_FAILED : rc;
 }

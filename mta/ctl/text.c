@@ -78,8 +78,10 @@ text_size(uint64_t octets, struct buf *out)
 bool
 text_parse_age(struct span text, uint64_t *ret_ms)
 {
-	static const struct { char unit; uint64_t ms; } units[] = {
-		{ 's', 1000 }, { 'm', 60000 }, { 'h', 3600000 }, { 'd', 86400000 }, { 'w', 604800000 },
+	static const struct { char unit; uint64_t ms;
+	} units[] = {
+		{ 's', 1000 },	   { 'm', 60000 },     { 'h', 3600000 },
+		{ 'd', 86400000 }, { 'w', 604800000 },
 	};
 	uint64_t n;
 
@@ -93,12 +95,14 @@ text_parse_age(struct span text, uint64_t *ret_ms)
 	return false;
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------- */
 
 void
 table_init(struct table *t, FILE *out, const struct column *columns, size_t count)
 {
-	*t = (struct table){ .out = out, .columns = columns, .column_count = count, .now_ms = wall_ms() };
+	*t = (struct table){
+		.out = out, .columns = columns, .column_count = count, .now_ms = wall_ms()
+	};
 	assert(count <= sizeof(t->widths) / sizeof(t->widths[0]));
 	for (size_t i = 0; i < count; i++)
 		t->widths[i] = strlen(columns[i].title);
@@ -145,8 +149,10 @@ cell_text(const struct table *t, const struct column *c, const json_t *object, s
 static void
 print_cell(const struct table *t, size_t column, struct span text)
 {
-	size_t width = width_of(text), pad = t->widths[column] > width ? t->widths[column] - width : 0;
-	bool right = t->columns[column].kind == COLUMN_NUMBER || t->columns[column].kind == COLUMN_SIZE;
+	size_t width = width_of(text),
+	       pad = t->widths[column] > width ? t->widths[column] - width : 0;
+	bool right =
+		t->columns[column].kind == COLUMN_NUMBER || t->columns[column].kind == COLUMN_SIZE;
 	bool last = column + 1 == t->column_count;
 
 	if (right)

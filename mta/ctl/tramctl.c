@@ -1,5 +1,6 @@
 /*
- * tramctl: the operator's tool: main, the connection, and how one call becomes requests. See tramctl.h.
+ * tramctl: the operator's tool: main, the connection, and how one call becomes requests. See
+ * tramctl.h.
  */
 #include "mta/ctl/tramctl.h"
 
@@ -40,15 +41,22 @@ static int
 connect_failed(const char *path, int error)
 {
 	if (error == -ENOENT || error == -ECONNREFUSED)
-		return tramctl_fail(TRAMCTL_NOT_RUNNING, "tramd does not run: nobody listens at %s.\n"
-				    "Start it, or name its configuration: tramctl -c FILE", path);
+		return tramctl_fail(TRAMCTL_NOT_RUNNING,
+				    "tramd does not run: nobody listens at %s.\n"
+				    "Start it, or name its configuration: tramctl -c FILE",
+				    path);
 	if (error == -EACCES || error == -EPERM)
-		return tramctl_fail(TRAMCTL_NOT_PERMITTED, "you may not open %s.\n"
-				    "Be root, tramd's user, or a member of the socket's group.", path);
+		return tramctl_fail(TRAMCTL_NOT_PERMITTED,
+				    "you may not open %s.\n"
+				    "Be root, tramd's user, or a member of the socket's group.",
+				    path);
 	return tramctl_fail(TRAMCTL_FAILED, "%s: %s", path, strerror(-error));
 }
 
-/* 0 or an exit code. With a mistake in the file the socket is looked for all the same: tramd may run without it. */
+/*
+ * 0 or an exit code. With a mistake in the file the socket is looked for all the same: tramd may
+ * run without it.
+ */
 static int
 find_socket(struct tramctl *t, const char **path)
 {
@@ -60,7 +68,8 @@ find_socket(struct tramctl *t, const char **path)
 		return TRAMCTL_OK;
 	if (rc < 0)
 		return tramctl_fail(TRAMCTL_CONFIG, "%s", error);
-	return tramctl_fail(TRAMCTL_CONFIG, "%s sets no control socket.\nAdd: control = \"/run/tram/control\"",
+	return tramctl_fail(TRAMCTL_CONFIG,
+			    "%s sets no control socket.\nAdd: control = \"/run/tram/control\"",
 			    t->config_path);
 }
 
@@ -113,7 +122,8 @@ ask_once(struct tramctl *t, const struct control_request *request,
 	if (rc == -EINVAL)
 		return tramctl_fail(TRAMCTL_USAGE, "an argument is too long, or not UTF-8.");
 	if (rc < 0)
-		return tramctl_fail(TRAMCTL_FAILED, "the connection to tramd was lost: %s", strerror(-rc));
+		return tramctl_fail(TRAMCTL_FAILED, "the connection to tramd was lost: %s",
+				    strerror(-rc));
 	while ((line = control_client_next(&t->client)) != NULL) {
 		if (json_object_get(line, "hint") != NULL) {
 			rc = answer_failed(line);
@@ -132,11 +142,13 @@ ask_once(struct tramctl *t, const struct control_request *request,
 			row(t, line, arg);
 		json_decref(line);
 	}
-	if (request->command == CONTROL_STOP) {		/* it stops before its last line, or behind it */
+	/* it stops before its last line, or behind it */
+	if (request->command == CONTROL_STOP) {
 		*last = json_object();
 		return TRAMCTL_OK;
 	}
-	return tramctl_fail(TRAMCTL_FAILED, "tramd has closed the connection in the middle of its answer.");
+	return tramctl_fail(TRAMCTL_FAILED,
+			    "tramd has closed the connection in the middle of its answer.");
 }
 
 /* The numbers of several answers, as one. */
@@ -146,9 +158,9 @@ add_up(json_t *sum, const json_t *more)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)more, key, value)
-		if (json_is_integer(value))
-			json_object_set_new(sum, key, json_integer(json_i64(sum, key) + json_integer_value(value)));
+	json_object_foreach((json_t *)more, key, value) if (json_is_integer(value))
+		json_object_set_new(sum, key,
+				    json_integer(json_i64(sum, key) + json_integer_value(value)));
 }
 
 int
@@ -164,7 +176,8 @@ tramctl_ask(struct tramctl *t, const struct control_request *request,
 		json_t *one = NULL;
 
 		part.ids = t->ids == NULL ? NULL : t->ids + done;
-		part.id_count = t->id_count - done < CONTROL_IDS_MAX ? t->id_count - done : CONTROL_IDS_MAX;
+		part.id_count =
+			t->id_count - done < CONTROL_IDS_MAX ? t->id_count - done : CONTROL_IDS_MAX;
 		done += part.id_count;
 		rc = ask_once(t, &part, row, arg, &one);
 		if (rc != TRAMCTL_OK)

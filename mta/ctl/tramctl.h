@@ -1,6 +1,7 @@
 /*
- * tramctl: the operator's tool. One call is parsed into struct tramctl by the tables of options.c; the
- * command's `run` then asks the daemon, and prints for people or, by --json, the lines as they came.
+ * tramctl: the operator's tool. One call is parsed into struct tramctl by the tables of
+ * options.c; the command's `run` then asks the daemon, and prints for people or, by --json, the
+ * lines as they came.
  */
 #ifndef TRAM_TRAMCTL_H
 #define TRAM_TRAMCTL_H
@@ -13,7 +14,11 @@
 #define TRAM_CONFIG_DEFAULT "/etc/tram/tram.conf"
 
 enum tramctl_exit {
-	TRAMCTL_OK = 0, TRAMCTL_FAILED = 1, TRAMCTL_USAGE = 2, TRAMCTL_NOT_RUNNING = 3, TRAMCTL_NOT_PERMITTED = 4,
+	TRAMCTL_OK = 0,
+	TRAMCTL_FAILED = 1,
+	TRAMCTL_USAGE = 2,
+	TRAMCTL_NOT_RUNNING = 3,
+	TRAMCTL_NOT_PERMITTED = 4,
 	TRAMCTL_CONFIG = 5,
 };
 
@@ -46,16 +51,21 @@ struct tramctl_command {
 /* The tables. True, or a message is on standard error (TRAMCTL_USAGE). */
 bool tramctl_parse(int argc, char **argv, struct tramctl *ret);
 void tramctl_help(const struct tramctl *t);
-void tramctl_list_options(void);		/* "queue list --domain": what the manual's check reads */
+/* "queue list --domain": what the manual's check reads */
+void tramctl_list_options(void);
 
 /* Standard error, "tramctl: " before it; returns the exit code given. */
 int tramctl_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Connects on first use. 0 or an exit code, with a message on standard error. */
 int tramctl_connect(struct tramctl *t);
 int tramctl_load_config(struct tramctl *t);
-/* Asks, in as many requests as the ids need, and gives each line but the last to row(); 0 or an exit code. */
+/*
+ * Asks, in as many requests as the ids need, and gives each line but the last to row(); 0 or an
+ * exit code.
+ */
 int tramctl_ask(struct tramctl *t, const struct control_request *request,
-		void (*row)(struct tramctl *t, const json_t *line, void *arg), void *arg, json_t **last);
+		void (*row)(struct tramctl *t, const json_t *line, void *arg), void *arg,
+		json_t **last);
 
 /* rows.c */
 int tramctl_run_list(struct tramctl *t);

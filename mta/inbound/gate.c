@@ -1,6 +1,6 @@
 /*
- * gate: see gate.h. Descriptors that listen are watched with uv_poll and accepted with accept4, some at a time, so
- * that a flood of connections does not keep the loop from its sessions.
+ * gate: see gate.h. Descriptors that listen are watched with uv_poll and accepted with accept4,
+ * some at a time, so that a flood of connections does not keep the loop from its sessions.
  */
 #include "mta/inbound/gate.h"
 
@@ -54,7 +54,8 @@ struct gate {
 	size_t *per_reactor;
 	size_t sessions, max_sessions, refused;
 	uint64_t next_number;
-	int spare_fd;			/* given up for a moment when there are no descriptors left */
+	/* given up for a moment when there are no descriptors left */
+	int spare_fd;
 	bool accepting;
 	char *local_path;		/* of the socket for local programs */
 	int64_t complained_ms;
@@ -68,7 +69,7 @@ config_of(const struct gate *gate)
 	return gate->reactors[0].config;
 }
 
-/* ---- counts ----------------------------------------------------------------------------------------------------- */
+/* ---- counts ------------------------------------------------------------------------------- */
 
 static size_t
 client_add(struct gate *gate, uint64_t key)
@@ -136,13 +137,14 @@ set_max_sessions(struct gate *gate)
 	gate->max_sessions = limits->connections;
 	if (gate->max_sessions > have - outbound) {
 		gate->max_sessions = have - outbound;
-		log_message(LOG_WARNING, "descriptors",
-			    "the limit of open files allows %zu connections, not %zu: raise LimitNOFILE",
-			    gate->max_sessions, limits->connections);
+		log_message(
+			LOG_WARNING, "descriptors",
+			"the limit of open files allows %zu connections, not %zu: raise LimitNOFILE",
+			gate->max_sessions, limits->connections);
 	}
 }
 
-/* ---- sessions: out to a reactor, and back ------------------------------------------------------------------------- */
+/* ---- sessions: out to a reactor, and back ------------------------------------------------- */
 
 static void
 on_session_home(struct letter *letter)
@@ -219,14 +221,15 @@ hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *pe
 	post_send(gate->reactors[0].post, s->reactor->post, &s->letter);
 }
 
-/* ---- accepting -------------------------------------------------------------------------------------------------------- */
+/* ---- accepting ---------------------------------------------------------------------------- */
 
 static void
 refuse(struct gate *gate, int fd, const struct netaddr *peer, const char *why)
 {
 	char line[256];
 	int64_t now = mono_ms();
-	int n = snprintf(line, sizeof(line), "421 4.7.0 %.*s %s\r\n", SPAN_FMT(config_of(gate)->hostname), why);
+	int n = snprintf(line, sizeof(line), "421 4.7.0 %.*s %s\r\n",
+			 SPAN_FMT(config_of(gate)->hostname), why);
 	ssize_t sent = n > 0 ? send(fd, line, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 
 	close(fd);
@@ -258,7 +261,10 @@ on_pause_over(uv_timer_t *timer)
 		uv_poll_start(&door->poll, UV_READABLE, on_door);
 }
 
-/* Out of descriptors: the spare one is given up to tell the client so, instead of leaving it in the backlog. */
+/*
+ * Out of descriptors: the spare one is given up to tell the client so, instead of leaving it in
+ * the backlog.
+ */
 static void
 refuse_without_descriptor(struct gate *gate, struct door *door)
 {
@@ -271,7 +277,8 @@ refuse_without_descriptor(struct gate *gate, struct door *door)
 	if (fd >= 0)
 		refuse(gate, fd, &nobody, "too many connections, try again later");
 	gate->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (gate->spare_fd < 0) {		/* others ate it: look away for a moment instead of spinning */
+	/* others ate it: look away for a moment instead of spinning */
+	if (gate->spare_fd < 0) {
 		uv_poll_stop(&door->poll);
 		uv_timer_start(&gate->pause, on_pause_over, PAUSE_MS, 0);
 	}
@@ -326,7 +333,7 @@ on_door(uv_poll_t *poll, int status, int events)
 		;
 }
 
-/* ---- doors ---------------------------------------------------------------------------------------------------------------- */
+/* ---- doors -------------------------------------------------------------------------------- */
 
 static int
 bind_unix(const char *path, int fd)
@@ -338,14 +345,16 @@ bind_unix(const char *path, int fd)
 	if (len >= sizeof(un.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(un.sun_path, path, len);
-	if (lstat(path, &there) == 0) {		/* left by an earlier run; anything else is not ours to remove */
+	/* left by an earlier run; anything else is not ours to remove */
+	if (lstat(path, &there) == 0) {
 		if (!S_ISSOCK(there.st_mode))
 			return -EEXIST;
 		unlink(path);
 	}
 	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
 		return -errno;
-	return chmod(path, 0666) < 0 ? -errno : 0;	/* anybody here may submit: SO_PEERCRED names them */
+	/* anybody here may submit: SO_PEERCRED names them */
+	return chmod(path, 0666) < 0 ? -errno : 0;
 }
 
 static int
@@ -365,7 +374,8 @@ static int
 door_open(struct gate *gate, const struct netaddr *address, const char *path, size_t listener)
 {
 	struct door *door;
-	int rc, fd = socket(path ? AF_UNIX : address->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int rc, fd = socket(path ? AF_UNIX : address->family,
+			    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return -errno;
@@ -377,7 +387,9 @@ door_open(struct gate *gate, const struct netaddr *address, const char *path, si
 		return rc;
 	}
 	door = xcalloc(1, sizeof(*door));
-	*door = (struct door){ .gate = gate, .fd = fd, .local = path != NULL, .listener = listener, .keep = true };
+	*door = (struct door){
+		.gate = gate, .fd = fd, .local = path != NULL, .listener = listener, .keep = true
+	};
 	if (address != NULL)
 		door->address = *address;
 	uv_poll_init(&gate->reactors[0].loop, &door->poll, fd);
@@ -416,11 +428,13 @@ door_find(struct gate *gate, const struct netaddr *address)
 static int
 bind_failed(int rc, const char *what, char error[GATE_ERROR_MAX])
 {
-	const char *hint = rc == -EADDRINUSE ? "another program listens there: stop it, or choose another address" :
-			   rc == -EACCES ? "ports below 1024 need root or CAP_NET_BIND_SERVICE" :
-			   rc == -EADDRNOTAVAIL ? "this machine has no such address" :
-			   rc == -EEXIST ? "something that is no socket stands there: move it away" :
-						  "check the address and the permissions";
+	const char *hint =
+		rc == -EADDRINUSE
+			? "another program listens there: stop it, or choose another address"
+		: rc == -EACCES	       ? "ports below 1024 need root or CAP_NET_BIND_SERVICE"
+		: rc == -EADDRNOTAVAIL ? "this machine has no such address"
+		: rc == -EEXIST	       ? "something that is no socket stands there: move it away"
+				       : "check the address and the permissions";
 
 	snprintf(error, GATE_ERROR_MAX, "cannot listen on %s: %s; %s", what, strerror(-rc), hint);
 	return rc;

@@ -1,6 +1,6 @@
 /*
- * gate: accepts connections and hands each to the reactor with fewest sessions; owns what spans sessions:
- * connection counts, the rate of local users, descriptors. First reactor's loop.
+ * gate: accepts connections and hands each to the reactor with fewest sessions; owns what spans
+ * sessions: connection counts, the rate of local users, descriptors. First reactor's loop.
  */
 #ifndef TRAM_GATE_H
 #define TRAM_GATE_H
@@ -11,11 +11,19 @@ struct gate;
 
 enum { GATE_ERROR_MAX = 512 };
 
-/* Binds everything the configuration names. -errno, and a sentence in error. reactors: all of them, home first. */
-int gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char error[GATE_ERROR_MAX]);
-/* After a reload (home->config is the new one): binds what is new first, then closes what is gone. */
+/*
+ * Binds everything the configuration names. -errno, and a sentence in error. reactors: all of
+ * them, home first.
+ */
+int gate_open(struct reactor *reactors, unsigned count, struct gate **ret,
+	      char error[GATE_ERROR_MAX]);
+/*
+ * After a reload (home->config is the new one): binds what is new first, then closes what is
+ * gone.
+ */
 int gate_reconfigure(struct gate *gate, char error[GATE_ERROR_MAX]);
-void gate_accepting(struct gate *gate, bool on);	/* drain: listeners stay, new ones get 421 */
+/* drain: listeners stay, new ones get 421 */
+void gate_accepting(struct gate *gate, bool on);
 void gate_close(struct gate *gate);			/* stops listening; sessions go on */
 void gate_free(struct gate *gate);
 size_t gate_sessions(const struct gate *gate);		/* in all */

@@ -1,6 +1,6 @@
 /*
- * receiver: see receiver.h. In the order of a session: start → on_read (steps of the machine) → questions → accept →
- * reply → end. One exit: session_end().
+ * receiver: see receiver.h. In the order of a session: start → on_read (steps of the machine) →
+ * questions → accept → reply → end. One exit: session_end().
  */
 #include "mta/inbound/receiver.h"
 
@@ -19,12 +19,15 @@ static void session_steps(struct session *s, struct span *in);
 static void session_go_on(struct session *s);
 static void append_held(struct session *s);
 
-static const struct reply no_memory = REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
+static const struct reply no_memory =
+	REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
 static const struct reply no_disk = REPLY_INIT(452, 4, 3, 1, "the queue is full, try again later");
-static const struct reply stopping = REPLY_INIT(421, 4, 3, 2, "the server is stopping, try again later");
-static const struct reply poisoned = REPLY_INIT(421, 4, 3, 0, "the queue has failed, try again later");
+static const struct reply stopping =
+	REPLY_INIT(421, 4, 3, 2, "the server is stopping, try again later");
+static const struct reply poisoned =
+	REPLY_INIT(421, 4, 3, 0, "the queue has failed, try again later");
 
-/* ---- the end ------------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------ */
 
 static void
 message_drop(struct session *s)
@@ -114,7 +117,7 @@ session_free(struct session *s)
 	free(s);
 }
 
-/* ---- replies --------------------------------------------------------------------------------------------------- */
+/* ---- replies ------------------------------------------------------------------------------ */
 
 static bool
 session_flush(struct session *s)
@@ -126,7 +129,10 @@ session_flush(struct session *s)
 	return true;
 }
 
-/* Our last words are out: wait a little for the peer to read them, for a close with unread input would reset. */
+/*
+ * Our last words are out: wait a little for the peer to read them, for a close with unread input
+ * would reset.
+ */
 static void
 session_linger(struct session *s)
 {
@@ -134,7 +140,8 @@ session_linger(struct session *s)
 
 	if (!session_flush(s))
 		return;
-	if (s->server.state == SERVER_CLOSING && s->server.errors == 0 && !s->hurried && s->stream.queued == 0) {
+	if (s->server.state == SERVER_CLOSING && s->server.errors == 0 && !s->hurried &&
+	    s->stream.queued == 0) {
 		session_end(s, "quit");
 		return;
 	}
@@ -193,7 +200,8 @@ session_delayed(struct session *s)
 	s->delay = xcalloc(1, sizeof(*s->delay));
 	s->delay->data = s;
 	uv_timer_init(&s->reactor->loop, s->delay);
-	uv_timer_start(s->delay, on_delay, (uint64_t)(ms < ERROR_DELAY_MAX_MS ? ms : ERROR_DELAY_MAX_MS), 0);
+	uv_timer_start(s->delay, on_delay,
+		       (uint64_t)(ms < ERROR_DELAY_MAX_MS ? ms : ERROR_DELAY_MAX_MS), 0);
 	stream_pause(&s->stream);
 	return true;
 }
@@ -204,7 +212,7 @@ answer(struct session *s, const struct reply *reply)
 	smtp_server_answer(&s->server, reply);
 }
 
-/* ---- accept: the message is complete ----------------------------------------------------------------------------- */
+/* ---- accept: the message is complete ------------------------------------------------------ */
 
 static void
 accept_log(struct session *s)
@@ -233,8 +241,10 @@ accept_reply(struct session *s, int result)
 		return poisoned;
 	if (result < 0)
 		return no_disk;
-	return (struct reply){ 250, { 2, 0, 0 },
-			       arena_printf(&s->server.arena, "queued as %s", id_format(s->id, id)) };
+	return (struct reply){ 250,
+			       { 2, 0, 0 },
+			       arena_printf(&s->server.arena, "queued as %s",
+					    id_format(s->id, id)) };
 }
 
 /* The only place from which 250 is said to a message: its commit has returned (invariant 1). */
@@ -250,7 +260,8 @@ on_accepted(struct queue_op *op)
 		s->accepted++;
 		accept_log(s);
 	} else {
-		log_message(LOG_WARNING, "accept-failed", "the queue refused a message: %s", strerror(-op->result));
+		log_message(LOG_WARNING, "accept-failed", "the queue refused a message: %s",
+			    strerror(-op->result));
 	}
 	message_drop(s);
 	if (s->closed || s->stream.closing) {
@@ -269,9 +280,15 @@ message_submit(struct session *s)
 {
 	struct queue_accept *accept = &s->accept;
 	struct received_facts facts = {
-		.client = &s->client.peer, .helo = s->server.helo_name, .hostname = s->config->hostname,
-		.id = s->id, .now_ms = wall_ms(), .esmtp = s->server.helo == HELO_EHLO,
-		.utf8 = s->server.envelope.smtputf8, .local = s->client.local, .uid = s->uid,
+		.client = &s->client.peer,
+		.helo = s->server.helo_name,
+		.hostname = s->config->hostname,
+		.id = s->id,
+		.now_ms = wall_ms(),
+		.esmtp = s->server.helo == HELO_EHLO,
+		.utf8 = s->server.envelope.smtputf8,
+		.local = s->client.local,
+		.uid = s->uid,
 	};
 
 	if (s->server.envelope.recipient_count == 1)
@@ -280,17 +297,25 @@ message_submit(struct session *s)
 	received_line(&facts, &s->stored_header);
 	buf_append(&s->stored_header, buf_span(&s->header.text));
 	if (buf_len(&s->header.text) == 0)
-		buf_append(&s->stored_header, SPAN("\r\n"));	/* no header: the body must not join our line */
+		buf_append(&s->stored_header,
+			   SPAN("\r\n")); /* no header: the body must not join our line */
 	*accept = (struct queue_accept){
 		.op = { .done = on_accepted, .urgent = true },
-		.id = s->id, .arrival_ms = facts.now_ms, .due_ms = facts.now_ms,
-		.envelope = &s->server.envelope, .lanes = s->lanes, .header = buf_span(&s->stored_header),
-		.client = received_client(&facts, &s->server.arena), .draft = s->draft,
-		.flags = (s->server.saw_8bit ? MESSAGE_8BIT : 0u) | (s->header.saw_8bit ? MESSAGE_HEADER_UTF8 : 0u),
+		.id = s->id,
+		.arrival_ms = facts.now_ms,
+		.due_ms = facts.now_ms,
+		.envelope = &s->server.envelope,
+		.lanes = s->lanes,
+		.header = buf_span(&s->stored_header),
+		.client = received_client(&facts, &s->server.arena),
+		.draft = s->draft,
+		.flags = (s->server.saw_8bit ? MESSAGE_8BIT : 0u) |
+			 (s->header.saw_8bit ? MESSAGE_HEADER_UTF8 : 0u),
 	};
 	s->draft = NULL;		/* the queue's now */
 	s->accepting = s->waiting = true;
-	stream_deadline(&s->stream, -1);	/* it is ours to answer now, however long the disk takes */
+	/* it is ours to answer now, however long the disk takes */
+	stream_deadline(&s->stream, -1);
 	queue_submit_accept(s->reactor->port, accept);
 }
 
@@ -302,7 +327,7 @@ message_refuse(struct session *s, struct reply reply)
 	return false;
 }
 
-/* ---- the questions --------------------------------------------------------------------------------------------------- */
+/* ---- the questions ------------------------------------------------------------------------ */
 
 /* A local program may name its user alone: who that is, is known here. */
 static void
@@ -311,7 +336,8 @@ qualify_sender(struct session *s)
 	struct span *path = &s->server.envelope.reverse_path;
 
 	if (s->client.local && path->len > 0 && address_domain_of(*path).len == 0)
-		*path = arena_printf(&s->server.arena, "%.*s@%.*s", SPAN_FMT(*path), SPAN_FMT(s->config->hostname));
+		*path = arena_printf(&s->server.arena, "%.*s@%.*s", SPAN_FMT(*path),
+				     SPAN_FMT(s->config->hostname));
 }
 
 static void
@@ -323,7 +349,8 @@ ask_mail(struct session *s)
 	verdict = access_mail(&s->config->access, &s->client, s->server.envelope.reverse_path);
 	if (verdict.code == 250 && s->client.local &&
 	    !gate_local_user_may_send(s->reactor->gate, s->uid, s->config->limits.local_rate))
-		verdict = REPLY(451, 4, 7, 0, "too many messages from this user, try again in a minute");
+		verdict = REPLY(451, 4, 7, 0,
+				"too many messages from this user, try again in a minute");
 	if (verdict.code == 250 && !queue_has_room(s->reactor->queue, s->server.declared_size))
 		verdict = no_disk;
 	answer(s, &verdict);
@@ -336,7 +363,8 @@ ask_rcpt(struct session *s)
 	struct reply verdict;
 	size_t n = s->server.envelope.recipient_count;
 
-	verdict = access_rcpt(&s->config->access, &s->client, &s->server.arena, &s->server.asked.address, &route);
+	verdict = access_rcpt(&s->config->access, &s->client, &s->server.arena,
+			      &s->server.asked.address, &route);
 	answer(s, &verdict);
 	if (s->server.envelope.recipient_count == n)
 		return;
@@ -344,7 +372,8 @@ ask_rcpt(struct session *s)
 		s->lane_cap = n ? n * 2 : 4;
 		s->lanes = xrealloc(s->lanes, s->lane_cap * sizeof(*s->lanes));
 	}
-	s->lanes[n] = (struct lane_name){ .domain = address_domain_of(s->server.envelope.recipients[n].address),
+	s->lanes[n] = (struct lane_name){ .domain = address_domain_of(
+						  s->server.envelope.recipients[n].address),
 					  .route = route->name };
 }
 
@@ -374,7 +403,8 @@ ask_message(struct session *s)
 	header_scan_end(&s->header);
 	append_held(s);
 	if (s->header.received > s->config->limits.hops) {
-		struct reply loop = REPLY(554, 5, 4, 6, "too many hops: this message is going round in circles");
+		struct reply loop = REPLY(554, 5, 4, 6,
+					  "too many hops: this message is going round in circles");
 
 		message_drop(s);
 		answer(s, &loop);
@@ -409,7 +439,7 @@ ask(struct session *s, enum smtp_question question)
 	}
 }
 
-/* ---- content ------------------------------------------------------------------------------------------------------------ */
+/* ---- content ------------------------------------------------------------------------------ */
 
 static void
 on_room(void *arg)
@@ -451,7 +481,8 @@ rate_check(struct session *s)
 
 	if (!in_content(s) || ms < RATE_AFTER_MS)
 		return;
-	if (s->stream.octets_in - s->data_began_octets >= s->config->limits.data_rate * (uint64_t)ms / 1000)
+	if (s->stream.octets_in - s->data_began_octets >=
+	    s->config->limits.data_rate * (uint64_t)ms / 1000)
 		return;
 	message_drop(s);
 	smtp_server_close(&s->server, &slow);
@@ -460,7 +491,9 @@ rate_check(struct session *s)
 static void
 append_body(struct session *s, struct span bytes)
 {
-	struct draft_config config = { .port = s->reactor->port, .id = s->id, .room = on_room, .arg = s };
+	struct draft_config config = {
+		.port = s->reactor->port, .id = s->id, .room = on_room, .arg = s
+	};
 
 	if (bytes.len == 0)
 		return;
@@ -491,9 +524,12 @@ append(struct session *s, struct span bytes)
 	content_check(s);
 }
 
-/* ---- the loop of steps ----------------------------------------------------------------------------------------------------- */
+/* ---- the loop of steps -------------------------------------------------------------------- */
 
-/* May more octets be fed to the machine? If not, the stream is paused; whoever ends the wait resumes it. */
+/*
+ * May more octets be fed to the machine? If not, the stream is paused; whoever ends the wait
+ * resumes it.
+ */
 static bool
 session_ready(struct session *s)
 {
@@ -548,7 +584,10 @@ session_steps(struct session *s, struct span *in)
 		session_flush(s);
 }
 
-/* A wait has ended (answer, room, delay): first what the machine still holds, then what is unread. */
+/*
+ * A wait has ended (answer, room, delay): first what the machine still holds, then what is
+ * unread.
+ */
 static void
 session_go_on(struct session *s)
 {
@@ -589,7 +628,8 @@ static void
 on_ended(struct stream *stream, enum stream_end end, int error)
 {
 	struct session *s = CONTAINER_OF(stream, struct session, stream);
-	static const struct reply idle = REPLY_INIT(421, 4, 4, 2, "nothing heard for too long, closing");
+	static const struct reply idle =
+		REPLY_INIT(421, 4, 4, 2, "nothing heard for too long, closing");
 
 	if (s->lingering) {
 		session_end(s, "closed by us");
@@ -609,7 +649,7 @@ static const struct stream_events session_events = {
 	.read = on_read, .written = on_written, .ended = on_ended, .closed = on_closed,
 };
 
-/* ---- start and stop --------------------------------------------------------------------------------------------------------- */
+/* ---- start and stop ----------------------------------------------------------------------- */
 
 void
 session_start(struct session *s)
@@ -622,8 +662,8 @@ session_start(struct session *s)
 	reactor_config_use(s->reactor, s->config);
 	access_greet(&s->config->access, &s->client);
 	smtp_server_init(&s->server, s->smtp);
-	if (stream_accept(&s->stream, &s->reactor->loop, s->fd, s->client.local, &s->reactor->read_buffer,
-			  &session_events) < 0) {
+	if (stream_accept(&s->stream, &s->reactor->loop, s->fd, s->client.local,
+			  &s->reactor->read_buffer, &session_events) < 0) {
 		session_end(s, "no descriptor");
 		return;
 	}

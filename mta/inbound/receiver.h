@@ -1,8 +1,9 @@
 /*
- * receiver: one inbound session: a stream, a server machine, and the message being received. ← mail comes in.
+ * receiver: one inbound session: a stream, a server machine, and the message being received. ←
+ * mail comes in.
  *
- * Lives on its reactor's loop. The gate makes it by a letter and gets it back by the same letter when it has ended,
- * so that the gate's counts are right without a lock.
+ * Lives on its reactor's loop. The gate makes it by a letter and gets it back by the same letter
+ * when it has ended, so that the gate's counts are right without a lock.
  */
 #ifndef TRAM_RECEIVER_H
 #define TRAM_RECEIVER_H
@@ -30,9 +31,11 @@ struct session {
 
 	struct stream stream;
 	struct smtp_server server;
-	uv_timer_t *delay;			/* before the reply to a failed command; NULL: none is running */
+	/* before the reply to a failed command; NULL: none is running */
+	uv_timer_t *delay;
 	size_t commands_seen, errors_seen;
-	bool waiting, lingering, hurried;	/* for an answer; for the peer to read our last words; to end soon */
+	/* for an answer; for the peer to read our last words; to end soon */
+	bool waiting, lingering, hurried;
 	const char *why;			/* how it ended */
 	size_t accepted;			/* messages */
 
@@ -48,11 +51,13 @@ struct session {
 	uint64_t data_began_octets;
 	struct queue_accept accept;
 	struct buf stored_header;
-	bool accepting;				/* the accept is with the queue: its memory must live */
+	/* the accept is with the queue: its memory must live */
+	bool accepting;
 	bool closed;				/* the stream is gone */
 };
 
-void session_start(struct session *s);		/* on its reactor: everything above `stream` is set */
+/* on its reactor: everything above `stream` is set */
+void session_start(struct session *s);
 /* The server stops: 421 to the idle, the rest after their message. now: at once. */
 void session_hurry(struct session *s, bool now);
 void session_free(struct session *s);		/* by the gate, at the end */

@@ -1,4 +1,7 @@
-/* net/post: see post.h. Each post belongs to its loop's thread; only `box` is touched by others, under its lock. */
+/*
+ * net/post: see post.h. Each post belongs to its loop's thread; only `box` is touched by others,
+ * under its lock.
+ */
 #include "mta/net/post.h"
 
 #include <stdlib.h>
@@ -58,7 +61,10 @@ on_wake(uv_async_t *wake)
 	letters_open(in.first);
 }
 
-/* Letters to ourselves may beget more: they are opened until none is left, then everything leaves. */
+/*
+ * Letters to ourselves may beget more: they are opened until none is left, then everything
+ * leaves.
+ */
 static void
 on_turn_end(uv_prepare_t *prepare)
 {

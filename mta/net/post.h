@@ -1,9 +1,10 @@
 /*
- * net/post: how loops talk: letters, handed over once per loop turn, with a wake-up only when the other's box was
- * empty. The only thing that reactors share. A letter is embedded in what it is about, and ownership of that goes
- * with it.
+ * net/post: how loops talk: letters, handed over once per loop turn, with a wake-up only when
+ * the other's box was empty. The only thing that reactors share. A letter is embedded in what it
+ * is about, and ownership of that goes with it.
  *
- * A letter to one's own loop is opened later in the same turn, before the loop sleeps: never inside post_send().
+ * A letter to one's own loop is opened later in the same turn, before the loop sleeps: never
+ * inside post_send().
  */
 #ifndef TRAM_NET_POST_H
 #define TRAM_NET_POST_H
@@ -36,7 +37,8 @@ struct post {				/* one per loop */
 
 /* All posts are made by one thread before the loops run. 0 or negative errno. */
 int post_init(struct post *post, uv_loop_t *loop, struct post *all, unsigned index, unsigned peers);
-void post_close(struct post *post);		/* closes its handles; the loop must run once more */
+/* closes its handles; the loop must run once more */
+void post_close(struct post *post);
 void post_free(struct post *post);
 
 void post_send(struct post *from, struct post *to, struct letter *letter);

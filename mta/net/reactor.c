@@ -9,8 +9,8 @@
 #include "mta/base/log.h"
 
 /*
- * A resolver and its place on the loop. A reload that names other servers makes a new one; the old one stays until the
- * end, for what it was asked must still be answered.
+ * A resolver and its place on the loop. A reload that names other servers makes a new one; the
+ * old one stays until the end, for what it was asked must still be answered.
  */
 struct dns_place {
 	struct list node;
@@ -33,7 +33,7 @@ struct config_user {
 	size_t count;
 };
 
-/* ---- queue --------------------------------------------------------------------------------------------------- */
+/* ---- queue -------------------------------------------------------------------------------- */
 
 static void
 wake_from_writer(void *arg)
@@ -70,7 +70,7 @@ flush_port(void *arg)
 	queue_port_flush(r->port);
 }
 
-/* ---- resolver: c-ares watches descriptors through us ------------------------------------------------------------ */
+/* ---- resolver: c-ares watches descriptors through us -------------------------------------- */
 
 static void
 on_dns_poll(uv_poll_t *poll, int status, int events)
@@ -121,7 +121,8 @@ dns_watch(void *arg, int fd, bool readable, bool writable)
 		w->poll.data = w;
 		list_add_last(&place->watches, &w->node);
 	}
-	uv_poll_start(&w->poll, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0), on_dns_poll);
+	uv_poll_start(&w->poll, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0),
+		      on_dns_poll);
 }
 
 static void
@@ -177,7 +178,7 @@ reactor_set_resolver(struct reactor *r, const struct dns_config *config)
 	return rc;
 }
 
-/* ---- configurations in use ----------------------------------------------------------------------------------------- */
+/* ---- configurations in use ---------------------------------------------------------------- */
 
 static struct config_user *
 user_of(struct reactor *r, const struct config *config)
@@ -226,16 +227,17 @@ note_interfaces(struct reactor *r)
 		return;
 	r->interfaces = xcalloc((size_t)count + 1, sizeof(*r->interfaces));
 	for (int i = 0; i < count; i++)
-		if (netaddr_from_sockaddr((const struct sockaddr *)&all[i].address, &r->interfaces[r->interface_count]))
+		if (netaddr_from_sockaddr((const struct sockaddr *)&all[i].address,
+					  &r->interfaces[r->interface_count]))
 			r->interface_count++;
 	uv_free_interface_addresses(all, count);
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------- */
 
 int
-reactor_init(struct reactor *r, struct queue *queue, struct config *config, struct post *all, unsigned index,
-	     unsigned count)
+reactor_init(struct reactor *r, struct queue *queue, struct config *config, struct post *all,
+	     unsigned index, unsigned count)
 {
 	int rc;
 
@@ -271,7 +273,8 @@ reactor_close(struct reactor *r)
 		place_close(place);
 	r->resolver = NULL;
 	r->closing = true;
-	if (!queue_port_busy(r->port))		/* else what the queue still has for us comes home first */
+	/* else what the queue still has for us comes home first */
+	if (!queue_port_busy(r->port))
 		close_handles(r);
 }
 

@@ -1,6 +1,7 @@
 /*
- * reactor: one loop with its inbound sessions, outbound deliveries, resolver and queue port. Reactors share
- * nothing; the first is also home to the gate, the dispatcher and the control socket.
+ * reactor: one loop with its inbound sessions, outbound deliveries, resolver and queue port.
+ * Reactors share nothing; the first is also home to the gate, the dispatcher and the control
+ * socket.
  */
 #ifndef TRAM_REACTOR_H
 #define TRAM_REACTOR_H
@@ -22,25 +23,30 @@ struct reactor {
 	uv_thread_t thread;
 	struct post *post;			/* of the array of all */
 	unsigned index;
-	struct config *config;			/* for what begins now; old ones live on in their sessions */
+	/* for what begins now; old ones live on in their sessions */
+	struct config *config;
 	struct queue *queue;
 	struct queue_port *port;
 	uv_async_t queue_wake;
 	struct dns_resolver *resolver;		/* the newest of: */
 	struct list resolvers;
-	struct netaddr *interfaces;		/* this machine's addresses, as they were at start */
+	/* this machine's addresses, as they were at start */
+	struct netaddr *interfaces;
 	size_t interface_count;
 	struct buf read_buffer;			/* shared by its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
 	struct gate *gate;			/* the one of the first reactor */
-	struct dispatcher *dispatcher;		/* the one of the first reactor: others post to its loop only */
+	/* the one of the first reactor: others post to its loop only */
+	struct dispatcher *dispatcher;
 	struct post *home;			/* the first reactor's post */
 	bool stopping, closing;
 	void *owner;				/* main's */
-	struct list config_users;		/* which configurations are in use here, by how many */
-	void (*config_unused)(struct reactor *r, struct config *config);	/* the last user of an old one ended */
+	/* which configurations are in use here, by how many */
+	struct list config_users;
+	/* the last user of an old one ended */
+	void (*config_unused)(struct reactor *r, struct config *config);
 };
 
 /* What was begun under a configuration keeps it until it ends. */
@@ -48,11 +54,12 @@ void reactor_config_use(struct reactor *r, struct config *config);
 void reactor_config_release(struct reactor *r, struct config *config);
 
 /* 0 or negative errno. Made on the main thread; run on its own (or, the first, on the main one). */
-int reactor_init(struct reactor *r, struct queue *queue, struct config *config, struct post *all, unsigned index,
-		 unsigned count);
+int reactor_init(struct reactor *r, struct queue *queue, struct config *config, struct post *all,
+		 unsigned index, unsigned count);
 /* A new resolver, for what is asked from now on. On failure the old one stays. */
 int reactor_set_resolver(struct reactor *r, const struct dns_config *config);
-void reactor_close(struct reactor *r);		/* closes its handles; then run the loop until it is empty */
+/* closes its handles; then run the loop until it is empty */
+void reactor_close(struct reactor *r);
 void reactor_free(struct reactor *r);
 
 #endif

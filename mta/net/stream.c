@@ -1,6 +1,6 @@
 /*
- * net/stream: see stream.h. The loop's thread only. Two handles each (socket, timer); both are closed together and
- * `closed` is called once both are gone.
+ * net/stream: see stream.h. The loop's thread only. Two handles each (socket, timer); both are
+ * closed together and `closed` is called once both are gone.
  */
 #include "mta/net/stream.h"
 
@@ -82,7 +82,10 @@ on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
 	*ret = uv_buf_init(s->shared->at, READ_SIZE);
 }
 
-/* Gives what is unread; true if all of it was taken. The stream may be closed by its owner meanwhile. */
+/*
+ * Gives what is unread; true if all of it was taken. The stream may be closed by its owner
+ * meanwhile.
+ */
 static bool
 give_unread(struct stream *s)
 {
@@ -212,8 +215,8 @@ on_connected(uv_connect_t *req, int status)
 }
 
 int
-stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to, const struct netaddr *source,
-	       struct buf *shared, const struct stream_events *events)
+stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
+	       const struct netaddr *source, struct buf *shared, const struct stream_events *events)
 {
 	struct sockaddr_storage sa;
 	int rc = stream_init(s, loop, false, shared, events);

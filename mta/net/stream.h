@@ -1,11 +1,13 @@
 /*
- * net/stream: one connection: octets in, octets out, one deadline, one end. TCP or Unix; TLS later goes in here.
+ * net/stream: one connection: octets in, octets out, one deadline, one end. TCP or Unix; TLS
+ * later goes in here.
  *
- * Reading fills a buffer that all streams of a loop share: the octets given to `read` are good only during the
- * call. What it does not take is kept in `unread`; the owner goes on with it by stream_resume(), which calls `read`
- * again, at once, with what is unread. While the owner is not ready (stream_pause) a little is read ahead, then the
- * peer waits. The end of the peer's octets is told only when all before it have been taken.
- * Writing tries at once and queues what the kernel does not take; errors are told by `ended`, from the loop.
+ * Reading fills a buffer that all streams of a loop share: the octets given to `read` are good
+ * only during the call. What it does not take is kept in `unread`; the owner goes on with it by
+ * stream_resume(), which calls `read` again, at once, with what is unread. While the owner is
+ * not ready (stream_pause) a little is read ahead, then the peer waits. The end of the peer's
+ * octets is told only when all before it have been taken. Writing tries at once and queues what
+ * the kernel does not take; errors are told by `ended`, from the loop.
  */
 #ifndef TRAM_NET_STREAM_H
 #define TRAM_NET_STREAM_H
@@ -28,9 +30,11 @@ struct stream_events {
 	void (*connected)(struct stream *stream, int error);		/* stream_connect only */
 	/* Returns how many octets it took; fewer than given: the rest waits until stream_resume(). */
 	size_t (*read)(struct stream *stream, struct span bytes);
-	void (*written)(struct stream *stream);				/* all that was queued has left */
+	/* all that was queued has left */
+	void (*written)(struct stream *stream);
 	void (*ended)(struct stream *stream, enum stream_end end, int error);
-	void (*closed)(struct stream *stream);				/* after stream_close(): memory may go */
+	/* after stream_close(): memory may go */
+	void (*closed)(struct stream *stream);
 };
 
 struct stream {
@@ -53,19 +57,29 @@ struct stream {
 	int handles_open;
 };
 
-/* Makes the stream of an accepted descriptor, which it owns from here on. 0 or negative errno (fd is then closed). */
+/*
+ * Makes the stream of an accepted descriptor, which it owns from here on. 0 or negative errno
+ * (fd is then closed).
+ */
 int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix, struct buf *shared,
 		  const struct stream_events *events);
 /* Begins to connect; source may be NULL. `connected` follows. */
-int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to, const struct netaddr *source,
-		   struct buf *shared, const struct stream_events *events);
+int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to,
+		   const struct netaddr *source, struct buf *shared,
+		   const struct stream_events *events);
 void stream_resume(struct stream *stream);	/* read (on); what is unread first */
 void stream_pause(struct stream *stream);
 /* Sends all of buf (and empties it). 0, or negative errno: `ended` follows. */
 int stream_send(struct stream *stream, struct buf *out);
-/* `ended` with STREAM_TIMEOUT after so long; replaces the last; -1: none. Cheap: the timer moves only when due. */
+/*
+ * `ended` with STREAM_TIMEOUT after so long; replaces the last; -1: none. Cheap: the timer moves
+ * only when due.
+ */
 void stream_deadline(struct stream *stream, int64_t ms);
-/* After it no callback comes but `closed`. reset: RST instead of FIN. Output that is queued is lost, unless flushed. */
+/*
+ * After it no callback comes but `closed`. reset: RST instead of FIN. Output that is queued is
+ * lost, unless flushed.
+ */
 void stream_close(struct stream *stream, bool reset);
 
 #endif

@@ -5,7 +5,8 @@
  *	→ on_read → pump: READY → begin_job, BODY → send_body, DONE → job_return, CLOSED (delivery_dialogue.c)
  *	→ finish → ended (here)
  *
- * One exit: delivery_finish(). Everything runs on the delivery's reactor, but for the calls of the dispatcher below.
+ * One exit: delivery_finish(). Everything runs on the delivery's reactor, but for the calls of
+ * the dispatcher below.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "mta/base/map.h"
 #include "mta/outbound/delivery_private.h"
 
-/* ---- jobs back to the dispatcher ------------------------------------------------------------------------------ */
+/* ---- jobs back to the dispatcher ---------------------------------------------------------- */
 
 static void
 on_job_home(struct letter *letter)
@@ -35,7 +36,8 @@ delivery_job_home(struct delivery *d, struct job *job)
 static const char *
 fate_name(enum smtp_fate fate)
 {
-	static const char *const names[] = { "pending", "delivered", "deferred", "failed", "again", "uncertain" };
+	static const char *const names[] = { "pending", "delivered", "deferred",
+					     "failed",	"again",     "uncertain" };
 
 	return names[fate];
 }
@@ -89,7 +91,7 @@ jobs_untried(struct delivery *d)
 	d->todo.last = &d->todo.first;
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------ */
 
 static void
 on_ended_home(struct letter *letter)
@@ -147,11 +149,11 @@ delivery_log_trouble(struct delivery *d, const char *event)
 	log_end(&l);
 }
 
-/* ---- what the dispatcher calls ---------------------------------------------------------------------------------------------- */
+/* ---- what the dispatcher calls ------------------------------------------------------------ */
 
 struct delivery *
-delivery_new(struct reactor *reactor, struct config *config, const struct destination *to, struct span site_key,
-	     void (*ended)(struct delivery *delivery), void *owner)
+delivery_new(struct reactor *reactor, struct config *config, const struct destination *to,
+	     struct span site_key, void (*ended)(struct delivery *delivery), void *owner)
 {
 	struct delivery *d = xcalloc(1, sizeof(*d));
 
@@ -203,7 +205,8 @@ on_job(struct letter *letter)
 	letter->next = NULL;
 	*d->todo.last = letter;
 	d->todo.last = &letter->next;
-	if (d->client_open && d->was_ready && !d->stream.closing && d->current == NULL && !d->quitting) {
+	if (d->client_open && d->was_ready && !d->stream.closing && d->current == NULL &&
+	    !d->quitting) {
 		if (d->waiting == NULL || smtp_client_can_queue(&d->client)) {
 			delivery_begin_job(d);
 			delivery_pump(d, &none);

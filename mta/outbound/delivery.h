@@ -76,7 +76,8 @@ struct delivery {
 	struct lookup *lookup;
 	struct stream stream;
 	bool stream_open, failed_lookup, finished, quitting;
-	struct cold_read *cold;		/* a piece of the body that a pool thread reads for `current` */
+	/* a piece of the body that a pool thread reads for `current` */
+	struct cold_read *cold;
 	unsigned cold_reads;		/* under way, those that nobody waits for any more too */
 	struct smtp_client client;
 	bool client_open;
@@ -101,12 +102,14 @@ struct delivery {
 };
 
 /* From the home loop. The destination and key are copied. */
-struct delivery *delivery_new(struct reactor *reactor, struct config *config, const struct destination *to,
-			      struct span site_key, void (*ended)(struct delivery *delivery), void *owner);
+struct delivery *delivery_new(struct reactor *reactor, struct config *config,
+			      const struct destination *to, struct span site_key,
+			      void (*ended)(struct delivery *delivery), void *owner);
 void delivery_start(struct delivery *d, struct post *home);
 void delivery_give(struct delivery *d, struct post *home, struct job *job);
 void delivery_quit(struct delivery *d, struct post *home);	/* after what it has; once */
-void delivery_abort(struct delivery *d, struct post *home);	/* at once: outcomes are settled as lost; instead of quit */
+/* at once: outcomes are settled as lost; instead of quit */
+void delivery_abort(struct delivery *d, struct post *home);
 void delivery_release(struct delivery *d, struct post *home);	/* after ended */
 /* What it waits for: for `explain` and the log. Any thread may not: its reactor's only. */
 const char *delivery_waiting_for(const struct delivery *d);

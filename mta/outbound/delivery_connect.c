@@ -1,6 +1,6 @@
 /*
- * delivery_connect: from a destination to a connection: hosts by preference, their addresses in turn, until one
- * answers (RFC 5321 §5.1). delivery.c has the overview. Its reactor only.
+ * delivery_connect: from a destination to a connection: hosts by preference, their addresses in
+ * turn, until one answers (RFC 5321 §5.1). delivery.c has the overview. Its reactor only.
  */
 #include <stdlib.h>
 
@@ -8,7 +8,7 @@
 
 static void next_address(struct delivery *d);
 
-/* ---- getting there ------------------------------------------------------------------------------------------------------- */
+/* ---- getting there ------------------------------------------------------------------------ */
 
 static void
 on_connected(struct stream *stream, int error)
@@ -17,8 +17,11 @@ on_connected(struct stream *stream, int error)
 	struct span none = { 0 };
 
 	if (error < 0) {
-		delivery_note_failure(d, STAGE_CONNECT,
-			     (struct reply){ 0, { 4, 4, 1 }, arena_printf(&d->arena, "%s", uv_strerror(error)) });
+		delivery_note_failure(
+			d, STAGE_CONNECT,
+			(struct reply){ 0,
+					{ 4, 4, 1 },
+					arena_printf(&d->arena, "%s", uv_strerror(error)) });
 		delivery_log_trouble(d, "host-failed");
 		stream_close(stream, false);
 		return;
@@ -48,7 +51,10 @@ on_stream_closed(struct stream *stream)
 }
 
 static const struct stream_events delivery_events = {
-	.connected = on_connected, .read = delivery_on_read, .written = delivery_on_written, .ended = delivery_on_stream_ended,
+	.connected = on_connected,
+	.read = delivery_on_read,
+	.written = delivery_on_written,
+	.ended = delivery_on_stream_ended,
 	.closed = on_stream_closed,
 };
 
@@ -67,18 +73,22 @@ is_ours(const struct config *config, const struct netaddr *address)
 static void
 next_address(struct delivery *d)
 {
-	while (d->address < d->address_count && d->tries < d->config->limits.addresses_per_attempt) {
+	while (d->address < d->address_count &&
+	       d->tries < d->config->limits.addresses_per_attempt) {
 		const struct netaddr *address = &d->addresses[d->address++];
 
 		if (is_ours(d->config, address)) {
-			delivery_note_failure(d, STAGE_CONNECT, REPLY(554, 5, 4, 6, "the address is our own: mail would loop"));
+			delivery_note_failure(
+				d, STAGE_CONNECT,
+				REPLY(554, 5, 4, 6, "the address is our own: mail would loop"));
 			continue;
 		}
 		d->tries++;
 		d->stream_open = true;
-		if (stream_connect(&d->stream, &d->reactor->loop, address, NULL, &d->reactor->read_buffer,
-				   &delivery_events) < 0) {
-			delivery_note_failure(d, STAGE_CONNECT, REPLY(0, 4, 4, 1, "cannot open a connection"));
+		if (stream_connect(&d->stream, &d->reactor->loop, address, NULL,
+				   &d->reactor->read_buffer, &delivery_events) < 0) {
+			delivery_note_failure(d, STAGE_CONNECT,
+					      REPLY(0, 4, 4, 1, "cannot open a connection"));
 			stream_close(&d->stream, false);
 			return;
 		}
@@ -96,7 +106,8 @@ on_addresses(void *arg, const struct host_addresses *found)
 	d->lookup = NULL;
 	if (found->count == 0) {
 		if (found->failure.status.subject == 4 && found->failure.status.detail == 6)
-			d->host = d->to.host_count;	/* it is us: worse hosts would only send it back */
+			d->host =
+				d->to.host_count; /* it is us: worse hosts would only send it back */
 		if (found->failure.code < 500)
 			d->failed_lookup = true;
 		if (d->failure.code == 0 && d->failure.text.len == 0)
@@ -136,7 +147,8 @@ drop_own_addresses(struct delivery *d)
 			const struct netaddr *address = &config->listeners[i].addresses[j];
 
 			own[n++] = *address;
-			for (size_t k = 0; is_wildcard(address) && k < d->reactor->interface_count; k++) {
+			for (size_t k = 0; is_wildcard(address) && k < d->reactor->interface_count;
+			     k++) {
 				own[n] = d->reactor->interfaces[k];
 				own[n++].port = address->port;
 			}
@@ -144,7 +156,10 @@ drop_own_addresses(struct delivery *d)
 	lookup_drop_own(d->lookup, own, n);
 }
 
-/* The next host by preference. None left: the failure of the last one, permanent only if nothing could be tried. */
+/*
+ * The next host by preference. None left: the failure of the last one, permanent only if nothing
+ * could be tried.
+ */
 void
 delivery_next_host(struct delivery *d)
 {
@@ -157,14 +172,16 @@ delivery_next_host(struct delivery *d)
 		next_address(d);
 		return;
 	}
-	if (d->to.address.family == 0 && d->host < d->to.host_count && d->tries < limits->addresses_per_attempt) {
+	if (d->to.address.family == 0 && d->host < d->to.host_count &&
+	    d->tries < limits->addresses_per_attempt) {
 		d->host_name = d->to.hosts[d->host++].name;
-		d->lookup = lookup_addresses(d->reactor->resolver, d->host_name, d->to.port, d->config->allow_private,
+		d->lookup = lookup_addresses(d->reactor->resolver, d->host_name, d->to.port,
+					     d->config->allow_private,
 					     limits->addresses_per_attempt, on_addresses, d);
 		drop_own_addresses(d);
 		return;
 	}
 	if (d->failure.code >= 500 && (d->tries > 0 || d->failed_lookup))
-		d->failure.code = 0;		/* a greeting of 5xx, or a look-up that failed: temporary */
+		d->failure.code = 0; /* a greeting of 5xx, or a look-up that failed: temporary */
 	delivery_finish(d);
 }

@@ -1,5 +1,6 @@
 /*
- * delivery_dialogue: jobs, bodies and the SMTP dialogue of a delivery; delivery.c has the overview. Its reactor only.
+ * delivery_dialogue: jobs, bodies and the SMTP dialogue of a delivery; delivery.c has the
+ * overview. Its reactor only.
  */
 #include <assert.h>
 #include <errno.h>
@@ -11,7 +12,7 @@
 
 enum { BODY_PIECE = 65520, OUT_HIGH = 262144 };
 
-/* ---- jobs and bodies ----------------------------------------------------------------------------------------------- */
+/* ---- jobs and bodies ---------------------------------------------------------------------- */
 
 static bool
 non_ascii(struct span s)
@@ -27,7 +28,8 @@ build_transaction(struct job *job)
 {
 	struct smtp_transaction *t = &job->transaction;
 	const struct envelope *e = &job->message.envelope;
-	bool utf8 = (job->message.record.flags & MESSAGE_HEADER_UTF8) != 0 || non_ascii(e->reverse_path);
+	bool utf8 = (job->message.record.flags & MESSAGE_HEADER_UTF8) != 0 ||
+		    non_ascii(e->reverse_path);
 
 	*t = (struct smtp_transaction){ .arena = &job->arena, .envelope = e };
 	t->recipients = arena_alloc(&job->arena, job->count * sizeof(*t->recipients));
@@ -76,11 +78,15 @@ take_job(struct delivery *d)
 	return NULL;
 }
 
-/* As many transactions as the host wants in one session (RFC 9422): the machine takes its leave by itself. */
+/*
+ * As many transactions as the host wants in one session (RFC 9422): the machine takes its leave
+ * by itself.
+ */
 static bool
 had_enough(const struct delivery *d)
 {
-	return d->client.features.limit_mail > 0 && d->client.transactions >= d->client.features.limit_mail;
+	return d->client.features.limit_mail > 0 &&
+	       d->client.transactions >= d->client.features.limit_mail;
 }
 
 void
@@ -112,7 +118,8 @@ do_cold_read(uv_work_t *work)
 {
 	struct cold_read *cold = CONTAINER_OF(work, struct cold_read, work);
 
-	cold->result = queue_read_content_cold(cold->queue, &cold->record, cold->at, BODY_PIECE, &cold->bytes);
+	cold->result = queue_read_content_cold(cold->queue, &cold->record, cold->at, BODY_PIECE,
+					       &cold->bytes);
 }
 
 static void send_body(struct delivery *d);
@@ -164,7 +171,8 @@ start_cold_read(struct delivery *d)
 	cold->queue = d->reactor->queue;
 	cold->record = d->current->message.record;
 	cold->record.crcs = arena_alloc(&cold->arena, records * sizeof(*cold->record.crcs));
-	memcpy(cold->record.crcs, d->current->message.record.crcs, records * sizeof(*cold->record.crcs));
+	memcpy(cold->record.crcs, d->current->message.record.crcs,
+	       records * sizeof(*cold->record.crcs));
 	cold->record.client = (struct span){ 0 };
 	cold->at = d->body_at;
 	d->cold = cold;
@@ -172,7 +180,10 @@ start_cold_read(struct delivery *d)
 	uv_queue_work(&d->reactor->loop, &cold->work, do_cold_read, on_cold_read);
 }
 
-/* Streams pieces until the peer is slower than we, or all is said; behind the last one the next job may follow. */
+/*
+ * Streams pieces until the peer is slower than we, or all is said; behind the last one the next
+ * job may follow.
+ */
 static void
 send_body(struct delivery *d)
 {
@@ -185,7 +196,8 @@ send_body(struct delivery *d)
 		if (d->stream.queued + buf_len(&d->client.out) >= OUT_HIGH)
 			return;				/* on_written goes on */
 		buf_clear(&d->body);
-		rc = queue_read_content(d->reactor->port, record, d->body_at, BODY_PIECE, false, &d->body);
+		rc = queue_read_content(d->reactor->port, record, d->body_at, BODY_PIECE, false,
+					&d->body);
 		if (rc == -EAGAIN) {
 			start_cold_read(d);
 			return;
@@ -206,7 +218,7 @@ send_body(struct delivery *d)
 		delivery_begin_job(d);
 }
 
-/* ---- the dialogue ----------------------------------------------------------------------------------------------------- */
+/* ---- the dialogue ------------------------------------------------------------------------- */
 
 static void
 on_done(struct delivery *d, struct smtp_transaction *t)
@@ -246,7 +258,10 @@ on_client_closed(struct delivery *d)
 	stream_close(&d->stream, false);
 }
 
-/* Feeds the machine and does what it says. Returns the event at which it rests: WAIT, READY without work, CLOSED. */
+/*
+ * Feeds the machine and does what it says. Returns the event at which it rests: WAIT, READY
+ * without work, CLOSED.
+ */
 static enum smtp_client_event
 steps(struct delivery *d, struct span *in)
 {
@@ -281,17 +296,22 @@ set_deadline(struct delivery *d)
 {
 	int64_t wait = smtp_client_timeout_ms(&d->client);
 
-	if (d->deadline_set && d->replies_seen == d->client.replies && d->stream.octets_out == d->sent_seen && wait >= 0)
+	if (d->deadline_set && d->replies_seen == d->client.replies &&
+	    d->stream.octets_out == d->sent_seen && wait >= 0)
 		return;				/* octets that make no reply buy no time */
 	d->deadline_set = true;
 	d->replies_seen = d->client.replies;
 	d->sent_seen = d->stream.octets_out;
 	if (wait < 0)
-		wait = d->streaming ? d->config->limits.block_timeout_ms : d->config->limits.idle_connection_ms;
+		wait = d->streaming ? d->config->limits.block_timeout_ms
+				    : d->config->limits.idle_connection_ms;
 	stream_deadline(&d->stream, wait);
 }
 
-/* A turn of the dialogue: steps, then all there is to say in one write, as long as the kernel takes it. */
+/*
+ * A turn of the dialogue: steps, then all there is to say in one write, as long as the kernel
+ * takes it.
+ */
 void
 delivery_pump(struct delivery *d, struct span *in)
 {
@@ -300,7 +320,8 @@ delivery_pump(struct delivery *d, struct span *in)
 	while (event != CLIENT_CLOSED) {
 		if (stream_send(&d->stream, &d->client.out) < 0)
 			smtp_client_lost(&d->client, SPAN("the connection was lost"));
-		else if (d->streaming && d->current != NULL && d->cold == NULL && d->stream.queued == 0)
+		else if (d->streaming && d->current != NULL && d->cold == NULL &&
+			 d->stream.queued == 0)
 			send_body(d);
 		else
 			break;
@@ -357,20 +378,24 @@ delivery_on_stream_ended(struct stream *stream, enum stream_end end, int error)
 		delivery_note_failure(d, STAGE_CONNECT, REPLY(0, 4, 4, 1, "connection timed out"));
 		delivery_log_trouble(d, "host-failed");
 		stream_close(stream, false);
-	} else if (end == STREAM_TIMEOUT && d->current == NULL && d->waiting == NULL && d->was_ready &&
-		   !d->quitting) {
+	} else if (end == STREAM_TIMEOUT && d->current == NULL && d->waiting == NULL &&
+		   d->was_ready && !d->quitting) {
 		stream->told = false;		/* idle for long enough: take leave */
 		d->quitting = true;
 		stream_resume(stream);
 		smtp_client_quit(&d->client);
 		delivery_pump(d, &none);
 	} else if (end == STREAM_TIMEOUT) {
-		delivery_lose(d, arena_printf(&d->arena, "timed out waiting for %s", smtp_client_waiting_for(&d->client)));
+		delivery_lose(d, arena_printf(&d->arena, "timed out waiting for %s",
+					      smtp_client_waiting_for(&d->client)));
 	} else if (end == STREAM_EOF) {
-		delivery_lose(d, arena_printf(&d->arena, "connection closed by the other side while waiting for %s",
-				     smtp_client_waiting_for(&d->client)));
+		delivery_lose(
+			d, arena_printf(&d->arena,
+					"connection closed by the other side while waiting for %s",
+					smtp_client_waiting_for(&d->client)));
 	} else {
-		delivery_lose(d, arena_printf(&d->arena, "%s while waiting for %s", uv_strerror(error),
-				     smtp_client_waiting_for(&d->client)));
+		delivery_lose(d,
+			      arena_printf(&d->arena, "%s while waiting for %s", uv_strerror(error),
+					   smtp_client_waiting_for(&d->client)));
 	}
 }

@@ -8,8 +8,10 @@
 
 /* delivery.c */
 void delivery_job_home(struct delivery *d, struct job *job);	/* as it is */
-void delivery_job_return(struct delivery *d, struct job *job);	/* with the fates of its transaction */
-void delivery_finish(struct delivery *d);			/* the one exit; may have to be called again */
+/* with the fates of its transaction */
+void delivery_job_return(struct delivery *d, struct job *job);
+/* the one exit; may have to be called again */
+void delivery_finish(struct delivery *d);
 void delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply);
 void delivery_log_trouble(struct delivery *d, const char *event);
 

@@ -1,6 +1,6 @@
 /*
- * dispatcher: see dispatcher.h; dispatcher_private.h says which file does what. Here: arrivals, time, operators' edits,
- * the end. Home loop only.
+ * dispatcher: see dispatcher.h; dispatcher_private.h says which file does what. Here: arrivals,
+ * time, operators' edits, the end. Home loop only.
  */
 #include <assert.h>
 #include <errno.h>
@@ -21,7 +21,7 @@ chance(void)
 	return r;
 }
 
-/* ---- work, at the end of a turn ------------------------------------------------------------------------------------ */
+/* ---- work, at the end of a turn ----------------------------------------------------------- */
 
 static void
 work_sites(struct letter *letter)
@@ -33,7 +33,8 @@ work_sites(struct letter *letter)
 		struct site *site = CONTAINER_OF(d->slots.next, struct site, slot_node);
 
 		list_remove(&site->slot_node);
-		site_work(site);		/* it goes to the end of them if it still wants for more */
+		/* it goes to the end of them if it still wants for more */
+		site_work(site);
 	}
 	while (!list_empty(&d->dirty)) {
 		struct site *site = CONTAINER_OF(d->dirty.next, struct site, work_node);
@@ -76,7 +77,7 @@ dispatcher_touch_all(struct dispatcher *d)
 			site_touch(CONTAINER_OF(n, struct site, by_key));
 }
 
-/* ---- arrivals --------------------------------------------------------------------------------------------------------- */
+/* ---- arrivals ----------------------------------------------------------------------------- */
 
 static void
 lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival *a)
@@ -85,8 +86,9 @@ lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival
 	bool room = site_has_room(lane->site) && lane->ready_count < LANE_READY_MAX;
 
 	lane->touched = true;
-	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving && !lane->stale &&
-	    lane->site->mode != SITE_BACKOFF && (parcel == NULL || !parcel->locked)) {
+	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving &&
+	    !lane->stale && lane->site->mode != SITE_BACKOFF &&
+	    (parcel == NULL || !parcel->locked)) {
 		window_add_entry(&d->window, lane, a->id, a->recipient, a->due_ms);
 		site_touch(lane->site);
 		return;
@@ -114,7 +116,8 @@ arrival(struct dispatcher *d, const struct queue_arrival *a)
 		return;
 	if (a->due_ms > wall_ms())
 		site_timer_by(site, a->due_ms);
-	else if (d->window.entries < d->window.max_entries && d->window.lanes.count < d->window.max_entries)
+	else if (d->window.entries < d->window.max_entries &&
+		 d->window.lanes.count < d->window.max_entries)
 		lane_load(site, a->lane);
 	else
 		site_timer_by(site, wall_ms() + 1000);
@@ -159,7 +162,7 @@ on_arrivals(void *arg, const struct queue_arrival *arrivals, size_t count, bool 
 		arrival(d, &arrivals[i]);
 }
 
-/* ---- time ----------------------------------------------------------------------------------------------------------------- */
+/* ---- time --------------------------------------------------------------------------------- */
 
 void
 dispatcher_wake_at(struct dispatcher *d, int64_t at)
@@ -204,7 +207,8 @@ scan_wakes(struct dispatcher *d, int64_t now)
 				site = site_load(d, page[i].site);
 				if (site != NULL)
 					site_settle_down(site);
-			} else if (site->mode == SITE_BACKOFF && site->state.backoff.next_ms <= now) {
+			} else if (site->mode == SITE_BACKOFF &&
+				   site->state.backoff.next_ms <= now) {
 				site_probe_now(site);
 			} else if (site->mode == SITE_BACKOFF) {
 				dispatcher_wake_at(d, site->state.backoff.next_ms);
@@ -221,7 +225,8 @@ watch_clock(struct dispatcher *d, int64_t now)
 	int64_t drift = (now - d->last_wall_ms) - (mono - d->last_mono_ms);
 
 	if (drift > RECHECK_MS || drift < -RECHECK_MS) {
-		log_message(LOG_WARNING, "clock-jump", "the wall clock jumped by %lld s", (long long)(drift / 1000));
+		log_message(LOG_WARNING, "clock-jump", "the wall clock jumped by %lld s",
+			    (long long)(drift / 1000));
 		d->calm_since_ms = mono;
 		d->wake_at_ms = now;
 	}
@@ -273,7 +278,8 @@ void
 dispatcher_rearm(struct dispatcher *d)
 {
 	int64_t now = wall_ms(), at = d->wake_at_ms;
-	struct heap_node *lane = heap_first(&d->window.timers), *site = heap_first(&d->window.site_timers);
+	struct heap_node *lane = heap_first(&d->window.timers),
+			 *site = heap_first(&d->window.site_timers);
 
 	if (lane != NULL && lane->at_ms < at)
 		at = lane->at_ms;
@@ -284,7 +290,7 @@ dispatcher_rearm(struct dispatcher *d)
 		uv_timer_start(&d->timer, on_timer, (uint64_t)at, 0);
 }
 
-/* ---- what the operator does ----------------------------------------------------------------------------------------------- */
+/* ---- what the operator does --------------------------------------------------------------- */
 
 /* Nothing more of it is begun: what is ready leaves the window (the queue has it). */
 static void
@@ -425,7 +431,7 @@ dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t recipient)
 	return NULL;
 }
 
-/* ---- reload ------------------------------------------------------------------------------------------------------------------- */
+/* ---- reload ------------------------------------------------------------------------------- */
 
 /* Nothing more goes the old way: it is forgotten as soon as what is in flight has landed. */
 static void
@@ -465,7 +471,7 @@ dispatcher_reconfigure(struct dispatcher *d)
 	read_sites_again(d);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- life --------------------------------------------------------------------------------- */
 
 struct dispatcher *
 dispatcher_start(struct reactor *home)
@@ -497,7 +503,8 @@ dispatcher_start(struct reactor *home)
 bool
 dispatcher_still(const struct dispatcher *d)
 {
-	return d->stopping && d->connections == 0 && d->settling == 0 && d->flying == 0 && !reporter_busy(d->reporter);
+	return d->stopping && d->connections == 0 && d->settling == 0 && d->flying == 0 &&
+	       !reporter_busy(d->reporter);
 }
 
 void
@@ -552,7 +559,8 @@ free_window(struct dispatcher *d)
 		site->changing = false;
 		window_drop_site(&d->window, site);
 	}
-	while ((node = map_any(&d->window.parcels)) != NULL) {	/* locked by edits that never went */
+	/* locked by edits that never went */
+	while ((node = map_any(&d->window.parcels)) != NULL) {
 		map_remove(&d->window.parcels, node);
 		free(CONTAINER_OF(node, struct parcel, node));
 	}
@@ -564,7 +572,10 @@ free_window(struct dispatcher *d)
 	heap_free(&d->window.site_timers);
 }
 
-/* Before the resolver closes: look-ups are cancelled here. The handles close with the loop's next turn. */
+/*
+ * Before the resolver closes: look-ups are cancelled here. The handles close with the loop's
+ * next turn.
+ */
 void
 dispatcher_close(struct dispatcher *d)
 {

@@ -1,10 +1,11 @@
 /*
- * dispatcher: due work × limits. Owns lanes and sites in memory (the window), decides what goes where and when,
- * hands jobs to deliveries, takes their outcomes and settles them in the queue. First reactor's loop; the others
- * speak with it by letters only.
+ * dispatcher: due work × limits. Owns lanes and sites in memory (the window), decides what goes
+ * where and when, hands jobs to deliveries, takes their outcomes and settles them in the queue.
+ * First reactor's loop; the others speak with it by letters only.
  *
- * Memory is bounded by the window, not by the queue: a lane in memory holds a bounded run of its entries and the key
- * from which its refill goes on; a site that cannot send (back-off) leaves memory for one row.
+ * Memory is bounded by the window, not by the queue: a lane in memory holds a bounded run of its
+ * entries and the key from which its refill goes on; a site that cannot send (back-off) leaves
+ * memory for one row.
  */
 #ifndef TRAM_DISPATCHER_H
 #define TRAM_DISPATCHER_H
@@ -19,16 +20,23 @@ struct config;
 struct dispatcher;
 
 struct dispatcher *dispatcher_start(struct reactor *home);
-void dispatcher_reconfigure(struct dispatcher *d);	/* home->config has changed: routes are judged again */
-/* No new delivery begins; stopped(arg) once none is in flight (at once if none is) and all settles are committed. */
+/* home->config has changed: routes are judged again */
+void dispatcher_reconfigure(struct dispatcher *d);
+/*
+ * No new delivery begins; stopped(arg) once none is in flight (at once if none is) and all
+ * settles are committed.
+ */
 void dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg);
-bool dispatcher_still(const struct dispatcher *d);	/* after stopped: an operator's edit may have come since */
-void dispatcher_close(struct dispatcher *d);	/* after stopped: its handles, its window; before the resolver closes */
+/* after stopped: an operator's edit may have come since */
+bool dispatcher_still(const struct dispatcher *d);
+/* after stopped: its handles, its window; before the resolver closes */
+void dispatcher_close(struct dispatcher *d);
 void dispatcher_free(struct dispatcher *d);	/* once the loop has run empty */
 
 /*
- * An operator's edit: waits until none of the ids is in flight, takes them out of the window, hands it to the queue (in
- * slices, edit->more loops inside), then lets go. edit->op.done is called once at the end, edit->changed is the sum.
+ * An operator's edit: waits until none of the ids is in flight, takes them out of the window,
+ * hands it to the queue (in slices, edit->more loops inside), then lets go. edit->op.done is
+ * called once at the end, edit->changed is the sum.
  */
 struct dispatcher_edit {
 	struct queue_edit edit;		/* kind, ids, count (≤ 500), … ; op.done unused */
@@ -42,7 +50,10 @@ void dispatcher_submit_edit(struct dispatcher *d, struct dispatcher_edit *edit);
 /* Is it with a delivery now, and what does that wait for? NULL: no. */
 const char *dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t recipient);
 
-/* Sites in memory and the state of each: a JSON array of objects (key, id, state, connections, ready, failures, next …). */
+/*
+ * Sites in memory and the state of each: a JSON array of objects (key, id, state, connections,
+ * ready, failures, next …).
+ */
 json_t *dispatcher_sites_json(struct dispatcher *d);
 /* Probe now, whatever the back-off says: site by id; 0: all that are in memory or asleep. */
 void dispatcher_retry_site(struct dispatcher *d, uint64_t site);
@@ -51,7 +62,11 @@ void dispatcher_stats_json(struct dispatcher *d, json_t *into);
 /* Nothing is ready, in flight or owed a report now (what waits for its due time does not count). */
 bool dispatcher_idle(const struct dispatcher *d);
 
-/* Why this lane is not going now: "site in back-off after 3 failures: connection refused", in the arena; empty: it may go. */
-struct span dispatcher_blocked_by(struct dispatcher *d, uint64_t lane, struct arena *arena, int64_t *until_ms);
+/*
+ * Why this lane is not going now: "site in back-off after 3 failures: connection refused", in
+ * the arena; empty: it may go.
+ */
+struct span dispatcher_blocked_by(struct dispatcher *d, uint64_t lane, struct arena *arena,
+				  int64_t *until_ms);
 
 #endif

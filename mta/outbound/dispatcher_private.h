@@ -7,8 +7,8 @@
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
  *
- * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work (connections.c) →
- * on_job_returned → settle_job (settlement.c) → on_settled.
+ * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
+ * (connections.c) → on_job_returned → settle_job (settlement.c) → on_settled.
  */
 #ifndef TRAM_DISPATCHER_PRIVATE_H
 #define TRAM_DISPATCHER_PRIVATE_H
@@ -50,11 +50,13 @@ struct dispatcher {
 	uv_timer_t timer;
 	int64_t wake_at_ms;		/* wall time: rows of `wake` to look at */
 	struct list dirty;		/* sites that may have work, by work_node */
-	struct list slots;		/* sites that wait for a connection of any site to end, by slot_node */
+	/* sites that wait for a connection of any site to end, by slot_node */
+	struct list slots;
 	struct letter work_letter;
 	bool work_posted;
 	size_t connections, lookups, flying, settling;
-	unsigned stalled;		/* settles that could not be committed: nothing begins meanwhile */
+	/* settles that could not be committed: nothing begins meanwhile */
+	unsigned stalled;
 	bool stopping, giving_up;	/* giving_up: results that cannot be kept are lost */
 	uint64_t *taken;		/* handed to deliveries in this turn */
 	size_t taken_count, taken_cap;
@@ -73,25 +75,31 @@ config_of(const struct dispatcher *d)
 }
 
 /* dispatcher.c */
-void dispatcher_touch(struct dispatcher *d);			/* work_sites() at the end of this turn */
-void dispatcher_touch_all(struct dispatcher *d);		/* … for every site: what held all of them is over */
+/* work_sites() at the end of this turn */
+void dispatcher_touch(struct dispatcher *d);
+/* … for every site: what held all of them is over */
+void dispatcher_touch_all(struct dispatcher *d);
 void site_touch(struct site *site);
 void dispatcher_wake_at(struct dispatcher *d, int64_t wall_ms);	/* look at `wake` then */
-void site_timer_by(struct site *site, int64_t wall_ms);		/* look at `asleep` then, if not before */
+/* look at `asleep` then, if not before */
+void site_timer_by(struct site *site, int64_t wall_ms);
 void dispatcher_rearm(struct dispatcher *d);
 void dispatcher_check_edits(struct dispatcher *d);
 void dispatcher_check_stopped(struct dispatcher *d);
 uint32_t chance(void);
 
 /* lanes.c */
-struct site *site_load(struct dispatcher *d, uint64_t id);	/* NULL: in back-off, gone, or no room */
+/* NULL: in back-off, gone, or no room */
+struct site *site_load(struct dispatcher *d, uint64_t id);
 void site_load_lanes(struct site *site);
 void lane_load(struct site *site, uint64_t id);
 void lane_refill(struct lane *lane);
 bool site_has_room(const struct site *site);	/* for one entry more in memory */
-void site_wake_lanes(struct site *site);	/* those that left their entries to the queue read them again */
+/* those that left their entries to the queue read them again */
+void site_wake_lanes(struct site *site);
 void lane_on_timer(struct lane *lane);
-void lane_settle_down(struct lane *lane);	/* nothing in flight any more: may it leave, or move? */
+/* nothing in flight any more: may it leave, or move? */
+void lane_settle_down(struct lane *lane);
 void site_settle_down(struct site *site);
 void site_leave(struct site *site);
 void lanes_resolve(struct dispatcher *d);	/* look-ups for the lanes of site 0 */
@@ -106,9 +114,14 @@ void connections_quit(struct dispatcher *d, bool now);
 
 /* settlement.c */
 void settle_job(struct dispatcher *d, struct job *job);
-/* Without a delivery: every recipient of the job gets this reply (no destination, discarded, rejected). */
-void settle_without_delivery(struct dispatcher *d, struct job *job, const struct reply *reply, bool discard);
-struct job *take_job(struct dispatcher *d, struct site *site, struct lane *only);	/* connections.c */
+/*
+ * Without a delivery: every recipient of the job gets this reply (no destination, discarded,
+ * rejected).
+ */
+void settle_without_delivery(struct dispatcher *d, struct job *job, const struct reply *reply,
+			     bool discard);
+/* connections.c */
+struct job *take_job(struct dispatcher *d, struct site *site, struct lane *only);
 void job_free(struct job *job);
 
 /* reporter.c */

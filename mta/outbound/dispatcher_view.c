@@ -1,5 +1,6 @@
 /*
- * dispatcher_view: what the operator sees of the dispatcher: sites, counters, why a lane does not go. Home loop only.
+ * dispatcher_view: what the operator sees of the dispatcher: sites, counters, why a lane does
+ * not go. Home loop only.
  */
 #include <stdlib.h>
 
@@ -31,7 +32,8 @@ site_json(const struct site *site)
 
 	LIST_EACH(struct connection, c, &site->connections, in_site)
 		busy += c->outstanding > 0;
-	json_object_set_new(j, "key", site->key.len ? json_span(site->key) : json_string("(being looked up)"));
+	json_object_set_new(
+		j, "key", site->key.len ? json_span(site->key) : json_string("(being looked up)"));
 	json_object_set_new(j, "id", json_integer((json_int_t)site->id));
 	json_object_set_new(j, "state", json_string(mode_name(site->mode)));
 	json_object_set_new(j, "connections", json_integer((json_int_t)site->connection_count));
@@ -81,7 +83,8 @@ dispatcher_sites_json(struct dispatcher *d)
 	size_t n = 0;
 
 	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *m = d->window.sites_by_key.buckets[i]; m != NULL; m = m->next) {
+		for (struct map_node *m = d->window.sites_by_key.buckets[i]; m != NULL;
+		     m = m->next) {
 			struct site *site = CONTAINER_OF(m, struct site, by_key);
 
 			if (site != d->unresolved || site->lane_count > 0)
@@ -95,7 +98,10 @@ dispatcher_sites_json(struct dispatcher *d)
 	return all;
 }
 
-/* The back-off is taken back in the store, so that whoever loads the site finds it open for a probe. */
+/*
+ * The back-off is taken back in the store, so that whoever loads the site finds it open for a
+ * probe.
+ */
 struct site_retry {
 	struct queue_site_change change;
 	struct dispatcher *owner;
@@ -172,19 +178,29 @@ dispatcher_retry_site(struct dispatcher *d, uint64_t id)
 void
 dispatcher_stats_json(struct dispatcher *d, json_t *into)
 {
-	const struct { const char *name; uint64_t value; } counters[] = {
-		{ "delivered", d->delivered }, { "deferred", d->deferred }, { "failed", d->failed },
-		{ "uncertain", d->uncertain }, { "discarded", d->discarded }, { "reports", d->reports },
-		{ "connections_out", d->connections }, { "in_flight", d->flying }, { "lookups", d->lookups },
-		{ "window_entries", d->window.entries }, { "window_lanes", d->window.lanes.count },
-		{ "window_sites", d->window.sites }, { "stalled", d->stalled },
+	const struct { const char *name; uint64_t value;
+	} counters[] = {
+		{ "delivered", d->delivered },
+		{ "deferred", d->deferred },
+		{ "failed", d->failed },
+		{ "uncertain", d->uncertain },
+		{ "discarded", d->discarded },
+		{ "reports", d->reports },
+		{ "connections_out", d->connections },
+		{ "in_flight", d->flying },
+		{ "lookups", d->lookups },
+		{ "window_entries", d->window.entries },
+		{ "window_lanes", d->window.lanes.count },
+		{ "window_sites", d->window.sites },
+		{ "stalled", d->stalled },
 	};
 
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
-		json_object_set_new(into, counters[i].name, json_integer((json_int_t)counters[i].value));
+		json_object_set_new(into, counters[i].name,
+				    json_integer((json_int_t)counters[i].value));
 }
 
-/* ---- why it does not go ----------------------------------------------------------------------------------------------- */
+/* ---- why it does not go ------------------------------------------------------------------- */
 
 static struct span
 site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, int64_t *until_ms)
@@ -193,15 +209,18 @@ site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, 
 
 	if (site->mode == SITE_BACKOFF) {
 		*until_ms = site->state.backoff.next_ms;
-		return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s", SPAN_FMT(site->key),
-				    site->state.backoff.failures, SPAN_FMT(site->state.backoff.text));
+		return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s",
+				    SPAN_FMT(site->key), site->state.backoff.failures,
+				    SPAN_FMT(site->state.backoff.text));
 	}
 	if (site->mode == SITE_PROBING)
-		return arena_printf(arena, "site %.*s is being probed by one connection", SPAN_FMT(site->key));
+		return arena_printf(arena, "site %.*s is being probed by one connection",
+				    SPAN_FMT(site->key));
 	if (site->mode == SITE_LOOKUP)
 		return SPAN("its destination is being looked up");
 	if (d->connections >= limits->deliveries)
-		return arena_printf(arena, "limits.deliveries: all %zu connections are in use", d->connections);
+		return arena_printf(arena, "limits.deliveries: all %zu connections are in use",
+				    d->connections);
 	if (site->connection_count >= site->limit)
 		return arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
 				    SPAN_FMT(site->key), site->limit);
@@ -218,8 +237,9 @@ stored_site_blocks(struct dispatcher *d, uint64_t id, struct arena *arena, int64
 	if (site.state.backoff.next_ms <= wall_ms())
 		return (struct span){ 0 };
 	*until_ms = site.state.backoff.next_ms;
-	return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s", SPAN_FMT(site.key),
-			    site.state.backoff.failures, SPAN_FMT(site.state.backoff.text));
+	return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s",
+			    SPAN_FMT(site.key), site.state.backoff.failures,
+			    SPAN_FMT(site.state.backoff.text));
 }
 
 struct span
@@ -241,8 +261,9 @@ dispatcher_blocked_by(struct dispatcher *d, uint64_t id, struct arena *arena, in
 		return SPAN("its lane is held");
 	if (record.backoff.next_ms > wall_ms()) {
 		*until_ms = record.backoff.next_ms;
-		return arena_printf(arena, "the look-up of %.*s failed %u times: %.*s", SPAN_FMT(record.name.domain),
-				    record.backoff.failures, SPAN_FMT(record.backoff.text));
+		return arena_printf(arena, "the look-up of %.*s failed %u times: %.*s",
+				    SPAN_FMT(record.name.domain), record.backoff.failures,
+				    SPAN_FMT(record.backoff.text));
 	}
 	return stored_site_blocks(d, record.site, arena, until_ms);
 }

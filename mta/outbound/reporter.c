@@ -1,10 +1,11 @@
 /*
  * reporter: reports that are owed, expiry, delay warnings. Home loop only.
  *
- * A recipient that failed for good is settled as *report owed*; the report is made when no recipient of that message is
- * in flight, at most a minute later, so that one message and moment makes one report; one transaction queues it and
- * ends those recipients. Expiry and warnings: two cursors walk the messages by age and meet only what is still there.
- * Nothing expires before its site has had time for a probe since the start or a jump of the clock.
+ * A recipient that failed for good is settled as *report owed*; the report is made when no
+ * recipient of that message is in flight, at most a minute later, so that one message and moment
+ * makes one report; one transaction queues it and ends those recipients. Expiry and warnings:
+ * two cursors walk the messages by age and meet only what is still there. Nothing expires before
+ * its site has had time for a probe since the start or a jump of the clock.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +34,8 @@ struct reporter {
 	uint64_t *expire_ids;
 	uint64_t expire_next;		/* the cursor once the edit is done */
 	uint64_t *expire_cursor;	/* … and which one: expiry_id or report_id */
-	uint64_t report_id;		/* reports of ours may have a shorter life: walked apart, anew after a start */
+	/* reports of ours may have a shorter life: walked apart, anew after a start */
+	uint64_t report_id;
 	bool expiring;
 };
 
@@ -56,7 +58,7 @@ struct report {				/* one that is being made; lives in its arena */
 
 static void on_owed_timer(uv_timer_t *timer);
 
-/* ---- one report ------------------------------------------------------------------------------------------------------ */
+/* ---- one report --------------------------------------------------------------------------- */
 
 static void
 report_free(struct report *p)
@@ -106,7 +108,10 @@ on_reported(struct queue_op *op)
 	dispatcher_check_stopped(r->d);
 }
 
-/* Its header block, or all of it if that is wanted and small enough. False: it cannot be read; the report says less. */
+/*
+ * Its header block, or all of it if that is wanted and small enough. False: it cannot be read;
+ * the report says less.
+ */
 static bool
 read_content(struct report *p, uint64_t most)
 {
@@ -115,7 +120,8 @@ read_content(struct report *p, uint64_t most)
 
 	while (at < most) {
 		size_t before = buf_len(&p->content);
-		int rc = queue_read_content(p->r->d->home->port, record, at, (size_t)(most - at), true, &p->content);
+		int rc = queue_read_content(p->r->d->home->port, record, at, (size_t)(most - at),
+					    true, &p->content);
 
 		if (rc < 0 || buf_len(&p->content) == before) {
 			buf_clear(&p->content);
@@ -140,7 +146,8 @@ add_site_text(struct report *p, struct bounce_recipient *b, uint64_t lane_id)
 	if (queue_read_lane(port, lane_id, &p->arena, &lane) < 0)
 		return;
 	b->site_text = lane.backoff.text;
-	if (lane.site != 0 && queue_read_site(port, lane.site, &p->arena, &site) == 0 && site.state.last.text.len > 0) {
+	if (lane.site != 0 && queue_read_site(port, lane.site, &p->arena, &site) == 0 &&
+	    site.state.last.text.len > 0) {
 		b->site_text = site.state.last.text;
 		b->site_host = site.state.last.host;
 	}
@@ -153,7 +160,10 @@ wants_warning(const struct report *p, uint32_t n, const struct history_record *h
 	       notify_wants(p->message.envelope.recipients[n].notify, NOTIFY_DELAY);
 }
 
-/* Which recipients it speaks of: those whose report is owed, or (delay) those that wait and were not warned. */
+/*
+ * Which recipients it speaks of: those whose report is owed, or (delay) those that wait and were
+ * not warned.
+ */
 static void
 choose_recipients(struct report *p)
 {
@@ -167,12 +177,16 @@ choose_recipients(struct report *p)
 
 		if (!p->message.open[n])
 			continue;
-		if (queue_read_history(p->r->d->home->port, p->message.record.id, n, &p->arena, history) < 0)
+		if (queue_read_history(p->r->d->home->port, p->message.record.id, n, &p->arena,
+				       history) < 0)
 			history = NULL;
-		if (p->delay ? !wants_warning(p, n, history) : history == NULL || history->state != HISTORY_OWED)
+		if (p->delay ? !wants_warning(p, n, history)
+			     : history == NULL || history->state != HISTORY_OWED)
 			continue;
-		*b = (struct bounce_recipient){ .recipient = &p->message.envelope.recipients[n], .history = history,
-						.action = history && !p->delay ? history->action : REPORT_NONE };
+		*b = (struct bounce_recipient){ .recipient = &p->message.envelope.recipients[n],
+						.history = history,
+						.action = history && !p->delay ? history->action
+									       : REPORT_NONE };
 		add_site_text(p, b, history && history->lane ? history->lane : p->message.lanes[n]);
 		p->numbers[p->count++] = n;
 	}
@@ -196,22 +210,38 @@ build_report(struct report *p)
 		return false;
 	full = read_content(p, full ? size : record->header_size) && full;
 	facts = (struct bounce_facts){
-		.id = queue_next_id(d->home->queue), .now_ms = wall_ms(), .hostname = config->hostname,
-		.message = &p->message, .recipients = p->recipients, .count = p->count, .delay = p->delay,
+		.id = queue_next_id(d->home->queue),
+		.now_ms = wall_ms(),
+		.hostname = config->hostname,
+		.message = &p->message,
+		.recipients = p->recipients,
+		.count = p->count,
+		.delay = p->delay,
 		.gives_up_ms = record->arrival_ms + config->queue.schedule.lifetime_ms,
-		.content = buf_span(&p->content), .full = full, .content_8bit = (record->flags & MESSAGE_8BIT) != 0,
+		.content = buf_span(&p->content),
+		.full = full,
+		.content_8bit = (record->flags & MESSAGE_8BIT) != 0,
 	};
 	flags = bounce_build(&facts, &p->header, &p->body);
 	p->to.address = p->message.envelope.reverse_path;
-	p->envelope = (struct envelope){ .recipients = &p->to, .recipient_count = 1,
+	p->envelope = (struct envelope){ .recipients = &p->to,
+					 .recipient_count = 1,
 					 .smtputf8 = (flags & MESSAGE_HEADER_UTF8) != 0,
-					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME : BODY_7BIT };
-	p->lane = (struct lane_name){ .domain = address_domain_of(p->to.address), .route = route->name,
+					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME
+									     : BODY_7BIT };
+	p->lane = (struct lane_name){ .domain = address_domain_of(p->to.address),
+				      .route = route->name,
 				      .priority = PRIORITY_REPORT };
 	p->accept = (struct queue_accept){
-		.id = facts.id, .arrival_ms = facts.now_ms, .due_ms = facts.now_ms, .envelope = &p->envelope,
-		.lanes = &p->lane, .header = buf_span(&p->header), .body = buf_span(&p->body),
-		.client = SPAN("report"), .flags = MESSAGE_REPORT | flags,
+		.id = facts.id,
+		.arrival_ms = facts.now_ms,
+		.due_ms = facts.now_ms,
+		.envelope = &p->envelope,
+		.lanes = &p->lane,
+		.header = buf_span(&p->header),
+		.body = buf_span(&p->body),
+		.client = SPAN("report"),
+		.flags = MESSAGE_REPORT | flags,
 	};
 	return true;
 }
@@ -232,7 +262,10 @@ make_report(struct reporter *r, uint64_t id, bool delay)
 		report_free(p);
 		return false;
 	}
-	p->op = (struct queue_report){ .op.done = on_reported, .id = id, .recipients = p->numbers, .count = p->count,
+	p->op = (struct queue_report){ .op.done = on_reported,
+				       .id = id,
+				       .recipients = p->numbers,
+				       .count = p->count,
 				       .delay = delay };
 	if (build_report(p))
 		p->op.accept = &p->accept;
@@ -242,7 +275,7 @@ make_report(struct reporter *r, uint64_t id, bool delay)
 	return true;
 }
 
-/* ---- owed -------------------------------------------------------------------------------------------------------------- */
+/* ---- owed --------------------------------------------------------------------------------- */
 
 /* More of the message may fail within the minute: then it goes into the same report. */
 static bool
@@ -265,14 +298,16 @@ on_owed_timer(uv_timer_t *timer)
 	bool waiting = false;
 
 	do {
-		if (r->stopping || queue_read_owed(r->d->home->port, &after, page, WALK_PAGE, &n) < 0)
+		if (r->stopping ||
+		    queue_read_owed(r->d->home->port, &after, page, WALK_PAGE, &n) < 0)
 			return;
 		for (size_t i = 0; i < n; i++) {
 			after = page[i];
 			waiting = true;
 			if (r->making.count >= AT_ONCE)
 				return;			/* on_reported goes on */
-			if (map_find(&r->making, page[i].id) == NULL && !should_gather(r, &page[i], now))
+			if (map_find(&r->making, page[i].id) == NULL &&
+			    !should_gather(r, &page[i], now))
 				make_report(r, page[i].id, false);
 		}
 	} while (n == WALK_PAGE);
@@ -283,11 +318,12 @@ on_owed_timer(uv_timer_t *timer)
 void
 reporter_soon(struct reporter *r)
 {
-	if (!r->stopping && (!uv_is_active((uv_handle_t *)&r->timer) || uv_timer_get_due_in(&r->timer) > SOON_MS))
+	if (!r->stopping &&
+	    (!uv_is_active((uv_handle_t *)&r->timer) || uv_timer_get_due_in(&r->timer) > SOON_MS))
 		uv_timer_start(&r->timer, on_owed_timer, SOON_MS, 0);
 }
 
-/* ---- age --------------------------------------------------------------------------------------------------------------------- */
+/* ---- age ---------------------------------------------------------------------------------- */
 
 static void
 on_cursors(struct queue_op *op)
@@ -322,7 +358,8 @@ on_expired(struct dispatcher_edit *edit, int result)
 		*r->expire_cursor = r->expire_next;
 		save_cursors(r);
 		if (edit->changed > 0)
-			log_message(LOG_INFO, "expired", "%zu recipients were given up", edit->changed);
+			log_message(LOG_INFO, "expired", "%zu recipients were given up",
+				    edit->changed);
 	}
 	reporter_soon(r);
 	dispatcher_check_stopped(r->d);
@@ -353,7 +390,9 @@ expire_before(struct reporter *r, int64_t now, int64_t before, uint64_t *cursor,
 	size_t n = 0;
 
 	if (r->expiring ||
-	    queue_walk_messages(r->d->home->port, *cursor, id_at(before), r->expire_ids, WALK_PAGE, &n) < 0 || n == 0)
+	    queue_walk_messages(r->d->home->port, *cursor, id_at(before), r->expire_ids, WALK_PAGE,
+				&n) < 0 ||
+	    n == 0)
 		return;
 	r->more = r->more || n == WALK_PAGE;
 	r->expire_next = r->expire_ids[n - 1];
@@ -368,8 +407,11 @@ expire_before(struct reporter *r, int64_t now, int64_t before, uint64_t *cursor,
 	r->expired = (struct attempt){ .at_ms = now, .status = { 4, 4, 7 },
 				       .text = SPAN("the message could not be delivered in time") };
 	r->expire = (struct dispatcher_edit){ .done = on_expired };
-	r->expire.edit = (struct queue_edit){ .kind = EDIT_FAIL, .ids = r->expire_ids, .count = n,
-					      .only_recipient = UINT32_MAX, .attempt = &r->expired };
+	r->expire.edit = (struct queue_edit){ .kind = EDIT_FAIL,
+					      .ids = r->expire_ids,
+					      .count = n,
+					      .only_recipient = UINT32_MAX,
+					      .attempt = &r->expired };
 	dispatcher_submit_edit(r->d, &r->expire);
 }
 
@@ -395,7 +437,8 @@ warn_some(struct reporter *r, int64_t now)
 	uint64_t ids[WALK_PAGE], before = r->delay_id;
 	size_t n = 0;
 
-	if (delay == 0 || queue_walk_messages(r->d->home->port, r->delay_id, id_at(now - delay), ids, WALK_PAGE, &n) < 0)
+	if (delay == 0 || queue_walk_messages(r->d->home->port, r->delay_id, id_at(now - delay),
+					      ids, WALK_PAGE, &n) < 0)
 		return;
 	r->more = r->more || n == WALK_PAGE;
 	for (size_t i = 0; i < n; i++) {
@@ -431,10 +474,11 @@ on_walk(uv_timer_t *timer)
 		expire_some(r, now);
 		warn_some(r, now);
 	}
-	uv_timer_start(timer, on_walk, r->more || r->expiring ? MORE_MS : (uint64_t)walk_every(r), 0);
+	uv_timer_start(timer, on_walk, r->more || r->expiring ? MORE_MS : (uint64_t)walk_every(r),
+		       0);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- life --------------------------------------------------------------------------------- */
 
 struct reporter *
 reporter_start(struct dispatcher *d)

@@ -1,8 +1,9 @@
 /*
  * settlement: the outcomes of a job → the queue. Home loop only.
  *
- * An entry stays in flight until its settlement is committed; one that could not be (no disk) is kept here and handed in
- * again, and no delivery begins meanwhile, for its result could not be kept either.
+ * An entry stays in flight until its settlement is committed; one that could not be (no disk) is
+ * kept here and handed in again, and no delivery begins meanwhile, for its result could not be
+ * kept either.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@ struct settling {			/* in the job's arena */
 	uv_timer_t *again;
 };
 
-/* ---- from a fate to what the queue is told ------------------------------------------------------------------------- */
+/* ---- from a fate to what the queue is told ------------------------------------------------ */
 
 static struct attempt *
 attempt_of(struct job *job, const struct job_recipient *r)
@@ -73,7 +74,8 @@ log_final(const struct job *job, const struct job_recipient *r, const char *outc
 }
 
 static void
-settle_delivered(struct dispatcher *d, struct job *job, const struct job_recipient *r, struct settle_recipient *s)
+settle_delivered(struct dispatcher *d, struct job *job, const struct job_recipient *r,
+		 struct settle_recipient *s)
 {
 	const struct recipient *to = &job->message.envelope.recipients[r->recipient];
 	bool null_sender = job->message.envelope.reverse_path.len == 0;
@@ -89,7 +91,8 @@ settle_delivered(struct dispatcher *d, struct job *job, const struct job_recipie
 }
 
 static void
-settle_permanent(struct dispatcher *d, struct job *job, const struct job_recipient *r, struct settle_recipient *s)
+settle_permanent(struct dispatcher *d, struct job *job, const struct job_recipient *r,
+		 struct settle_recipient *s)
 {
 	const struct recipient *to = &job->message.envelope.recipients[r->recipient];
 
@@ -109,7 +112,8 @@ settle_permanent(struct dispatcher *d, struct job *job, const struct job_recipie
 }
 
 static void
-settle_temporary(struct dispatcher *d, struct job *job, const struct job_recipient *r, struct settle_recipient *s)
+settle_temporary(struct dispatcher *d, struct job *job, const struct job_recipient *r,
+		 struct settle_recipient *s)
 {
 	uint32_t attempts = attempts_so_far(d, job, r->recipient) + 1;
 
@@ -126,7 +130,9 @@ settle_recipient(struct dispatcher *d, struct settling *g, const struct job_reci
 {
 	struct settle_recipient *s = &g->recipients[g->count];
 
-	*s = (struct settle_recipient){ .recipient = r->recipient, .lane = r->lane, .old_due_ms = r->due_ms };
+	*s = (struct settle_recipient){ .recipient = r->recipient,
+					.lane = r->lane,
+					.old_due_ms = r->due_ms };
 	g->entries[g->count++] = r->entry;
 	if (r->outcome.fate == FATE_DELIVERED)
 		settle_delivered(d, g->job, r, s);
@@ -137,7 +143,7 @@ settle_recipient(struct dispatcher *d, struct settling *g, const struct job_reci
 	g->owed = g->owed || s->kind == SETTLE_OWED;
 }
 
-/* ---- committed -------------------------------------------------------------------------------------------------------- */
+/* ---- committed ---------------------------------------------------------------------------- */
 
 static void
 on_again_closed(uv_handle_t *handle)
@@ -162,7 +168,9 @@ settle_again(struct settling *g)
 	if (!g->stalled) {
 		g->stalled = true;
 		if (g->owner->stalled++ == 0)
-			log_message(LOG_ERROR, "stalled", "the queue's disk is full: deliveries wait until results can be kept");
+			log_message(
+				LOG_ERROR, "stalled",
+				"the queue's disk is full: deliveries wait until results can be kept");
 	}
 	timer->data = g;
 	uv_timer_init(&g->owner->home->loop, timer);
@@ -200,7 +208,8 @@ on_settled(struct queue_op *op)
 		return;
 	}
 	if (op->result < 0)
-		log_message(LOG_ERROR, "settle", "a result could not be kept (%s): the message will be sent again",
+		log_message(LOG_ERROR, "settle",
+			    "a result could not be kept (%s): the message will be sent again",
 			    strerror(-op->result));
 	if (g->stalled && --d->stalled == 0) {
 		log_message(LOG_WARNING, "stalled", "results are kept again: deliveries go on");
@@ -230,7 +239,10 @@ settling_new(struct dispatcher *d, struct job *job)
 	return g;
 }
 
-/* Even with nothing to settle the queue is told that the message is not with a delivery any more. */
+/*
+ * Even with nothing to settle the queue is told that the message is not with a delivery any
+ * more.
+ */
 static void
 settling_submit(struct settling *g)
 {
@@ -251,7 +263,10 @@ settling_submit(struct settling *g)
 	queue_submit_settle(d->home->port, &g->settle);
 }
 
-/* Not charged: ready again, in front; or, if its site backs off now, out of memory (the queue has it). */
+/*
+ * Not charged: ready again, in front; or, if its site backs off now, out of memory (the queue
+ * has it).
+ */
 static void
 land(struct dispatcher *d, struct entry *entry)
 {
@@ -282,12 +297,14 @@ settle_job(struct dispatcher *d, struct job *job)
 	struct reply damaged = REPLY(451, 4, 3, 0, "the message cannot be read from the queue");
 
 	if (job->damaged)
-		log_message(LOG_ERROR, "damaged", "a message cannot be read from the queue: run tramctl queue check");
+		log_message(LOG_ERROR, "damaged",
+			    "a message cannot be read from the queue: run tramctl queue check");
 	for (size_t i = 0; i < job->count; i++) {
 		struct job_recipient *r = &job->recipients[i];
 
 		if (job->damaged && r->outcome.fate == FATE_PENDING)
-			r->outcome = (struct smtp_client_recipient){ .fate = FATE_TEMPORARY, .reply = damaged };
+			r->outcome = (struct smtp_client_recipient){ .fate = FATE_TEMPORARY,
+								     .reply = damaged };
 		if (job->missing || r->skipped)
 			drop_missing(d, r->entry);
 		else if (r->outcome.fate == FATE_PENDING || r->outcome.fate == FATE_NOT_TRIED ||
@@ -300,7 +317,8 @@ settle_job(struct dispatcher *d, struct job *job)
 }
 
 void
-settle_without_delivery(struct dispatcher *d, struct job *job, const struct reply *reply, bool discard)
+settle_without_delivery(struct dispatcher *d, struct job *job, const struct reply *reply,
+			bool discard)
 {
 	struct settling *g = settling_new(d, job);
 
@@ -323,8 +341,10 @@ settle_without_delivery(struct dispatcher *d, struct job *job, const struct repl
 		log_final(job, r, "discarded");
 		d->discarded++;
 		g->entries[g->count] = r->entry;
-		g->recipients[g->count++] = (struct settle_recipient){
-			.recipient = r->recipient, .kind = SETTLE_ENDED, .lane = r->lane, .old_due_ms = r->due_ms };
+		g->recipients[g->count++] = (struct settle_recipient){ .recipient = r->recipient,
+								       .kind = SETTLE_ENDED,
+								       .lane = r->lane,
+								       .old_due_ms = r->due_ms };
 	}
 	settling_submit(g);
 }

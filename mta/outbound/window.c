@@ -186,7 +186,8 @@ lane_take_ready(struct lane *lane, struct entry *entry)
 }
 
 struct entry *
-window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms)
+window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient,
+		 int64_t due_ms)
 {
 	struct parcel *parcel = parcel_get(w, id);
 	struct entry *entry;
@@ -260,7 +261,9 @@ key_compare(const struct queue_entry *a, const struct queue_entry *b)
 void
 lane_missed(struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms)
 {
-	struct queue_entry key = { .lane = lane->node.key, .due_ms = due_ms, .id = id, .recipient = recipient };
+	struct queue_entry key = {
+		.lane = lane->node.key, .due_ms = due_ms, .id = id, .recipient = recipient
+	};
 
 	if (key_compare(&key, &lane->cursor) <= 0) {	/* read again from just before it */
 		key.id--;
@@ -274,5 +277,6 @@ lane_missed(struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms)
 bool
 lane_idle(const struct lane *lane)
 {
-	return lane->ready_count == 0 && lane->in_flight == 0 && !lane->changing && lane->lookup == NULL;
+	return lane->ready_count == 0 && lane->in_flight == 0 && !lane->changing &&
+	       lane->lookup == NULL;
 }

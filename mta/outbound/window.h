@@ -1,12 +1,13 @@
 /*
  * window: the lanes, sites and entries that are in memory now. Home loop only.
  *
- * Bounded: `entries` and the number of sites by the configuration; everything else stays in the queue, where every lane
- * has a row in `asleep` and every site one in `wake` that is never too late. So anything in memory that is not in
- * flight may be forgotten at any moment, and a start reads no more than the window.
+ * Bounded: `entries` and the number of sites by the configuration; everything else stays in the
+ * queue, where every lane has a row in `asleep` and every site one in `wake` that is never too
+ * late. So anything in memory that is not in flight may be forgotten at any moment, and a start
+ * reads no more than the window.
  *
- * parcel = one message with what of it is in memory (so that an operator's edit can wait for its deliveries);
- * entry = one open recipient of it.
+ * parcel = one message with what of it is in memory (so that an operator's edit can wait for its
+ * deliveries); entry = one open recipient of it.
  */
 #ifndef TRAM_WINDOW_H
 #define TRAM_WINDOW_H
@@ -26,7 +27,8 @@ struct parcel {
 	struct map_node node;		/* by message id */
 	struct list entries;
 	size_t in_flight;
-	unsigned locked;		/* edits of it are waiting or with the queue: nothing of it is taken */
+	/* edits of it are waiting or with the queue: nothing of it is taken */
+	unsigned locked;
 };
 
 struct entry {
@@ -50,8 +52,10 @@ struct lane {
 	uint8_t priority;
 	struct list ready;
 	size_t ready_count, in_flight;
-	struct queue_entry cursor;	/* all of the store's entries up to this key have been read … */
-	int64_t more_due_ms;		/* … and the next one is due then; INT64_MAX: there is none */
+	/* all of the store's entries up to this key have been read … */
+	struct queue_entry cursor;
+	/* … and the next one is due then; INT64_MAX: there is none */
+	int64_t more_due_ms;
 	int64_t site_until_ms;		/* look up again then; 0: static */
 	struct backoff backoff;
 	bool hold;
@@ -60,9 +64,12 @@ struct lane {
 	struct queue_lane_change change;	/* one at a time */
 	bool changing, touched;		/* with the queue; something came meanwhile */
 	bool leaving;			/* the change is its farewell */
-	bool passed_over;		/* entries of a locked message: read again once it is unlocked */
-	bool stale;			/* goes nowhere now: as soon as nothing is in flight it is read anew … */
-	bool looks_again;		/* … or looked up anew: its MX has changed (else: a reload) */
+	/* entries of a locked message: read again once it is unlocked */
+	bool passed_over;
+	/* goes nowhere now: as soon as nothing is in flight it is read anew … */
+	bool stale;
+	/* … or looked up anew: its MX has changed (else: a reload) */
+	bool looks_again;
 	struct dispatcher *owner;
 };
 
@@ -76,7 +83,8 @@ enum site_mode {
 struct site {
 	struct map_node by_id;		/* once it has an id */
 	struct map_node by_key;		/* hash of the key */
-	struct heap_node timer;		/* the next lane asleep; the end of a pause, or of its back-off */
+	/* the next lane asleep; the end of a pause, or of its back-off */
+	struct heap_node timer;
 	uint64_t id;			/* 0: being made (or site 0) */
 	struct arena arena;
 	struct span key;
@@ -91,7 +99,8 @@ struct site {
 	struct queue_asleep asleep_cursor;
 	struct queue_site_change change;
 	struct list work_node;		/* dispatcher->dirty: it may have work */
-	struct list slot_node;		/* dispatcher->slots: it waits for a connection of any site to end */
+	/* dispatcher->slots: it waits for a connection of any site to end */
+	struct list slot_node;
 	bool changing, leaving;
 	bool unsaved;			/* the state changed while a change was under way */
 	uint64_t delivered, deferred, failed;
@@ -111,22 +120,30 @@ struct site *window_site(struct window *w, uint64_t id);
 struct site *window_site_by_key(struct window *w, struct span key);
 
 struct site *window_add_site(struct window *w, uint64_t id, struct span key);
-void window_site_named(struct window *w, struct site *site, uint64_t id);	/* it has got its id */
-void window_drop_site(struct window *w, struct site *site);			/* no lane, no connection */
-struct lane *window_add_lane(struct window *w, uint64_t id, const struct lane_record *record, struct site *site);
+/* it has got its id */
+void window_site_named(struct window *w, struct site *site, uint64_t id);
+/* no lane, no connection */
+void window_drop_site(struct window *w, struct site *site);
+struct lane *window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
+			     struct site *site);
 void window_move_lane(struct lane *lane, struct site *to);
 /* With its ready entries (they stay in the queue); nothing of it may be in flight. */
 void window_drop_lane(struct window *w, struct lane *lane);
 void window_drop_ready(struct window *w, struct lane *lane);
 
 /* Adds an entry, unless it is there already (NULL), behind those that are ready. */
-struct entry *window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms);
+struct entry *window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient,
+			       int64_t due_ms);
 void window_drop_entry(struct window *w, struct entry *entry);
 void entry_fly(struct entry *entry);			/* ready → in flight */
 void entry_land(struct entry *entry, bool first);	/* in flight → ready again */
 
-/* The store has an entry at this key that is not in memory: the lane must be read again from before it. */
+/*
+ * The store has an entry at this key that is not in memory: the lane must be read again from
+ * before it.
+ */
 void lane_missed(struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms);
-bool lane_idle(const struct lane *lane);		/* nothing ready, in flight, changing or looked up */
+/* nothing ready, in flight, changing or looked up */
+bool lane_idle(const struct lane *lane);
 
 #endif

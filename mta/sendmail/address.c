@@ -1,8 +1,10 @@
 /*
- * address: lists of addresses as people and programs write them (RFC 5322 §3.4), in one pass. Pure.
+ * address: lists of addresses as people and programs write them (RFC 5322 §3.4), in one pass.
+ * Pure.
  *
- * What is taken is the octets of each address, without names, comments and blanks; whether it is a good address is
- * the daemon's to say. Nothing here recurses: comments are counted, not descended into.
+ * What is taken is the octets of each address, without names, comments and blanks; whether it is
+ * a good address is the daemon's to say. Nothing here recurses: comments are counted, not
+ * descended into.
  */
 #include "mta/base/address.h"
 #include "mta/sendmail/sendmail.h"
@@ -11,7 +13,8 @@ struct scan {
 	struct buf plain;		/* what stands outside of angle brackets */
 	struct buf angle;
 	bool saw_angle, in_angle;
-	bool gap;			/* a blank came: "jo @ example.org" is an address, "jo doe" is none */
+	/* a blank came: "jo @ example.org" is an address, "jo doe" is none */
+	bool gap;
 };
 
 static void
@@ -54,7 +57,8 @@ skip_comment(struct span list)
 static struct span
 without_route(struct span address)
 {
-	const char *colon = address.len > 0 && address.at[0] == '@' ? span_find(address, ':') : NULL;
+	const char *colon =
+		address.len > 0 && address.at[0] == '@' ? span_find(address, ':') : NULL;
 
 	return colon == NULL ? address : span_skip(address, (size_t)(colon - address.at) + 1);
 }
@@ -125,9 +129,13 @@ put(struct scan *s, char c)
 	buf_byte(s->in_angle ? &s->angle : &s->plain, c);
 }
 
-/* One octet, or one quoted string or comment: how many octets; 0 if an item has ended and is no address. */
+/*
+ * One octet, or one quoted string or comment: how many octets; 0 if an item has ended and is no
+ * address.
+ */
 static size_t
-step(struct scan *s, struct span list, struct sendmail_addresses *to, struct arena *arena, struct span *bad)
+step(struct scan *s, struct span list, struct sendmail_addresses *to, struct arena *arena,
+     struct span *bad)
 {
 	struct buf *into = s->in_angle ? &s->angle : &s->plain;
 	char c = list.at[0];
@@ -156,7 +164,8 @@ step(struct scan *s, struct span list, struct sendmail_addresses *to, struct are
 }
 
 bool
-sendmail_addresses_add(struct sendmail_addresses *to, struct span list, struct arena *arena, struct span *bad)
+sendmail_addresses_add(struct sendmail_addresses *to, struct span list, struct arena *arena,
+		       struct span *bad)
 {
 	struct scan s = { 0 };
 	bool ok = true;

@@ -1,5 +1,6 @@
 /*
- * message: standard input becomes a message (RFC 5322): lines get CRLF, the header is completed. Pure.
+ * message: standard input becomes a message (RFC 5322): lines get CRLF, the header is completed.
+ * Pure.
  */
 #include <ctype.h>
 
@@ -10,9 +11,12 @@
 #include "mta/smtp/header.h"
 #include "mta/sendmail/sendmail.h"
 
-/* ---- lines ------------------------------------------------------------------------------------------------------- */
+/* ---- lines -------------------------------------------------------------------------------- */
 
-/* A whole line without its end; what programs for mailboxes put in front ("From jo Sat Nov …") is no part of it. */
+/*
+ * A whole line without its end; what programs for mailboxes put in front ("From jo Sat Nov …")
+ * is no part of it.
+ */
 static void
 take_line(struct sendmail_message *m, struct span line)
 {
@@ -22,7 +26,8 @@ take_line(struct sendmail_message *m, struct span line)
 		m->ended = true;
 		return;
 	}
-	if (buf_len(&m->text) == 0 && (span_starts(line, SPAN("From ")) || span_starts(line, SPAN(">From "))))
+	if (buf_len(&m->text) == 0 &&
+	    (span_starts(line, SPAN("From ")) || span_starts(line, SPAN(">From "))))
 		return;
 	do {			/* a CR in the middle ends a line too: bare, it could not be sent */
 		buf_append(&m->text, span_cut(&line, '\r'));
@@ -64,7 +69,7 @@ sendmail_message_free(struct sendmail_message *m)
 	buf_free(&m->header);
 }
 
-/* ---- the header -------------------------------------------------------------------------------------------------- */
+/* ---- the header --------------------------------------------------------------------------- */
 
 /* The next field of a block, and all of its octets; false at the end. */
 static bool
@@ -127,7 +132,10 @@ take_field(struct completing *c, struct span name, struct span value, struct spa
 	return true;
 }
 
-/* A name as it may stand in From: as it is, quoted, or encoded (RFC 2047); control octets are left out. */
+/*
+ * A name as it may stand in From: as it is, quoted, or encoded (RFC 2047); control octets are
+ * left out.
+ */
 static void
 put_phrase(struct span name, struct buf *out)
 {
@@ -147,7 +155,8 @@ put_phrase(struct span name, struct buf *out)
 	}
 	if (!ascii) {
 		buf_append(out, SPAN("=?utf-8?B?"));
-		base64_encode(span_first(name, 45), out);	/* an encoded word has at most 75 octets */
+		/* an encoded word has at most 75 octets */
+		base64_encode(span_first(name, 45), out);
 		buf_append(out, SPAN("?="));
 	} else if (plain) {
 		buf_append(out, buf_span(&clean));
@@ -185,8 +194,8 @@ add_missing(const struct completing *c, struct buf *out)
 
 	if (!c->has_id)
 		buf_printf(out, "Message-ID: <%s.%016llx@%.*s>\r\n",
-			   id_format(id_at(c->facts->now_ms), id), (unsigned long long)c->facts->unique,
-			   SPAN_FMT(c->facts->hostname));
+			   id_format(id_at(c->facts->now_ms), id),
+			   (unsigned long long)c->facts->unique, SPAN_FMT(c->facts->hostname));
 	if (!c->has_date)
 		buf_printf(out, "Date: %s\r\n", clock_rfc5322(c->facts->now_ms, date));
 	if (!c->has_from)
@@ -203,8 +212,8 @@ has_8bit(struct span s)
 }
 
 bool
-sendmail_message_complete(struct sendmail_message *m, struct sendmail *s, const struct sendmail_facts *facts,
-			  struct span *bad)
+sendmail_message_complete(struct sendmail_message *m, struct sendmail *s,
+			  const struct sendmail_facts *facts, struct span *bad)
 {
 	struct completing c = { .m = m, .s = s, .facts = facts, .bad = bad };
 	struct span text = buf_span(&m->text), block, name, value, field;

@@ -1,7 +1,7 @@
 /*
  * options: sendmail's command line, from one table (which the manual's check reads too). As with
- * sendmail a letter's value may stand in the same word or be the next one; some values can only be in the same word.
- * What has no meaning here but is often given is taken and does nothing.
+ * sendmail a letter's value may stand in the same word or be the next one; some values can only
+ * be in the same word. What has no meaning here but is often given is taken and does nothing.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 #include "mta/base/address.h"
 #include "mta/sendmail/sendmail.h"
 
-enum value { NONE, NEXT, SAME, MAYBE };		/* NEXT: in this word or the next; SAME, MAYBE: in this word only */
+/* NEXT: in this word or the next; SAME, MAYBE: in this word only */
+enum value { NONE, NEXT, SAME, MAYBE };
 
 static const struct option {
 	char letter;
@@ -23,7 +24,8 @@ static const struct option {
 	{ 'f', NEXT, " SENDER", "the envelope's sender; <> is the null sender" },
 	{ 'r', NEXT, " SENDER", "the same" },
 	{ 'F', NEXT, " NAME", "the sender's full name, where the message has no From" },
-	{ 'b', SAME, "MODE", "m: send (default); s: SMTP on standard input; p: list the queue; i: newaliases" },
+	{ 'b', SAME, "MODE",
+	  "m: send (default); s: SMTP on standard input; p: list the queue; i: newaliases" },
 	{ 'q', MAYBE, "[X]", "try what is queued now: all, or -qIID, -qRRECIPIENT, -qSSENDER" },
 	{ 'B', NEXT, " TYPE", "7BIT or 8BITMIME" },
 	{ 'N', NEXT, " WHEN", "report on: never, or success, failure, delay (a list)" },
@@ -32,10 +34,21 @@ static const struct option {
 	{ 'v', NONE, "", "say what the server answers" },
 	{ 'o', SAME, "X", "i: as -i; eq: say nothing of errors; others are taken and do nothing" },
 	{ 'C', NEXT, " FILE", "the configuration of tramd (default " TRAM_CONFIG_DEFAULT ")" },
-	{ 'A', SAME, NULL, NULL }, { 'D', NEXT, NULL, NULL }, { 'E', NONE, NULL, NULL }, { 'G', NONE, NULL, NULL },
-	{ 'L', NEXT, NULL, NULL }, { 'O', NEXT, NULL, NULL }, { 'U', NONE, NULL, NULL }, { 'X', NEXT, NULL, NULL },
-	{ 'd', MAYBE, NULL, NULL }, { 'e', SAME, NULL, NULL }, { 'h', NEXT, NULL, NULL }, { 'm', NONE, NULL, NULL },
-	{ 'n', NONE, NULL, NULL }, { 'p', NEXT, NULL, NULL }, { 's', NONE, NULL, NULL },
+	{ 'A', SAME, NULL, NULL },
+	{ 'D', NEXT, NULL, NULL },
+	{ 'E', NONE, NULL, NULL },
+	{ 'G', NONE, NULL, NULL },
+	{ 'L', NEXT, NULL, NULL },
+	{ 'O', NEXT, NULL, NULL },
+	{ 'U', NONE, NULL, NULL },
+	{ 'X', NEXT, NULL, NULL },
+	{ 'd', MAYBE, NULL, NULL },
+	{ 'e', SAME, NULL, NULL },
+	{ 'h', NEXT, NULL, NULL },
+	{ 'm', NONE, NULL, NULL },
+	{ 'n', NONE, NULL, NULL },
+	{ 'p', NEXT, NULL, NULL },
+	{ 's', NONE, NULL, NULL },
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
 
@@ -47,7 +60,8 @@ sendmail_help(void)
 	       "       newaliases                            nothing: there is no alias database\n\n");
 	for (size_t i = 0; i < OPTION_COUNT; i++)
 		if (options[i].help != NULL)
-			printf("  -%c%-10s  %s\n", options[i].letter, options[i].argument, options[i].help);
+			printf("  -%c%-10s  %s\n", options[i].letter, options[i].argument,
+			       options[i].help);
 	printf("  --%-10s  what follows are recipients\n", "");
 	printf("\nTaken, and without effect:");
 	for (size_t i = 0; i < OPTION_COUNT; i++)
@@ -56,7 +70,7 @@ sendmail_help(void)
 	printf("\n");
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------- */
 
 static int
 bad_value(char letter, const char *value)
@@ -80,8 +94,12 @@ set_sender(struct sendmail *s, const char *value)
 static int
 set_mode(struct sendmail *s, const char *value)
 {
-	static const struct { const char *name; enum sendmail_mode mode; } modes[] = {
-		{ "m", SENDMAIL_SEND }, { "s", SENDMAIL_SMTP }, { "p", SENDMAIL_LIST }, { "i", SENDMAIL_ALIASES },
+	static const struct { const char *name; enum sendmail_mode mode;
+	} modes[] = {
+		{ "m", SENDMAIL_SEND },
+		{ "s", SENDMAIL_SMTP },
+		{ "p", SENDMAIL_LIST },
+		{ "i", SENDMAIL_ALIASES },
 	};
 
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
@@ -99,14 +117,17 @@ set_queue_run(struct sendmail *s, const char *value)
 {
 	struct span rest = span_skip(span_str(value), 1);
 
-	s->mode = SENDMAIL_RUN_QUEUE;		/* -q30m, which made sendmail a daemon, runs it once */
+	/* -q30m, which made sendmail a daemon, runs it once */
+	s->mode = SENDMAIL_RUN_QUEUE;
 	if (value[0] == 'I')
 		s->queue_id = rest;
 	else if (value[0] == 'R')
 		s->queue_recipient = rest;
 	else if (value[0] == 'S')
 		s->queue_sender = rest;
-	return (value[0] == 'I' || value[0] == 'R' || value[0] == 'S') && rest.len == 0 ? bad_value('q', value) : 0;
+	return (value[0] == 'I' || value[0] == 'R' || value[0] == 'S') && rest.len == 0
+		       ? bad_value('q', value)
+		       : 0;
 }
 
 static int
@@ -158,7 +179,8 @@ set_envid(struct sendmail *s, const char *value)
 	xtext_encode(span_str(value), &text);
 	s->envid = arena_copy(&s->arena, buf_span(&text));
 	buf_free(&text);
-	return s->envid.len > 0 && s->envid.len <= 100 ? 0 : bad_value('V', value);	/* RFC 3461 §4.4 */
+	/* RFC 3461 §4.4 */
+	return s->envid.len > 0 && s->envid.len <= 100 ? 0 : bad_value('V', value);
 }
 
 static int
@@ -204,7 +226,7 @@ set_option(struct sendmail *s, char letter, const char *value)
 	}
 }
 
-/* ---- the command line -------------------------------------------------------------------------------------------- */
+/* ---- the command line --------------------------------------------------------------------- */
 
 /* One word of letters; *at moves on if a value is taken from the next word. */
 static int
@@ -227,7 +249,8 @@ take_word(struct sendmail *s, int argc, char **argv, int *at)
 				return sendmail_fail(EX_USAGE, "-%c needs a value; see --help", *p);
 			value = argv[++*at];
 		} else if (o->value == SAME && *value == '\0') {
-			return sendmail_fail(EX_USAGE, "-%c needs a value in the same word; see --help", *p);
+			return sendmail_fail(EX_USAGE,
+					     "-%c needs a value in the same word; see --help", *p);
 		}
 		rc = set_option(s, *p, value);
 		if (rc != 0 || o->value != NONE)

@@ -1,9 +1,9 @@
 /*
  * pass: -bs, SMTP on standard input and output, passed on to the daemon's local socket.
  *
- * Programs write a whole session into it at once, DATA and message too, and end lines as they like. The daemon takes no
- * message before it has said 354 (it might be smuggled), so lines are passed on one by one, each after the reply to the
- * one before, and get CRLF.
+ * Programs write a whole session into it at once, DATA and message too, and end lines as they
+ * like. The daemon takes no message before it has said 354 (it might be smuggled), so lines are
+ * passed on one by one, each after the reply to the one before, and get CRLF.
  */
 #include <errno.h>
 #include <poll.h>
@@ -46,7 +46,8 @@ pass_on(int fd, struct span s)
 static void
 note_command(struct pass *p, struct span line)
 {
-	struct span rest = span_trim(line), verb = span_cut(&rest, ' '), size = span_cut(&rest, ' ');
+	struct span rest = span_trim(line), verb = span_cut(&rest, ' '),
+		    size = span_cut(&rest, ' ');
 
 	p->asked_data = span_ieq(verb, SPAN("DATA"));
 	if (!span_ieq(verb, SPAN("BDAT")) || !span_to_u64(size, UINT64_MAX, &p->chunk))
@@ -57,7 +58,8 @@ note_command(struct pass *p, struct span line)
 static bool
 pass_chunk(struct pass *p)
 {
-	struct span some = span_first(buf_span(&p->in), p->chunk < AHEAD ? (size_t)p->chunk : AHEAD);
+	struct span some =
+		span_first(buf_span(&p->in), p->chunk < AHEAD ? (size_t)p->chunk : AHEAD);
 	bool ok = pass_on(p->fd, some);
 
 	p->chunk -= some.len;
@@ -66,7 +68,10 @@ pass_chunk(struct pass *p)
 	return ok;
 }
 
-/* A whole line, or, of one that is longer than what is held, its beginning. False: the daemon is gone. */
+/*
+ * A whole line, or, of one that is longer than what is held, its beginning. False: the daemon is
+ * gone.
+ */
 static bool
 pass_line(struct pass *p, bool *idle)
 {
@@ -91,7 +96,9 @@ pass_line(struct pass *p, bool *idle)
 		p->asked_data = false;
 		p->waiting = true;
 	}
-	buf_consume(&p->in, p->line_open ? line.len : end != NULL ? (size_t)(end - all.at) + 1 : all.len);
+	buf_consume(&p->in, p->line_open  ? line.len
+			    : end != NULL ? (size_t)(end - all.at) + 1
+					  : all.len);
 	return ok;
 }
 
@@ -119,8 +126,10 @@ note_reply(struct pass *p, struct span octets)
 		const char *end = span_find(octets, '\n');
 		struct span line;
 
-		buf_append(&p->reply, span_first(octets, end == NULL ? octets.len : (size_t)(end - octets.at)));
-		octets = span_skip(octets, end == NULL ? octets.len : (size_t)(end - octets.at) + 1);
+		buf_append(&p->reply, span_first(octets, end == NULL ? octets.len
+								     : (size_t)(end - octets.at)));
+		octets =
+			span_skip(octets, end == NULL ? octets.len : (size_t)(end - octets.at) + 1);
 		if (end == NULL)
 			return;
 		line = buf_span(&p->reply);

@@ -18,16 +18,20 @@ static const struct column columns[] = {
 
 /* The whole answer; *ret is its last line. */
 static int
-ask(const struct sendmail *s, const struct control_request *request, struct table *table, json_t **ret)
+ask(const struct sendmail *s, const struct control_request *request, struct table *table,
+    json_t **ret)
 {
 	struct control_client client;
 	json_t *line = NULL;
 	int rc = control_client_open(&client, s->control);
 
 	if (rc == -EACCES || rc == -EPERM)
-		return sendmail_fail(EX_NOPERM, "you may not see the queue: %s is for its operators", s->control);
+		return sendmail_fail(EX_NOPERM,
+				     "you may not see the queue: %s is for its operators",
+				     s->control);
 	if (rc < 0)
-		return sendmail_fail(EX_TEMPFAIL, "tramd does not answer at %s: %s", s->control, strerror(-rc));
+		return sendmail_fail(EX_TEMPFAIL, "tramd does not answer at %s: %s", s->control,
+				     strerror(-rc));
 	rc = control_client_ask(&client, request);
 	while (rc == 0 && (line = control_client_next(&client)) != NULL) {
 		if (json_flag(line, "end") || json_object_get(line, "hint") != NULL)
@@ -68,7 +72,8 @@ sendmail_list(const struct sendmail *s)
 int
 sendmail_run_queue(const struct sendmail *s)
 {
-	struct control_request request = { .command = CONTROL_QUEUE_RETRY, .sender = s->queue_sender };
+	struct control_request request = { .command = CONTROL_QUEUE_RETRY,
+					   .sender = s->queue_sender };
 	json_t *last = NULL;
 	uint64_t id;
 	int rc;

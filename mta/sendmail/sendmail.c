@@ -1,4 +1,7 @@
-/* sendmail: main: who calls, where the daemon is, and the one thing that is wanted. See sendmail.h. */
+/*
+ * sendmail: main: who calls, where the daemon is, and the one thing that is wanted. See
+ * sendmail.h.
+ */
 #include "mta/sendmail/sendmail.h"
 
 #include <errno.h>
@@ -30,7 +33,7 @@ sendmail_fail(int code, const char *format, ...)
 	return code;
 }
 
-/* ---- where the daemon is ----------------------------------------------------------------------------------------- */
+/* ---- where the daemon is ------------------------------------------------------------------ */
 
 static void
 use_defaults(struct sendmail *s)
@@ -46,8 +49,8 @@ use_defaults(struct sendmail *s)
 }
 
 /*
- * A configuration that was named must be good. The default one may be unreadable for who calls, or have a mistake that
- * its owner is just mending: mail is handed in at the default place then.
+ * A configuration that was named must be good. The default one may be unreadable for who calls,
+ * or have a mistake that its owner is just mending: mail is handed in at the default place then.
  */
 static int
 find_daemon(struct sendmail *s)
@@ -56,7 +59,8 @@ find_daemon(struct sendmail *s)
 	struct config *config;
 
 	use_defaults(s);
-	if (config_load(s->config_path != NULL ? s->config_path : TRAM_CONFIG_DEFAULT, &config, error, NULL) < 0)
+	if (config_load(s->config_path != NULL ? s->config_path : TRAM_CONFIG_DEFAULT, &config,
+			error, NULL) < 0)
 		return s->config_path == NULL ? EX_OK : sendmail_fail(EX_CONFIG, "%s", error);
 	if (config->submission_socket != NULL)
 		s->socket = arena_str(&s->arena, span_str(config->submission_socket));
@@ -70,7 +74,7 @@ find_daemon(struct sendmail *s)
 	return EX_OK;
 }
 
-/* ---- the message ------------------------------------------------------------------------------------------------- */
+/* ---- the message -------------------------------------------------------------------------- */
 
 static struct span
 full_name_of(const struct passwd *user, struct arena *arena)
@@ -86,7 +90,8 @@ full_name_of(const struct passwd *user, struct arena *arena)
 		}
 		buf_append(&out, span_str(user->pw_name));	/* an old habit of passwd(5) */
 		if (user->pw_name[0] >= 'a' && user->pw_name[0] <= 'z')
-			out.at[out.end - strlen(user->pw_name)] = (char)(user->pw_name[0] - 'a' + 'A');
+			out.at[out.end - strlen(user->pw_name)] =
+				(char)(user->pw_name[0] - 'a' + 'A');
 	}
 	ret = arena_copy(arena, buf_span(&out));
 	buf_free(&out);
@@ -129,7 +134,8 @@ read_message(struct sendmail_message *m)
 	}
 	sendmail_message_end(m);
 	if (m->too_large)
-		return sendmail_fail(EX_UNAVAILABLE, "the message is larger than limits.message-size allows");
+		return sendmail_fail(EX_UNAVAILABLE,
+				     "the message is larger than limits.message-size allows");
 	return EX_OK;
 }
 
@@ -142,7 +148,8 @@ send_message(struct sendmail *s)
 	int rc;
 
 	if (s->recipients.count == 0 && !s->from_header)
-		return sendmail_fail(EX_USAGE, "no recipient: name one, or take them from the header by -t");
+		return sendmail_fail(EX_USAGE,
+				     "no recipient: name one, or take them from the header by -t");
 	find_caller(s, &facts);
 	rc = read_message(&m);
 	if (rc == EX_OK && !sendmail_message_complete(&m, s, &facts, &bad))
@@ -197,7 +204,9 @@ main(int argc, char **argv)
 	int rc;
 
 	if (getauxval(AT_SECURE) != 0 || getuid() != geteuid() || getgid() != getegid())
-		return sendmail_fail(EX_NOPERM, "it must not be installed set-uid or set-gid: it needs no privilege");
+		return sendmail_fail(
+			EX_NOPERM,
+			"it must not be installed set-uid or set-gid: it needs no privilege");
 	rc = sendmail_parse(argc, argv, &s);
 	if (rc == 0)
 		rc = run(&s);

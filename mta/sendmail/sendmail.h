@@ -1,10 +1,10 @@
 /*
- * tram-sendmail: what programs call to hand in mail, as they would call sendmail. It speaks SMTP over tramd's local
- * socket, whose peer credentials tell the daemon who called: so it needs no privilege, and refuses to have one.
+ * tram-sendmail: what programs call to hand in mail, as they would call sendmail. It speaks SMTP
+ * over tramd's local socket, whose peer credentials tell the daemon who called: so it needs no
+ * privilege, and refuses to have one.
  *
- * Way of a call: options.c reads the command line; message.c reads the message from
- * standard input and completes its header; smtp.c hands it in. pass.c is -bs,
- * queue.c is mailq and -q.
+ * Way of a call: options.c reads the command line; message.c reads the message from standard
+ * input and completes its header; smtp.c hands it in. pass.c is -bs, queue.c is mailq and -q.
  * Nothing is taken from the environment, no shell is run, no file but the configuration is read.
  */
 #ifndef TRAM_TRAM_SENDMAIL_H
@@ -19,11 +19,17 @@
 #define TRAM_CONTROL_DEFAULT "/run/tram/control"
 
 enum sendmail_mode {
-	SENDMAIL_SEND, SENDMAIL_SMTP, SENDMAIL_LIST, SENDMAIL_ALIASES, SENDMAIL_RUN_QUEUE, SENDMAIL_HELP,
+	SENDMAIL_SEND,
+	SENDMAIL_SMTP,
+	SENDMAIL_LIST,
+	SENDMAIL_ALIASES,
+	SENDMAIL_RUN_QUEUE,
+	SENDMAIL_HELP,
 	SENDMAIL_VERSION,
 };
 
-struct sendmail_addresses {		/* in an arena; each one as it is to be said in MAIL or RCPT */
+/* in an arena; each one as it is to be said in MAIL or RCPT */
+struct sendmail_addresses {
 	struct span *list;
 	size_t count, cap;
 };
@@ -49,22 +55,23 @@ struct sendmail {
 	struct arena arena;
 };
 
-/* ---- options: 0, or an exit code of sysexits.h with a message on standard error --------------------------------- */
+/* ---- options: 0, or an exit code of sysexits.h with a message on standard error ----------- */
 
 int sendmail_parse(int argc, char **argv, struct sendmail *ret);
 void sendmail_help(void);
 
-/* ---- addresses: pure --------------------------------------------------------------------------------------------- */
+/* ---- addresses: pure ---------------------------------------------------------------------- */
 
 enum { SENDMAIL_ADDRESSES_MAX = 100000 };
 
 /*
- * Adds the addresses of a list (RFC 5322 §3.4: names, comments, groups, routes; separated by commas). False: *bad is
- * what is no address, or the list is too long.
+ * Adds the addresses of a list (RFC 5322 §3.4: names, comments, groups, routes; separated by
+ * commas). False: *bad is what is no address, or the list is too long.
  */
-bool sendmail_addresses_add(struct sendmail_addresses *to, struct span list, struct arena *arena, struct span *bad);
+bool sendmail_addresses_add(struct sendmail_addresses *to, struct span list, struct arena *arena,
+			    struct span *bad);
 
-/* ---- the message: pure ------------------------------------------------------------------------------------------- */
+/* ---- the message: pure -------------------------------------------------------------------- */
 
 struct sendmail_message {
 	struct buf line;		/* the input's line so far */
@@ -88,20 +95,23 @@ struct sendmail_facts {
 	uint64_t unique;				/* for Message-ID */
 };
 /*
- * Splits it, takes recipients out of To, Cc and Bcc if s says so (Bcc goes), and adds From, Date and Message-ID where
- * they are missing. False: *bad is an address that is none.
+ * Splits it, takes recipients out of To, Cc and Bcc if s says so (Bcc goes), and adds From, Date
+ * and Message-ID where they are missing. False: *bad is an address that is none.
  */
-bool sendmail_message_complete(struct sendmail_message *m, struct sendmail *s, const struct sendmail_facts *facts,
-			       struct span *bad);
+bool sendmail_message_complete(struct sendmail_message *m, struct sendmail *s,
+			       const struct sendmail_facts *facts, struct span *bad);
 void sendmail_message_free(struct sendmail_message *m);
 
-/* ---- what is done: each returns an exit code --------------------------------------------------------------------- */
+/* ---- what is done: each returns an exit code ---------------------------------------------- */
 
 int sendmail_submit(const struct sendmail *s, const struct sendmail_message *m);
 int sendmail_pass_smtp(const struct sendmail *s);		/* -bs */
 int sendmail_list(const struct sendmail *s);			/* -bp */
 int sendmail_run_queue(const struct sendmail *s);		/* -q */
-/* Connects, waiting for the daemon up to SENDMAIL_WAIT_MS from began_ms (monotonic). A descriptor, or -errno. */
+/*
+ * Connects, waiting for the daemon up to SENDMAIL_WAIT_MS from began_ms (monotonic). A
+ * descriptor, or -errno.
+ */
 enum { SENDMAIL_WAIT_MS = 30 * 1000 };
 int sendmail_connect(const char *path, int64_t began_ms);
 void sendmail_pause(void);					/* between two tries */

@@ -1,7 +1,7 @@
 /*
- * smtp: hands a message in over the local socket: the outbound machine of mta/smtp, driven by blocking
- * calls. While the daemon is not there, or says that it is about to stop, it is tried again for 30 s in all; what it
- * has answered for a recipient is final.
+ * smtp: hands a message in over the local socket: the outbound machine of mta/smtp, driven by
+ * blocking calls. While the daemon is not there, or says that it is about to stop, it is tried
+ * again for 30 s in all; what it has answered for a recipient is final.
  */
 #include <errno.h>
 #include <poll.h>
@@ -29,7 +29,7 @@ struct dialogue {
 	bool ended;			/* the transaction has its outcome */
 };
 
-/* ---- the socket -------------------------------------------------------------------------------------------------- */
+/* ---- the socket --------------------------------------------------------------------------- */
 
 void
 sendmail_pause(void)
@@ -99,7 +99,7 @@ receive(struct dialogue *d, struct span *why)
 	return true;
 }
 
-/* ---- the dialogue ------------------------------------------------------------------------------------------------ */
+/* ---- the dialogue ------------------------------------------------------------------------- */
 
 /* All of it. Should the daemon refuse it half way, it says so at the end: it swallows the rest. */
 static bool
@@ -155,9 +155,18 @@ step(struct dialogue *d)
 }
 
 static const struct smtp_client_config client_config = {
-	.ehlo_name = { "localhost", 9 }, .pipelining = true, .chunking = false, .max_reply = 65536,
-	.timeouts = { .banner = 60000, .ehlo = 60000, .mail = 60000, .rcpt = 60000, .data = 60000, .block = 60000,
-		      .dot = 300000, .quit = 5000 },
+	.ehlo_name = { "localhost", 9 },
+	.pipelining = true,
+	.chunking = false,
+	.max_reply = 65536,
+	.timeouts = { .banner = 60000,
+		      .ehlo = 60000,
+		      .mail = 60000,
+		      .rcpt = 60000,
+		      .data = 60000,
+		      .block = 60000,
+		      .dot = 300000,
+		      .quit = 5000 },
 };
 
 /* Writing is blocking, but not for ever. */
@@ -179,7 +188,7 @@ run(struct dialogue *d, struct arena *arena)
 	close(d->fd);
 }
 
-/* ---- outcomes ---------------------------------------------------------------------------------------------------- */
+/* ---- outcomes ----------------------------------------------------------------------------- */
 
 static int
 exit_code_of(const struct smtp_client_recipient *r)
@@ -207,8 +216,10 @@ tell(const struct sendmail *s, const struct smtp_client_recipient *r)
 	if (r->reply.code > 0)
 		reply_to_line(&r->reply, &line);
 	else
-		buf_append(&line, r->reply.text.len > 0 ? r->reply.text : SPAN("the connection to tramd was lost"));
-	fprintf(stderr, "sendmail: %.*s: %.*s\n", SPAN_FMT(r->recipient->address), SPAN_FMT(buf_span(&line)));
+		buf_append(&line, r->reply.text.len > 0 ? r->reply.text
+							: SPAN("the connection to tramd was lost"));
+	fprintf(stderr, "sendmail: %.*s: %.*s\n", SPAN_FMT(r->recipient->address),
+		SPAN_FMT(buf_span(&line)));
 	buf_free(&line);
 }
 
@@ -228,14 +239,17 @@ outcome(const struct sendmail *s, const struct smtp_transaction *t)
 	return worst;
 }
 
-/* The daemon was on its way out, or full: nothing was begun, and a moment later it may be otherwise. */
+/*
+ * The daemon was on its way out, or full: nothing was begun, and a moment later it may be
+ * otherwise.
+ */
 static bool
 worth_again(const struct dialogue *d)
 {
 	return !d->ended && !d->transaction.started && d->failure.code / 100 != 5;
 }
 
-/* ---- the transaction --------------------------------------------------------------------------------------------- */
+/* ---- the transaction ---------------------------------------------------------------------- */
 
 static bool
 is_ascii(struct span s)
@@ -247,21 +261,26 @@ is_ascii(struct span s)
 }
 
 static void
-prepare(const struct sendmail *s, const struct sendmail_message *m, struct arena *arena, struct envelope *envelope,
-	struct smtp_transaction *t)
+prepare(const struct sendmail *s, const struct sendmail_message *m, struct arena *arena,
+	struct envelope *envelope, struct smtp_transaction *t)
 {
 	size_t count = s->recipients.count;
 
-	*envelope = (struct envelope){
-		.reverse_path = s->sender, .envid = s->envid, .ret = s->ret,
-		.body = m->eightbit ? BODY_8BITMIME : BODY_7BIT, .smtputf8 = !is_ascii(s->sender),
-		.recipients = arena_alloc(arena, count * sizeof(struct recipient)), .recipient_count = count };
+	*envelope = (struct envelope){ .reverse_path = s->sender,
+				       .envid = s->envid,
+				       .ret = s->ret,
+				       .body = m->eightbit ? BODY_8BITMIME : BODY_7BIT,
+				       .smtputf8 = !is_ascii(s->sender),
+				       .recipients =
+					       arena_alloc(arena, count * sizeof(struct recipient)),
+				       .recipient_count = count };
 	*t = (struct smtp_transaction){
 		.arena = arena, .envelope = envelope, .recipient_count = count,
 		.recipients = arena_alloc(arena, count * sizeof(struct smtp_client_recipient)),
 		.size = buf_len(&m->header) + m->body.len, .needs_8bit = m->eightbit };
 	for (size_t i = 0; i < count; i++) {
-		envelope->recipients[i] = (struct recipient){ .address = s->recipients.list[i], .notify = s->notify };
+		envelope->recipients[i] =
+			(struct recipient){ .address = s->recipients.list[i], .notify = s->notify };
 		t->recipients[i].recipient = &envelope->recipients[i];
 		envelope->smtputf8 = envelope->smtputf8 || !is_ascii(s->recipients.list[i]);
 	}
@@ -273,7 +292,8 @@ sendmail_no_daemon(const struct sendmail *s, int error)
 {
 	if (error == -EACCES || error == -EPERM)
 		return sendmail_fail(EX_NOPERM, "you may not open %s", s->socket);
-	return sendmail_fail(EX_TEMPFAIL, "tramd does not answer at %s: %s", s->socket, strerror(-error));
+	return sendmail_fail(EX_TEMPFAIL, "tramd does not answer at %s: %s", s->socket,
+			     strerror(-error));
 }
 
 int

@@ -1,10 +1,11 @@
 /*
  * smtp/client: see client.h; client_private.h tells which part is where.
  *
- * A run is a transaction on its way (or the session's own commands). It has two positions: the sender's,
- * which is the next command to go out, and the receiver's, whose reply is next. They are equal when nothing
- * is awaited. Without PIPELINING the sender waits for the receiver; with it, it goes on as far as RFC 2920
- * allows. Two runs at most: one whose final reply is awaited, and the next, which the sender is at already.
+ * A run is a transaction on its way (or the session's own commands). It has two positions: the
+ * sender's, which is the next command to go out, and the receiver's, whose reply is next. They
+ * are equal when nothing is awaited. Without PIPELINING the sender waits for the receiver; with
+ * it, it goes on as far as RFC 2920 allows. Two runs at most: one whose final reply is awaited,
+ * and the next, which the sender is at already.
  */
 #include "mta/smtp/client.h"
 
@@ -14,7 +15,7 @@
 #include "mta/smtp/client_commands.h"
 #include "mta/smtp/client_private.h"
 
-/* ---- positions ---------------------------------------------------------------------------------------- */
+/* ---- positions ---------------------------------------------------------------------------- */
 
 struct run *
 client_streaming_run(struct smtp_client_private *p)
@@ -68,7 +69,8 @@ may_send(const struct smtp_client_private *p, const struct run *run)
 	case AT_DOT:			/* sent by the end of the body, or by judge_data */
 	case AT_END:
 		return false;
-	case AT_BDAT:			/* its bytes cannot be taken back: only once somebody wants them */
+	/* its bytes cannot be taken back: only once somebody wants them */
+	case AT_BDAT:
 		return answered && run->accepted > 0;
 	default:
 		return p->pipelining || answered;
@@ -91,18 +93,21 @@ send_what_may_go(struct smtp_client *client)
 	}
 }
 
-/* ---- replies ------------------------------------------------------------------------------------------ */
+/* ---- replies ------------------------------------------------------------------------------ */
 
 /*
- * A reply to nothing. In the middle of a message a server may say why it will not have it and hang up: that is
- * the outcome, for without its end the message cannot have been taken. Anything else cannot be understood.
+ * A reply to nothing. In the middle of a message a server may say why it will not have it and
+ * hang up: that is the outcome, for without its end the message cannot have been taken. Anything
+ * else cannot be understood.
  */
 static void
 on_unsolicited(struct smtp_client *client, const struct reply *reply)
 {
 	struct smtp_client_private *p = client->p;
 	struct run *run = client_streaming_run(p);
-	enum smtp_stage stage = run ? STAGE_BODY : p->run_count > 0 ? client_stage_of(&p->runs[0]) : STAGE_QUIT;
+	enum smtp_stage stage = run		   ? STAGE_BODY
+				: p->run_count > 0 ? client_stage_of(&p->runs[0])
+						   : STAGE_QUIT;
 
 	if (reply->code == 421) {
 		client_fail(client, stage, reply);
@@ -207,7 +212,8 @@ is_idle(const struct smtp_client_private *p)
 static bool
 had_enough(const struct smtp_client *client)
 {
-	return client->features.limit_mail > 0 && client->transactions >= client->features.limit_mail;
+	return client->features.limit_mail > 0 &&
+	       client->transactions >= client->features.limit_mail;
 }
 
 static enum smtp_client_event
@@ -256,7 +262,7 @@ smtp_client_take(struct smtp_client *client, struct span in, enum smtp_client_ev
 	return taken;
 }
 
-/* ---- called from outside ------------------------------------------------------------------------------ */
+/* ---- called from outside ------------------------------------------------------------------ */
 
 void
 smtp_client_init(struct smtp_client *client, const struct smtp_client_config *config)
@@ -283,8 +289,9 @@ smtp_client_can_queue(const struct smtp_client *client)
 {
 	const struct smtp_client_private *p = client->p;
 
-	return p->pipelining && !p->closed && !p->quitting && p->run_count == 1 && !had_enough(client) &&
-	       !p->runs[0].finished && p->runs[0].handed_over && p->runs[0].sender.state == AT_END;
+	return p->pipelining && !p->closed && !p->quitting && p->run_count == 1 &&
+	       !had_enough(client) && !p->runs[0].finished && p->runs[0].handed_over &&
+	       p->runs[0].sender.state == AT_END;
 }
 
 static void
@@ -326,7 +333,8 @@ smtp_client_send(struct smtp_client *client, struct smtp_transaction *t)
 	bool chunking = client->features.chunking && client->config->chunking;
 	struct run *run = &p->runs[p->run_count];
 
-	assert(allowed || p->run_count == 0);	/* we may be taking leave, and the owner not know it yet */
+	/* we may be taking leave, and the owner not know it yet */
+	assert(allowed || p->run_count == 0);
 	assert(t->recipient_count > 0);
 	t->started = t->lost = t->dsn_passed = false;
 	t->final_reply_host = arena_copy(t->arena, client->greeting_name);
@@ -371,7 +379,8 @@ smtp_client_timeout_ms(const struct smtp_client *client)
 		return -1;
 	if (run == NULL)
 		return timeouts->block;
-	memcpy(&ms, (const char *)timeouts + client_states[run->receiver.state].timeout, sizeof(ms));
+	memcpy(&ms, (const char *)timeouts + client_states[run->receiver.state].timeout,
+	       sizeof(ms));
 	return ms;
 }
 

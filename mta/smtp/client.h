@@ -1,17 +1,20 @@
 /*
- * smtp/client: one outbound SMTP session as a pure machine, the mirror of smtp/server. No I/O, no clock.
+ * smtp/client: one outbound SMTP session as a pure machine, the mirror of smtp/server. No I/O,
+ * no clock.
  *
- * The owner gives it what arrived (smtp_client_take), asks what happened (the steps it returns), sends client->out
- * whenever it is not empty, and streams the body when asked. The dialogue is a table of states {name, timeout,
- * send, judge}; what is sent and what is awaited have a position each, so pipelining (RFC 2920) is natural: with
- * PIPELINING, MAIL, all RCPTs and DATA go in one write, and the next transaction may be given while the reply to
- * the final dot of this one is awaited, so that its commands travel in the same write as the body's end.
+ * The owner gives it what arrived (smtp_client_take), asks what happened (the steps it returns),
+ * sends client->out whenever it is not empty, and streams the body when asked. The dialogue is a
+ * table of states {name, timeout, send, judge}; what is sent and what is awaited have a position
+ * each, so pipelining (RFC 2920) is natural: with PIPELINING, MAIL, all RCPTs and DATA go in one
+ * write, and the next transaction may be given while the reply to the final dot of this one is
+ * awaited, so that its commands travel in the same write as the body's end.
  *
  *	smtp_client_init → take(220…) → CLIENT_READY → smtp_client_send(&transaction) → CLIENT_BODY
  *	→ smtp_client_body(bytes)… → smtp_client_body_end() → CLIENT_DONE (outcomes in the transaction) → CLIENT_READY
  *	→ smtp_client_quit() → CLIENT_CLOSED
  *
- * RFC 5321, 1870, 2920, 3030, 3461, 6152, 6531, 9422. Waits of RFC 5321 §4.5.3.2 are told by smtp_client_timeout_ms().
+ * RFC 5321, 1870, 2920, 3030, 3461, 6152, 6531, 9422. Waits of RFC 5321 §4.5.3.2 are told by
+ * smtp_client_timeout_ms().
  */
 #ifndef TRAM_SMTP_CLIENT_H
 #define TRAM_SMTP_CLIENT_H
@@ -21,7 +24,8 @@
 #include "mta/base/envelope.h"
 #include "mta/base/reply.h"
 
-struct smtp_client_timeouts {		/* milliseconds; defaults in policy/limits.h (RFC 5321 §4.5.3.2) */
+/* milliseconds; defaults in policy/limits.h (RFC 5321 §4.5.3.2) */
+struct smtp_client_timeouts {
 	int64_t banner, ehlo, mail, rcpt, data, block, dot, quit;
 };
 
@@ -36,11 +40,13 @@ struct smtp_client_config {
 struct smtp_features {
 	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced, starttls;
 	uint64_t size_limit;			/* 0: none given */
-	size_t limit_rcpt;			/* LIMITS RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
+	/* LIMITS RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
+	size_t limit_rcpt;
 	size_t limit_mail, limit_rcpt_domains;
 };
 
-enum smtp_stage {				/* where an outcome comes from: decides whom it blames */
+/* where an outcome comes from: decides whom it blames */
+enum smtp_stage {
 	STAGE_CONNECT,				/* used by the owner */
 	STAGE_BANNER, STAGE_EHLO, STAGE_TLS,	/* the host */
 	STAGE_MAIL,				/* this attempt's recipients */
@@ -56,14 +62,16 @@ enum smtp_fate {				/* of one recipient in one attempt */
 	FATE_PERMANENT,				/* 5xx */
 	FATE_NOT_TRIED,				/* "too many recipients", LIMITS, or the session was about to end: send
 						   again at once in a new transaction */
-	FATE_UNCERTAIN,				/* the dot was sent and the connection was lost before its reply */
+	/* the dot was sent and the connection was lost before its reply */
+	FATE_UNCERTAIN,
 };
 
 struct smtp_client_recipient {
 	const struct recipient *recipient;	/* given */
 	enum smtp_fate fate;			/* set */
 	enum smtp_stage stage;
-	struct reply reply;			/* in the transaction's arena; code 0: lost connection, ours */
+	/* in the transaction's arena; code 0: lost connection, ours */
+	struct reply reply;
 };
 
 struct smtp_transaction {
@@ -71,34 +79,45 @@ struct smtp_transaction {
 	const struct envelope *envelope;	/* its recipients are not used: these are */
 	struct smtp_client_recipient *recipients;
 	size_t recipient_count;
-	uint64_t size;				/* octets of content (header and body), for SIZE and BDAT */
+	/* octets of content (header and body), for SIZE and BDAT */
+	uint64_t size;
 	bool needs_8bit;			/* content has octets above 127 */
 	bool needs_smtputf8;			/* an address, or the header, is not ASCII */
 	/* set */
-	bool started;				/* its MAIL is in the output: if the connection dies it took part */
+	/* its MAIL is in the output: if the connection dies it took part */
+	bool started;
 	bool lost;				/* the connection failed under it */
-	bool dsn_passed;			/* the server took over NOTIFY: no relayed DSN is owed */
-	struct span final_reply_host;		/* the name in the greeting, for the DSN's Remote-MTA; may be empty */
+	/* the server took over NOTIFY: no relayed DSN is owed */
+	bool dsn_passed;
+	/* the name in the greeting, for the DSN's Remote-MTA; may be empty */
+	struct span final_reply_host;
 };
 
 enum smtp_client_event {
-	CLIENT_WAIT,		/* send out, if any; then wait for bytes, until smtp_client_timeout_ms() */
-	CLIENT_READY,		/* greeted and idle: smtp_client_send() or smtp_client_quit(), or keep */
-	CLIENT_BODY,		/* stream the body of client->current now: smtp_client_body(), …_body_end() */
-	CLIENT_DONE,		/* *done has the fates of every recipient; CLIENT_READY (or closed) follows */
+	/* send out, if any; then wait for bytes, until smtp_client_timeout_ms() */
+	CLIENT_WAIT,
+	/* greeted and idle: smtp_client_send() or smtp_client_quit(), or keep */
+	CLIENT_READY,
+	/* stream the body of client->current now: smtp_client_body(), …_body_end() */
+	CLIENT_BODY,
+	/* *done has the fates of every recipient; CLIENT_READY (or closed) follows */
+	CLIENT_DONE,
 	CLIENT_START_TLS,	/* 220 to STARTTLS came: used later */
-	CLIENT_CLOSED,		/* nothing more to say: send out, close. client->failure tells why, code 0 if by QUIT */
+	/* nothing more to say: send out, close. client->failure tells why, code 0 if by QUIT */
+	CLIENT_CLOSED,
 };
 
 struct smtp_client {
 	const struct smtp_client_config *config;
 	struct buf out;				/* to send; the owner consumes it */
 	struct smtp_features features;
-	struct span greeting_name;		/* the name the server gave itself; client's arena */
+	/* the name the server gave itself; client's arena */
+	struct span greeting_name;
 	struct smtp_transaction *current;	/* whose body is, or will be, streamed */
 	/* how the session failed, for the owner's blame: */
 	enum smtp_stage failure_stage;
-	struct reply failure;			/* banner, EHLO refused; 421 anywhere; or code 0 and a text of ours */
+	/* banner, EHLO refused; 421 anywhere; or code 0 and a text of ours */
+	struct reply failure;
 	size_t transactions;			/* begun in this session */
 	size_t replies;				/* read in this session */
 	struct arena arena;			/* of the session */
@@ -109,18 +128,19 @@ void smtp_client_init(struct smtp_client *client, const struct smtp_client_confi
 void smtp_client_free(struct smtp_client *client);
 
 /*
- * Takes arrived octets (may be empty: to go on), returns how many; *event tells what happened, *done the
- * transaction that ended (CLIENT_DONE). Call until CLIENT_WAIT with all of in taken.
+ * Takes arrived octets (may be empty: to go on), returns how many; *event tells what happened,
+ * *done the transaction that ended (CLIENT_DONE). Call until CLIENT_WAIT with all of in taken.
  */
 size_t smtp_client_take(struct smtp_client *client, struct span in, enum smtp_client_event *event,
 			struct smtp_transaction **done);
 
 /*
- * Begins a transaction: allowed when none is under way, and (smtp_client_can_queue) after body_end() of the one
- * before when the server has PIPELINING; at most one is queued. The transaction stays the owner's and must live
- * until its CLIENT_DONE. One that the server cannot take ends at once by CLIENT_DONE: too large for SIZE (552
- * 5.3.4), SMTPUTF8 needed and absent (550 5.6.7), BINARYMIME absent (554 5.6.1). So does one that is given before
- * CLIENT_READY or while we take leave (quit, 421, MAILMAX reached: then the client quits by itself): not tried.
+ * Begins a transaction: allowed when none is under way, and (smtp_client_can_queue) after
+ * body_end() of the one before when the server has PIPELINING; at most one is queued. The
+ * transaction stays the owner's and must live until its CLIENT_DONE. One that the server cannot
+ * take ends at once by CLIENT_DONE: too large for SIZE (552 5.3.4), SMTPUTF8 needed and absent
+ * (550 5.6.7), BINARYMIME absent (554 5.6.1). So does one that is given before CLIENT_READY or
+ * while we take leave (quit, 421, MAILMAX reached: then the client quits by itself): not tried.
  * Each recipient's fate is set anew.
  */
 void smtp_client_send(struct smtp_client *client, struct smtp_transaction *transaction);
@@ -129,18 +149,25 @@ bool smtp_client_can_queue(const struct smtp_client *client);
 /* The body, header block first: any cut. Dot-stuffed, or in BDAT chunks, into client->out. */
 void smtp_client_body(struct smtp_client *client, struct span bytes);
 void smtp_client_body_end(struct smtp_client *client);
-/* The body cannot be had (store damaged): the owner must break the connection; ends all by CLIENT_DONE, temporary. */
+/*
+ * The body cannot be had (store damaged): the owner must break the connection; ends all by
+ * CLIENT_DONE, temporary.
+ */
 void smtp_client_body_failed(struct smtp_client *client);
 
 void smtp_client_quit(struct smtp_client *client);
 
 /*
- * The connection was lost (text: "connection reset by peer", "timeout waiting for reply to DATA" …): every pending
- * transaction gets its fates; call take() with nothing until CLIENT_CLOSED to collect them.
+ * The connection was lost (text: "connection reset by peer", "timeout waiting for reply to DATA"
+ * …): every pending transaction gets its fates; call take() with nothing until CLIENT_CLOSED to
+ * collect them.
  */
 void smtp_client_lost(struct smtp_client *client, struct span text);
 
-/* How long to wait for the next octet from now, by the oldest command that is not answered; -1: nothing is awaited. */
+/*
+ * How long to wait for the next octet from now, by the oldest command that is not answered; -1:
+ * nothing is awaited.
+ */
 int64_t smtp_client_timeout_ms(const struct smtp_client *client);
 const char *smtp_client_waiting_for(const struct smtp_client *client);	/* "reply to RCPT" … */
 

@@ -1,12 +1,16 @@
 /*
- * smtp/client_body: the message's octets on their way into client->out: dot-stuffed, or as the one chunk of a
- * BDAT whose size has been promised. They come clean from the store; a bare CR or LF would nevertheless not get
- * out, for behind it the next server might see the end of the message where there is none.
+ * smtp/client_body: the message's octets on their way into client->out: dot-stuffed, or as the
+ * one chunk of a BDAT whose size has been promised. They come clean from the store; a bare CR or
+ * LF would nevertheless not get out, for behind it the next server might see the end of the
+ * message where there is none.
  */
 #include "mta/smtp/client_private.h"
 #include "mta/smtp/data.h"
 
-/* The octets before the first bare CR or LF; a CR at the very end is not judged, and is left out. */
+/*
+ * The octets before the first bare CR or LF; a CR at the very end is not judged, and is left
+ * out.
+ */
 static size_t
 clean_run(struct span s)
 {
@@ -34,7 +38,8 @@ write_octets(struct smtp_client *client, struct run *run, struct span s)
 	if (!run->bdat) {
 		data_encode(s, &client->p->at_line_start, &client->out);
 	} else if (s.len > run->t->size - run->octets) {
-		smtp_client_body_failed(client);	/* more than was promised: none of it is the message */
+		/* more than was promised: none of it is the message */
+		smtp_client_body_failed(client);
 	} else {
 		run->octets += s.len;
 		run->handed_over = run->octets == run->t->size;
@@ -56,7 +61,7 @@ smtp_client_body(struct smtp_client *client, struct span bytes)
 	struct run *run = client_streaming_run(p);
 
 	if (run == NULL)
-		return;				/* it has ended meanwhile: the owner is about to be told */
+		return; /* it has ended meanwhile: the owner is about to be told */
 	if (run->bdat && run->t->envelope->body == BODY_BINARYMIME) {
 		write_octets(client, run, bytes);
 		return;

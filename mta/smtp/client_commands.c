@@ -28,11 +28,16 @@ read_limits(struct span list, struct smtp_features *ret)
 static void
 read_feature(struct span line, struct smtp_features *ret)
 {
-	struct { struct span name; bool *is; } words[] = {
-		{ SPAN("PIPELINING"), &ret->pipelining }, { SPAN("8BITMIME"), &ret->eightbitmime },
-		{ SPAN("BINARYMIME"), &ret->binarymime }, { SPAN("CHUNKING"), &ret->chunking },
-		{ SPAN("DSN"), &ret->dsn }, { SPAN("SMTPUTF8"), &ret->smtputf8 },
-		{ SPAN("ENHANCEDSTATUSCODES"), &ret->enhanced }, { SPAN("STARTTLS"), &ret->starttls },
+	struct { struct span name; bool *is;
+	} words[] = {
+		{ SPAN("PIPELINING"), &ret->pipelining },
+		{ SPAN("8BITMIME"), &ret->eightbitmime },
+		{ SPAN("BINARYMIME"), &ret->binarymime },
+		{ SPAN("CHUNKING"), &ret->chunking },
+		{ SPAN("DSN"), &ret->dsn },
+		{ SPAN("SMTPUTF8"), &ret->smtputf8 },
+		{ SPAN("ENHANCEDSTATUSCODES"), &ret->enhanced },
+		{ SPAN("STARTTLS"), &ret->starttls },
 		{ SPAN("SIZE"), &ret->size },
 	};
 	struct span parameters = line, name = span_cut(&parameters, ' ');
@@ -66,13 +71,17 @@ client_greeting_name(struct span text)
 	for (size_t i = 0; i < name.len; i++) {
 		char c = ascii_lower(name.at[i]);
 
-		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && memchr("-._:[]", c, 6) == NULL)
+		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') &&
+		    memchr("-._:[]", c, 6) == NULL)
 			return SPAN("");
 	}
 	return name;
 }
 
-/* Addresses are clean since they were parsed; should one not be, it must not become a second command. */
+/*
+ * Addresses are clean since they were parsed; should one not be, it must not become a second
+ * command.
+ */
 static void
 write_clean(struct span s, struct buf *out)
 {
@@ -87,8 +96,8 @@ write_clean(struct span s, struct buf *out)
 }
 
 void
-client_write_mail(const struct smtp_transaction *t, const struct smtp_features *features, bool binary,
-		  struct buf *out)
+client_write_mail(const struct smtp_transaction *t, const struct smtp_features *features,
+		  bool binary, struct buf *out)
 {
 	const struct envelope *envelope = t->envelope;
 
@@ -139,7 +148,8 @@ write_notify(uint8_t notify, struct buf *out)
 }
 
 void
-client_write_rcpt(const struct recipient *recipient, const struct smtp_features *features, struct buf *out)
+client_write_rcpt(const struct recipient *recipient, const struct smtp_features *features,
+		  struct buf *out)
 {
 	buf_append(out, SPAN("RCPT TO:<"));
 	write_clean(recipient->address, out);
@@ -188,7 +198,8 @@ client_recipients_allowed(const struct smtp_transaction *t, const struct smtp_fe
 }
 
 struct reply
-client_refusal(const struct smtp_transaction *t, const struct smtp_features *features, bool chunking)
+client_refusal(const struct smtp_transaction *t, const struct smtp_features *features,
+	       bool chunking)
 {
 	if (features->size_limit > 0 && t->size > features->size_limit) {
 		struct reply reply = REPLY(552, 5, 3, 4, "");
@@ -198,8 +209,10 @@ client_refusal(const struct smtp_transaction *t, const struct smtp_features *fea
 		return reply;
 	}
 	if (t->needs_smtputf8 && !features->smtputf8)
-		return REPLY(550, 5, 6, 7, "the message needs SMTPUTF8, which the host does not offer");
+		return REPLY(550, 5, 6, 7,
+			     "the message needs SMTPUTF8, which the host does not offer");
 	if (t->envelope->body == BODY_BINARYMIME && !(chunking && features->binarymime))
-		return REPLY(554, 5, 6, 1, "the message needs BINARYMIME, which the host does not offer");
+		return REPLY(554, 5, 6, 1,
+			     "the message needs BINARYMIME, which the host does not offer");
 	return (struct reply){ 0 };
 }

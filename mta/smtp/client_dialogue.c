@@ -1,6 +1,7 @@
 /*
- * smtp/client_dialogue: the table of states, in the order of a session; perform_x() sends and judge_x() judges
- * the reply. A judge settles fates; the positions are moved by client.c. RFC 5321, 2920, 3030.
+ * smtp/client_dialogue: the table of states, in the order of a session; perform_x() sends and
+ * judge_x() judges the reply. A judge settles fates; the positions are moved by client.c. RFC
+ * 5321, 2920, 3030.
  */
 #include <inttypes.h>
 #include <stddef.h>
@@ -39,11 +40,12 @@ const struct client_state client_states[] = {
 	[AT_MAIL] = { "the reply to MAIL", STAGE_MAIL, TIMEOUT(mail), perform_mail, judge_mail },
 	[AT_RCPT] = { "the reply to RCPT", STAGE_RCPT, TIMEOUT(rcpt), perform_rcpt, judge_rcpt },
 	[AT_DATA] = { "the reply to DATA", STAGE_DATA, TIMEOUT(data), perform_data, judge_data },
-	[AT_DOT] = { "the reply to the final dot", STAGE_DOT, TIMEOUT(dot), perform_dot, judge_message },
+	[AT_DOT] = { "the reply to the final dot", STAGE_DOT, TIMEOUT(dot), perform_dot,
+		     judge_message },
 	[AT_BDAT] = { "the reply to BDAT", STAGE_DOT, TIMEOUT(dot), perform_bdat, judge_message },
 };
 
-/* ---- the session's own commands ----------------------------------------------------------------------- */
+/* ---- the session's own commands ----------------------------------------------------------- */
 
 void
 client_session_sends(struct smtp_client *client, enum state state)
@@ -132,7 +134,7 @@ judge_quit(struct smtp_client *client, struct run *run, const struct reply *repl
 	client->p->closed = true;
 }
 
-/* ---- a transaction ------------------------------------------------------------------------------------ */
+/* ---- a transaction ------------------------------------------------------------------------ */
 
 static void
 perform_rset(struct smtp_client *client, struct run *run)
@@ -173,18 +175,20 @@ judge_mail(struct smtp_client *client, struct run *run, const struct reply *repl
 static void
 perform_rcpt(struct smtp_client *client, struct run *run)
 {
-	client_write_rcpt(run->t->recipients[run->sender.recipient].recipient, &client->features, &client->out);
+	client_write_rcpt(run->t->recipients[run->sender.recipient].recipient, &client->features,
+			  &client->out);
 }
 
 /*
- * RFC 5321 §4.5.3.1.10. Both codes also say "mailbox full", which is the recipient's own matter: where there is a
- * status, it tells which is meant.
+ * RFC 5321 §4.5.3.1.10. Both codes also say "mailbox full", which is the recipient's own matter:
+ * where there is a status, it tells which is meant.
  */
 static bool
 too_many_recipients(const struct reply *reply)
 {
 	return (reply->code == 452 || reply->code == 552) &&
-	       (reply->status.klass == 0 || reply->status.subject == 3 || reply->status.subject == 5);
+	       (reply->status.klass == 0 || reply->status.subject == 3 ||
+		reply->status.subject == 5);
 }
 
 static void
@@ -222,7 +226,8 @@ judge_rcpt(struct smtp_client *client, struct run *run, const struct reply *repl
 	} else if (too_many_recipients(reply)) {
 		refuse_for_number(client, run, reply);
 	} else {
-		client_settle(run, i, client_fate_of(reply), STAGE_RCPT, client_keep_reply(run->t->arena, reply));
+		client_settle(run, i, client_fate_of(reply), STAGE_RCPT,
+			      client_keep_reply(run->t->arena, reply));
 	}
 }
 
@@ -251,7 +256,8 @@ judge_data(struct smtp_client *client, struct run *run, const struct reply *repl
 		client_settle_all(run, client_fate_of(reply), STAGE_DATA, reply);
 	} else if (run->accepted > 0) {
 		start_body(client, run);
-	} else {				/* the server is willing though nobody is left: RFC 2920 §3.1 */
+	/* the server is willing though nobody is left: RFC 2920 §3.1 */
+	} else {
 		perform_dot(client, run);
 		run->sender.state = AT_END;
 	}
@@ -275,7 +281,8 @@ static void
 judge_message(struct smtp_client *client, struct run *run, const struct reply *reply)
 {
 	if (reply_class(reply) == 3 && run->accepted > 0) {
-		client_fail_protocol(client, STAGE_DOT, SPAN("unexpected reply to the message"), reply);
+		client_fail_protocol(client, STAGE_DOT, SPAN("unexpected reply to the message"),
+				     reply);
 		return;
 	}
 	run->over = !run->bdat || reply_class(reply) == 2;

@@ -1,9 +1,9 @@
 /*
  * smtp/client_fates: what becomes of the recipients of a transaction.
  *
- * What a fate may be when all goes wrong: a 421, a protocol error or a lost connection never makes it permanent;
- * and once the end of the message has been put into the output, only a reply can say that it was not taken, so
- * without one the fate is uncertain.
+ * What a fate may be when all goes wrong: a 421, a protocol error or a lost connection never
+ * makes it permanent; and once the end of the message has been put into the output, only a reply
+ * can say that it was not taken, so without one the fate is uncertain.
  */
 #include "mta/smtp/client_private.h"
 
@@ -17,7 +17,8 @@ client_keep_reply(struct arena *arena, const struct reply *reply)
 
 	if (kept.text.len > TEXT_MAX) {
 		kept.text.len = TEXT_MAX;
-		while (kept.text.len > TEXT_MAX - 3 && ((uint8_t)reply->text.at[kept.text.len] & 0xc0) == 0x80)
+		while (kept.text.len > TEXT_MAX - 3 &&
+		       ((uint8_t)reply->text.at[kept.text.len] & 0xc0) == 0x80)
 			kept.text.len--;
 	}
 	kept.text = arena_copy(arena, kept.text);
@@ -33,7 +34,8 @@ is_accepted(const struct smtp_client_recipient *r)
 
 /* kept: by client_keep_reply(), so that many recipients may share it. */
 void
-client_settle(struct run *run, size_t i, enum smtp_fate fate, enum smtp_stage stage, struct reply kept)
+client_settle(struct run *run, size_t i, enum smtp_fate fate, enum smtp_stage stage,
+	      struct reply kept)
 {
 	struct smtp_client_recipient *r = &run->t->recipients[i];
 
@@ -46,7 +48,8 @@ client_settle(struct run *run, size_t i, enum smtp_fate fate, enum smtp_stage st
 }
 
 void
-client_settle_all(struct run *run, enum smtp_fate fate, enum smtp_stage stage, const struct reply *reply)
+client_settle_all(struct run *run, enum smtp_fate fate, enum smtp_stage stage,
+		  const struct reply *reply)
 {
 	struct reply kept = run->pending > 0 ? client_keep_reply(run->t->arena, reply) : *reply;
 
@@ -57,7 +60,9 @@ client_settle_all(struct run *run, enum smtp_fate fate, enum smtp_stage stage, c
 enum smtp_fate
 client_fate_of(const struct reply *reply)
 {
-	return reply_class(reply) == 2 ? FATE_DELIVERED : reply_class(reply) == 5 ? FATE_PERMANENT : FATE_TEMPORARY;
+	return reply_class(reply) == 2	 ? FATE_DELIVERED
+	       : reply_class(reply) == 5 ? FATE_PERMANENT
+					 : FATE_TEMPORARY;
 }
 
 enum smtp_stage
@@ -113,7 +118,8 @@ client_fail(struct smtp_client *client, enum smtp_stage stage, const struct repl
 }
 
 void
-client_fail_protocol(struct smtp_client *client, enum smtp_stage stage, struct span what, const struct reply *reply)
+client_fail_protocol(struct smtp_client *client, enum smtp_stage stage, struct span what,
+		     const struct reply *reply)
 {
 	struct buf text = { 0 };
 	struct reply ours = { 0 };

@@ -26,7 +26,8 @@ struct position {
 struct run {
 	struct smtp_transaction *t;	/* NULL: the session's own */
 	struct position sender, receiver;
-	size_t count;			/* recipients that are to be named: fewer than the transaction has, by LIMITS */
+	/* recipients that are to be named: fewer than the transaction has, by LIMITS */
+	size_t count;
 	size_t pending, accepted;
 	bool bdat;
 	bool mail_ok;
@@ -68,7 +69,8 @@ run_awaits(const struct run *run)
 
 struct run *client_streaming_run(struct smtp_client_private *p);	/* or NULL */
 struct position client_position_after(const struct run *run, struct position at);
-void client_session_sends(struct smtp_client *client, enum state state);	/* AT_EHLO, AT_HELO, AT_QUIT */
+/* AT_EHLO, AT_HELO, AT_QUIT */
+void client_session_sends(struct smtp_client *client, enum state state);
 
 /* The stage at which the run is, for who is to blame. */
 enum smtp_stage client_stage_of(const struct run *run);
@@ -82,7 +84,10 @@ void client_settle_all(struct run *run, enum smtp_fate fate, enum smtp_stage sta
 		       const struct reply *reply);
 void client_finish(struct smtp_client *client, struct run *run);
 
-/* All that is pending ends here, and so does the session. reply: 421, or code 0 and a text of ours. */
+/*
+ * All that is pending ends here, and so does the session. reply: 421, or code 0 and a text of
+ * ours.
+ */
 void client_fail(struct smtp_client *client, enum smtp_stage stage, const struct reply *reply);
 /* The same for a reply that makes no sense: "what: 250 ok". */
 void client_fail_protocol(struct smtp_client *client, enum smtp_stage stage, struct span what,

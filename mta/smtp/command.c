@@ -134,7 +134,8 @@ type_valid(struct span type)
 	for (size_t i = 0; i < type.len; i++) {
 		char c = ascii_lower(type.at[i]);
 
-		if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != '_')
+		if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' &&
+		    c != '_')
 			return false;
 	}
 	return type.len > 0;
@@ -236,7 +237,8 @@ read_path(struct parse *p, struct span keyword, unsigned flags, enum smtp_text s
 		p->rest = span_trim(p->rest);
 	if (p->limits->local_submission)
 		flags |= ADDRESS_BARE_LOCAL_OK;
-	return path_error(address_parse_path(p->rest, flags, p->arena, &p->ret->path, &p->rest), sender);
+	return path_error(address_parse_path(p->rest, flags, p->arena, &p->ret->path, &p->rest),
+			  sender);
 }
 
 static bool
@@ -254,7 +256,8 @@ parse_mail(struct parse *p)
 	bool utf8 = p->limits->extended && has_word(p->rest, SPAN("SMTPUTF8"));
 	enum smtp_text error;
 
-	error = read_path(p, SPAN("FROM:"), ADDRESS_NULL_OK | (utf8 ? ADDRESS_UTF8 : 0U), TEXT_MAIL_SYNTAX);
+	error = read_path(p, SPAN("FROM:"), ADDRESS_NULL_OK | (utf8 ? ADDRESS_UTF8 : 0U),
+			  TEXT_MAIL_SYNTAX);
 	if (error == FINE)
 		error = read_parameters(p, mail_parameters);
 	/* the word may have stood inside a quoted local part */

@@ -10,8 +10,21 @@
 #include "mta/base/reply.h"
 
 enum smtp_verb {
-	VERB_UNKNOWN, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_BDAT, VERB_RSET, VERB_NOOP,
-	VERB_VRFY, VERB_EXPN, VERB_HELP, VERB_QUIT, VERB_STARTTLS, VERB_COUNT
+	VERB_UNKNOWN,
+	VERB_HELO,
+	VERB_EHLO,
+	VERB_MAIL,
+	VERB_RCPT,
+	VERB_DATA,
+	VERB_BDAT,
+	VERB_RSET,
+	VERB_NOOP,
+	VERB_VRFY,
+	VERB_EXPN,
+	VERB_HELP,
+	VERB_QUIT,
+	VERB_STARTTLS,
+	VERB_COUNT
 };
 
 struct smtp_command {
@@ -36,7 +49,7 @@ struct smtp_command_limits {
  * 501, 504, 553, 555 …) and ret->verb tells the verb, if it was known. Control octets and NUL
  * anywhere: 500 5.5.2.
  */
-bool smtp_command_parse(struct span line, const struct smtp_command_limits *limits, struct arena *arena,
-			struct smtp_command *ret, struct reply *error);
+bool smtp_command_parse(struct span line, const struct smtp_command_limits *limits,
+			struct arena *arena, struct smtp_command *ret, struct reply *error);
 
 #endif

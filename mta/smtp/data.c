@@ -11,14 +11,17 @@ enum {
 	AT_LINE_START,		/* behind CRLF, or at the beginning */
 	IN_LINE,		/* behind anything else, a bare CR or LF too: a dot is a dot here */
 	AFTER_CR,		/* the CR belongs to the content that was handed out */
-	AFTER_DOT,		/* a dot at the start of a line, not handed out: stuffing, or the end */
+	/* a dot at the start of a line, not handed out: stuffing, or the end */
+	AFTER_DOT,
 	AFTER_DOT_CR,		/* and a CR, not handed out */
 };
 
 void
 data_decoder_init(struct data_decoder *d, bool normalise, size_t max_line)
 {
-	*d = (struct data_decoder){ .state = AT_LINE_START, .normalise = normalise, .max_line = max_line };
+	*d = (struct data_decoder){ .state = AT_LINE_START,
+				    .normalise = normalise,
+				    .max_line = max_line };
 }
 
 static bool

@@ -56,7 +56,8 @@ take_line(struct header_scan *h, struct span line)
 		return kind == LINE_BLANK;
 	}
 	h->lines++;
-	if (kind == LINE_FIELD && span_ieq(span_first(line, name_len(line, &colon)), SPAN("Received")))
+	if (kind == LINE_FIELD &&
+	    span_ieq(span_first(line, name_len(line, &colon)), SPAN("Received")))
 		h->received++;
 	for (size_t i = 0; i < line.len && !h->saw_8bit; i++)
 		h->saw_8bit = ((unsigned char)line.at[i] & 0x80) != 0;
@@ -136,7 +137,8 @@ header_scan_take(struct header_scan *h, struct span in)
 		} else if (take_line(h, span_first(rest, (size_t)(lf - rest.at) + 1))) {
 			at += (size_t)(lf - rest.at) + 1;
 		} else {
-			check_body_line(h, buf_len(&h->text) + at - begin, (size_t)(lf - rest.at) + 1);
+			check_body_line(h, buf_len(&h->text) + at - begin,
+					(size_t)(lf - rest.at) + 1);
 		}
 		if (h->max_lines != 0 && h->lines > h->max_lines)
 			h->too_large = true;

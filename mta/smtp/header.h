@@ -14,10 +14,13 @@
 #include "mta/base/span.h"
 
 struct header_scan {
-	struct buf text;		/* the header block so far; once complete with its blank line, if it has one */
-	struct buf held;		/* the line begun; once complete: the beginning of the body */
+	/* the header block so far; once complete with its blank line, if it has one */
+	struct buf text;
+	/* the line begun; once complete: the beginning of the body */
+	struct buf held;
 	bool complete;			/* what comes now is body */
-	bool too_large;			/* more than max_size octets or max_lines lines: refuse with 552 5.3.4 */
+	/* more than max_size octets or max_lines lines: refuse with 552 5.3.4 */
+	bool too_large;
 	bool saw_8bit;
 	size_t received;		/* Received fields seen */
 	size_t lines;			/* header fields, continuation lines too */

@@ -1,4 +1,7 @@
-/* received: see received.h. No octet of what a client gave can end a line or a word of it. Any thread. */
+/*
+ * received: see received.h. No octet of what a client gave can end a line or a word of it. Any
+ * thread.
+ */
 #include "mta/smtp/received.h"
 
 #include "mta/base/address.h"
@@ -16,8 +19,9 @@ protocol(const struct received_facts *facts)
 }
 
 /*
- * The name the client gave itself is printed as an atom: what could end it, or start a comment, becomes '?'. So does what
- * is not ASCII, even under SMTPUTF8: our own line must not be what makes a message need it.
+ * The name the client gave itself is printed as an atom: what could end it, or start a comment,
+ * becomes '?'. So does what is not ASCII, even under SMTPUTF8: our own line must not be what
+ * makes a message need it.
  */
 static void
 put_helo(struct span helo, struct buf *out)
@@ -36,7 +40,10 @@ put_helo(struct span helo, struct buf *out)
 		buf_append(out, SPAN("..."));
 }
 
-/* Parsed addresses hold no control octets; nothing else is taken on trust where a line could begin. */
+/*
+ * Parsed addresses hold no control octets; nothing else is taken on trust where a line could
+ * begin.
+ */
 static bool
 can_be_shown(struct span recipient, bool utf8)
 {
@@ -82,8 +89,9 @@ received_client(const struct received_facts *facts, struct arena *arena)
 		return arena_printf(arena, "uid=%u with=local", facts->uid);
 	put_helo(facts->helo, &helo);
 	name = buf_span(&helo);
-	ret = arena_printf(arena, "client=%s helo=%.*s with=%s", netaddr_format_port(facts->client, text),
-			   SPAN_FMT(name), protocol(facts));
+	ret = arena_printf(arena, "client=%s helo=%.*s with=%s",
+			   netaddr_format_port(facts->client, text), SPAN_FMT(name),
+			   protocol(facts));
 	buf_free(&helo);
 	return ret;
 }

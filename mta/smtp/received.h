@@ -12,7 +12,8 @@ struct received_facts {
 	const struct netaddr *client;
 	struct span helo;		/* as given; may be empty */
 	struct span hostname;
-	struct span recipient;		/* empty: none, or several (which are nobody else's business) */
+	/* empty: none, or several (which are nobody else's business) */
+	struct span recipient;
 	uint64_t id;
 	int64_t now_ms;
 	bool esmtp, utf8;
@@ -22,7 +23,10 @@ struct received_facts {
 
 /* Appends "Received: from helo ([192.0.2.1]) by host with ESMTP id …; date" with CRLF, folded. */
 void received_line(const struct received_facts *facts, struct buf *out);
-/* The facts kept with the message for the operator: "client=[192.0.2.1]:4711 helo=name with=ESMTP". */
+/*
+ * The facts kept with the message for the operator: "client=[192.0.2.1]:4711 helo=name
+ * with=ESMTP".
+ */
 struct span received_client(const struct received_facts *facts, struct arena *arena);
 
 #endif

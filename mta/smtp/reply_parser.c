@@ -1,6 +1,7 @@
 /*
- * smtp/reply_parser: see reply_parser.h. What is not a reply by the letter is none: a code, then a hyphen, a
- * blank or the line's end. Nothing is guessed, because a guess here can turn a refusal into a delivery.
+ * smtp/reply_parser: see reply_parser.h. What is not a reply by the letter is none: a code, then
+ * a hyphen, a blank or the line's end. Nothing is guessed, because a guess here can turn a
+ * refusal into a delivery.
  */
 #include "mta/smtp/reply_parser.h"
 
@@ -54,7 +55,10 @@ parse_code(struct span line, uint16_t *ret)
 	return true;
 }
 
-/* The status, if the line has one that agrees with its code; one reply has one, so others stay text. */
+/*
+ * The status, if the line has one that agrees with its code; one reply has one, so others stay
+ * text.
+ */
 static struct span
 take_status(struct reply_parser *p, struct span text)
 {

@@ -117,7 +117,8 @@ smtp_server_greet(struct smtp_server *server, const struct reply *instead)
 		server_end(server, instead);
 		return;
 	}
-	buf_printf(&server->out, "220 %.*s %.*s\r\n", SPAN_FMT(config->hostname), SPAN_FMT(config->banner));
+	buf_printf(&server->out, "220 %.*s %.*s\r\n", SPAN_FMT(config->hostname),
+		   SPAN_FMT(config->banner));
 	server->state = SERVER_FRESH;
 }
 
@@ -189,7 +190,8 @@ take_line(struct smtp_server *server, struct span in)
 	octets = p->line_octets + len;
 	before_lf = len > 1 ? in.at[len - 2] : p->line_last;
 	if (lf == NULL || p->line_octets > 0) {
-		buf_append(&p->line, span_first(line, server->config->max_command - buf_len(&p->line)));
+		buf_append(&p->line,
+			   span_first(line, server->config->max_command - buf_len(&p->line)));
 		line = buf_span(&p->line);
 	}
 	p->line_octets = lf ? 0 : octets;
@@ -294,7 +296,8 @@ join_envelope(struct smtp_server *server)
 
 	/* room for a power of two */
 	if ((n & (n - 1)) == 0) {
-		struct recipient *more = arena_alloc(&server->arena, (n ? 2 * n : 1) * sizeof(*more));
+		struct recipient *more =
+			arena_alloc(&server->arena, (n ? 2 * n : 1) * sizeof(*more));
 
 		for (size_t i = 0; i < n; i++)
 			more[i] = envelope->recipients[i];
@@ -343,7 +346,7 @@ smtp_server_answer(struct smtp_server *server, const struct reply *reply)
 	struct reply said;
 
 	if (question == SMTP_QUESTION_NONE && server->state == SERVER_CLOSING)
-		return;			/* the session was closed while the owner thought about it */
+		return; /* the session was closed while the owner thought about it */
 	assert(question != SMTP_QUESTION_NONE && reply->code != 0);
 	server->question = SMTP_QUESTION_NONE;
 	switch (question) {
@@ -368,7 +371,8 @@ smtp_server_answer(struct smtp_server *server, const struct reply *reply)
 bool
 smtp_server_idle(const struct smtp_server *server)
 {
-	return server->state <= SERVER_IDLE && server->question == SMTP_QUESTION_NONE && server->p->line_octets == 0;
+	return server->state <= SERVER_IDLE && server->question == SMTP_QUESTION_NONE &&
+	       server->p->line_octets == 0;
 }
 
 const char *

@@ -33,39 +33,54 @@ struct smtp_server_config {
 	struct span banner;			/* behind the name in the greeting: "ESMTP tram" */
 	uint64_t max_message_size;		/* octets; SIZE; never 0 */
 	size_t max_recipients;			/* per transaction; 452 4.5.3 above */
-	size_t max_line;			/* text line with CRLF; above: 500 5.2.3 … after the dot */
-	size_t max_command;			/* command line with CRLF (≥ 1000 with our extensions); 500 5.5.2 above */
-	size_t max_messages;			/* transactions per session; then 421 4.7.0 … and close */
-	size_t max_errors;			/* failed commands in a session; then 421 4.7.0 and close */
-	size_t max_junk;			/* NOOP, RSET, VRFY, HELP, EHLO since the last message; then errors */
-	bool strict_addresses;			/* the angle brackets are required and no blank may follow the colon */
-	bool normalise_newlines;		/* a bare LF or CR in content becomes CRLF (never ends the message) */
+	/* text line with CRLF; above: 500 5.2.3 … after the dot */
+	size_t max_line;
+	/* command line with CRLF (≥ 1000 with our extensions); 500 5.5.2 above */
+	size_t max_command;
+	/* transactions per session; then 421 4.7.0 … and close */
+	size_t max_messages;
+	/* failed commands in a session; then 421 4.7.0 and close */
+	size_t max_errors;
+	/* NOOP, RSET, VRFY, HELP, EHLO since the last message; then errors */
+	size_t max_junk;
+	/* the angle brackets are required and no blank may follow the colon */
+	bool strict_addresses;
+	/* a bare LF or CR in content becomes CRLF (never ends the message) */
+	bool normalise_newlines;
 	bool offer_binarymime;
-	bool local_submission;			/* a local program: bare local parts are allowed in paths */
-	bool offer_starttls;			/* the listener can do TLS (and the session has none yet) */
+	/* a local program: bare local parts are allowed in paths */
+	bool local_submission;
+	/* the listener can do TLS (and the session has none yet) */
+	bool offer_starttls;
 };
 
 enum smtp_server_action {
-	SMTP_WAIT,		/* nothing more to do until more bytes, or the answer, come: send server->out */
+	/* nothing more to do until more bytes, or the answer, come: send server->out */
+	SMTP_WAIT,
 	SMTP_APPEND,		/* step.bytes belongs to the message (un-stuffed, CRLF lines) */
 	SMTP_ASK,		/* decide step.question, then smtp_server_answer() */
-	SMTP_ABORT,		/* the message begun is void (RSET, error, QUIT in BDAT …): drop the draft; go on */
-	SMTP_START_TLS,		/* send out, drop unread input, shake hands, then smtp_server_tls_done() */
+	/* the message begun is void (RSET, error, QUIT in BDAT …): drop the draft; go on */
+	SMTP_ABORT,
+	/* send out, drop unread input, shake hands, then smtp_server_tls_done() */
+	SMTP_START_TLS,
 	SMTP_CLOSE,		/* send out, then close */
 };
 
 enum smtp_question {
 	SMTP_QUESTION_NONE,
 	SMTP_QUESTION_MAIL,	/* server->envelope has the reverse-path and its parameters */
-	SMTP_QUESTION_RCPT,	/* server->asked has the recipient: answered 2xx it joins the envelope */
-	SMTP_QUESTION_DATA,	/* before 354, or the first BDAT: may a message begin now? answer 354 or 4xx/5xx */
+	/* server->asked has the recipient: answered 2xx it joins the envelope */
+	SMTP_QUESTION_RCPT,
+	/* before 354, or the first BDAT: may a message begin now? answer 354 or 4xx/5xx */
+	SMTP_QUESTION_DATA,
 	SMTP_QUESTION_MESSAGE,	/* all of it has been appended: 250 only once it is durable */
 };
 
 struct smtp_server_step {
 	enum smtp_server_action action;
 	enum smtp_question question;
-	struct span bytes;			/* SMTP_APPEND: part of the input given, valid until the next call */
+	/* SMTP_APPEND: part of the input given, valid until the next call */
+	struct span bytes;
 };
 
 enum smtp_server_state {			/* in the order of a session */
@@ -90,7 +105,8 @@ struct smtp_server {
 	struct buf out;				/* replies to send; the owner consumes it */
 	/* facts, for Received, policy and log */
 	enum smtp_helo helo;
-	struct span helo_name;			/* as the client gave it, control octets refused; session life */
+	/* as the client gave it, control octets refused; session life */
+	struct span helo_name;
 	bool tls;
 	bool chunking_used;			/* this message came by BDAT */
 	bool saw_8bit;				/* this message's content has octets above 127 */
@@ -102,7 +118,8 @@ struct smtp_server {
 	uint64_t content_octets;		/* appended so far */
 	/* counters of the session */
 	size_t commands, errors, junk, messages, recipients_refused;
-	struct smtp_server_private *p;		/* line buffer, decoder, BDAT counters: server_private.h */
+	/* line buffer, decoder, BDAT counters: server_private.h */
+	struct smtp_server_private *p;
 };
 
 /*
@@ -110,7 +127,8 @@ struct smtp_server {
  * close.
  */
 void smtp_server_init(struct smtp_server *server, const struct smtp_server_config *config);
-void smtp_server_greet(struct smtp_server *server, const struct reply *instead);	/* NULL: 220 */
+/* NULL: 220 */
+void smtp_server_greet(struct smtp_server *server, const struct reply *instead);
 void smtp_server_free(struct smtp_server *server);
 
 /*
@@ -129,10 +147,10 @@ size_t smtp_server_take(struct smtp_server *server, struct span in, struct smtp_
 void smtp_server_answer(struct smtp_server *server, const struct reply *reply);
 
 /*
- * The message being received is refused before its end (too large a header, no disk, too many hops
- * …): what is left of it is swallowed, then this reply is given instead of SMTP_QUESTION_MESSAGE.
- * The draft is the owner's to drop at once. No effect outside of DATA and BDAT. The first call counts;
- * what is wrong with the octets themselves goes before it.
+ * The message being received is refused before its end (too large a header, no disk, too many
+ * hops …): what is left of it is swallowed, then this reply is given instead of
+ * SMTP_QUESTION_MESSAGE. The draft is the owner's to drop at once. No effect outside of DATA and
+ * BDAT. The first call counts; what is wrong with the octets themselves goes before it.
  */
 void smtp_server_refuse_message(struct smtp_server *server, const struct reply *reply);
 

@@ -55,7 +55,8 @@ bool server_is_http(struct span line);
 void server_begin_data(struct smtp_server *server);	/* answered 354 */
 void server_begin_chunk(struct smtp_server *server, const struct smtp_command *command);
 void server_refuse_chunk(struct smtp_server *server, const struct reply *reply);
-size_t server_take_content(struct smtp_server *server, struct span in, struct smtp_server_step *step);
+size_t server_take_content(struct smtp_server *server, struct span in,
+			   struct smtp_server_step *step);
 void server_finish_content(struct smtp_server *server);	/* once ended */
 
 #endif

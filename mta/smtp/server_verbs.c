@@ -16,7 +16,8 @@ enum {
 	BDAT_FAILED = 1 << SERVER_BDAT_FAILED,
 	ANY = FRESH | IDLE | MAIL | RCPT | BDAT_NEXT | BDAT_FAILED,
 
-	REFUSED_FACTOR = 100,		/* × max_recipients: refusals in one transaction before they are errors */
+	/* × max_recipients: refusals in one transaction before they are errors */
+	REFUSED_FACTOR = 100,
 };
 
 static void
@@ -152,8 +153,8 @@ run_quit(struct smtp_server *server, const struct smtp_command *command)
 	struct reply bye = smtp_texts[TEXT_BYE];
 
 	(void)command;
-	bye.text = arena_printf(&server->p->scratch, "%.*s %.*s", SPAN_FMT(server->config->hostname),
-				SPAN_FMT(bye.text));
+	bye.text = arena_printf(&server->p->scratch, "%.*s %.*s",
+				SPAN_FMT(server->config->hostname), SPAN_FMT(bye.text));
 	server_end(server, &bye);
 }
 
@@ -219,7 +220,8 @@ bool
 server_is_http(struct span line)
 {
 	static const char *const methods[] = {
-		"GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI",
+		"GET",	   "POST",    "PUT",   "HEAD",	"DELETE",
+		"OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI",
 	};
 	struct span word = span_cut(&line, ' ');
 
@@ -231,7 +233,8 @@ server_is_http(struct span line)
 
 /* The chunk behind a refused BDAT must be swallowed; how much that is must be known. */
 static void
-refuse(struct smtp_server *server, const struct smtp_command *command, bool parsed, const struct reply *reply)
+refuse(struct smtp_server *server, const struct smtp_command *command, bool parsed,
+       const struct reply *reply)
 {
 	if (command->verb != VERB_BDAT) {
 		server_say(server, reply);
@@ -267,7 +270,8 @@ server_command(struct smtp_server *server, struct span line)
 	}
 	arena_free(&server->p->scratch);
 	parsed = smtp_command_parse(line, &limits, &server->p->scratch, &command, &error);
-	if (server->errors >= config->max_errors && config->max_errors != 0 && command.verb != VERB_QUIT) {
+	if (server->errors >= config->max_errors && config->max_errors != 0 &&
+	    command.verb != VERB_QUIT) {
 		server_end_text(server, TEXT_TOO_MANY_ERRORS);
 		return;
 	}

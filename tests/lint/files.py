@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Files stay small and say what they are: at most 800 lines (600 are wished) of at most
-140 columns (100 are wished; tabs count 8), a comment at the head, tabs, no blanks at line ends."""
+"""Files stay small and say what they are: at most 800 lines (600 are wished) of at most 132 columns (140 in tests; 100
+are wished; tabs count 8), a comment at the head, tabs, no blanks at line ends."""
 import re
 
 import tree
 
-MOST, WISHED, WIDTH, WIDTH_WISHED = 800, 600, 140, 100
+MOST, WISHED, WIDTH, WIDTH_TESTS, WIDTH_WISHED = 800, 600, 132, 140, 100
 
 
 def columns(line):
@@ -32,10 +32,10 @@ def main():
         if headless(path, source):
             faults.append("%s:1: no comment at the head that says what it is" % path)
         for i, line in enumerate(lines, 1):
-            if path.endswith((".c", ".h")) and columns(line) > WIDTH:
+            if path.endswith((".c", ".h")) and columns(line) > (WIDTH_TESTS if path.startswith("tests/") else WIDTH):
                 faults.append("%s:%d: %d columns" % (path, i, columns(line)))
             wide += path.endswith((".c", ".h")) and columns(line) > WIDTH_WISHED
-            if path.endswith((".c", ".h")) and re.match(r"    +[^ *]", line):
+            if path.endswith((".c", ".h")) and re.match(r" {8,}[^ *]", line):
                 faults.append("%s:%d: indented with blanks, not tabs" % (path, i))
             if re.search(r"[ \t]$", line):
                 faults.append("%s:%d: blank at the end of the line" % (path, i))
