@@ -1,5 +1,5 @@
 /*
- * server: tramd's life: opens the queue, the doors and the reactors, reloads, and ends them in
+ * server: tramd's life: opens the queue, the doors and the reactors, and ends them in
  * order.
  *
  * The first reactor's loop runs on the main thread: signals, gate, dispatcher and control live
@@ -22,199 +22,20 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/control/control.h"
-#include "mta/outbound/dispatcher.h"
 #include "mta/inbound/gate.h"
-#include "mta/net/reactor.h"
-#include "mta/server.h"
+#include "mta/outbound/dispatcher.h"
+#include "mta/server_private.h"
 
 enum { POISON_MS = 1000, AGAIN_MS = 3000 };
 
-struct server {
-	struct reactor *reactors;		/* home first */
-	struct post *posts;
-	unsigned count;
-	struct queue *queue;
-	struct control *control;
-	uv_signal_t signals[4];
-	uv_timer_t stop_timer;
-	uv_async_t poisoned;
-	char poison_text[256];			/* written once, before poisoned is sent */
-	bool stopping, hurried, sessions_gone, dispatcher_stopped, closed;
-	int exit_code;
-	struct retired *retired;		/* configurations that old sessions still use */
-};
-
-struct retired {
-	struct retired *next;
-	struct config *config;
-	unsigned reactors;			/* that have reported their last user gone */
-};
-
-static struct reactor *
-home_of(struct server *server)
-{
-	return &server->reactors[0];
-}
-
-static void
-notify(const char *state)
+void
+server_notify(const char *state)
 {
 #ifdef HAVE_SYSTEMD
 	sd_notify(0, state);
 #else
 	(void)state;
 #endif
-}
-
-/* ---- configurations that are no longer used ----------------------------------------------- */
-
-struct unused_letter {
-	struct letter letter;
-	struct server *server;
-	struct config *config;
-};
-
-static void
-on_config_unused(struct letter *letter)
-{
-	struct unused_letter *u = CONTAINER_OF(letter, struct unused_letter, letter);
-	struct server *server = u->server;
-
-	for (struct retired **at = &server->retired; *at != NULL; at = &(*at)->next) {
-		struct retired *old = *at;
-
-		if (old->config != u->config || ++old->reactors < server->count)
-			continue;
-		*at = old->next;
-		config_free(old->config);
-		free(old);
-		break;
-	}
-	free(u);
-}
-
-static void
-config_unused(struct reactor *r, struct config *config)
-{
-	struct unused_letter *u = xcalloc(1, sizeof(*u));
-
-	u->letter.open = on_config_unused;
-	u->server = r->owner;
-	u->config = config;
-	post_send(r->post, r->home, &u->letter);
-}
-
-/* ---- reload ------------------------------------------------------------------------------- */
-
-struct config_letter {
-	struct letter letter;
-	struct reactor *reactor;
-	struct config *config, *old;
-};
-
-static bool
-same_resolver(const struct dns_config *a, const struct dns_config *b)
-{
-	if (a->server_count != b->server_count || a->timeout_ms != b->timeout_ms ||
-	    a->tries != b->tries || a->tcp != b->tcp || a->trusted != b->trusted)
-		return false;
-	for (size_t i = 0; i < a->server_count; i++)
-		if (!netaddr_same_ip(&a->servers[i], &b->servers[i]) ||
-		    a->servers[i].port != b->servers[i].port)
-			return false;
-	return true;
-}
-
-static void
-on_config_letter(struct letter *letter)
-{
-	struct config_letter *c = CONTAINER_OF(letter, struct config_letter, letter);
-	struct reactor *r = c->reactor;
-
-	if (r->post != r->home) {			/* home has it since the reload itself */
-		reactor_config_use(r, c->config);
-		r->config = c->config;
-	}
-	r->memory_max = c->config->limits.memory / r->post->peers;
-	if (!same_resolver(&c->old->resolver, &c->config->resolver) &&
-	    reactor_set_resolver(r, &c->config->resolver) < 0)
-		log_message(LOG_ERROR, "resolver",
-			    "the new resolver could not be opened: look-ups fail until a reload");
-	/* behind whatever was begun under it on its way here */
-	reactor_config_release(r, c->old);
-	free(c);
-}
-
-static void
-spread_config(struct server *server, struct config *fresh, struct config *old)
-{
-	struct retired *retired = xcalloc(1, sizeof(*retired));
-
-	retired->config = old;
-	retired->next = server->retired;
-	server->retired = retired;
-	for (unsigned i = 0; i < server->count; i++) {
-		struct config_letter *c = xcalloc(1, sizeof(*c));
-
-		c->letter.open = on_config_letter;
-		c->reactor = &server->reactors[i];
-		c->config = fresh;
-		c->old = old;
-		post_send(home_of(server)->post, server->reactors[i].post, &c->letter);
-	}
-}
-
-static int
-reload(void *arg, struct buf *message)
-{
-	struct server *server = arg;
-	struct reactor *home = home_of(server);
-	struct config *fresh, *old = home->config;
-	struct arena arena = { 0 };
-	struct span restart;
-	char error[CONFIG_ERROR_MAX];
-	int rc = config_load(old->path, &fresh, error, message);
-
-	if (rc < 0) {
-		buf_clear(message);
-		buf_append(message, span_str(error));
-		return rc;
-	}
-	home->config = fresh;
-	rc = gate_reconfigure(home->gate, error);
-	if (rc < 0) {
-		home->config = old;
-		gate_reconfigure(home->gate, (char[GATE_ERROR_MAX]){ 0 });
-		buf_append(message, span_str(error));
-		config_free(fresh);
-		return rc;
-	}
-	restart = config_needs_restart(old, fresh, &arena);
-	if (restart.len > 0)
-		buf_printf(message, "%.*s\n", SPAN_FMT(restart));
-	arena_free(&arena);
-	reactor_config_use(home, fresh);
-	log_configure(&fresh->log);
-	queue_reconfigure(server->queue, fresh->queue.max_size, fresh->queue.min_free);
-	spread_config(server, fresh, old);
-	dispatcher_reconfigure(home->dispatcher);
-	return 0;
-}
-
-static void
-reload_on_signal(struct server *server)
-{
-	struct buf message = { 0 };
-
-	notify("RELOADING=1");
-	if (reload(server, &message) < 0)
-		log_message(LOG_ERROR, "reload", "nothing has changed: %.*s",
-			    SPAN_FMT(buf_span(&message)));
-	else
-		log_message(LOG_INFO, "reload", "the new configuration holds. %.*s",
-			    SPAN_FMT(buf_span(&message)));
-	notify("READY=1");
-	buf_free(&message);
 }
 
 /* ---- stop --------------------------------------------------------------------------------- */
@@ -339,7 +160,7 @@ stop(void *arg)
 		return;
 	}
 	server->stopping = true;
-	notify("STOPPING=1");
+	server_notify("STOPPING=1");
 	log_message(LOG_INFO, "stopping", "%zu sessions open", gate_sessions(home->gate));
 	gate_close(home->gate);
 	hurry(server, false);
@@ -389,14 +210,12 @@ on_signal(uv_signal_t *handle, int number)
 	struct server *server = handle->data;
 
 	if (number == SIGHUP && !server->stopping)
-		reload_on_signal(server);
+		server_reload_on_signal(server);
 	else if (number == SIGUSR1)
 		log_reopen();
 	else if (number == SIGTERM || number == SIGINT)
 		stop(server);
 }
-
-/* ---- what the operator's socket asks of the whole ----------------------------------------- */
 
 static void
 drain(void *arg, bool on)
@@ -406,83 +225,6 @@ drain(void *arg, bool on)
 	gate_accepting(home_of(server)->gate, !on);
 	log_message(LOG_INFO, "drain",
 		    on ? "nothing more is accepted; what is queued goes on" : "accepting again");
-}
-
-struct sessions_letter {
-	struct letter letter;
-	struct reactor *reactor;
-	struct server *server;
-	struct control_sessions *request;
-	json_t *part;
-};
-
-static json_t *
-session_json(const struct session *s)
-{
-	char text[NETADDR_TEXT_MAX];
-	json_t *helo = json_stringn(s->server.helo_name.at ? s->server.helo_name.at : "",
-				    s->server.helo_name.len);
-
-	return json_pack("{s:I,s:s%,s:s,s:o,s:s,s:I,s:I,s:I,s:i}", "session", (json_int_t)s->number,
-			 "listener", s->listener.at, s->listener.len, "client",
-			 s->client.local ? "local" : netaddr_format_port(&s->client.peer, text),
-			 "helo", helo ? helo : json_string("?"), "waiting_for",
-			 s->accepting ? "commit" : smtp_server_waiting_for(&s->server), "messages",
-			 (json_int_t)s->accepted, "errors", (json_int_t)s->server.errors, "age_ms",
-			 (json_int_t)(mono_ms() - s->began_ms), "thread", (int)s->reactor->index);
-}
-
-static void
-on_sessions_home(struct letter *letter)
-{
-	struct sessions_letter *l = CONTAINER_OF(letter, struct sessions_letter, letter);
-	struct control_sessions *request = l->request;
-
-	json_array_extend(request->array, l->part);
-	json_decref(l->part);
-	free(l);
-	if (--request->pending == 0)
-		request->done(request, request->array);
-}
-
-static void
-on_sessions_asked(struct letter *letter)
-{
-	struct sessions_letter *l = CONTAINER_OF(letter, struct sessions_letter, letter);
-
-	l->part = json_array();
-	LIST_EACH(struct session, s, &l->reactor->sessions, node)
-		json_array_append_new(l->part, session_json(s));
-	l->letter.open = on_sessions_home;
-	post_send(l->reactor->post, l->reactor->home, &l->letter);
-}
-
-static void
-sessions(void *arg, struct control_sessions *request)
-{
-	struct server *server = arg;
-
-	request->array = json_array();
-	request->pending = server->count;
-	for (unsigned i = 0; i < server->count; i++) {
-		struct sessions_letter *l = xcalloc(1, sizeof(*l));
-
-		l->letter.open = on_sessions_asked;
-		l->reactor = &server->reactors[i];
-		l->request = request;
-		post_send(home_of(server)->post, server->reactors[i].post, &l->letter);
-	}
-}
-
-static void
-stats(void *arg, json_t *into)
-{
-	struct server *server = arg;
-
-	json_object_set_new(into, "sessions",
-			    json_integer((json_int_t)gate_sessions(home_of(server)->gate)));
-	json_object_set_new(into, "threads", json_integer(server->count));
-	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
 }
 
 /* ---- start -------------------------------------------------------------------------------- */
@@ -577,7 +319,7 @@ open_reactors(struct server *server, struct config *config)
 		if (rc < 0)
 			return rc;
 		r->owner = server;
-		r->config_unused = config_unused;
+		r->config_unused = server_config_unused;
 	}
 	return 0;
 }
@@ -604,11 +346,11 @@ start_home(struct server *server, struct config *config)
 {
 	struct reactor *home = home_of(server);
 	struct control_owner owner = { .arg = server,
-				       .reload = reload,
+				       .reload = server_reload,
 				       .drain = drain,
 				       .stop = stop,
-				       .sessions = sessions,
-				       .stats = stats };
+				       .sessions = server_sessions,
+				       .stats = server_stats };
 	char error[GATE_ERROR_MAX];
 
 	if (become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)
@@ -636,13 +378,7 @@ free_server(struct server *server)
 	for (unsigned i = 0; i < server->count; i++)
 		reactor_free(&server->reactors[i]);
 	queue_close(server->queue);
-	while (server->retired != NULL) {
-		struct retired *old = server->retired;
-
-		server->retired = old->next;
-		config_free(old->config);
-		free(old);
-	}
+	server_free_retired(server);
 	free(server->reactors);
 	free(server->posts);
 	config_free(config);
@@ -689,7 +425,7 @@ server_run(struct config *config)
 				     &server.reactors[i]) < 0)
 			exit(fail("cannot start a thread"));
 	log_ready(&server, began);
-	notify("READY=1");
+	server_notify("READY=1");
 	uv_run(&home_of(&server)->loop, UV_RUN_DEFAULT);
 	for (unsigned i = 1; i < server.count; i++)
 		uv_thread_join(&server.reactors[i].thread);

@@ -1,0 +1,21 @@
+/*
+ * receiver_private: what receiver.c (the session) and receiver_message.c (its message) share.
+ */
+#ifndef TRAM_RECEIVER_PRIVATE_H
+#define TRAM_RECEIVER_PRIVATE_H
+
+#include "mta/inbound/receiver.h"
+
+/* receiver_message.c */
+void message_append(struct session *s, struct span bytes);
+/* Answers the machine's question, now or (the final dot) when the queue has answered. */
+void message_ask(struct session *s, enum smtp_question question);
+/* What was taken of it is forgotten, its draft deleted. Not while it is with the queue. */
+void message_drop(struct session *s);
+
+/* receiver.c */
+/* The message given to the queue has its answer; frees the session if its peer is gone. */
+void session_accepted(struct session *s, const struct reply *reply);
+void session_go_on(struct session *s);
+
+#endif

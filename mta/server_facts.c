@@ -1,0 +1,88 @@
+/*
+ * server_facts: what the control socket shows of the daemon as a whole: its sessions, gathered from
+ * all reactors, and its counters. Home loop.
+ */
+#include "mta/server_private.h"
+
+#include <stdlib.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/log.h"
+#include "mta/inbound/gate.h"
+
+struct sessions_letter {
+	struct letter letter;
+	struct reactor *reactor;
+	struct server *server;
+	struct control_sessions *request;
+	json_t *part;
+};
+
+static json_t *
+session_json(const struct session *s)
+{
+	char text[NETADDR_TEXT_MAX];
+	json_t *helo = json_stringn(s->server.helo_name.at ? s->server.helo_name.at : "",
+				    s->server.helo_name.len);
+
+	return json_pack("{s:I,s:s%,s:s,s:o,s:s,s:I,s:I,s:I,s:i}", "session", (json_int_t)s->number,
+			 "listener", s->listener.at, s->listener.len, "client",
+			 s->client.local ? "local" : netaddr_format_port(&s->client.peer, text),
+			 "helo", helo ? helo : json_string("?"), "waiting_for",
+			 s->accepting ? "commit" : smtp_server_waiting_for(&s->server), "messages",
+			 (json_int_t)s->accepted, "errors", (json_int_t)s->server.errors, "age_ms",
+			 (json_int_t)(mono_ms() - s->began_ms), "thread", (int)s->reactor->index);
+}
+
+static void
+on_sessions_home(struct letter *letter)
+{
+	struct sessions_letter *l = CONTAINER_OF(letter, struct sessions_letter, letter);
+	struct control_sessions *request = l->request;
+
+	json_array_extend(request->array, l->part);
+	json_decref(l->part);
+	free(l);
+	if (--request->pending == 0)
+		request->done(request, request->array);
+}
+
+static void
+on_sessions_asked(struct letter *letter)
+{
+	struct sessions_letter *l = CONTAINER_OF(letter, struct sessions_letter, letter);
+
+	l->part = json_array();
+	LIST_EACH(struct session, s, &l->reactor->sessions, node)
+		json_array_append_new(l->part, session_json(s));
+	l->letter.open = on_sessions_home;
+	post_send(l->reactor->post, l->reactor->home, &l->letter);
+}
+
+void
+server_sessions(void *arg, struct control_sessions *request)
+{
+	struct server *server = arg;
+
+	request->array = json_array();
+	request->pending = server->count;
+	for (unsigned i = 0; i < server->count; i++) {
+		struct sessions_letter *l = xcalloc(1, sizeof(*l));
+
+		l->letter.open = on_sessions_asked;
+		l->reactor = &server->reactors[i];
+		l->request = request;
+		post_send(home_of(server)->post, server->reactors[i].post, &l->letter);
+	}
+}
+
+void
+server_stats(void *arg, json_t *into)
+{
+	struct server *server = arg;
+
+	json_object_set_new(into, "sessions",
+			    json_integer((json_int_t)gate_sessions(home_of(server)->gate)));
+	json_object_set_new(into, "threads", json_integer(server->count));
+	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
+}
