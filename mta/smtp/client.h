@@ -139,9 +139,9 @@ size_t smtp_client_take(struct smtp_client *client, struct span in, enum smtp_cl
  * body_end() of the one before when the server has PIPELINING; at most one is queued. The
  * transaction stays the owner's and must live until its CLIENT_DONE. One that the server cannot
  * take ends at once by CLIENT_DONE: too large for SIZE (552 5.3.4), SMTPUTF8 needed and absent
- * (550 5.6.7), BINARYMIME absent (554 5.6.1). So does one that is given before CLIENT_READY or
- * while we take leave (quit, 421, MAILMAX reached: then the client quits by itself): not tried.
- * Each recipient's fate is set anew.
+ * (550 5.6.7 for an address, 5.6.9 for the header alone), BINARYMIME absent (554 5.6.3). So does
+ * one that is given before CLIENT_READY or while we take leave (quit, 421, MAILMAX reached: then
+ * the client quits by itself): not tried. Each recipient's fate is set anew.
  */
 void smtp_client_send(struct smtp_client *client, struct smtp_transaction *transaction);
 bool smtp_client_can_queue(const struct smtp_client *client);

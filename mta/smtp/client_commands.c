@@ -197,6 +197,26 @@ client_recipients_allowed(const struct smtp_transaction *t, const struct smtp_fe
 	return allowed;
 }
 
+static bool
+is_ascii(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.at[i] > 127)
+			return false;
+	return true;
+}
+
+/* Is it for an address that the message needs SMTPUTF8, and not for its header alone? */
+static bool
+has_utf8_address(const struct smtp_transaction *t)
+{
+	bool ascii = is_ascii(t->envelope->reverse_path);
+
+	for (size_t i = 0; ascii && i < t->recipient_count; i++)
+		ascii = is_ascii(t->recipients[i].recipient->address);
+	return !ascii;
+}
+
 struct reply
 client_refusal(const struct smtp_transaction *t, const struct smtp_features *features,
 	       bool chunking)
@@ -208,11 +228,14 @@ client_refusal(const struct smtp_transaction *t, const struct smtp_features *fea
 					  " octets that the host takes", features->size_limit);
 		return reply;
 	}
-	if (t->needs_smtputf8 && !features->smtputf8)
+	if (t->needs_smtputf8 && !features->smtputf8 && has_utf8_address(t))
 		return REPLY(550, 5, 6, 7,
-			     "the message needs SMTPUTF8, which the host does not offer");
+			     "an address needs SMTPUTF8, which the host does not offer");
+	if (t->needs_smtputf8 && !features->smtputf8)
+		return REPLY(550, 5, 6, 9,
+			     "the header needs SMTPUTF8, which the host does not offer");
 	if (t->envelope->body == BODY_BINARYMIME && !(chunking && features->binarymime))
-		return REPLY(554, 5, 6, 1,
+		return REPLY(554, 5, 6, 3,
 			     "the message needs BINARYMIME, which the host does not offer");
 	return (struct reply){ 0 };
 }
