@@ -31,6 +31,8 @@ struct lookup {
 	struct netaddr *own;
 	size_t own_count;
 	struct dns_answer answers[2];		/* AAAA, A */
+	struct dns_resolver *resolver;
+	struct dns_grace grace;			/* one of them came, and will do */
 	bool is_literal;
 	struct netaddr literal;
 };
@@ -61,6 +63,7 @@ lookup_cancel(struct lookup *l)
 		return;
 	for (size_t i = 0; i < 2; i++)
 		dns_cancel(l->queries[i]);
+	dns_grace_end(&l->grace);
 	lookup_free(l);
 }
 
@@ -267,6 +270,7 @@ finish_addresses(struct lookup *l)
 	struct host_addresses found = { 0 };
 	bool met_own = drop_own(l, &l->answers[QUERY_AAAA]);
 
+	dns_grace_end(&l->grace);
 	met_own = drop_own(l, &l->answers[QUERY_A]) || met_own;
 	found.addresses = arena_alloc(&l->arena, l->most * sizeof(*found.addresses));
 	found.count = mx_interleave(&l->answers[QUERY_AAAA], &l->answers[QUERY_A], l->lax,
@@ -280,12 +284,45 @@ finish_addresses(struct lookup *l)
 }
 
 static void
+on_grace_over(struct dns_grace *grace)
+{
+	struct lookup *l = CONTAINER_OF(grace, struct lookup, grace);
+
+	for (size_t i = 0; i < 2; i++) {
+		if (l->queries[i] == NULL)
+			continue;
+		dns_cancel(l->queries[i]);
+		l->queries[i] = NULL;
+		l->answers[i] = (struct dns_answer){ .outcome = DNS_TEMPORARY,
+						     .text = SPAN("no answer yet") };
+	}
+	finish_addresses(l);
+}
+
+/* An address that can be tried. If it is our own the other answer decides, too. */
+static bool
+will_do(const struct lookup *l, const struct dns_answer *answer)
+{
+	bool own = false, usable = false;
+
+	for (size_t i = 0; i < answer->count; i++) {
+		const struct netaddr *address = &answer->records[i].address;
+
+		own = own || is_own(l, address);
+		usable = usable || l->lax || !netaddr_is_private(address);
+	}
+	return usable && !own;
+}
+
+static void
 on_address_answer(struct lookup *l, size_t which, const struct dns_answer *answer)
 {
 	l->queries[which] = NULL;
 	keep_answer(l, answer, &l->answers[which]);
 	if (l->queries[QUERY_AAAA] == NULL && l->queries[QUERY_A] == NULL)
 		finish_addresses(l);
+	else if (will_do(l, &l->answers[which]))
+		dns_grace_begin(l->resolver, &l->grace, on_grace_over);
 }
 
 static void
@@ -327,6 +364,7 @@ lookup_addresses(struct dns_resolver *resolver, struct span host, uint16_t port,
 
 	assert(most > 0);
 	l->on_addresses = done;
+	l->resolver = resolver;
 	l->host = arena_copy(&l->arena, host);
 	l->port = port;
 	l->most = most < ADDRESSES_MAX ? most : ADDRESSES_MAX;

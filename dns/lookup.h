@@ -31,7 +31,11 @@ struct host_addresses {
 	struct reply failure;
 };
 
-/* A and AAAA together. The name may be an address literal, with or without its brackets. */
+/*
+ * A and AAAA together; when one has brought addresses that may be used, the other is waited for no
+ * longer than the resolver's grace_ms. The name may be an address literal, with or without its
+ * brackets.
+ */
 struct lookup *lookup_addresses(struct dns_resolver *resolver, struct span host, uint16_t port,
 				bool allow_private, size_t most,
 				void (*done)(void *arg, const struct host_addresses *found),

@@ -54,6 +54,7 @@ struct dns_resolver {
 	bool closed, in_callback;
 	struct list channels;
 	struct list waiting, young, slow, finished, delivering;
+	struct list graces;			/* the first is over first */
 	size_t young_count, in_flight;
 	struct map questions;
 	uint64_t seed;
@@ -387,6 +388,12 @@ next_tick(struct dns_resolver *r, int64_t now)
 	else if (r->timeout_at_ms <= now)
 		find_timeout(r, now);
 	at = r->timeout_at_ms;
+	if (!list_empty(&r->graces)) {
+		struct dns_grace *first = CONTAINER_OF(r->graces.next, struct dns_grace, node);
+
+		if (at == 0 || first->over_at_ms < at)
+			at = first->over_at_ms;
+	}
 	if (!list_empty(&r->waiting) && !list_empty(&r->young)) {
 		struct question *oldest = CONTAINER_OF(r->young.next, struct question, node);
 
@@ -437,6 +444,21 @@ deliver_one(struct question *q)
 	done(arg, &q->answer);
 }
 
+static void
+end_graces(struct dns_resolver *r)
+{
+	int64_t now = mono_ms();
+
+	while (!r->closed && !list_empty(&r->graces)) {
+		struct dns_grace *first = CONTAINER_OF(r->graces.next, struct dns_grace, node);
+
+		if (first->over_at_ms > now)
+			break;
+		list_remove(&first->node);
+		first->over(first);
+	}
+}
+
 /* False: a callback closed the resolver, and it is gone. */
 static bool
 deliver(struct dns_resolver *r)
@@ -454,6 +476,7 @@ deliver(struct dns_resolver *r)
 	r->in_callback = true;
 	while (!r->closed && !list_empty(&r->delivering))
 		deliver_one(CONTAINER_OF(r->delivering.next, struct question, node));
+	end_graces(r);			/* behind the answers: one of them may be what is waited for */
 	r->in_callback = false;
 	if (!r->closed)
 		return true;
@@ -483,6 +506,8 @@ set_defaults(struct dns_resolver *r)
 		config->timeout_ms = 5000;
 	if (config->tries <= 0)
 		config->tries = 3;
+	if (config->grace_ms <= 0)
+		config->grace_ms = 500;
 	r->trusted = true;
 	for (size_t i = 0; i < config->server_count; i++) {
 		if (config->servers[i].port == 0)
@@ -498,7 +523,7 @@ dns_resolver_open(const struct dns_config *config, const struct dns_loop *loop,
 {
 	struct dns_resolver *r = xcalloc(1, sizeof(*r));
 	struct list *lists[] = { &r->channels, &r->waiting,  &r->young,
-				 &r->slow,     &r->finished, &r->delivering };
+				 &r->slow,     &r->finished, &r->delivering, &r->graces };
 	struct dns_channel *channel;
 	int err = 0;
 
@@ -534,6 +559,8 @@ dns_resolver_close(struct dns_resolver *r)
 	assert(r->in_flight == 0);
 	free_questions(&r->waiting);
 	free_questions(&r->finished);
+	while (!list_empty(&r->graces))
+		list_remove(r->graces.next);
 	r->loop.timer(r->loop.arg, -1);
 	if (!r->in_callback)		/* else deliver() frees what it stands on */
 		resolver_free(r);
@@ -608,4 +635,23 @@ dns_cancel(struct dns_query *query)
 	/* One that is still to be sent need not be; what is under way or done is freed there. */
 	if (list_empty(&q->waiters) && q->shared && q->flight.channel == NULL)
 		question_free(q);
+}
+
+void
+dns_grace_begin(struct dns_resolver *r, struct dns_grace *grace,
+		void (*over)(struct dns_grace *grace))
+{
+	assert(!r->closed && !list_linked(&grace->node));
+	grace->over = over;
+	grace->over_at_ms = mono_ms() + r->config.grace_ms;
+	list_add_last(&r->graces, &grace->node);
+	if (!r->in_callback)		/* else it is set behind the callbacks */
+		set_timer(r);
+}
+
+void
+dns_grace_end(struct dns_grace *grace)
+{
+	if (list_linked(&grace->node))
+		list_remove(&grace->node);
 }

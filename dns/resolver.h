@@ -17,6 +17,7 @@
 #define TRAM_DNS_RESOLVER_H
 
 #include "dns/answer.h"
+#include "mta/base/list.h"
 
 struct dns_resolver;
 
@@ -36,6 +37,7 @@ struct dns_config {
 	size_t server_count;
 	int timeout_ms;			/* of one try: 5,000 */
 	int tries;			/* 3 */
+	int grace_ms;			/* for the second of two answers: 500 */
 	bool tcp;			/* always by TCP */
 	bool trusted;			/* AD counts (always so over loopback) */
 };
@@ -60,5 +62,20 @@ struct dns_query;
 struct dns_query *dns_ask(struct dns_resolver *resolver, struct span name, enum dns_type type,
 			  void (*done)(void *arg, const struct dns_answer *answer), void *arg);
 void dns_cancel(struct dns_query *query);	/* its callback will not come; NULL is fine */
+
+/*
+ * Who has one of two answers, and can do with it, waits for the other no longer than grace_ms:
+ * then over() is called, as a query's callback would be. Embedded in who waits, zeroed; the
+ * resolver's close ends it as dns_grace_end() does.
+ */
+struct dns_grace {
+	struct list node;
+	int64_t over_at_ms;
+	void (*over)(struct dns_grace *grace);
+};
+
+void dns_grace_begin(struct dns_resolver *resolver, struct dns_grace *grace,
+		     void (*over)(struct dns_grace *grace));
+void dns_grace_end(struct dns_grace *grace);	/* fine if it has not begun */
 
 #endif

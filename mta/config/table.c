@@ -39,6 +39,7 @@ const struct directive directives[] = {
 	  .note = "the system's" },
 	{ SECTION_TOP, "resolver-timeout", TYPE(time), "5s", 10 * MS, 5 * MINUTE, CONFIG(resolver.timeout_ms) },
 	{ SECTION_TOP, "resolver-tries", TYPE(number), "3", 1, 10, CONFIG(resolver.tries) },
+	{ SECTION_TOP, "resolver-grace", TYPE(time), "500ms", 10 * MS, 5 * MINUTE, CONFIG(resolver.grace_ms) },
 	{ SECTION_TOP, "resolver-tcp", TYPE(boolean), "no", CONFIG(resolver.tcp) },
 	{ SECTION_TOP, "relay-from", TYPE(networks), CONFIG(access.relay_from),
 	  COUNT(struct config, access.relay_from_count) },

@@ -214,7 +214,8 @@ static inline bool
 answer_question(struct packet *p, const struct question_seen *q)
 {
 	answer_plainly(p, q);
-	if (named(q, "silent") || (named(q, "deaf6") && q->type == DNS_AAAA))
+	if (named(q, "silent") || (named(q, "deaf6") && q->type == DNS_AAAA) ||
+	    (named(q, "deaf4") && q->type == DNS_A))
 		return false;
 	if (named(q, "servfail") || (named(q, "fail6") && q->type == DNS_AAAA))
 		packet_begin(p, q->id, QR | RD | RA | 2, q->name, q->type);

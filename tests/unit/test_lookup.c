@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+enum { NEVER_MS = 3600 * 1000 };
+
 static struct dns_server *server;
 static struct test_loop loop;
 static struct lookup *last;
@@ -60,6 +62,23 @@ start(void **state)
 	config = config_for(server);
 	config.timeout_ms = 150;
 	config.tries = 1;
+	config.grace_ms = NEVER_MS;
+	loop_open(&loop, &config);
+	memset(&got, 0, sizeof(got));
+	return 0;
+}
+
+/* The grace is over soon, and no query ever. */
+static int
+start_impatient(void **state)
+{
+	struct dns_config config;
+
+	(void)state;
+	server = server_start();
+	config = config_for(server);
+	config.timeout_ms = NEVER_MS;
+	config.grace_ms = 20;
 	loop_open(&loop, &config);
 	memset(&got, 0, sizeof(got));
 	return 0;
@@ -282,6 +301,21 @@ test_to_ascii(void **state)
 	arena_free(&arena);
 }
 
+/* One of the two never answers: the other's addresses are enough, if they can be used. */
+static void
+test_grace(void **state)
+{
+	(void)state;
+	expect_addresses("deaf6.test", false, NULL, "192.0.2.1:25");
+	expect_addresses("deaf4.test", false, NULL, "[2001:db8::1]:25");
+	assert_int_equal(got.calls, 2);
+	start_addresses("deaf6.test", false, "192.0.2.1:25");	/* ours: the other decides */
+	for (int64_t end = mono_ms() + 100; mono_ms() < end;)
+		loop_turn(&loop, 20);
+	assert_int_equal(got.calls, 2);
+	lookup_cancel(last);
+}
+
 int
 main(void)
 {
@@ -291,6 +325,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_own_addresses, start, finish),
 		cmocka_unit_test_setup_teardown(test_literals, start, finish),
 		cmocka_unit_test_setup_teardown(test_cancel, start, finish),
+		cmocka_unit_test_setup_teardown(test_grace, start_impatient, finish),
 		cmocka_unit_test(test_to_ascii),
 	};
 
