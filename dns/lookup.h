@@ -7,6 +7,7 @@
 #ifndef TRAM_DNS_LOOKUP_H
 #define TRAM_DNS_LOOKUP_H
 
+#include "dns/idna.h"
 #include "dns/mx.h"
 #include "dns/resolver.h"
 
@@ -50,8 +51,5 @@ void lookup_drop_own(struct lookup *lookup, const struct netaddr *own, size_t co
 
 /* The callback will not come. NULL is fine; a look-up whose callback has been called is gone. */
 void lookup_cancel(struct lookup *lookup);
-
-/* U-label → A-label form, lower case, in the arena; false: not a domain that can be looked up. */
-bool domain_to_ascii(struct span domain, struct arena *arena, struct span *ret);
 
 #endif

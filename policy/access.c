@@ -41,7 +41,7 @@ is_postmaster(const struct access_rules *rules, const struct access_client *clie
 	struct span domain = address_domain_of(address);
 
 	return span_ieq(address_local_of(address), SPAN("postmaster")) &&
-	       (domain.len == 0 || span_eq(domain, rules->hostname) ||
+	       (domain.len == 0 || domain_pattern_matches(rules->hostname, domain) ||
 		is_own_literal(client, domain));
 }
 

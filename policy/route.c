@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "dns/idna.h"
 #include "mta/base/address.h"
 
 enum { SMTP_PORT = 25 };
@@ -54,8 +55,26 @@ route_by_name(const struct routes *routes, struct span name)
 	return NULL;
 }
 
-const struct route *
-route_find(const struct routes *routes, struct span domain)
+static bool
+is_ascii(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.at[i] > 127)
+			return false;
+	return true;
+}
+
+/* As patterns are written: A-labels. What has no such form stays as it is, for "*" to match. */
+static struct span
+canonical(struct span domain, struct arena *arena)
+{
+	struct span ascii;
+
+	return is_ascii(domain) || !domain_to_ascii(domain, arena, &ascii) ? domain : ascii;
+}
+
+static const struct route *
+find_canonical(const struct routes *routes, struct span domain)
 {
 	const struct route *found = route_by_name(routes, domain);
 	bool literal = domain.len > 0 && domain.at[0] == '[';
@@ -74,18 +93,49 @@ route_find(const struct routes *routes, struct span domain)
 	return route_by_name(routes, SPAN("*"));
 }
 
-bool
-domain_pattern_valid(struct span pattern)
+const struct route *
+route_find(const struct routes *routes, struct span domain)
 {
-	if (span_eq(pattern, SPAN("*")))
-		return true;
-	if (span_starts(pattern, SPAN("*.")))
-		return domain_valid(span_skip(pattern, 2), true) && pattern.at[2] != '[';
-	return domain_valid(pattern, true);
+	struct arena arena = { 0 };
+	const struct route *found = find_canonical(routes, canonical(domain, &arena));
+
+	arena_free(&arena);
+	return found;
+}
+
+static struct span
+lower(struct span text, struct arena *arena)
+{
+	char *at = arena_str(arena, text);
+
+	for (size_t i = 0; i < text.len; i++)
+		at[i] = ascii_lower(at[i]);
+	return span_of(at, text.len);
 }
 
 bool
-domain_pattern_matches(struct span pattern, struct span domain)
+domain_pattern_read(struct span text, struct arena *arena, struct span *ret)
+{
+	bool below = span_starts(text, SPAN("*."));
+	struct span domain = lower(span_skip(text, below ? 2 : 0), arena), ascii;
+
+	if (span_eq(text, SPAN("*"))) {
+		*ret = SPAN("*");
+		return true;
+	}
+	if (!domain_valid(domain, true) || (below && domain.at[0] == '['))
+		return false;
+	if (!is_ascii(domain)) {
+		if (!domain_to_ascii(domain, arena, &ascii))
+			return false;
+		domain = ascii;
+	}
+	*ret = below ? arena_printf(arena, "*.%.*s", SPAN_FMT(domain)) : domain;
+	return true;
+}
+
+static bool
+matches_canonical(struct span pattern, struct span domain)
 {
 	bool literal = domain.len > 0 && domain.at[0] == '[';
 
@@ -95,6 +145,16 @@ domain_pattern_matches(struct span pattern, struct span domain)
 		return !literal && domain.len >= pattern.len &&
 		       span_ends(domain, span_skip(pattern, 1));
 	return span_eq(pattern, domain);
+}
+
+bool
+domain_pattern_matches(struct span pattern, struct span domain)
+{
+	struct arena arena = { 0 };
+	bool matches = matches_canonical(pattern, canonical(domain, &arena));
+
+	arena_free(&arena);
+	return matches;
 }
 
 /* ":25", or nothing. */
@@ -111,16 +171,6 @@ parse_port(struct span text, uint16_t *ret)
 		return false;
 	*ret = (uint16_t)port;
 	return true;
-}
-
-static struct span
-lower(struct span text, struct arena *arena)
-{
-	char *at = arena_str(arena, text);
-
-	for (size_t i = 0; i < text.len; i++)
-		at[i] = ascii_lower(at[i]);
-	return span_of(at, text.len);
 }
 
 /* What stands behind "smtp:". */

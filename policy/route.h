@@ -44,8 +44,8 @@ struct routes {
 void routes_sort(struct routes *routes);
 
 /*
- * NULL: nothing matches (there is no "*"). Domain in lower case; a literal matches "*" only, or
- * itself.
+ * NULL: nothing matches (there is no "*"). Domain in lower case, in A-labels or U-labels; a
+ * literal matches "*" only, or itself.
  */
 const struct route *route_find(const struct routes *routes, struct span domain);
 const struct route *route_by_name(const struct routes *routes, struct span name);
@@ -59,8 +59,11 @@ const struct route *route_by_name(const struct routes *routes, struct span name)
 bool route_parse_deliver(struct span text, struct arena *arena, struct route *ret,
 			 const char **error);
 
-/* "example.org", "*.example.org", "*": is it a pattern at all, and does it match? */
-bool domain_pattern_valid(struct span pattern);
+/*
+ * "example.org", "*.example.org", "*", as people write it → lower case, A-labels, in the arena:
+ * the form that patterns and names of routes have. False: it is no pattern.
+ */
+bool domain_pattern_read(struct span text, struct arena *arena, struct span *ret);
 bool domain_pattern_matches(struct span pattern, struct span domain);
 
 #endif

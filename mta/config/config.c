@@ -236,18 +236,14 @@ static bool
 name_route(struct load *load, struct section *section, struct span title)
 {
 	struct route *route = &load->config->access.routes.routes[section->index];
-	char *pattern = arena_str(&load->config->arena, title);
-
-	for (size_t i = 0; i < title.len; i++)
-		pattern[i] = ascii_lower(pattern[i]);
-	route->name = section->name = span_of(pattern, title.len);
 	route->line = section->at.line;
-	if (!domain_pattern_valid(route->name))
+	if (!domain_pattern_read(title, &load->config->arena, &route->name))
 		return config_fail(
 		    load, section->at,
 		    "route \"%.*s\": it is not a domain; write example.org, *.example.org for all "
 		    "below it, or * for all others",
 		    SPAN_FMT(title));
+	section->name = route->name;
 	return true;
 }
 

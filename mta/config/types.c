@@ -138,13 +138,11 @@ read_patterns(const struct reading *r)
 {
 	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
 
-	for (size_t i = 0; i < r->count; i++) {
-		list[i] = lower(r, r->values[i]);
-		if (!domain_pattern_valid(list[i]))
+	for (size_t i = 0; i < r->count; i++)
+		if (!domain_pattern_read(r->values[i], arena_of(r), &list[i]))
 			return wrong(
 				r, r->values[i],
 				"it is not a domain; write example.org, or *.example.org for all below it");
-	}
 	store_list(r, list);
 	return true;
 }

@@ -161,6 +161,23 @@ def test_relaying_denied(make_tramd, sink):
     assert sink.wait(1)[0].recipients == ["b@ours.test"]
 
 
+@pytest.mark.parametrize("written", ["bücher.test", "xn--bcher-kva.test"])
+def test_two_names_of_one_domain(make_tramd, sink, written):
+    """An international domain is the same in U-labels and in A-labels, in the configuration and in addresses."""
+    tramd = make_tramd(routes={written: "smtp:[%s]:%d" % (sink.host, sink.port), "*": "reject:550 5.1.2 not here"},
+                       relay_from=["192.0.2.0/24"], extra='relay-to = {"%s"}' % written)
+    with tramd.client() as c:
+        c.hello()
+        c.command("MAIL FROM:<a@src.test> SMTPUTF8", 250)
+        for domain in ("bücher.test", "BÜCHER.test", "xn--bcher-kva.test", "XN--bcher-kva.Test"):
+            c.command("RCPT TO:<b@%s>" % domain, 250)
+        assert "5.7.1" in c.command("RCPT TO:<b@bucher.test>", 550).text
+        c.command("DATA", 354)
+        c.send(CONTENT["plain"])
+        c.command(".", 250)
+    assert sink.wait(1)[0].recipients == ["b@bücher.test", "b@bÜcher.test", "b@xn--bcher-kva.test", "b@xn--bcher-kva.test"]
+
+
 def test_pipelined_messages(tramd, sink):
     """Thirty transactions in one write, as a client that has read EHLO may send them with BDAT."""
     data = CONTENT["dots"] + b"\r\n"

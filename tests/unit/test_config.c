@@ -59,6 +59,23 @@ has(const struct buf *warnings, const char *text)
 	return memmem(buf_span(warnings).at, buf_len(warnings), text, strlen(text)) != NULL;
 }
 
+/* U-labels in patterns become A-labels: twice the same is twice the same. */
+static void
+test_international(void **state)
+{
+	struct config *c = parse("relay-to = \"*.B\xc3\x9c" "cher.example\"\n"
+				 "route \"*.b\xc3\xbc" "cher.example\" { deliver = \"mx:2525\" }\n" THREE_LINES,
+				 NULL);
+
+	(void)state;
+	assert_true(span_eq(c->access.relay_to[0], SPAN("*.xn--bcher-kva.example")));
+	assert_int_equal(route_find(&c->access.routes, SPAN("a.xn--bcher-kva.example"))->mx_port, 2525);
+	config_free(c);
+	expect_error("route \"b\xc3\xbc" "cher.example\" { deliver = \"mx\" }\n"
+		     "route \"xn--bcher-kva.example\" { deliver = \"mx\" }\n" THREE_LINES,
+		     "test.conf:2: route \"xn--bcher-kva.example\" is there twice");
+}
+
 /* ---- files -------------------------------------------------------------------------------- */
 
 static void
@@ -463,6 +480,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_international),
 		cmocka_unit_test(test_units),		  cmocka_unit_test(test_table),
 		cmocka_unit_test(test_defaults),	  cmocka_unit_test(test_values),
 		cmocka_unit_test(test_environment),	  cmocka_unit_test(test_again_after_failure),

@@ -69,24 +69,69 @@ test_nothing_matches(void **state)
 }
 
 static void
+expect_pattern(const char *text, const char *want)
+{
+	struct arena arena = { 0 };
+	struct span got = { 0 };
+	bool good = domain_pattern_read(span_str(text), &arena, &got);
+
+	assert_int_equal(good, want != NULL);
+	if (good)
+		assert_true(span_eq(got, span_str(want)));
+	arena_free(&arena);
+}
+
+static void
 test_patterns(void **state)
 {
 	(void)state;
-	assert_true(domain_pattern_valid(SPAN("*")));
-	assert_true(domain_pattern_valid(SPAN("example.org")));
-	assert_true(domain_pattern_valid(SPAN("*.example.org")));
-	assert_true(domain_pattern_valid(SPAN("[192.0.2.1]")));
-	assert_false(domain_pattern_valid(SPAN("")));
-	assert_false(domain_pattern_valid(SPAN("*.")));
-	assert_false(domain_pattern_valid(SPAN("*.[192.0.2.1]")));
-	assert_false(domain_pattern_valid(SPAN("*example.org")));
-	assert_false(domain_pattern_valid(SPAN("a.*.org")));
-	assert_false(domain_pattern_valid(SPAN("user@example.org")));
+	expect_pattern("*", "*");
+	expect_pattern("example.org", "example.org");
+	expect_pattern("*.example.org", "*.example.org");
+	expect_pattern("[192.0.2.1]", "[192.0.2.1]");
+	expect_pattern("", NULL);
+	expect_pattern("*.", NULL);
+	expect_pattern("*.[192.0.2.1]", NULL);
+	expect_pattern("*example.org", NULL);
+	expect_pattern("a.*.org", NULL);
+	expect_pattern("user@example.org", NULL);
 	assert_true(domain_pattern_matches(SPAN("*"), SPAN("[192.0.2.1]")));
 	assert_true(domain_pattern_matches(SPAN("*.example.org"), SPAN("a.b.example.org")));
 	assert_false(domain_pattern_matches(SPAN("*.example.org"), SPAN("example.org")));
 	assert_false(domain_pattern_matches(SPAN("*.example.org"), SPAN("badexample.org")));
 	assert_false(domain_pattern_matches(SPAN("example.org"), SPAN("a.example.org")));
+}
+
+/* One domain has two names: U-labels and A-labels match each other. */
+static void
+test_international(void **state)
+{
+	struct route list[] = { { .name = SPAN("xn--bcher-kva.example") },
+				{ .name = SPAN("*.xn--bcher-kva.example") },
+				{ .name = SPAN("*") } };
+	struct routes routes = { list, 3 };
+
+	(void)state;
+	expect_pattern("B\xc3\xbc" "cher.Example", "xn--bcher-kva.example");
+	expect_pattern("*.b\xc3\x9c" "cher.example", "*.xn--bcher-kva.example");
+	expect_pattern("*.XN--bcher-kva.example", "*.xn--bcher-kva.example");
+	expect_pattern("b\xc3\xbc\xe2\x80\x8b.\xe2\x80\x8b", NULL);
+	expect_pattern("*.\xff.example", NULL);
+	routes_sort(&routes);
+	assert_string_equal(route_find(&routes, SPAN("b\xc3\xbc" "cher.example"))->name.at,
+			    "xn--bcher-kva.example");
+	assert_string_equal(route_find(&routes, SPAN("xn--bcher-kva.example"))->name.at,
+			    "xn--bcher-kva.example");
+	assert_string_equal(route_find(&routes, SPAN("a.b\xc3\xbc" "cher.example"))->name.at,
+			    "*.xn--bcher-kva.example");
+	assert_string_equal(route_find(&routes, SPAN("a.m\xc3\xbcl.example"))->name.at, "*");
+	assert_string_equal(route_find(&routes, SPAN("\xff.example"))->name.at, "*");
+	assert_true(domain_pattern_matches(SPAN("xn--bcher-kva.example"),
+					   SPAN("b\xc3\xbc" "cher.example")));
+	assert_true(domain_pattern_matches(SPAN("*.xn--bcher-kva.example"),
+					   SPAN("a.b\xc3\xbc" "cher.example")));
+	assert_false(domain_pattern_matches(SPAN("xn--bcher-kva.example"),
+					    SPAN("b\xc3\xb6" "cher.example")));
 }
 
 static void
