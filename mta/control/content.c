@@ -222,8 +222,9 @@ void
 control_content_start(struct control_job *job)
 {
 	struct reading *r = xcalloc(1, sizeof(*r));
+	struct walk_source source = job_walk_source(job);
 
-	walk_init(&r->walk, job_home(job), &job->request, WALK_BY_MESSAGE);
+	walk_init(&r->walk, &source, &job->request, WALK_BY_MESSAGE);
 	r->job = job;
 	job->state = r;
 	job->step = reading_step;

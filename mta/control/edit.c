@@ -257,8 +257,9 @@ void
 control_edit_start(struct control_job *job)
 {
 	struct editing *e = xcalloc(1, sizeof(*e));
+	struct walk_source source = job_walk_source(job);
 
-	walk_init(&e->walk, job_home(job), &job->request, WALK_WHOLE_OK);
+	walk_init(&e->walk, &source, &job->request, WALK_WHOLE_OK);
 	e->job = job;
 	e->edit.edit.kind = kinds[job->request.command];
 	e->attempt = (struct attempt){ .at_ms = wall_ms(),

@@ -13,6 +13,7 @@
 #include "mta/control/control.h"
 #include "mta/control/protocol.h"
 #include "mta/control/text.h"
+#include "mta/control/walk.h"
 #include "mta/net/reactor.h"
 
 enum { JOB_SLICE = 500 };
@@ -36,6 +37,7 @@ struct control_job {
 };
 
 struct reactor *job_home(const struct control_job *job);
+struct walk_source job_walk_source(const struct control_job *job);	/* list.c */
 const struct control_owner *job_owner(const struct control_job *job);
 /*
  * Where a peer keeps the message that it is importing, over several requests. From a step only:

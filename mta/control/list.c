@@ -17,6 +17,23 @@ struct listing {
 	uint64_t shown;			/* message whose own line is written */
 };
 
+/* ---- where every walk goes ---------------------------------------------------------------- */
+
+static const char *
+in_flight(void *dispatcher, uint64_t id, uint32_t recipient)
+{
+	return dispatcher_in_flight(dispatcher, id, recipient);
+}
+
+struct walk_source
+job_walk_source(const struct control_job *job)
+{
+	struct reactor *home = job_home(job);
+
+	return (struct walk_source){ .port = home->port, .below = queue_next_id(home->queue),
+				     .in_flight = in_flight, .arg = home->dispatcher };
+}
+
 /* ---- explain ------------------------------------------------------------------------------ */
 
 static void
@@ -174,8 +191,9 @@ void
 control_list_start(struct control_job *job)
 {
 	struct listing *l = xcalloc(1, sizeof(*l));
+	struct walk_source source = job_walk_source(job);
 
-	walk_init(&l->walk, job_home(job), &job->request, 0);
+	walk_init(&l->walk, &source, &job->request, 0);
 	job->state = l;
 	job->step = list_step;
 	job->free_state = list_free;

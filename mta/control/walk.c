@@ -3,18 +3,16 @@
 
 #include <errno.h>
 
+#include "mta/base/address.h"
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
 #include "mta/control/text.h"
-#include "mta/outbound/dispatcher.h"
-#include "mta/net/reactor.h"
 
 void
-walk_init(struct walk *w, struct reactor *home, const struct control_request *filter,
+walk_init(struct walk *w, const struct walk_source *source, const struct control_request *filter,
 	  unsigned flags)
 {
-	*w = (struct walk){ .filter = filter, .home = home, .now_ms = wall_ms() };
-	w->below = queue_next_id(home->queue);
+	*w = (struct walk){ .filter = filter, .source = *source, .now_ms = wall_ms() };
 	w->whole = (flags & WALK_WHOLE_OK) != 0 && filter->domain.len == 0 &&
 		   filter->recipient.len == 0 && filter->error.len == 0 &&
 		   filter->state == CONTROL_STATE_ANY;
@@ -48,7 +46,7 @@ walk_free(struct walk *w)
 static int
 next_page(struct walk *w)
 {
-	struct queue_port *port = w->home->port;
+	struct queue_port *port = w->source.port;
 	const struct control_request *f = w->filter;
 	int rc = 0;
 
@@ -63,7 +61,7 @@ next_page(struct walk *w)
 				       &w->page_count);
 		break;
 	case WALK_MESSAGES:
-		rc = queue_walk_messages(port, w->after, w->below, w->ids, WALK_PAGE,
+		rc = queue_walk_messages(port, w->after, w->source.below, w->ids, WALK_PAGE,
 					 &w->page_count);
 		break;
 	case WALK_DOMAIN:
@@ -132,7 +130,7 @@ load(struct walk *w, uint64_t id)
 		return 0;
 	arena_free(&w->message_arena);
 	w->loaded = 0;
-	rc = queue_read_message(w->home->port, id, &w->message_arena, &w->message);
+	rc = queue_read_message(w->source.port, id, &w->message_arena, &w->message);
 	if (rc == 0)
 		w->loaded = id;
 	return rc;
@@ -175,7 +173,7 @@ message_matches(const struct walk *w, uint64_t id)
 	const struct control_request *f = w->filter;
 	int64_t age = w->now_ms - w->message.record.arrival_ms;
 
-	if (w->phase != WALK_IDS && id >= w->below)
+	if (w->phase != WALK_IDS && id >= w->source.below)
 		return false;
 	if (f->older_ms > 0 && age < (int64_t)f->older_ms)
 		return false;
@@ -199,12 +197,12 @@ learn_trouble(struct walk *w, uint64_t lane)
 	buf_clear(&w->trouble);
 	w->trouble_lane = lane;
 	w->trouble_until_ms = 0;
-	if (queue_read_lane(w->home->port, lane, &w->row_arena, &record) < 0)
+	if (queue_read_lane(w->source.port, lane, &w->row_arena, &record) < 0)
 		return;
 	if (record.backoff.failures > 0)
 		b = &record.backoff;
 	else if (record.site != 0 &&
-		 queue_read_site(w->home->port, record.site, &w->row_arena, &site) == 0 &&
+		 queue_read_site(w->source.port, record.site, &w->row_arena, &site) == 0 &&
 		 site.state.backoff.failures > 0)
 		b = &site.state.backoff;
 	if (b == NULL)
@@ -232,7 +230,7 @@ static int
 fill_row(struct walk *w, uint32_t recipient, struct walk_row *row)
 {
 	struct history_record *h = &row->history;
-	int rc = queue_read_history(w->home->port, w->loaded, recipient, &w->row_arena, h);
+	int rc = queue_read_history(w->source.port, w->loaded, recipient, &w->row_arena, h);
 
 	if (rc < 0 && rc != -ENOENT)
 		return rc;
@@ -240,7 +238,8 @@ fill_row(struct walk *w, uint32_t recipient, struct walk_row *row)
 		*h = (struct history_record){ .lane = w->message.lanes[recipient],
 					      .due_ms = w->message.record.due_ms };
 	row->recipient = recipient;
-	row->in_flight = dispatcher_in_flight(w->home->dispatcher, w->loaded, recipient);
+	if (w->source.in_flight != NULL)
+		row->in_flight = w->source.in_flight(w->source.arg, w->loaded, recipient);
 	row->state = h->state == HISTORY_HELD ? CONTROL_HELD
 		     : h->state == HISTORY_OWED ? CONTROL_OWED
 		     : row->in_flight != NULL ? CONTROL_IN_FLIGHT : CONTROL_WAITING;

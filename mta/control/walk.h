@@ -6,7 +6,8 @@
  * gone meanwhile is passed over, what came after it began is not met. By id and by sender it
  * goes through the index of messages; by domain through the lanes' entries and then through the
  * few messages whose report is owed; otherwise through all messages. State, age and error are
- * filters. Home loop.
+ * filters. Pure but for its reads: the daemon walks on its home loop, tramctl a queue that no
+ * daemon has.
  */
 #ifndef TRAM_CONTROL_WALK_H
 #define TRAM_CONTROL_WALK_H
@@ -16,7 +17,14 @@
 #include "mta/control/protocol.h"
 #include "queue/queue.h"
 
-struct reactor;
+/* Where the queue is, and who knows what is on its way. */
+struct walk_source {
+	struct queue_port *port;
+	uint64_t below;			/* ids from here on are not met */
+	/* what its delivery waits for; NULL: it has none. The function may be NULL, too */
+	const char *(*in_flight)(void *arg, uint64_t id, uint32_t recipient);
+	void *arg;
+};
 
 enum { WALK_PAGE = 128, WALK_WHOLE = UINT32_MAX };
 
@@ -24,12 +32,11 @@ enum walk_phase { WALK_IDS, WALK_SENDER, WALK_MESSAGES, WALK_DOMAIN, WALK_OWED, 
 
 struct walk {
 	const struct control_request *filter;
-	struct reactor *home;
+	struct walk_source source;
 	bool whole;			/* a row per message: no filter is about its recipients */
 	int64_t now_ms;			/* when it began */
 	enum walk_phase phase;
 	struct span domain;		/* WALK_DOMAIN */
-	uint64_t below;			/* ids from here on came later */
 	/* a page of keys, and where it goes on */
 	uint64_t ids[WALK_PAGE];
 	struct queue_entry entries[WALK_PAGE];
@@ -69,8 +76,8 @@ enum walk_flags {
 	WALK_WHOLE_OK = 1,
 	WALK_BY_MESSAGE = 2,		/* all rows of a message come together */
 };
-void walk_init(struct walk *walk, struct reactor *home, const struct control_request *filter,
-	       unsigned flags);
+void walk_init(struct walk *walk, const struct walk_source *source,
+	       const struct control_request *filter, unsigned flags);
 /*
  * WALK_ROW; WALK_MISSING: row->id was asked for and is not there; WALK_PAUSE: *budget is used
  * up, go on later; WALK_ERROR: *error is the errno.

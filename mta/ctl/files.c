@@ -1,4 +1,4 @@
-/* files: what reads or writes content: queue cat, export, import. See tramctl.h. */
+/* files: queue cat and queue import: content to and from the daemon. See tramctl.h. */
 #include <stdlib.h>
 
 #include "mta/control/text.h"
@@ -29,81 +29,6 @@ tramctl_run_cat(struct tramctl *t)
 
 	json_decref(last);
 	return rc;
-}
-
-/* ---- export ------------------------------------------------------------------------------- */
-
-struct exporting {
-	struct archive_file file;
-	uint64_t missing;
-	int rc;
-};
-
-static int
-export_line(struct exporting *e, const json_t *line)
-{
-	const json_t *message = json_object_get(line, "message"),
-		     *recipient = json_object_get(line, "recipient");
-	struct arena scratch = { 0 };
-	struct span octets;
-	int rc;
-
-	if (message != NULL)
-		return archive_put_json(&e->file, ARCHIVE_MESSAGE, message);
-	if (recipient != NULL)
-		return archive_put_json(&e->file, ARCHIVE_RECIPIENT, recipient);
-	if (json_object_get(line, "message_end") != NULL)
-		return archive_put(&e->file, ARCHIVE_MESSAGE_END, SPAN(""));
-	if (json_object_get(line, "missing") != NULL) {
-		e->missing++;
-		return tramctl_fail(TRAMCTL_OK, "message %s is not in the queue",
-				    json_span(line, "missing").at);
-	}
-	if (!base64_decode(json_span(line, "content"), &scratch, &octets))
-		rc = tramctl_fail(TRAMCTL_FAILED,
-				  "tramd's answer is not understood; is it of the same version?");
-	else
-		rc = archive_put(&e->file, ARCHIVE_CONTENT, octets);
-	arena_free(&scratch);
-	return rc;
-}
-
-static void
-on_export_row(struct tramctl *t, const json_t *line, void *arg)
-{
-	struct exporting *e = arg;
-
-	(void)t;
-	if (e->rc == TRAMCTL_OK)
-		e->rc = export_line(e, line);
-}
-
-int
-tramctl_run_export(struct tramctl *t)
-{
-	struct exporting e = { 0 };
-	json_t *last = NULL;
-	int rc = tramctl_connect(t);
-
-	t->request.all = t->id_count == 0 && !control_selects(&t->request);
-	t->json = false;
-	if (rc == TRAMCTL_OK)
-		rc = archive_create(&e.file, t->file);
-	if (rc != TRAMCTL_OK)
-		return rc;
-	rc = tramctl_ask(t, &t->request, on_export_row, &e, &last);
-	json_decref(last);
-	if (rc == TRAMCTL_OK)
-		rc = e.rc;
-	if (rc == TRAMCTL_OK)
-		rc = archive_finish(&e.file);
-	archive_close(&e.file);
-	if (rc != TRAMCTL_OK)
-		return tramctl_fail(rc, "%s is not complete and cannot be imported.", t->file);
-	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout,
-		"%llu message%s, %llu octets of content\n", (unsigned long long)e.file.messages,
-		e.file.messages == 1 ? "" : "s", (unsigned long long)e.file.octets);
-	return e.missing > 0 ? TRAMCTL_FAILED : TRAMCTL_OK;
 }
 
 /* ---- import ------------------------------------------------------------------------------- */

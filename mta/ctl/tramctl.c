@@ -73,19 +73,39 @@ find_socket(struct tramctl *t, const char **path)
 			    t->config_path);
 }
 
+/* *error is told by the caller: that nobody listens may be no failure. */
+static int
+open_socket(struct tramctl *t, const char **path, int *error)
+{
+	int rc;
+
+	*error = 0;
+	if (t->client.fd >= 0)
+		return TRAMCTL_OK;
+	rc = find_socket(t, path);
+	if (rc == TRAMCTL_OK)
+		*error = control_client_open(&t->client, *path);
+	return rc;
+}
+
 int
 tramctl_connect(struct tramctl *t)
 {
-	const char *path;
-	int rc;
+	const char *path = NULL;
+	int error, rc = open_socket(t, &path, &error);
 
-	if (t->client.fd >= 0)
-		return TRAMCTL_OK;
-	rc = find_socket(t, &path);
-	if (rc != TRAMCTL_OK)
-		return rc;
-	rc = control_client_open(&t->client, path);
-	return rc < 0 ? connect_failed(path, rc) : TRAMCTL_OK;
+	return error < 0 ? connect_failed(path, error) : rc;
+}
+
+int
+tramctl_try_connect(struct tramctl *t)
+{
+	const char *path = NULL;
+	int error, rc = open_socket(t, &path, &error);
+
+	if (error == -ENOENT || error == -ECONNREFUSED)
+		return TRAMCTL_NOT_RUNNING;
+	return error < 0 ? connect_failed(path, error) : rc;
 }
 
 static void

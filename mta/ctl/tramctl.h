@@ -58,6 +58,8 @@ void tramctl_list_options(void);
 int tramctl_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Connects on first use. 0 or an exit code, with a message on standard error. */
 int tramctl_connect(struct tramctl *t);
+/* The same, but TRAMCTL_NOT_RUNNING comes without a message. */
+int tramctl_try_connect(struct tramctl *t);
 int tramctl_load_config(struct tramctl *t);
 /*
  * Asks, in as many requests as the ids need, and gives each line but the last to row(); 0 or an
@@ -79,8 +81,9 @@ int tramctl_run_edit(struct tramctl *t);
 int tramctl_run_plain(struct tramctl *t);
 /* files.c */
 int tramctl_run_cat(struct tramctl *t);
-int tramctl_run_export(struct tramctl *t);
 int tramctl_run_import(struct tramctl *t);
+/* export.c */
+int tramctl_run_export(struct tramctl *t);
 /* store.c: the store itself, while no tramd has it */
 int tramctl_run_check(struct tramctl *t);
 int tramctl_run_salvage(struct tramctl *t);

@@ -359,6 +359,71 @@ def test_export_import(make_tramd, sink, tmp_path):
     assert recipients(other, "--state", "held") == ["b@two.test"]
 
 
+def records(octets):
+    """The records of an archive: (type, payload)."""
+    assert octets[:8] == b"tramarc1"
+    at, found = 8, []
+    while at < len(octets):
+        size = int.from_bytes(octets[at + 1:at + 5], "big")
+        found.append((octets[at:at + 1], octets[at + 5:at + 5 + size]))
+        at += 5 + size + 4
+    return found
+
+
+@pytest.mark.parametrize("end", ["stop", "kill9"])
+def test_export_without_daemon(make_tramd, sink, end):
+    """The store itself is read, all of it or a selection, as the daemon would have told it; and nothing changes there."""
+    tramd = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER)
+    large = b"Subject: large\r\n\r\n" + b"".join(b"%08d %s\r\n" % (i, b"x" * 60) for i in range(4000))
+    one = tramd.send(large, "jo@src.test", ["a@one.test", "b@two.test", "c@three.test"], mail="RET=HDRS ENVID=q+2B1")
+    two = tramd.send(BODY, "", ["d@four.test"])
+    settled(tramd)
+    tramd.ctl("queue", "hold", "--domain", "two.test")
+    tramd.ctl("queue", "remove", "--domain", "three.test")
+
+    def export(*selection, **how):
+        return tramd.run_tool("tramctl", "queue", "export", "-", *selection, **how)
+    running = export().stdout
+    getattr(tramd, end)()
+    done = export()
+    assert records(done.stdout)[1:] == records(running)[1:] and b"read from its queue" in done.stderr
+    assert len([1 for kind, _ in records(running) if kind == b"M"]) == 2
+
+    def messages(octets):
+        return [json.loads(payload)["id"] for kind, payload in records(octets) if kind == b"M"]
+    assert messages(export("--domain", "FOUR.test").stdout) == [two]
+    assert messages(export("--sender", "SRC.test").stdout) == [one]
+    assert messages(export("--state", "held").stdout) == [one]
+    assert messages(export("--state", "in-flight").stdout) == []
+    done = export(two, "0" * 12 + "1", check=False)
+    assert done.returncode == 1 and messages(done.stdout) == [two] and b"is not in the queue" in done.stderr
+    other = make_tramd(static=sink, queue=NEVER)
+    other.run_tool("tramctl", "queue", "import", "-", stdin=running)
+    assert sorted(m.recipients for m in sink.wait(2)) == [["a@one.test"], ["d@four.test"]]
+    tramd.start()
+    assert recipients(tramd) == ["a@one.test", "b@two.test", "d@four.test"]
+
+
+def test_export_finds_out_who_has_the_queue(dead, tmp_path):
+    dead.send(BODY)
+    config = tmp_path / "tram.conf"
+    with open(dead.config_path, encoding="utf-8") as f:
+        config.write_text(f.read().replace(dead.control, str(tmp_path / "nobody")))
+
+    def export():
+        return subprocess.run([harness.program("tramctl"), "-c", config, "queue", "export", tmp_path / "archive"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+    done = export()
+    assert done.returncode == 3 and b"nobody answers" in done.stderr and not (tmp_path / "archive").exists()
+    dead.stop()
+    done = export()
+    assert done.returncode == 0 and b"1 message," in done.stdout
+    config.write_text(config.read_text().replace(dead.queue_path, str(tmp_path)))
+    os.unlink(tmp_path / "archive")
+    done = export()
+    assert done.returncode == 1 and b"data.mdb" in done.stderr and not (tmp_path / "data.mdb").exists()
+
+
 def test_export_to_standard_output(dead):
     dead.send(BODY)
     octets = dead.run_tool("tramctl", "queue", "export", "-", "--domain", "dst.test").stdout
