@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "mta/base/arena.h"
+#include "mta/base/base64.h"
 #include "mta/base/buf.h"
 
 /* Text of any origin as a JSON string: control octets and what is no UTF-8 become '?'. */
@@ -17,9 +17,5 @@ int64_t json_i64(const json_t *object, const char *key);		/* 0 if it is not ther
 bool json_flag(const json_t *object, const char *key);
 /* One line, newline included. The reference is taken. */
 void json_line(json_t *object, struct buf *out);
-
-void base64_encode(struct span octets, struct buf *out);
-/* Into the arena; false if it is not base64 (RFC 4648, padded, no blanks). */
-bool base64_decode(struct span text, struct arena *arena, struct span *ret);
 
 #endif
