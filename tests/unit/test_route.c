@@ -115,7 +115,7 @@ test_international(void **state)
 	expect_pattern("B\xc3\xbc" "cher.Example", "xn--bcher-kva.example");
 	expect_pattern("*.b\xc3\x9c" "cher.example", "*.xn--bcher-kva.example");
 	expect_pattern("*.XN--bcher-kva.example", "*.xn--bcher-kva.example");
-	expect_pattern("b\xc3\xbc\xe2\x80\x8b.\xe2\x80\x8b", NULL);
+	expect_pattern("\xe2\x80\x8b.example", NULL);
 	expect_pattern("*.\xff.example", NULL);
 	routes_sort(&routes);
 	assert_string_equal(route_find(&routes, SPAN("b\xc3\xbc" "cher.example"))->name.at,
@@ -223,8 +223,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_most_specific_wins), cmocka_unit_test(test_nothing_matches),
-		cmocka_unit_test(test_patterns),	   cmocka_unit_test(test_deliver_smtp),
-		cmocka_unit_test(test_deliver_other),	   cmocka_unit_test(test_deliver_bad),
+		cmocka_unit_test(test_patterns),	   cmocka_unit_test(test_international),
+		cmocka_unit_test(test_deliver_smtp),	   cmocka_unit_test(test_deliver_other),
+		cmocka_unit_test(test_deliver_bad),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
