@@ -23,6 +23,7 @@ struct listener {
 	struct netaddr *addresses;
 	size_t address_count;
 	struct smtp_server_config smtp;		/* what its sessions offer and allow */
+	int64_t greet_delay_ms;			/* before the greeting, for strangers */
 };
 
 struct config {

@@ -108,6 +108,7 @@ const struct directive directives[] = {
 	{ SECTION_LISTENER, "address", TYPE(addresses), LISTENER(addresses), COUNT(struct listener, address_count),
 	  .note = "required" },
 	{ SECTION_LISTENER, "banner", TYPE(text), "ESMTP tram", LISTENER(smtp.banner) },
+	{ SECTION_LISTENER, "greet-delay", TYPE(time), "0", 0, MINUTE, LISTENER(greet_delay_ms) },
 	{ SECTION_LISTENER, "strict-addresses", TYPE(boolean), "no", LISTENER(smtp.strict_addresses) },
 	{ SECTION_LISTENER, "normalise-newlines", TYPE(boolean), "no", LISTENER(smtp.normalise_newlines) },
 	{ SECTION_LISTENER, "binarymime", TYPE(boolean), "no", LISTENER(smtp.offer_binarymime) },

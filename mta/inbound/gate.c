@@ -212,8 +212,9 @@ hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *pe
 	} else {
 		if (getsockname(fd, (struct sockaddr *)&sa, &sa_len) == 0)
 			netaddr_from_sockaddr((struct sockaddr *)&sa, &s->client.server);
-		s->smtp = &config->listeners[door->listener].smtp;
-		s->listener = config->listeners[door->listener].name;
+		s->settings = &config->listeners[door->listener];
+		s->smtp = &s->settings->smtp;
+		s->listener = s->settings->name;
 	}
 	gate->sessions++;
 	gate->per_reactor[s->reactor->index]++;

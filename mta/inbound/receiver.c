@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
@@ -316,6 +317,18 @@ on_written(struct stream *stream)
 		session_go_on(s);
 }
 
+/* To those who have waited for it. */
+static void
+session_greet(struct session *s)
+{
+	struct span none = { 0 };
+
+	smtp_server_greet(&s->server, s->reactor->stopping ? &stopping : NULL);
+	session_steps(s, &none);
+	if (!s->stream.closing && !s->lingering)
+		stream_deadline(&s->stream, s->config->limits.command_timeout_ms);
+}
+
 static void
 on_ended(struct stream *stream, enum stream_end end, int error)
 {
@@ -325,6 +338,10 @@ on_ended(struct stream *stream, enum stream_end end, int error)
 
 	if (s->lingering) {
 		session_end(s, "closed by us");
+	} else if (end == STREAM_TIMEOUT && s->server.state == SERVER_GREETING) {
+		stream->told = false;
+		session_greet(s);
+		stream_resume(stream);
 	} else if (end == STREAM_TIMEOUT) {
 		message_drop(s);
 		smtp_server_close(&s->server, &idle);
@@ -343,10 +360,31 @@ static const struct stream_events session_events = {
 
 /* ---- start and stop ----------------------------------------------------------------------- */
 
+/*
+ * Many programs that send spam do not wait for the greeting: where strangers are kept waiting for
+ * it, what they say meanwhile gives them away. Mail servers wait for 5 minutes. Without a delay
+ * only what is here already does. -1: greet now.
+ */
+static int64_t
+greet_delay(const struct session *s)
+{
+	uv_os_fd_t fd;
+	char octet;
+
+	if (s->settings == NULL || s->client.trusted || s->reactor->stopping)
+		return -1;
+	if (s->settings->greet_delay_ms > 0)
+		return s->settings->greet_delay_ms;
+	if (uv_fileno(&s->stream.h.handle, &fd) == 0 &&
+	    recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		return s->config->limits.command_timeout_ms;
+	return -1;
+}
+
 void
 session_start(struct session *s)
 {
-	struct span none = { 0 };
+	int64_t delay;
 
 	s->began_ms = mono_ms();
 	list_add_last(&s->reactor->sessions, &s->node);
@@ -359,12 +397,13 @@ session_start(struct session *s)
 		session_end(s, "no descriptor");
 		return;
 	}
-	smtp_server_greet(&s->server, s->reactor->stopping ? &stopping : NULL);
-	session_steps(s, &none);
-	if (!s->stream.closing) {
-		stream_deadline(&s->stream, s->config->limits.command_timeout_ms);
+	delay = greet_delay(s);
+	if (delay >= 0)
+		stream_deadline(&s->stream, delay);
+	else
+		session_greet(s);
+	if (!s->stream.closing)
 		stream_resume(&s->stream);
-	}
 }
 
 void

@@ -21,6 +21,7 @@ struct session {
 	struct reactor *reactor;
 	struct config *config;			/* the one it began under */
 	const struct smtp_server_config *smtp;
+	const struct listener *settings;	/* of the listener; NULL: a local program */
 	struct span listener;			/* its name, for the log */
 	int fd;					/* until the stream has it */
 	struct access_client client;

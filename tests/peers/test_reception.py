@@ -1,0 +1,44 @@
+"""What the daemon does with clients that are slow, early, many, silent or wrong: what the machine in process cannot show,
+because a clock, an address or a second session has a part in it. Strangers are clients outside of relay-from."""
+import signal
+
+from harness import SmtpRaw
+
+STRANGERS = {"relay_from": ["192.0.2.0/24"], "extra": 'relay-to = {"dst.test"}'}
+
+
+# ---- the greeting
+
+def test_early_talk_is_refused(make_tramd, sink):
+    tramd = make_tramd(static=sink, listener={"greet-delay": "1m"}, start=False, **STRANGERS)
+    tramd.start(ready=False)
+    tramd.wait_log(event="ready")
+    with SmtpRaw("127.0.0.1", tramd.port, greet=False) as c:
+        c.send("EHLO spam.test\r\nMAIL FROM:<a@src.test>\r\n")
+        assert "5.5.1" in c.reply(554).text
+        c.reply(0)
+
+
+def test_patience_is_greeted(make_tramd, sink):
+    tramd = make_tramd(static=sink, listener={"greet-delay": "300ms"}, **STRANGERS)
+    with tramd.client() as c:
+        c.hello()
+        c.message(b"Subject: late\r\n\r\n")
+    sink.wait(1)
+
+
+def test_known_clients_are_greeted_at_once(make_tramd, sink):
+    tramd = make_tramd(static=sink, listener={"greet-delay": "1m"})
+    with tramd.client() as c:		# the client's time-out is half of that
+        c.hello()
+
+
+def test_early_talk_without_delay(make_tramd, sink):
+    """What is there when the connection is taken is seen."""
+    tramd = make_tramd(static=sink, **STRANGERS)
+    tramd.process.send_signal(signal.SIGSTOP)
+    with SmtpRaw("127.0.0.1", tramd.port, greet=False) as c:
+        c.send("EHLO spam.test\r\n")
+        tramd.process.send_signal(signal.SIGCONT)
+        assert "5.5.1" in c.reply(554).text
+        c.reply(0)
