@@ -350,8 +350,13 @@ set_names(struct config *config)
 	config->access.hostname = config->hostname;
 	if (config->client.ehlo_name.len == 0)
 		config->client.ehlo_name = config->hostname;
-	for (size_t i = 0; i < config->listener_count; i++)
-		config->listeners[i].smtp.hostname = config->hostname;
+	for (size_t i = 0; i < config->listener_count; i++) {
+		struct listener *listener = &config->listeners[i];
+
+		listener->smtp.hostname = config->hostname;
+		listener->smtp_normalising = listener->smtp;
+		listener->smtp_normalising.normalise_newlines = true;
+	}
 	smtp_from_limits(config, &config->submission);
 	config->submission.hostname = config->hostname;
 	config->submission.local_submission = true;
@@ -460,6 +465,15 @@ config_parse(struct span text, const char *name, struct config **ret, char error
 	     struct buf *warnings)
 {
 	return load_config(name, text.at == NULL ? SPAN("") : text, ret, error, warnings);
+}
+
+const struct smtp_server_config *
+listener_smtp(const struct listener *listener, const struct netaddr *client)
+{
+	for (size_t i = 0; i < listener->normalise_from_count; i++)
+		if (network_holds(&listener->normalise_from[i], client))
+			return &listener->smtp_normalising;
+	return &listener->smtp;
 }
 
 void

@@ -23,6 +23,10 @@ struct listener {
 	struct netaddr *addresses;
 	size_t address_count;
 	struct smtp_server_config smtp;		/* what its sessions offer and allow */
+	/* the same with normalise_newlines, for clients in these networks */
+	struct smtp_server_config smtp_normalising;
+	struct network *normalise_from;
+	size_t normalise_from_count;
 	int64_t greet_delay_ms;			/* before the greeting, for strangers */
 };
 
@@ -57,6 +61,10 @@ struct config {
 	int64_t stop_timeout_ms;		/* 10 s */
 	const char *user;			/* NULL: stays who it is */
 };
+
+/* What this client's session offers and allows. */
+const struct smtp_server_config *listener_smtp(const struct listener *listener,
+					       const struct netaddr *client);
 
 enum { CONFIG_ERROR_MAX = 1024 };
 

@@ -111,6 +111,8 @@ const struct directive directives[] = {
 	{ SECTION_LISTENER, "greet-delay", TYPE(time), "0", 0, MINUTE, LISTENER(greet_delay_ms) },
 	{ SECTION_LISTENER, "strict-addresses", TYPE(boolean), "no", LISTENER(smtp.strict_addresses) },
 	{ SECTION_LISTENER, "normalise-newlines", TYPE(boolean), "no", LISTENER(smtp.normalise_newlines) },
+	{ SECTION_LISTENER, "normalise-from", TYPE(networks), LISTENER(normalise_from),
+	  COUNT(struct listener, normalise_from_count) },
 	{ SECTION_LISTENER, "binarymime", TYPE(boolean), "no", LISTENER(smtp.offer_binarymime) },
 	{ SECTION_LISTENER, "message-size", TYPE(size), NULL, 1, TB, LISTENER(smtp.max_message_size),
 	  .note = "as limits.message-size" },

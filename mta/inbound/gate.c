@@ -213,7 +213,7 @@ hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *pe
 		if (getsockname(fd, (struct sockaddr *)&sa, &sa_len) == 0)
 			netaddr_from_sockaddr((struct sockaddr *)&sa, &s->client.server);
 		s->settings = &config->listeners[door->listener];
-		s->smtp = &s->settings->smtp;
+		s->smtp = listener_smtp(s->settings, peer);
 		s->listener = s->settings->name;
 	}
 	gate->sessions++;

@@ -42,3 +42,18 @@ def test_early_talk_without_delay(make_tramd, sink):
         tramd.process.send_signal(signal.SIGCONT)
         assert "5.5.1" in c.reply(554).text
         c.reply(0)
+
+
+# ---- newlines
+
+def test_newlines_are_normalised_for_some(make_tramd, sink):
+    """Of two clients one is an old printer's network."""
+    tramd = make_tramd(static=sink, listener={"normalise-from": ["127.0.0.8/30"]})
+    for source, code in (("127.0.0.9", 250), ("127.0.0.1", 550)):
+        with SmtpRaw("127.0.0.1", tramd.port, source=source) as c:
+            c.hello()
+            c.envelope("a@src.test", ["b@dst.test"])
+            c.command("DATA", 354)
+            c.send(b"Subject: a\n\nb\r\n.\r\n")
+            c.reply(code)
+    assert sink.wait(1)[0].data.endswith(b"Subject: a\r\n\r\nb\r\n") and len(sink.messages) == 1
