@@ -98,6 +98,7 @@ message_submit(struct session *s)
 		.now_ms = wall_ms(),
 		.esmtp = s->server.helo == HELO_EHLO,
 		.utf8 = s->server.envelope.smtputf8,
+		.hidden = s->settings != NULL && s->settings->hide_client,
 		.local = s->client.local,
 		.uid = s->uid,
 	};

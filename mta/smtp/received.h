@@ -17,6 +17,7 @@ struct received_facts {
 	uint64_t id;
 	int64_t now_ms;
 	bool esmtp, utf8;
+	bool hidden;			/* the line does not tell who the client is */
 	bool local;			/* a local program */
 	uint32_t uid;
 };

@@ -57,3 +57,15 @@ def test_newlines_are_normalised_for_some(make_tramd, sink):
             c.send(b"Subject: a\n\nb\r\n.\r\n")
             c.reply(code)
     assert sink.wait(1)[0].data.endswith(b"Subject: a\r\n\r\nb\r\n") and len(sink.messages) == 1
+
+
+# ---- the trace
+
+def test_client_is_hidden(make_tramd, sink):
+    tramd = make_tramd(static=sink, listener={"hide-client": "yes"})
+    with tramd.client() as c:
+        c.hello("secret.client.test")
+        message_id = c.message(b"Subject: private\r\n\r\n")
+    data = sink.wait(1)[0].data
+    assert b"secret" not in data and b"127.0.0.1" not in data and b"Received: from hidden.invalid" in data
+    assert tramd.wait_log(event="accept", id=message_id)["client"].startswith("127.0.0.1")

@@ -62,6 +62,12 @@ test_lines(void **state)
 			 id_format(facts.id, id), to ? "\r\n\tfor <" : "", cases[i].to, to ? ">" : "");
 		expect(facts, want);
 	}
+	struct received_facts hidden = facts_of("secret.example.net");
+
+	hidden.hidden = true;
+	snprintf(want, sizeof(want), "Received: from hidden.invalid\r\n\tby relay.example.org (tram) with ESMTP id %s;\r\n"
+		 "\tTue, 14 Nov 2023 22:13:20 +0000\r\n", id_format(hidden.id, id));
+	expect(hidden, want);
 }
 
 /* One field: every line but the first is a continuation, none is blank or too long. */
