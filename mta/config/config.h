@@ -57,6 +57,7 @@ struct config {
 	size_t listener_count;
 	struct smtp_server_config submission;	/* for the local socket */
 	struct smtp_client_config client;
+	bool check_sender;			/* strangers' senders must be able to get mail */
 	bool allow_private;			/* MX hosts with private addresses are fine */
 	unsigned threads;			/* reactors */
 	int64_t stop_timeout_ms;		/* 10 s */

@@ -44,6 +44,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "relay-from", TYPE(networks), CONFIG(access.relay_from),
 	  COUNT(struct config, access.relay_from_count) },
 	{ SECTION_TOP, "relay-to", TYPE(patterns), CONFIG(access.relay_to), COUNT(struct config, access.relay_to_count) },
+	{ SECTION_TOP, "check-sender", TYPE(boolean), "yes", CONFIG(check_sender) },
 	{ SECTION_TOP, "postmaster", TYPE(mailbox), CONFIG(access.postmaster) },
 	{ SECTION_TOP, "ehlo-name", TYPE(domain), CONFIG(client.ehlo_name), .note = "as hostname" },
 	{ SECTION_TOP, "pipelining", TYPE(boolean), "yes", CONFIG(client.pipelining) },

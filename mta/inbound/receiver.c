@@ -81,6 +81,8 @@ session_end(struct session *s, const char *why)
 	if (s->delay != NULL)
 		uv_close((uv_handle_t *)s->delay, on_delay_closed);
 	s->delay = NULL;
+	lookup_cancel(s->lookup);
+	s->lookup = NULL;
 	if (!s->accepting)
 		message_drop(s);
 	session_log(s);

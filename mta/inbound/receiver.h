@@ -8,6 +8,7 @@
 #ifndef TRAM_RECEIVER_H
 #define TRAM_RECEIVER_H
 
+#include "dns/lookup.h"
 #include "mta/net/post.h"
 #include "mta/net/stream.h"
 #include "mta/net/reactor.h"
@@ -35,6 +36,7 @@ struct session {
 	/* before the reply to a failed command; NULL: none is running */
 	uv_timer_t *delay;
 	size_t commands_seen, errors_seen;
+	struct lookup *lookup;			/* of the sender's domain */
 	/* for an answer; for the peer to read our last words; to end soon */
 	bool waiting, lingering, hurried;
 	const char *why;			/* how it ended */

@@ -221,6 +221,38 @@ qualify_sender(struct session *s)
 				     SPAN_FMT(s->config->hostname));
 }
 
+/* Who says that it takes no mail cannot be told of a failure, nor mean to send any. */
+static void
+on_sender_mx(void *arg, const struct mx_set *set)
+{
+	struct session *s = arg;
+	const struct status *status = &set->failure.status;
+	struct reply verdict = REPLY(250, 2, 1, 0, "sender ok");
+
+	s->lookup = NULL;
+	s->waiting = false;
+	if (set->count == 0 && status->klass == 5 && status->subject == 1 && status->detail == 10)
+		verdict = REPLY(550, 5, 7, 27, "the sender's domain takes no mail (null MX)");
+	smtp_server_answer(&s->server, &verdict);
+	session_go_on(s);
+}
+
+/*
+ * RFC 7505 §4.2. Not for our own clients; and where the DNS says nothing the sender is taken, for
+ * this is no reason to keep mail waiting.
+ */
+static bool
+sender_is_looked_up(struct session *s)
+{
+	struct span domain = address_domain_of(s->server.envelope.reverse_path);
+
+	if (!s->config->check_sender || s->client.trusted || domain.len == 0 || domain.at[0] == '[')
+		return false;
+	s->waiting = true;
+	s->lookup = lookup_mx(s->reactor->resolver, domain, NULL, 0, true, on_sender_mx, s);
+	return true;
+}
+
 static void
 ask_mail(struct session *s)
 {
@@ -234,7 +266,8 @@ ask_mail(struct session *s)
 				"too many messages from this user, try again in a minute");
 	if (verdict.code == 250 && !queue_has_room(s->reactor->queue, s->server.declared_size))
 		verdict = no_disk;
-	smtp_server_answer(&s->server, &verdict);
+	if (verdict.code != 250 || !sender_is_looked_up(s))
+		smtp_server_answer(&s->server, &verdict);
 }
 
 static void

@@ -2,9 +2,12 @@
 because a clock, an address or a second session has a part in it. Strangers are clients outside of relay-from."""
 import signal
 
+import pytest
+
+from dns_server import BrokenDns
 from harness import SmtpRaw
 
-STRANGERS = {"relay_from": ["192.0.2.0/24"], "extra": 'relay-to = {"dst.test"}'}
+STRANGERS = {"relay_from": ["192.0.2.0/24"], "extra": 'relay-to = {"dst.test"}\ncheck-sender = no'}
 
 
 # ---- the greeting
@@ -69,3 +72,82 @@ def test_client_is_hidden(make_tramd, sink):
     data = sink.wait(1)[0].data
     assert b"secret" not in data and b"127.0.0.1" not in data and b"Received: from hidden.invalid" in data
     assert tramd.wait_log(event="accept", id=message_id)["client"].startswith("127.0.0.1")
+
+
+# ---- the sender
+
+SENDERS = """
+    null.test    MX  0 .
+    plain.test   MX  10 mail.plain.test.
+    both.test    MX  0 .
+    both.test    MX  10 mail.plain.test.
+    nomx.test    A   192.0.2.1
+"""
+
+
+@pytest.fixture
+def make_checking(make_tramd, sink):
+    """tramd for strangers, and the name server that it asks for their senders."""
+    made = []
+
+    def make(extra="", rules=None, **how):
+        made.append(BrokenDns(SENDERS, rules=rules).start())
+        extra += '\nrelay-to = {"dst.test"}\nresolver-tries = 1\n'
+        how.setdefault("relay_from", ["192.0.2.0/24"])
+        return make_tramd(static=sink, resolver=made[-1].address, extra=extra, **how), made[-1]
+    yield make
+    for dns in made:
+        dns.stop()
+
+
+def test_sender_that_takes_no_mail(make_checking, sink):
+    tramd, _ = make_checking()
+    with tramd.client() as c:
+        c.hello()
+        c.send("MAIL FROM:<a@null.test>\r\nRCPT TO:<b@dst.test>\r\nNOOP\r\n")
+        assert "5.7.27" in c.reply(550).text
+        c.reply(503)
+        c.reply(250)
+        for sender in ("a@plain.test", "a@both.test", "a@nomx.test", "a@nowhere.test", "a@[192.0.2.1]", ""):
+            c.message(b"Subject: way\r\n\r\n", sender=sender)
+    assert len(sink.wait(6)) == 6
+
+
+@pytest.mark.parametrize("what", ["servfail", "silence", "garbage"])
+def test_sender_unknown_to_a_sick_dns(make_checking, sink, what):
+    tramd, _ = make_checking("resolver-timeout = 200ms", {"null.test": what})
+    with tramd.client() as c:
+        c.hello()
+        c.message(b"Subject: way\r\n\r\n", sender="a@null.test")
+    sink.wait(1)
+
+
+@pytest.mark.parametrize("how", [{"relay_from": ["127.0.0.0/8"]}, {"extra": "check-sender = no"}])
+def test_sender_is_not_asked_for(make_checking, sink, how):
+    tramd, dns = make_checking(**how)
+    with tramd.client() as c:
+        c.hello()
+        c.message(b"Subject: way\r\n\r\n", sender="a@null.test")
+    sink.wait(1)
+    assert dns.count("null.test") == 0
+
+
+@pytest.mark.parametrize("end", ["leaves", "time-out", "stop"])
+def test_session_ends_while_the_sender_is_asked_for(make_checking, sink, end):
+    limits = {"command-timeout": "300ms"} if end == "time-out" else {}
+    tramd, dns = make_checking("resolver-timeout = 4m\nstop-timeout = 200ms", {"plain.test": "silence"}, limits=limits)
+    c = tramd.client()
+    c.hello()
+    c.send("MAIL FROM:<a@plain.test>\r\n")
+    dns.wait_for("plain.test", "MX")
+    if end == "leaves":
+        c.close()
+        dns.rules.clear()
+        tramd.reload()
+        tramd.wait_log(event="reload")
+    elif end == "time-out":
+        assert "4.4.2" in c.reply(421).text
+        c.reply(0)
+    else:
+        tramd.stop()
+    c.close()
