@@ -25,6 +25,7 @@ struct limits {
 	size_t hops;				/* Received fields: 50 */
 	int64_t command_timeout_ms;		/* idle between commands: 5 min */
 	int64_t data_timeout_ms;		/* silence inside a message: 3 min */
+	int64_t stress_timeout_ms;		/* both, while connections run short: 10 s */
 	uint64_t data_rate;			/* octets per second at least: 100 */
 	/* before the reply to an error, times errors: 0.5 s */
 	int64_t error_delay_ms;

@@ -83,6 +83,7 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "hops", TYPE(number), "50", 1, 1000, LIMIT(hops) },
 	{ SECTION_LIMITS, "command-timeout", TYPE(time), "5m", 10 * MS, DAY, LIMIT(command_timeout_ms) },
 	{ SECTION_LIMITS, "data-timeout", TYPE(time), "3m", 10 * MS, DAY, LIMIT(data_timeout_ms) },
+	{ SECTION_LIMITS, "stress-timeout", TYPE(time), "10s", 10 * MS, DAY, LIMIT(stress_timeout_ms) },
 	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },
 	{ SECTION_LIMITS, "error-delay", TYPE(time), "500ms", 0, 5 * SECOND, LIMIT(error_delay_ms) },
 	{ SECTION_LIMITS, "memory", TYPE(size), "256MB", MB, TB, LIMIT(memory) },

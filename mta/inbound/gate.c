@@ -201,6 +201,7 @@ hand_over(struct gate *gate, struct door *door, int fd, const struct netaddr *pe
 	s->client.peer = *peer;
 	s->client.local = door->local;
 	s->limit_key = key;
+	s->crowd = gate->max_sessions * 4 / 5 / gate->reactor_count;
 	s->number = ++gate->next_number;
 	s->config = config;
 	s->reactor = door->local ? &gate->reactors[0] : least_loaded(gate);

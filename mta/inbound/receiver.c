@@ -142,19 +142,36 @@ in_content(const struct session *s)
 	return s->server.state == SERVER_DATA || s->server.state == SERVER_BDAT;
 }
 
+/* How long the client may be silent now: less when most connections are taken. */
+static int64_t
+patience(const struct session *s)
+{
+	const struct limits *limits = &s->config->limits;
+	int64_t ms = in_content(s) ? limits->data_timeout_ms : limits->command_timeout_ms;
+
+	if (s->client.trusted || s->reactor->session_count < s->crowd)
+		return ms;
+	return ms < limits->stress_timeout_ms ? ms : limits->stress_timeout_ms;
+}
+
 static void
 set_deadline(struct session *s)
 {
-	const struct limits *limits = &s->config->limits;
+	if (!s->lingering)
+		stream_deadline(&s->stream, s->accepting ? -1 : patience(s));
+}
 
-	if (s->lingering)
-		return;
-	if (s->accepting)
-		stream_deadline(&s->stream, -1);
-	else if (in_content(s))
-		stream_deadline(&s->stream, limits->data_timeout_ms);
-	else
-		stream_deadline(&s->stream, limits->command_timeout_ms);
+/* Those that are here already must be quick from now on, too. */
+static void
+hurry_strangers(struct reactor *r)
+{
+	LIST_EACH(struct session, s, &r->sessions, node) {
+		int64_t left = s->stream.deadline_ms - (int64_t)uv_now(&r->loop);
+
+		if (!s->stream.closing && !s->lingering && !s->accepting && left > patience(s) &&
+		    s->server.state != SERVER_GREETING)
+			set_deadline(s);
+	}
 }
 
 static void
@@ -327,8 +344,10 @@ session_greet(struct session *s)
 
 	smtp_server_greet(&s->server, s->reactor->stopping ? &stopping : NULL);
 	session_steps(s, &none);
-	if (!s->stream.closing && !s->lingering)
-		stream_deadline(&s->stream, s->config->limits.command_timeout_ms);
+	if (!s->stream.closing)
+		set_deadline(s);
+	if (s->reactor->session_count == s->crowd)
+		hurry_strangers(s->reactor);
 }
 
 static void
@@ -351,6 +370,7 @@ on_ended(struct stream *stream, enum stream_end end, int error)
 		s->hurried = true;
 		s->why = "timeout";
 		session_linger(s);
+		stream_resume(stream);		/* to see that the peer has read it and left */
 	} else {
 		session_end(s, end == STREAM_EOF ? "closed by client" : uv_strerror(error));
 	}

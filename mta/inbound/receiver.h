@@ -28,6 +28,8 @@ struct session {
 	struct access_client client;
 	uint32_t uid;				/* of a local program */
 	uint64_t limit_key;			/* the gate's: what it is counted under */
+	/* sessions of its reactor from which on strangers must not be slow */
+	size_t crowd;
 	uint64_t number;			/* of the session, in the log */
 	int64_t began_ms;			/* monotonic */
 

@@ -1,6 +1,7 @@
 """What the daemon does with clients that are slow, early, many, silent or wrong: what the machine in process cannot show,
 because a clock, an address or a second session has a part in it. Strangers are clients outside of relay-from."""
 import signal
+import socket
 
 import pytest
 
@@ -151,3 +152,53 @@ def test_session_ends_while_the_sender_is_asked_for(make_checking, sink, end):
     else:
         tramd.stop()
     c.close()
+
+
+# ---- silence, slowness, and too many
+
+def test_silence_between_commands(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"command-timeout": "300ms"})
+    with tramd.client() as c:
+        assert "4.4.2" in c.reply(421).text
+        c.reply(0)
+    tramd.wait_log(event="session", end="timeout")
+
+
+def test_octets_that_make_no_command_buy_no_time(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"command-timeout": "500ms"})
+    with tramd.client() as c:
+        c.socket.settimeout(0.02)
+        while not c.pending:
+            c.send(b"x")
+            try:
+                c.pending = c.socket.recv(1000)
+            except socket.timeout:
+                pass
+        assert c.pending.startswith(b"421 4.4.2")
+
+
+def test_silence_in_a_message(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"data-timeout": "300ms"})
+    with tramd.client() as c:
+        c.hello()
+        c.envelope("a@src.test", ["b@dst.test"])
+        c.command("DATA", 354)
+        c.send(b"Subject: and then\r\n")
+        assert "4.4.2" in c.reply(421).text
+        c.reply(0)
+    assert not sink.messages
+
+
+def test_strangers_are_hurried_when_connections_run_short(make_tramd, sink):
+    """With four of five taken: those that were there before too, but not our own clients."""
+    tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"], limits={"connections": 5, "stress-timeout": "300ms"},
+                       extra="threads = 1")
+    ours = SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.9")
+    strangers = [tramd.client() for _ in range(2)]
+    strangers[0].hello()
+    strangers.append(tramd.client())
+    for c in strangers:
+        assert "4.4.2" in c.reply(421).text
+        c.close()
+    ours.command("NOOP", 250)
+    ours.close()
