@@ -53,6 +53,8 @@ main(int argc, char **argv)
 	if (path == NULL || optind != argc)
 		return usage();
 	rc = config_load(path, &config, error, &warnings);
+	if (rc == 0 && (rc = config_open_tls(config, error, &warnings)) < 0)
+		config_free(config);
 	fprintf(stderr, "%.*s", SPAN_FMT(buf_span(&warnings)));
 	buf_free(&warnings);
 	if (rc < 0) {

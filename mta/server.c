@@ -26,7 +26,7 @@
 #include "mta/outbound/dispatcher.h"
 #include "mta/server_private.h"
 
-enum { POISON_MS = 1000, AGAIN_MS = 3000 };
+enum { POISON_MS = 1000, AGAIN_MS = 3000, TICKET_ROTATE_MS = 12 * 3600 * 1000 };
 
 void
 server_notify(const char *state)
@@ -382,6 +382,7 @@ free_server(struct server *server)
 	free(server->reactors);
 	free(server->posts);
 	config_free(config);
+	tls_tickets_free(server->tickets);
 }
 
 static void
@@ -410,6 +411,8 @@ server_run(struct config *config)
 	int rc;
 
 	raise_descriptors();
+	server.tickets = tls_tickets_new(TICKET_ROTATE_MS);
+	config_use_tickets(config, server.tickets);
 	if (become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
 		config_free(config);
 		return fail(error[0] ? error : "the configured user does not exist");

@@ -28,6 +28,7 @@ struct server {
 	char poison_text[256];			/* written once, before poisoned is sent */
 	bool stopping, hurried, sessions_gone, dispatcher_stopped, closed;
 	int exit_code;
+	struct tls_tickets *tickets;		/* of all configurations */
 	struct retired *retired;		/* configurations that old sessions still use */
 };
 

@@ -132,11 +132,14 @@ server_reload(void *arg, struct buf *message)
 	char error[CONFIG_ERROR_MAX];
 	int rc = config_load(old->path, &fresh, error, message);
 
+	if (rc == 0 && (rc = config_open_tls(fresh, error, message)) < 0)
+		config_free(fresh);
 	if (rc < 0) {
 		buf_clear(message);
 		buf_append(message, span_str(error));
 		return rc;
 	}
+	config_use_tickets(fresh, server->tickets);
 	home->config = fresh;
 	rc = gate_reconfigure(home->gate, error);
 	if (rc < 0) {

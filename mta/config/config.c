@@ -159,6 +159,8 @@ static char *
 base_of(struct config *config, const struct section *section)
 {
 	switch (section->kind) {
+	case SECTION_CERTIFICATE:
+		return (char *)&config->certificates[section->index];
 	case SECTION_LISTENER:
 		return (char *)&config->listeners[section->index];
 	case SECTION_ROUTE:
@@ -233,6 +235,23 @@ name_listener(struct load *load, struct section *section, struct span title)
 }
 
 static bool
+name_certificate(struct load *load, struct section *section, struct span title)
+{
+	struct tls_identity *certificate = &load->config->certificates[section->index];
+
+	for (size_t i = 0; i < section->index; i++)
+		if (span_eq(load->config->certificates[i].name, title))
+			return config_fail(load, section->at,
+					   "there is a second certificate %.*s (the first in line "
+					   "%d); rename one",
+					   SPAN_FMT(title), load->config->certificates[i].line);
+	certificate->name = section->name = title;
+	certificate->file = arena_str(&load->config->arena, span_str(section->at.file));
+	certificate->line = section->at.line;
+	return true;
+}
+
+static bool
 name_route(struct load *load, struct section *section, struct span title)
 {
 	struct route *route = &load->config->access.routes.routes[section->index];
@@ -247,12 +266,20 @@ name_route(struct load *load, struct section *section, struct span title)
 	return true;
 }
 
-/* Makes the listeners and routes: named, and with their defaults. */
+/* Makes the certificates, listeners and routes: named, and with their defaults. */
 static bool
 begin_titled(struct load *load, cfg_t *cfg)
 {
+	static bool (*const name[SECTION_KINDS])(struct load *, struct section *, struct span) = {
+		[SECTION_CERTIFICATE] = name_certificate,
+		[SECTION_LISTENER] = name_listener,
+		[SECTION_ROUTE] = name_route,
+	};
 	struct config *config = load->config;
 
+	config->certificate_count = cfg_size(cfg, "certificate");
+	config->certificates = arena_alloc(
+		&config->arena, config->certificate_count * sizeof(*config->certificates));
 	config->listener_count = cfg_size(cfg, "listener");
 	config->listeners =
 	    arena_alloc(&config->arena, config->listener_count * sizeof(*config->listeners));
@@ -267,8 +294,7 @@ begin_titled(struct load *load, cfg_t *cfg)
 			continue;
 		if (!values_of(load, section_of(cfg, section), "title", section->at, 1, &title))
 			return false;
-		if (!(section->kind == SECTION_ROUTE ? name_route : name_listener)(load, section,
-										   *title))
+		if (!name[section->kind](load, section, *title))
 			return false;
 		set_defaults(load, section->kind, base_of(config, section));
 	}
@@ -397,7 +423,7 @@ fill(struct load *load, cfg_t *cfg)
 	set_defaults(load, SECTION_LIMITS, (char *)load->config);
 	set_defaults(load, SECTION_LOG, (char *)load->config);
 	if (!read_settings(load, cfg, false) || !begin_titled(load, cfg) ||
-	    !read_settings(load, cfg, true) || !set_hostname(load))
+	    !read_settings(load, cfg, true) || !set_hostname(load) || !config_check_tls(load))
 		return false;
 	set_names(load->config);
 	set_rest(load->config);
@@ -483,6 +509,8 @@ config_free(struct config *config)
 
 	if (config == NULL)
 		return;
+	for (size_t i = 0; i < config->listener_count; i++)
+		tls_context_free(config->listeners[i].tls_context);
 	arena = config->arena;
 	arena_free(&arena);
 	free(config);

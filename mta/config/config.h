@@ -14,14 +14,21 @@
 #include "mta/base/log.h"
 #include "mta/smtp/client.h"
 #include "mta/smtp/server.h"
+#include "mta/tls/context.h"
 #include "policy/access.h"
 #include "policy/limits.h"
 #include "queue/schedule.h"
+
+enum listener_tls { LISTENER_TLS_OFF, LISTENER_TLS_OPTIONAL, LISTENER_TLS_REQUIRED };
 
 struct listener {
 	struct span name;
 	struct netaddr *addresses;
 	size_t address_count;
+	enum listener_tls tls;
+	bool tls_on_connect;			/* TLS before the greeting (port 465) */
+	struct tls_settings tls_settings;
+	struct tls_context *tls_context;	/* by config_open_tls(); NULL: tls is off */
 	struct smtp_server_config smtp;		/* what its sessions offer and allow */
 	/* the same with normalise_newlines, for clients in these networks */
 	struct smtp_server_config smtp_normalising;
@@ -53,6 +60,8 @@ struct config {
 	struct log_config log;
 	struct limits limits;
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
+	struct tls_identity *certificates;	/* the first is for whom no other fits */
+	size_t certificate_count;
 	struct listener *listeners;
 	size_t listener_count;
 	struct smtp_server_config submission;	/* for the local socket */
@@ -83,6 +92,12 @@ int config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_M
  */
 int config_parse(struct span text, const char *name, struct config **ret,
 		 char error[CONFIG_ERROR_MAX], struct buf *warnings);
+/*
+ * Reads certificates and keys: for the daemon, which may; other programs need nothing of them. 0, or
+ * -EINVAL and error as above. Blocks.
+ */
+int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
+void config_use_tickets(struct config *config, struct tls_tickets *tickets);
 void config_free(struct config *config);	/* NULL is fine */
 
 /*

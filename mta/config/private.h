@@ -36,7 +36,8 @@ struct token {
 };
 
 enum section_kind {
-	SECTION_TOP, SECTION_QUEUE, SECTION_LIMITS, SECTION_LISTENER, SECTION_ROUTE, SECTION_LOG,
+	SECTION_TOP, SECTION_QUEUE, SECTION_LIMITS, SECTION_CERTIFICATE, SECTION_LISTENER,
+	SECTION_ROUTE, SECTION_LOG,
 	SECTION_KINDS
 };
 
@@ -82,7 +83,7 @@ struct directive {
 extern const struct directive directives[];
 extern const size_t directive_count;
 
-extern const struct value_type type_text, type_path, type_user, type_domain, type_domains,
+extern const struct value_type type_text, type_path, type_paths, type_user, type_domain, type_domains,
 	type_patterns, type_networks, type_addresses, type_servers, type_mailbox, type_deliver,
 	type_time, type_size, type_number, type_boolean, type_mode, type_choice;
 
@@ -125,6 +126,7 @@ bool config_scan_file(struct load *load, const char *path);
 bool config_scan_text(struct load *load, struct span text, const char *name);
 bool config_tree(struct load *load);
 bool config_check(struct load *load);
+bool config_check_tls(struct load *load);
 
 /*
  * The place of the last of these settings that is written in a file (NULL ends the list); false:

@@ -11,6 +11,7 @@
 #define CONFIG(field) IN(struct config, field)
 #define LIMIT(field) IN(struct config, limits.field)
 #define LISTENER(field) IN(struct listener, field)
+#define CERTIFICATE(field) IN(struct tls_identity, field)
 #define ROUTE(field) IN(struct route, field)
 #define COUNT(s, field) .count_offset = offsetof(s, field)
 
@@ -28,6 +29,14 @@
 static const char *const levels[] = { [LOG_ERROR] = "error", [LOG_WARNING] = "warning", [LOG_INFO] = "info",
 				      [LOG_DEBUG] = "debug", NULL };
 static const char *const formats[] = { [LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", NULL };
+
+static const char *const tls_modes[] = { [LISTENER_TLS_OFF] = "off", [LISTENER_TLS_OPTIONAL] = "optional",
+					 [LISTENER_TLS_REQUIRED] = "required", NULL };
+static const char *const tls_versions[] = { [TLS_1_0] = "1.0", [TLS_1_1] = "1.1", [TLS_1_2] = "1.2",
+					    [TLS_1_3] = "1.3", NULL };
+static const char *const client_certificates[] = { [TLS_CLIENT_CERT_OFF] = "off",
+						   [TLS_CLIENT_CERT_OPTIONAL] = "optional",
+						   [TLS_CLIENT_CERT_REQUIRED] = "required", NULL };
 
 const struct directive directives[] = {
 	{ SECTION_TOP, "hostname", TYPE(domain), CONFIG(hostname), .note = "the machine's name" },
@@ -82,6 +91,7 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "header-lines", TYPE(number), "2000", 10, 1000000, LIMIT(header_lines) },
 	{ SECTION_LIMITS, "hops", TYPE(number), "50", 1, 1000, LIMIT(hops) },
 	{ SECTION_LIMITS, "command-timeout", TYPE(time), "5m", 10 * MS, DAY, LIMIT(command_timeout_ms) },
+	{ SECTION_LIMITS, "tls-timeout", TYPE(time), "1m", 10 * MS, HOUR, LIMIT(tls_timeout_ms) },
 	{ SECTION_LIMITS, "data-timeout", TYPE(time), "3m", 10 * MS, DAY, LIMIT(data_timeout_ms) },
 	{ SECTION_LIMITS, "stress-timeout", TYPE(time), "10s", 10 * MS, DAY, LIMIT(stress_timeout_ms) },
 	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },
@@ -107,10 +117,30 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "lookups", TYPE(number), "100", 1, 10000, LIMIT(lookups) },
 	{ SECTION_LIMITS, "local-rate", TYPE(number), "600", 0, 1000000, LIMIT(local_rate) },
 
+	{ SECTION_CERTIFICATE, "chain", TYPE(paths), CERTIFICATE(chains), COUNT(struct tls_identity, chain_count),
+	  .note = "required" },
+	{ SECTION_CERTIFICATE, "key", TYPE(paths), CERTIFICATE(keys), COUNT(struct tls_identity, key_count),
+	  .note = "required" },
+	{ SECTION_CERTIFICATE, "ocsp", TYPE(path), CERTIFICATE(ocsp) },
+
 	{ SECTION_LISTENER, "address", TYPE(addresses), LISTENER(addresses), COUNT(struct listener, address_count),
 	  .note = "required" },
 	{ SECTION_LISTENER, "banner", TYPE(text), "ESMTP tram", LISTENER(smtp.banner) },
 	{ SECTION_LISTENER, "greet-delay", TYPE(time), "0", 0, MINUTE, LISTENER(greet_delay_ms) },
+	{ SECTION_LISTENER, "tls", TYPE(choice), LISTENER(tls), .words = tls_modes,
+	  .note = "optional if there is a certificate, else off" },
+	{ SECTION_LISTENER, "tls-on-connect", TYPE(boolean), "no", LISTENER(tls_on_connect) },
+	{ SECTION_LISTENER, "tls-min-version", TYPE(choice), "1.2", LISTENER(tls_settings.min_version),
+	  .words = tls_versions },
+	{ SECTION_LISTENER, "tls-ciphers", TYPE(text), LISTENER(tls_settings.ciphers),
+	  .note = "those with forward secrecy" },
+	{ SECTION_LISTENER, "tls-ciphersuites", TYPE(text), LISTENER(tls_settings.ciphersuites), .note = "OpenSSL's" },
+	{ SECTION_LISTENER, "tls-groups", TYPE(text), LISTENER(tls_settings.groups),
+	  .note = "X25519:P-256:P-384:P-521" },
+	{ SECTION_LISTENER, "tls-tickets", TYPE(boolean), "yes", LISTENER(tls_settings.tickets) },
+	{ SECTION_LISTENER, "client-certificates", TYPE(choice), "off", LISTENER(tls_settings.client_certificates),
+	  .words = client_certificates },
+	{ SECTION_LISTENER, "client-ca", TYPE(path), LISTENER(tls_settings.client_ca) },
 	{ SECTION_LISTENER, "strict-addresses", TYPE(boolean), "no", LISTENER(smtp.strict_addresses) },
 	{ SECTION_LISTENER, "normalise-newlines", TYPE(boolean), "no", LISTENER(smtp.normalise_newlines) },
 	{ SECTION_LISTENER, "normalise-from", TYPE(networks), LISTENER(normalise_from),

@@ -21,6 +21,7 @@ const struct section_type section_types[SECTION_KINDS] = {
 	[SECTION_TOP] = { "", NULL },
 	[SECTION_QUEUE] = { "queue", NULL },
 	[SECTION_LIMITS] = { "limits", NULL },
+	[SECTION_CERTIFICATE] = { "certificate", "mail" },
 	[SECTION_LISTENER] = { "listener", "smtp" },
 	[SECTION_ROUTE] = { "route", "\"example.org\"" },
 	[SECTION_LOG] = { "log", NULL },

@@ -95,6 +95,20 @@ read_path(const struct reading *r)
 }
 
 static bool
+read_paths(const struct reading *r)
+{
+	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
+
+	for (size_t i = 0; i < r->count; i++) {
+		list[i] = r->values[i];
+		if (list[i].at[0] != '/')
+			return wrong(r, list[i], "write the whole path, from the first /");
+	}
+	store_list(r, list);
+	return true;
+}
+
+static bool
 read_user(const struct reading *r)
 {
 	const char *name = r->values[0].at;
@@ -334,6 +348,7 @@ read_deliver(const struct reading *r)
 
 const struct value_type type_text = { "text", false, read_text };
 const struct value_type type_path = { "path", false, read_path };
+const struct value_type type_paths = { "paths", true, read_paths };
 const struct value_type type_user = { "user", false, read_user };
 const struct value_type type_domain = { "name", false, read_domain };
 const struct value_type type_domains = { "names", true, read_domains };

@@ -433,7 +433,7 @@ peer_accept(struct control *c, int fd)
 		peer->who = (struct ucred){ .pid = -1, .uid = (uid_t)-1, .gid = (gid_t)-1 };
 	list_add_last(&c->peers, &peer->node);
 	c->peer_count++;
-	if (stream_accept(&peer->stream, &c->home->loop, fd, true, &c->home->read_buffer,
+	if (stream_accept(&peer->stream, &c->home->loop, fd, true, &c->home->scratch,
 			  &peer_events) < 0)
 		peer_close(peer);
 	else if (c->peer_count > PEERS_MAX)

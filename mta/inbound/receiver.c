@@ -22,6 +22,24 @@ static const struct reply stopping =
 /* ---- the end ------------------------------------------------------------------------------ */
 
 static void
+log_tls(const struct session *s, struct log_line *l)
+{
+	struct tls_facts facts;
+
+	if (s->stream.tls == NULL)
+		return;
+	if (s->server.tls) {
+		tls_facts(s->stream.tls, &facts);
+		log_str(l, "tls", facts.version);
+		log_str(l, "cipher", facts.cipher);
+	} else {
+		log_str(l, "tls", "none");
+	}
+	if (tls_error(s->stream.tls) != NULL)
+		log_str(l, "tls-error", tls_error(s->stream.tls));
+}
+
+static void
 session_log(struct session *s)
 {
 	struct log_line l;
@@ -34,6 +52,7 @@ session_log(struct session *s)
 	if (s->client.local)
 		log_u64(&l, "uid", s->uid);
 	log_span(&l, "helo", s->server.helo_name);
+	log_tls(s, &l);
 	log_u64(&l, "commands", s->server.commands);
 	log_u64(&l, "errors", s->server.errors);
 	log_u64(&l, "refused", s->server.recipients_refused);
@@ -238,6 +257,16 @@ session_ready(struct session *s)
 	return ready;
 }
 
+/* What was read behind STARTTLS is gone: nothing said in plain counts after it. */
+static void
+session_start_tls(struct session *s)
+{
+	struct tls *tls = tls_server_new(s->settings->tls_context, s->reactor->index);
+
+	stream_deadline(&s->stream, s->config->limits.tls_timeout_ms);
+	stream_start_tls(&s->stream, tls);
+}
+
 static void
 session_steps(struct session *s, struct span *in)
 {
@@ -260,8 +289,9 @@ session_steps(struct session *s, struct span *in)
 		case SMTP_CLOSE:
 			session_linger(s);
 			return;
-		case SMTP_START_TLS:		/* never offered: no listener has it */
-			assert(false);
+		case SMTP_START_TLS:
+			if (session_flush(s))
+				session_start_tls(s);
 			return;
 		case SMTP_WAIT:
 			if (in->len > 0 && taken > 0 && !s->waiting)
@@ -351,6 +381,24 @@ session_greet(struct session *s)
 }
 
 static void
+on_secured(struct stream *stream)
+{
+	struct session *s = CONTAINER_OF(stream, struct session, stream);
+
+	smtp_server_tls_done(&s->server);
+	if (s->server.state == SERVER_GREETING)
+		session_greet(s);
+	else
+		stream_deadline(stream, s->config->limits.command_timeout_ms);
+}
+
+static bool
+is_shaking(const struct session *s)
+{
+	return s->stream.tls != NULL && tls_state(s->stream.tls) == TLS_SHAKING;
+}
+
+static void
 on_ended(struct stream *stream, enum stream_end end, int error)
 {
 	struct session *s = CONTAINER_OF(stream, struct session, stream);
@@ -359,6 +407,11 @@ on_ended(struct stream *stream, enum stream_end end, int error)
 
 	if (s->lingering) {
 		session_end(s, "closed by us");
+	} else if (end == STREAM_TLS_FAILED) {
+		session_end(s, "tls failed");
+	} else if (is_shaking(s)) {
+		session_end(s, end == STREAM_TIMEOUT ? "timeout of the tls handshake" :
+						       "closed by client in the tls handshake");
 	} else if (end == STREAM_TIMEOUT && s->server.state == SERVER_GREETING) {
 		stream->told = false;
 		session_greet(s);
@@ -377,7 +430,7 @@ on_ended(struct stream *stream, enum stream_end end, int error)
 }
 
 static const struct stream_events session_events = {
-	.read = on_read, .written = on_written, .ended = on_ended, .closed = on_closed,
+	.read = on_read, .secured = on_secured, .written = on_written, .ended = on_ended, .closed = on_closed,
 };
 
 /* ---- start and stop ----------------------------------------------------------------------- */
@@ -393,7 +446,7 @@ greet_delay(const struct session *s)
 	uv_os_fd_t fd;
 	char octet;
 
-	if (s->settings == NULL || s->client.trusted || s->reactor->stopping)
+	if (s->settings == NULL || s->settings->tls_on_connect || s->client.trusted || s->reactor->stopping)
 		return -1;
 	if (s->settings->greet_delay_ms > 0)
 		return s->settings->greet_delay_ms;
@@ -415,12 +468,14 @@ session_start(struct session *s)
 	access_greet(&s->config->access, &s->client);
 	smtp_server_init(&s->server, s->smtp);
 	if (stream_accept(&s->stream, &s->reactor->loop, s->fd, s->client.local,
-			  &s->reactor->read_buffer, &session_events) < 0) {
+			  &s->reactor->scratch, &session_events) < 0) {
 		session_end(s, "no descriptor");
 		return;
 	}
 	delay = greet_delay(s);
-	if (delay >= 0)
+	if (s->settings != NULL && s->settings->tls_on_connect)
+		session_start_tls(s);
+	else if (delay >= 0)
 		stream_deadline(&s->stream, delay);
 	else
 		session_greet(s);
@@ -436,7 +491,7 @@ session_hurry(struct session *s, bool now)
 	if (s->lingering || s->stream.closing)
 		return;
 	s->hurried = true;
-	if (now) {
+	if (now || is_shaking(s)) {
 		session_end(s, "stopped");
 	} else if (smtp_server_idle(&s->server) && !s->accepting) {
 		smtp_server_close(&s->server, &stopping);

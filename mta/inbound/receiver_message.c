@@ -33,6 +33,18 @@ message_drop(struct session *s)
 
 /* ---- accept: the message is complete ------------------------------------------------------ */
 
+/* "TLSv1.3 TLS_AES_256_GCM_SHA384" */
+static struct span
+tls_text(struct session *s)
+{
+	struct tls_facts facts;
+
+	if (s->stream.tls == NULL)
+		return (struct span){ 0 };
+	tls_facts(s->stream.tls, &facts);
+	return arena_printf(&s->server.arena, "%s %s", facts.version, facts.cipher);
+}
+
 static void
 accept_log(struct session *s)
 {
@@ -48,6 +60,8 @@ accept_log(struct session *s)
 	if (s->server.envelope.recipient_count == 1)
 		log_span(&l, "to", s->server.envelope.recipients[0].address);
 	log_u64(&l, "size", s->message_octets);
+	if (s->server.tls)
+		log_span(&l, "tls", tls_text(s));
 	log_end(&l);
 }
 
@@ -98,6 +112,8 @@ message_submit(struct session *s)
 		.now_ms = wall_ms(),
 		.esmtp = s->server.helo == HELO_EHLO,
 		.utf8 = s->server.envelope.smtputf8,
+		.tls = s->server.tls,
+		.tls_text = tls_text(s),
 		.hidden = s->settings != NULL && s->settings->hide_client,
 		.local = s->client.local,
 		.uid = s->uid,

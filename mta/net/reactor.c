@@ -285,7 +285,7 @@ reactor_free(struct reactor *r)
 	post_free(r->post);
 	LIST_EACH(struct config_user, u, &r->config_users, node)
 		free(u);
-	buf_free(&r->read_buffer);
+	stream_scratch_free(&r->scratch);
 	free(r->interfaces);
 	uv_loop_close(&r->loop);
 }

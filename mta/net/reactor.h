@@ -13,6 +13,7 @@
 #include "mta/base/list.h"
 #include "mta/config/config.h"
 #include "mta/net/post.h"
+#include "mta/net/stream.h"
 #include "queue/queue.h"
 
 struct gate;
@@ -33,7 +34,7 @@ struct reactor {
 	/* this machine's addresses, as they were at start */
 	struct netaddr *interfaces;
 	size_t interface_count;
-	struct buf read_buffer;			/* shared by its streams */
+	struct stream_scratch scratch;		/* of its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */

@@ -21,6 +21,14 @@ struct pending_write {
 	char bytes[];
 };
 
+void
+stream_scratch_free(struct stream_scratch *scratch)
+{
+	buf_free(&scratch->in);
+	buf_free(&scratch->plain);
+	buf_free(&scratch->out);
+}
+
 static struct stream *
 stream_of(void *handle)
 {
@@ -72,170 +80,6 @@ stream_deadline(struct stream *s, int64_t ms)
 }
 
 static void
-on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
-{
-	struct stream *s = stream_of(handle);
-
-	(void)suggested;
-	if (s->shared->cap < READ_SIZE)
-		buf_reserve(s->shared, READ_SIZE);
-	*ret = uv_buf_init(s->shared->at, READ_SIZE);
-}
-
-/*
- * Gives what is unread; true if all of it was taken. The stream may be closed by its owner
- * meanwhile.
- */
-static bool
-give_unread(struct stream *s)
-{
-	while (!s->paused && !s->closing && buf_len(&s->unread) > 0) {
-		size_t taken = s->events->read(s, buf_span(&s->unread));
-
-		if (s->closing)
-			return false;
-		buf_consume(&s->unread, taken);
-		if (taken == 0)
-			break;
-	}
-	if (s->closing || buf_len(&s->unread) > 0)
-		return false;
-	if (s->unread.cap > 0)
-		buf_free(&s->unread);
-	return true;
-}
-
-static void
-give_fresh(struct stream *s, struct span bytes)
-{
-	if (buf_len(&s->unread) > 0 || s->paused) {
-		buf_append(&s->unread, bytes);
-		give_unread(s);
-	} else {
-		size_t taken = s->events->read(s, bytes);
-
-		if (s->closing)
-			return;
-		if (taken < bytes.len)
-			buf_append(&s->unread, span_skip(bytes, taken));
-	}
-	if (!s->closing && s->reading && buf_len(&s->unread) >= READ_AHEAD) {
-		uv_read_stop(&s->h.uv);
-		s->reading = false;
-	}
-}
-
-static void
-on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *b)
-{
-	struct stream *s = stream_of(uv);
-
-	if (n > 0) {
-		s->octets_in += (size_t)n;
-		give_fresh(s, span_of(b->base, (size_t)n));
-		return;
-	}
-	if (n == 0)
-		return;
-	uv_read_stop(uv);
-	s->reading = false;
-	if (n != UV_EOF) {
-		tell_end(s, STREAM_FAILED, (int)n);
-		return;
-	}
-	s->eof = true;
-	if (!s->paused && buf_len(&s->unread) == 0)
-		tell_end(s, STREAM_EOF, 0);
-}
-
-void
-stream_resume(struct stream *s)
-{
-	s->paused = false;
-	if (s->closing || s->told || !give_unread(s))
-		return;
-	if (s->paused)
-		return;
-	if (s->eof) {
-		tell_end(s, STREAM_EOF, 0);
-	} else if (!s->reading) {
-		s->reading = true;
-		uv_read_start(&s->h.uv, on_alloc, on_read);
-	}
-}
-
-void
-stream_pause(struct stream *s)
-{
-	s->paused = true;
-}
-
-static int
-stream_init(struct stream *s, uv_loop_t *loop, bool is_unix, struct buf *shared,
-	    const struct stream_events *events)
-{
-	int rc;
-
-	*s = (struct stream){ .events = events, .shared = shared };
-	rc = is_unix ? uv_pipe_init(loop, &s->h.pipe, 0) : uv_tcp_init(loop, &s->h.tcp);
-	if (rc < 0)
-		return rc;
-	uv_timer_init(loop, &s->timer);
-	s->h.handle.data = s;
-	s->timer.data = s;
-	s->handles_open = 2;
-	return 0;
-}
-
-int
-stream_accept(struct stream *s, uv_loop_t *loop, int fd, bool is_unix, struct buf *shared,
-	      const struct stream_events *events)
-{
-	int rc = stream_init(s, loop, is_unix, shared, events);
-
-	if (rc == 0)
-		rc = is_unix ? uv_pipe_open(&s->h.pipe, fd) : uv_tcp_open(&s->h.tcp, fd);
-	if (rc < 0)
-		close(fd);
-	if (rc == 0 && !is_unix)
-		uv_tcp_nodelay(&s->h.tcp, 1);
-	return rc;
-}
-
-static void
-on_connected(uv_connect_t *req, int status)
-{
-	struct stream *s = req->data;
-
-	if (s->closing)
-		return;
-	if (status == 0)
-		uv_tcp_nodelay(&s->h.tcp, 1);
-	s->events->connected(s, status);
-}
-
-int
-stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
-	       const struct netaddr *source, struct buf *shared, const struct stream_events *events)
-{
-	struct sockaddr_storage sa;
-	int rc = stream_init(s, loop, false, shared, events);
-
-	if (rc < 0)
-		return rc;
-	if (source != NULL && source->family != 0) {
-		netaddr_to_sockaddr(source, &sa);
-		rc = uv_tcp_bind(&s->h.tcp, (struct sockaddr *)&sa, 0);
-	}
-	if (rc == 0) {
-		netaddr_to_sockaddr(to, &sa);
-		s->connect.data = s;
-		rc = uv_tcp_connect(&s->connect, &s->h.tcp, (struct sockaddr *)&sa, on_connected);
-	}
-	return rc;
-}
-
-static void
 on_written(uv_write_t *req, int status)
 {
 	struct pending_write *w = CONTAINER_OF(req, struct pending_write, req);
@@ -252,8 +96,8 @@ on_written(uv_write_t *req, int status)
 		s->events->written(s);
 }
 
-int
-stream_send(struct stream *s, struct buf *out)
+static int
+send_raw(struct stream *s, struct buf *out)
 {
 	struct span rest = buf_span(out);
 	struct pending_write *w;
@@ -290,6 +134,242 @@ stream_send(struct stream *s, struct buf *out)
 }
 
 static void
+on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+{
+	struct stream *s = stream_of(handle);
+
+	(void)suggested;
+	if (s->scratch->in.cap < READ_SIZE)
+		buf_reserve(&s->scratch->in, READ_SIZE);
+	*ret = uv_buf_init(s->scratch->in.at, READ_SIZE);
+}
+
+/*
+ * Gives octets to the owner. False: nothing more may be given, nor kept of these: it has closed the
+ * stream, or begun TLS.
+ */
+static bool
+give(struct stream *s, struct span bytes, size_t *taken)
+{
+	const struct tls *before = s->tls;
+
+	*taken = s->events->read(s, bytes);
+	return !s->closing && s->tls == before;
+}
+
+/* Gives what is unread; true if all of it was taken. */
+static bool
+give_unread(struct stream *s)
+{
+	size_t taken;
+
+	while (!s->paused && !s->closing && buf_len(&s->unread) > 0) {
+		if (!give(s, buf_span(&s->unread), &taken))
+			return !s->closing;
+		buf_consume(&s->unread, taken);
+		if (taken == 0)
+			break;
+	}
+	if (s->closing || buf_len(&s->unread) > 0)
+		return false;
+	if (s->unread.cap > 0)
+		buf_free(&s->unread);
+	return true;
+}
+
+static void
+give_fresh(struct stream *s, struct span bytes)
+{
+	size_t taken;
+
+	if (buf_len(&s->unread) > 0 || s->paused) {
+		buf_append(&s->unread, bytes);
+		give_unread(s);
+	} else if (!give(s, bytes, &taken)) {
+		return;
+	} else if (taken < bytes.len) {
+		buf_append(&s->unread, span_skip(bytes, taken));
+	}
+	if (!s->closing && s->reading && buf_len(&s->unread) >= READ_AHEAD) {
+		uv_read_stop(&s->h.uv);
+		s->reading = false;
+	}
+}
+
+/* No more octets will come. Told once what came before has been taken. */
+static void
+note_eof(struct stream *s)
+{
+	if (s->reading)
+		uv_read_stop(&s->h.uv);
+	s->reading = false;
+	s->eof = true;
+	if (!s->paused && buf_len(&s->unread) == 0)
+		tell_end(s, STREAM_EOF, 0);
+}
+
+/* What arrived is decrypted whole, so that nothing waits inside of OpenSSL. */
+static void
+take_encrypted(struct stream *s, struct span in)
+{
+	struct stream_scratch *scratch = s->scratch;
+	bool was_shaking = tls_state(s->tls) == TLS_SHAKING;
+	enum tls_state state;
+
+	buf_clear(&scratch->plain);
+	state = tls_receive(s->tls, in, &scratch->plain, &scratch->out);
+	send_raw(s, &scratch->out);
+	if (state == TLS_FAILED) {
+		tell_end(s, STREAM_TLS_FAILED, UV_EPROTO);
+		return;
+	}
+	if (was_shaking && state != TLS_SHAKING && s->events->secured != NULL)
+		s->events->secured(s);
+	if (!s->closing && !s->told && buf_len(&scratch->plain) > 0)
+		give_fresh(s, buf_span(&scratch->plain));
+	if (!s->closing && !s->told && state == TLS_CLOSED)
+		note_eof(s);
+}
+
+static void
+on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *b)
+{
+	struct stream *s = stream_of(uv);
+
+	if (n > 0) {
+		s->octets_in += (size_t)n;
+		if (s->tls != NULL)
+			take_encrypted(s, span_of(b->base, (size_t)n));
+		else
+			give_fresh(s, span_of(b->base, (size_t)n));
+		return;
+	}
+	if (n == 0)
+		return;
+	if (n == UV_EOF) {
+		note_eof(s);
+		return;
+	}
+	uv_read_stop(uv);
+	s->reading = false;
+	tell_end(s, STREAM_FAILED, (int)n);
+}
+
+void
+stream_resume(struct stream *s)
+{
+	s->paused = false;
+	if (s->closing || s->told || !give_unread(s))
+		return;
+	if (s->paused)
+		return;
+	if (s->eof) {
+		tell_end(s, STREAM_EOF, 0);
+	} else if (!s->reading) {
+		s->reading = true;
+		uv_read_start(&s->h.uv, on_alloc, on_read);
+	}
+}
+
+void
+stream_pause(struct stream *s)
+{
+	s->paused = true;
+}
+
+static int
+stream_init(struct stream *s, uv_loop_t *loop, bool is_unix, struct stream_scratch *scratch,
+	    const struct stream_events *events)
+{
+	int rc;
+
+	*s = (struct stream){ .events = events, .scratch = scratch };
+	rc = is_unix ? uv_pipe_init(loop, &s->h.pipe, 0) : uv_tcp_init(loop, &s->h.tcp);
+	if (rc < 0)
+		return rc;
+	uv_timer_init(loop, &s->timer);
+	s->h.handle.data = s;
+	s->timer.data = s;
+	s->handles_open = 2;
+	return 0;
+}
+
+int
+stream_accept(struct stream *s, uv_loop_t *loop, int fd, bool is_unix, struct stream_scratch *scratch,
+	      const struct stream_events *events)
+{
+	int rc = stream_init(s, loop, is_unix, scratch, events);
+
+	if (rc == 0)
+		rc = is_unix ? uv_pipe_open(&s->h.pipe, fd) : uv_tcp_open(&s->h.tcp, fd);
+	if (rc < 0)
+		close(fd);
+	if (rc == 0 && !is_unix)
+		uv_tcp_nodelay(&s->h.tcp, 1);
+	return rc;
+}
+
+static void
+on_connected(uv_connect_t *req, int status)
+{
+	struct stream *s = req->data;
+
+	if (s->closing)
+		return;
+	if (status == 0)
+		uv_tcp_nodelay(&s->h.tcp, 1);
+	s->events->connected(s, status);
+}
+
+int
+stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
+	       const struct netaddr *source, struct stream_scratch *scratch, const struct stream_events *events)
+{
+	struct sockaddr_storage sa;
+	int rc = stream_init(s, loop, false, scratch, events);
+
+	if (rc < 0)
+		return rc;
+	if (source != NULL && source->family != 0) {
+		netaddr_to_sockaddr(source, &sa);
+		rc = uv_tcp_bind(&s->h.tcp, (struct sockaddr *)&sa, 0);
+	}
+	if (rc == 0) {
+		netaddr_to_sockaddr(to, &sa);
+		s->connect.data = s;
+		rc = uv_tcp_connect(&s->connect, &s->h.tcp, (struct sockaddr *)&sa, on_connected);
+	}
+	return rc;
+}
+
+int
+stream_send(struct stream *s, struct buf *out)
+{
+	if (s->tls == NULL)
+		return send_raw(s, out);
+	if (buf_len(out) == 0 || s->closing || s->told) {
+		buf_clear(out);
+		return 0;
+	}
+	if (!tls_send(s->tls, buf_span(out), &s->scratch->out)) {
+		buf_clear(out);
+		buf_clear(&s->scratch->out);
+		return UV_EPROTO;
+	}
+	buf_clear(out);
+	return send_raw(s, &s->scratch->out);
+}
+
+void
+stream_start_tls(struct stream *s, struct tls *tls)
+{
+	assert(s->tls == NULL);
+	s->tls = tls;
+	buf_free(&s->unread);
+	take_encrypted(s, SPAN(""));
+}
+
+static void
 on_handle_closed(uv_handle_t *handle)
 {
 	struct stream *s = stream_of(handle);
@@ -297,6 +377,7 @@ on_handle_closed(uv_handle_t *handle)
 	if (--s->handles_open > 0)
 		return;
 	buf_free(&s->unread);
+	tls_free(s->tls);
 	s->events->closed(s);
 }
 
@@ -305,6 +386,10 @@ stream_close(struct stream *s, bool reset)
 {
 	if (s->closing)
 		return;
+	if (s->tls != NULL && !reset) {
+		tls_close(s->tls, &s->scratch->out);
+		send_raw(s, &s->scratch->out);
+	}
 	s->closing = true;
 	if (reset && s->h.handle.type == UV_TCP) {
 		struct linger hard = { .l_onoff = 1 };

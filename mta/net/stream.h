@@ -1,6 +1,7 @@
 /*
- * net/stream: one connection: octets in, octets out, one deadline, one end. TCP or Unix; TLS
- * later goes in here.
+ * net/stream: one connection: octets in, octets out, one deadline, one end. TCP or Unix, with or
+ * without TLS, which can begin at any time and never ends before the connection does: from
+ * stream_start_tls() on nothing that is not encrypted comes in or goes out.
  *
  * Reading fills a buffer that all streams of a loop share: the octets given to `read` are good
  * only during the call. What it does not take is kept in `unread`; the owner goes on with it by
@@ -17,17 +18,31 @@
 #include "mta/base/buf.h"
 #include "mta/base/netaddr.h"
 #include "mta/base/span.h"
+#include "mta/tls/tls.h"
 
 enum stream_end {
 	STREAM_EOF,		/* the peer has closed its side */
 	STREAM_FAILED,		/* reset, broken pipe …: error has the errno */
 	STREAM_TIMEOUT,		/* the deadline has passed */
+	STREAM_TLS_FAILED,	/* tls_error(stream->tls) says why */
+};
+
+/*
+ * What the streams of a loop share, so that an idle one needs no room: contents are good only
+ * during a call.
+ */
+struct stream_scratch {
+	struct buf in;			/* as read */
+	struct buf plain;		/* decrypted */
+	struct buf out;			/* encrypted */
 };
 
 struct stream;
 
 struct stream_events {
 	void (*connected)(struct stream *stream, int error);		/* stream_connect only */
+	/* The handshake is done; what came with it follows by `read`. */
+	void (*secured)(struct stream *stream);
 	/* Returns how many octets it took; fewer than given: the rest waits until stream_resume(). */
 	size_t (*read)(struct stream *stream, struct span bytes);
 	/* all that was queued has left */
@@ -48,7 +63,8 @@ struct stream {
 	uv_connect_t connect;
 	const struct stream_events *events;
 	struct buf unread;		/* given, not taken */
-	struct buf *shared;		/* the loop's read buffer */
+	struct stream_scratch *scratch;
+	struct tls *tls;		/* NULL: plain */
 	size_t queued;			/* octets in uv's write queue */
 	int64_t deadline_ms;		/* of the loop's clock; 0: none */
 	uint64_t octets_in, octets_out;
@@ -57,18 +73,25 @@ struct stream {
 	int handles_open;
 };
 
+void stream_scratch_free(struct stream_scratch *scratch);
+
 /*
  * Makes the stream of an accepted descriptor, which it owns from here on. 0 or negative errno
  * (fd is then closed).
  */
-int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix, struct buf *shared,
-		  const struct stream_events *events);
+int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix,
+		  struct stream_scratch *scratch,		  const struct stream_events *events);
 /* Begins to connect; source may be NULL. `connected` follows. */
 int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to,
-		   const struct netaddr *source, struct buf *shared,
+		   const struct netaddr *source, struct stream_scratch *scratch,
 		   const struct stream_events *events);
 void stream_resume(struct stream *stream);	/* read (on); what is unread first */
 void stream_pause(struct stream *stream);
+/*
+ * TLS from here on; tls is the stream's. What was sent before goes out in plain, what was read and
+ * not taken is dropped: nobody may put commands before the handshake and have them count after it.
+ */
+void stream_start_tls(struct stream *stream, struct tls *tls);
 /* Sends all of buf (and empties it). 0, or negative errno: `ended` follows. */
 int stream_send(struct stream *stream, struct buf *out);
 /*

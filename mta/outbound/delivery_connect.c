@@ -86,7 +86,7 @@ next_address(struct delivery *d)
 		d->tries++;
 		d->stream_open = true;
 		if (stream_connect(&d->stream, &d->reactor->loop, address, NULL,
-				   &d->reactor->read_buffer, &delivery_events) < 0) {
+				   &d->reactor->scratch, &delivery_events) < 0) {
 			delivery_note_failure(d, STAGE_CONNECT,
 					      REPLY(0, 4, 4, 1, "cannot open a connection"));
 			stream_close(&d->stream, false);

@@ -13,9 +13,14 @@ enum { HELO_MAX = 255, RECIPIENT_MAX = 900 };
 static const char *
 protocol(const struct received_facts *facts)
 {
+	/* RFC 3848, RFC 6531 §4.3; by tls, auth */
+	static const char *const names[2][2] = { { "ESMTP", "ESMTPA" }, { "ESMTPS", "ESMTPSA" } };
+	static const char *const utf8[2][2] = { { "UTF8SMTP", "UTF8SMTPA" },
+						{ "UTF8SMTPS", "UTF8SMTPSA" } };
+
 	if (facts->utf8)
-		return "UTF8SMTP";		/* RFC 6531 §4.3 */
-	return facts->esmtp ? "ESMTP" : "SMTP";
+		return utf8[facts->tls][facts->auth];
+	return facts->esmtp ? names[facts->tls][facts->auth] : "SMTP";
 }
 
 /*
@@ -73,8 +78,12 @@ received_line(const struct received_facts *facts, struct buf *out)
 		put_helo(facts->helo, out);
 		buf_printf(out, " (%s)\r\n\t", netaddr_format_literal(facts->client, text));
 	}
-	buf_printf(out, "by %.*s (tram) with %s id %s", SPAN_FMT(facts->hostname), protocol(facts),
-		   id_format(facts->id, id));
+	buf_printf(out, "by %.*s (tram) with %s", SPAN_FMT(facts->hostname), protocol(facts));
+	if (facts->tls_text.len > 0)
+		buf_printf(out, " (%.*s)\r\n\t", SPAN_FMT(facts->tls_text));
+	else
+		buf_byte(out, ' ');
+	buf_printf(out, "id %s", id_format(facts->id, id));
 	if (can_be_shown(facts->recipient, facts->utf8))
 		buf_printf(out, "\r\n\tfor <%.*s>", SPAN_FMT(facts->recipient));
 	buf_printf(out, ";\r\n\t%s\r\n", clock_rfc5322(facts->now_ms, date));

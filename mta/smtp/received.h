@@ -16,7 +16,9 @@ struct received_facts {
 	struct span recipient;
 	uint64_t id;
 	int64_t now_ms;
-	bool esmtp, utf8;
+	bool esmtp, utf8, tls, auth;
+	/* behind the protocol's name in the line: version and cipher; empty: none */
+	struct span tls_text;
 	bool hidden;			/* the line does not tell who the client is */
 	bool local;			/* a local program */
 	uint32_t uid;

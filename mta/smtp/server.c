@@ -132,9 +132,11 @@ smtp_server_close(struct smtp_server *server, const struct reply *reply)
 void
 smtp_server_tls_done(struct smtp_server *server)
 {
-	assert(server->p->tls_due);
-	server->p->tls_due = false;
+	assert(server->p->tls_due || server->state == SERVER_GREETING);
 	server->tls = true;
+	if (server->state == SERVER_GREETING)
+		return;
+	server->p->tls_due = false;
 	server->helo = HELO_NONE;
 	server->helo_name = SPAN("");
 	buf_free(&server->p->helo);

@@ -52,6 +52,8 @@ struct smtp_server_config {
 	bool local_submission;
 	/* the listener can do TLS (and the session has none yet) */
 	bool offer_starttls;
+	/* no mail without TLS: 530 5.7.0 (RFC 3207 §4) */
+	bool require_tls;
 };
 
 enum smtp_server_action {
@@ -160,7 +162,11 @@ void smtp_server_refuse_message(struct smtp_server *server, const struct reply *
  */
 void smtp_server_close(struct smtp_server *server, const struct reply *reply);
 
-void smtp_server_tls_done(struct smtp_server *server);	/* forgets EHLO; state FRESH */
+/*
+ * The handshake is done: after STARTTLS, EHLO is forgotten (RFC 3207 §4.2); or before the greeting,
+ * on a listener where TLS comes first.
+ */
+void smtp_server_tls_done(struct smtp_server *server);
 
 /* The client has nothing in progress and may be told 421 without harm. */
 bool smtp_server_idle(const struct smtp_server *server);

@@ -170,17 +170,18 @@ static const struct {
 	unsigned legal;			/* states, as bits */
 	bool junk;			/* moves no mail: counted between messages */
 	void (*run)(struct smtp_server *server, const struct smtp_command *command);
+	bool private;			/* not without TLS, where that is required */
 } verbs[VERB_COUNT] = {
 	[VERB_UNKNOWN] = { ANY, false, NULL },
 	[VERB_HELO] = { ANY, true, run_helo },
 	[VERB_EHLO] = { ANY, true, run_helo },
-	[VERB_MAIL] = { IDLE, false, run_mail },
-	[VERB_RCPT] = { MAIL | RCPT, false, run_rcpt },
-	[VERB_DATA] = { RCPT, false, run_data },
-	[VERB_BDAT] = { RCPT | BDAT_NEXT, false, server_begin_chunk },
+	[VERB_MAIL] = { IDLE, false, run_mail, true },
+	[VERB_RCPT] = { MAIL | RCPT, false, run_rcpt, true },
+	[VERB_DATA] = { RCPT, false, run_data, true },
+	[VERB_BDAT] = { RCPT | BDAT_NEXT, false, server_begin_chunk, true },
 	[VERB_RSET] = { ANY, true, run_rset },
 	[VERB_NOOP] = { ANY, true, run_noop },
-	[VERB_VRFY] = { ANY, true, run_vrfy },
+	[VERB_VRFY] = { ANY, true, run_vrfy, true },
 	[VERB_EXPN] = { ANY, true, NULL },
 	[VERB_HELP] = { ANY, true, run_help },
 	[VERB_QUIT] = { ANY, false, run_quit },
@@ -195,6 +196,8 @@ order_text(const struct smtp_server *server, enum smtp_verb verb)
 		return TEXT_NOT_IMPLEMENTED;
 	if (verb == VERB_STARTTLS && server->tls)
 		return TEXT_TLS_ACTIVE;
+	if (verbs[verb].private && server->config->require_tls && !server->tls)
+		return TEXT_TLS_REQUIRED;
 	if ((verbs[verb].legal & 1U << server->state) != 0)
 		return TEXT_COUNT;
 	if (verb == VERB_STARTTLS)

@@ -38,6 +38,7 @@ const struct reply smtp_texts[TEXT_COUNT] = {
 	[TEXT_BDAT_FOR_BINARY] = TEXT(503, 5, 5, 1, "a BINARYMIME message must come by BDAT"),
 	[TEXT_TLS_ACTIVE] = TEXT(503, 5, 5, 1, "TLS is active already"),
 	[TEXT_TLS_ORDER] = TEXT(503, 5, 5, 1, "STARTTLS comes after EHLO and before MAIL"),
+	[TEXT_TLS_REQUIRED] = TEXT(530, 5, 7, 0, "say STARTTLS first"),
 
 	[TEXT_UNKNOWN] = TEXT(500, 5, 5, 1, "command not recognised"),
 	[TEXT_NOT_IMPLEMENTED] = TEXT(502, 5, 5, 1, "command not implemented"),

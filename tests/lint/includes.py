@@ -13,7 +13,7 @@ LIBRARIES = {
     "ares.h": ["dns/channel.c", "dns/resolver.c"],
     "confuse.h": ["mta/config/*.c"],
     "uv.h": ["mta/net/*", "mta/inbound/*", "mta/outbound/*", "mta/control/*", "mta/*"],
-    "openssl/*": ["mta/net/tls.c"],
+    "openssl/*": ["mta/tls/*"],
     "jansson.h": ["mta/outbound/*", "mta/control/*", "mta/ctl/*", "mta/sendmail/*", "mta/*"],
     "systemd/*": ["mta/server.c"],
     "idn2.h": ["dns/*"],

@@ -1,0 +1,166 @@
+/*
+ * tls: what the configuration says of TLS: contradictions, found without reading a file; and the
+ * certificates and keys themselves, which only the daemon opens.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "mta/base/clock.h"
+#include "mta/config/private.h"
+
+enum { SMTPS_PORT = 465, DAYS_LEFT = 14 };
+
+static const int64_t day_ms = INT64_C(24) * 3600 * 1000;
+
+static struct place
+listener_place(const struct load *load, const char *directive, size_t listener)
+{
+	const char *const names[] = { directive, NULL };
+	struct place at = config_section(load, SECTION_LISTENER, listener)->at;
+
+	config_place(load, names, SECTION_LISTENER, listener, &at);
+	return at;
+}
+
+static bool
+is_written(const struct load *load, const char *directive, size_t listener)
+{
+	const char *const names[] = { directive, NULL };
+	struct place at;
+
+	return config_place(load, names, SECTION_LISTENER, listener, &at);
+}
+
+static bool
+check_certificate(struct load *load, size_t i)
+{
+	const struct tls_identity *c = &load->config->certificates[i];
+	struct place at = { c->file, c->line };
+
+	if (c->chain_count == 0 || c->key_count == 0)
+		return config_fail(load, at,
+				   "certificate %.*s needs both: chain = \"/path/fullchain.pem\" "
+				   "and key = \"/path/privkey.pem\"", SPAN_FMT(c->name));
+	if (c->chain_count != c->key_count || c->chain_count > TLS_PAIRS_MAX)
+		return config_fail(load, at,
+				   "certificate %.*s has %zu chains and %zu keys; name one key "
+				   "for each chain, in the same order (at most %d)",
+				   SPAN_FMT(c->name), c->chain_count, c->key_count, TLS_PAIRS_MAX);
+	return true;
+}
+
+static bool
+has_port(const struct listener *listener, uint16_t port)
+{
+	for (size_t i = 0; i < listener->address_count; i++)
+		if (listener->addresses[i].port == port)
+			return true;
+	return false;
+}
+
+static bool
+check_listener(struct load *load, size_t i)
+{
+	struct config *config = load->config;
+	struct listener *l = &config->listeners[i];
+
+	if (!is_written(load, "tls", i))
+		l->tls = l->tls_on_connect	       ? LISTENER_TLS_REQUIRED :
+			 config->certificate_count > 0 ? LISTENER_TLS_OPTIONAL :
+							 LISTENER_TLS_OFF;
+	if (l->tls != LISTENER_TLS_OFF && config->certificate_count == 0)
+		return config_fail(load, listener_place(load, "tls", i),
+				   "listener %.*s cannot do TLS without a certificate; add: "
+				   "certificate mail { chain = \"/path/fullchain.pem\" key = "
+				   "\"/path/privkey.pem\" }", SPAN_FMT(l->name));
+	if (l->tls_on_connect && l->tls == LISTENER_TLS_OFF)
+		return config_fail(load, listener_place(load, "tls-on-connect", i),
+				   "listener %.*s: tls-on-connect contradicts tls = off; remove one",
+				   SPAN_FMT(l->name));
+	if (l->tls_settings.client_certificates != TLS_CLIENT_CERT_OFF &&
+	    l->tls == LISTENER_TLS_OFF)
+		return config_fail(load, listener_place(load, "client-certificates", i),
+				   "listener %.*s: client-certificates needs TLS; set tls = required",
+				   SPAN_FMT(l->name));
+	if (l->tls_settings.client_certificates != TLS_CLIENT_CERT_OFF &&
+	    l->tls_settings.client_ca == NULL)
+		return config_fail(load, listener_place(load, "client-certificates", i),
+				   "listener %.*s: set client-ca to the certificate(s) of who "
+				   "signs the clients' ones", SPAN_FMT(l->name));
+	if (has_port(l, SMTPS_PORT) && !l->tls_on_connect)
+		config_warn(load, config_section(load, SECTION_LISTENER, i)->at,
+			    "listener %.*s: clients expect TLS from the first octet on port 465; "
+			    "set tls-on-connect = yes", SPAN_FMT(l->name));
+	if (l->tls_settings.min_version < TLS_1_2)
+		config_warn(load, listener_place(load, "tls-min-version", i),
+			    "listener %.*s: TLS below 1.2 can be broken; keep it for old devices "
+			    "in your own network", SPAN_FMT(l->name));
+	l->smtp.offer_starttls = l->tls != LISTENER_TLS_OFF && !l->tls_on_connect;
+	l->smtp.require_tls = l->tls == LISTENER_TLS_REQUIRED;
+	return true;
+}
+
+bool
+config_check_tls(struct load *load)
+{
+	for (size_t i = 0; i < load->config->certificate_count; i++)
+		if (!check_certificate(load, i))
+			return false;
+	for (size_t i = 0; i < load->config->listener_count; i++)
+		if (!check_listener(load, i))
+			return false;
+	return true;
+}
+
+/* ---- the files ---------------------------------------------------------------------------- */
+
+static void
+warn_expiry(void *arg, const struct tls_certificate_facts *facts)
+{
+	struct buf *warnings = arg;
+	int64_t days = (facts->not_after_ms - wall_ms()) / day_ms;
+
+	if (facts->not_after_ms < wall_ms())
+		buf_printf(warnings, "%.*s: this certificate (%.*s) has expired: other servers and "
+				     "programs will refuse it; renew it\n",
+			   SPAN_FMT(facts->file), SPAN_FMT(facts->names));
+	else if (days < DAYS_LEFT)
+		buf_printf(warnings, "%.*s: this certificate (%.*s) expires in %lld days; renew "
+				     "it\n",
+			   SPAN_FMT(facts->file), SPAN_FMT(facts->names), (long long)days);
+}
+
+int
+config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
+{
+	bool told = warnings == NULL;
+
+	for (size_t i = 0; i < config->listener_count; i++) {
+		struct listener *l = &config->listeners[i];
+		char why[TLS_ERROR_MAX] = "";
+		int rc;
+
+		if (l->tls == LISTENER_TLS_OFF)
+			continue;
+		rc = tls_server_context(l->name, &l->tls_settings, config->certificates,
+					config->certificate_count, config->threads,
+					&l->tls_context, why);
+		if (rc < 0) {
+			snprintf(error, CONFIG_ERROR_MAX, "%s: listener %.*s: %s", config->path,
+				 SPAN_FMT(l->name), why);
+			return rc;
+		}
+		if (!told)
+			tls_context_certificates(l->tls_context, warn_expiry, warnings);
+		told = true;
+	}
+	return 0;
+}
+
+void
+config_use_tickets(struct config *config, struct tls_tickets *tickets)
+{
+	for (size_t i = 0; i < config->listener_count; i++)
+		if (config->listeners[i].tls_context != NULL)
+			tls_context_use_tickets(config->listeners[i].tls_context, tickets);
+}
