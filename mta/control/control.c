@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -56,6 +57,7 @@ struct control {
 	uv_timer_t look;
 	struct list peers;
 	size_t peer_count;
+	unsigned imports;		/* begun so far, from a random number on */
 	size_t jobs_waiting;		/* jobs that something still works on, peers gone or not */
 	int handles_open;
 	bool stopping;
@@ -102,6 +104,12 @@ struct control_import **
 job_import(struct control_job *job)
 {
 	return &job->peer->import;
+}
+
+unsigned
+job_import_number(struct control_job *job)
+{
+	return job->control->imports++;
 }
 
 void
@@ -336,6 +344,7 @@ job_start(struct control_job *job)
 		break;
 	case CONTROL_IMPORT_MESSAGE:
 	case CONTROL_IMPORT_RECIPIENT:
+	case CONTROL_IMPORT_ATTEMPT:
 	case CONTROL_IMPORT_CONTENT:
 	case CONTROL_IMPORT_COMMIT:
 		control_import_start(job);
@@ -561,6 +570,8 @@ control_start(struct reactor *home, const struct control_owner *owner, struct co
 	c->path = xcalloc(1, strlen(home->config->control) + 1);
 	memcpy(c->path, home->config->control, strlen(home->config->control));
 	list_init(&c->peers);
+	if (getrandom(&c->imports, sizeof(c->imports), 0) < 0)
+		c->imports = (unsigned)getpid();
 	uv_idle_init(&home->loop, &c->idle);
 	uv_timer_init(&home->loop, &c->look);
 	rc = uv_poll_init(&home->loop, &c->listener, fd);

@@ -2,9 +2,12 @@
  * import: messages of an archive become messages of this queue, under new ids. Home loop.
  *
  * One message at a time per peer: import-message, import-recipient…, import-content…,
- * import-commit; what is begun and not committed is dropped with its peer. What was on hold, or
- * owed a report, is so again: such a message enters held, and edits then let each recipient go
- * where it belongs. Attempts before are not restored, so retries begin anew.
+ * import-commit; what is begun and not committed is dropped with its peer. A recipient that has
+ * been tried, is on hold or is owed a report becomes what it was (restore.c).
+ *
+ * The new id is of the time of arrival, so that lifetime and delay warning go on: both are found
+ * by id. It stands in the upper half of its millisecond, where queue_next_id() has no reason to
+ * come.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,12 +18,6 @@
 #include "mta/outbound/dispatcher.h"
 
 enum { RECIPIENTS_MAX = 100000 };
-
-struct import_recipient {
-	uint64_t state;			/* enum control_state */
-	int64_t due_ms;
-	struct attempt attempt;		/* owed */
-};
 
 struct control_import {
 	struct reactor *home;
@@ -34,11 +31,8 @@ struct control_import {
 	struct buf header;
 	uint64_t header_size, body_size, got;
 	struct control_job *waiting;	/* for room in the draft, or for the queue */
-	struct dispatcher_edit edit;
-	uint64_t edit_id;
-	size_t next_edit;
+	struct control_restore *restore;
 	int result;
-	bool accepted;
 };
 
 static void
@@ -46,6 +40,7 @@ import_free(struct control_import *import)
 {
 	arena_free(&import->arena);
 	buf_free(&import->header);
+	control_restore_free(import->restore);
 	free(import->envelope.recipients);
 	free(import->lanes);
 	free(import->states);
@@ -89,13 +84,58 @@ on_room(void *arg)
 		job_wake(job);
 }
 
+/* Not so long ago that it would expire before it is tried here. */
+static int64_t
+life_began(const struct config *config, int64_t arrival_ms, bool report)
+{
+	const struct schedule_config *schedule = &config->queue.schedule;
+	int64_t life = report ? schedule->report_lifetime_ms : schedule->lifetime_ms;
+	int64_t grace = schedule->probe_max_ms < life / 4 ? schedule->probe_max_ms : life / 4;
+	int64_t earliest = wall_ms() - life + grace;
+
+	return arrival_ms > earliest ? arrival_ms : earliest;
+}
+
+static bool
+id_is_free(struct control_job *job, uint64_t id)
+{
+	struct arena scratch = { 0 };
+	struct queue_message message;
+	int rc = queue_read_message(job_home(job)->port, id, &scratch, &message);
+
+	arena_free(&scratch);
+	return rc == -ENOENT;
+}
+
+/*
+ * Anywhere within a second, so that the id of one that is gone hardly comes again; but not of now,
+ * for then it would be ahead of those that a walk meets.
+ */
+static uint64_t
+make_id(struct control_job *job, int64_t at_ms)
+{
+	int64_t last = wall_ms() - 1;
+	uint64_t id;
+
+	do {
+		unsigned n = job_import_number(job);
+		int64_t ms = at_ms + n / 32768 % 1000;
+
+		id = id_at(ms < last ? ms : last) | 0x8000 | (n & 0x7fff);
+	} while (!id_is_free(job, id));
+	return id;
+}
+
 static enum job_next
 message_step(struct control_job *job)
 {
 	const struct control_request *r = &job->request;
 	struct reactor *home = job_home(job);
 	struct control_import *import;
+	int64_t arrival = wall_ms();
 
+	if (r->arrival_ms > 0 && r->arrival_ms < (uint64_t)arrival)
+		arrival = (int64_t)r->arrival_ms;
 	control_import_abort(*job_import(job));
 	*job_import(job) = NULL;
 	if (!queue_has_room(home->queue, r->header_size + r->body_size))
@@ -109,8 +149,9 @@ message_step(struct control_job *job)
 		.envid = arena_copy(&import->arena, r->envid),
 		.ret = (uint8_t)r->ret, .body = (uint8_t)r->body, .smtputf8 = r->smtputf8 };
 	import->accept = (struct queue_accept){
-		.id = queue_next_id(home->queue),
-		.arrival_ms = r->arrival_ms > 0 ? (int64_t)r->arrival_ms : wall_ms(),
+		.id = make_id(job, life_began(home->config, arrival,
+					      (r->flags & MESSAGE_REPORT) != 0)),
+		.arrival_ms = arrival,
 		.client = arena_copy(&import->arena, r->client),
 		.flags = (uint32_t)r->flags | MESSAGE_IMPORTED };
 	import->draft = draft_begin(&(struct draft_config){
@@ -130,20 +171,6 @@ grow(struct control_import *import)
 	e->recipients = xrealloc(e->recipients, import->cap * sizeof(*e->recipients));
 	import->lanes = xrealloc(import->lanes, import->cap * sizeof(*import->lanes));
 	import->states = xrealloc(import->states, import->cap * sizeof(*import->states));
-}
-
-static void
-fill_state(struct control_import *import, const struct control_request *r,
-	   struct import_recipient *to)
-{
-	size_t len;
-
-	*to = (struct import_recipient){ .state = r->state, .due_ms = (int64_t)r->due_ms };
-	to->attempt = (struct attempt){
-		.at_ms = wall_ms(), .host = arena_copy(&import->arena, r->host),
-		.code = (uint16_t)r->code, .text = arena_copy(&import->arena, r->text) };
-	if (!status_parse(r->status, &to->attempt.status, &len))
-		to->attempt.status = (struct status){ 5, 0, 0 };
 }
 
 static enum job_next
@@ -176,7 +203,43 @@ recipient_step(struct control_job *job)
 		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT
 									 : PRIORITY_NORMAL
 	};
-	fill_state(import, r, &import->states[n]);
+	import->states[n] = (struct import_recipient){ .state = r->state,
+						       .due_ms = (int64_t)r->due_ms,
+						       .action = (uint8_t)r->action,
+						       .uncertain = r->uncertain,
+						       .warned = r->warned,
+						       .attempt_count = r->attempts };
+	return job_end(job, NULL);
+}
+
+/* One more of the recipient that was told last. */
+static enum job_next
+attempt_step(struct control_job *job)
+{
+	struct control_import *import = *job_import(job);
+	const struct control_request *r = &job->request;
+	struct import_recipient *to;
+	struct attempt *a;
+	size_t len;
+
+	if (import == NULL || import->envelope.recipient_count == 0)
+		return job_fail(job, "No recipient was begun.", "The archive is out of order.");
+	to = &import->states[import->envelope.recipient_count - 1];
+	if (to->kept == IMPORT_ATTEMPTS)
+		return give_up(job, "A recipient has too many attempts.", "The archive is damaged.");
+	if (to->attempts == NULL)
+		to->attempts = arena_alloc(&import->arena, IMPORT_ATTEMPTS * sizeof(*a));
+	a = &to->attempts[to->kept++];
+	*a = (struct attempt){ .at_ms = (int64_t)r->at_ms,
+			       .host = arena_copy(&import->arena, r->host),
+			       .address = arena_copy(&import->arena, r->peer),
+			       .stage = (uint8_t)r->stage,
+			       .code = (uint16_t)r->code,
+			       .text = arena_copy(&import->arena, span_first(r->text, 1000)) };
+	if (!status_parse(r->status, &a->status, &len))
+		a->status = (struct status){ 0 };
+	if (to->attempt_count < to->kept)
+		to->attempt_count = to->kept;
 	return job_end(job, NULL);
 }
 
@@ -214,26 +277,20 @@ content_step(struct control_job *job)
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
-/* All of one kind enter as what they are; otherwise held, and edits follow. */
+/* All alike and never tried: they enter as they are. Otherwise on hold, and restore.c follows. */
 static bool
-needs_edits(const struct control_import *import)
+needs_restore(const struct control_import *import)
 {
-	for (size_t i = 0; i < import->envelope.recipient_count; i++)
-		if (import->states[i].state == CONTROL_OWED ||
-		    import->states[i].state != import->states[0].state)
+	const struct import_recipient *first = &import->states[0];
+
+	for (size_t i = 0; i < import->envelope.recipient_count; i++) {
+		const struct import_recipient *s = &import->states[i];
+
+		if (s->state == CONTROL_OWED || s->kept > 0 || s->uncertain || s->warned ||
+		    s->state != first->state || s->due_ms != first->due_ms)
 			return true;
+	}
 	return false;
-}
-
-static int64_t
-first_due(const struct control_import *import)
-{
-	int64_t due = 0;
-
-	for (size_t i = 0; i < import->envelope.recipient_count; i++)
-		if (import->states[i].due_ms > 0 && (due == 0 || import->states[i].due_ms < due))
-			due = import->states[i].due_ms;
-	return due > 0 ? due : wall_ms();
 }
 
 static void
@@ -242,41 +299,7 @@ on_accepted(struct queue_op *op)
 	struct control_import *import = CONTAINER_OF(op, struct control_import, accept.op);
 
 	import->result = op->result;
-	import->accepted = true;
 	job_wake(import->waiting);
-}
-
-static void
-on_edited(struct dispatcher_edit *edit, int result)
-{
-	struct control_import *import = CONTAINER_OF(edit, struct control_import, edit);
-
-	import->result = result == -ENOENT ? 0 : result;
-	job_wake(import->waiting);
-}
-
-/* The next recipient that must not stay held; false: there is none. */
-static bool
-submit_edit(struct control_import *import)
-{
-	struct queue_edit *q = &import->edit.edit;
-
-	while (import->next_edit < import->envelope.recipient_count) {
-		size_t n = import->next_edit++;
-		const struct import_recipient *s = &import->states[n];
-
-		if (s->state == CONTROL_HELD)
-			continue;
-		*q = (struct queue_edit){
-			.kind = s->state == CONTROL_OWED ? EDIT_FAIL : EDIT_RELEASE,
-			.ids = &import->accept.id, .count = 1, .only_recipient = (uint32_t)n,
-			.due_ms = s->due_ms > 0 ? s->due_ms : wall_ms(), .attempt = &s->attempt };
-		import->edit.changed = 0;
-		import->edit.done = on_edited;
-		dispatcher_submit_edit(import->home->dispatcher, &import->edit);
-		return true;
-	}
-	return false;
 }
 
 static enum job_next
@@ -286,10 +309,11 @@ committed_step(struct control_job *job)
 	char text[ID_TEXT_LEN + 1];
 	json_t *object;
 
+	if (import->result == 0 && import->restore != NULL &&
+	    control_restore_step(import->restore, &import->result) == JOB_WAITS)
+		return JOB_WAITS;
 	if (import->result < 0)
 		return job_fail_errno(job, import->result);
-	if (needs_edits(import) && submit_edit(import))
-		return JOB_WAITS;
 	object = json_object();
 	json_object_set_new(object, "id", json_string(id_format(import->accept.id, text)));
 	job->outcome = arena_printf(&job->arena, "imported as %s", text);
@@ -306,12 +330,14 @@ static enum job_next
 commit_step(struct control_job *job)
 {
 	struct control_import *import = *job_import(job);
+	int64_t due;
 
 	if (import == NULL)
 		return job_fail(job, "No message was begun.", "The archive is out of order.");
 	if (import->envelope.recipient_count == 0 ||
 	    import->got != import->header_size + import->body_size)
 		return give_up(job, "The message is not complete.", "The archive is damaged.");
+	due = import->states[0].due_ms;
 	/* the job owns it from here on, whatever its peer does */
 	*job_import(job) = NULL;
 	job->state = import;
@@ -324,8 +350,11 @@ commit_step(struct control_job *job)
 	import->accept.lanes = import->lanes;
 	import->accept.header = buf_span(&import->header);
 	import->accept.draft = import->draft;
-	import->accept.due_ms = first_due(import);
-	import->accept.hold = needs_edits(import) || import->states[0].state == CONTROL_HELD;
+	import->accept.due_ms = due > 0 ? due : wall_ms();
+	import->accept.hold = needs_restore(import) || import->states[0].state == CONTROL_HELD;
+	if (needs_restore(import))
+		import->restore = control_restore_new(job, import->accept.id, import->states,
+						      import->envelope.recipient_count);
 	import->draft = NULL;
 	queue_submit_accept(import->home->port, &import->accept);
 	return JOB_WAITS;
@@ -340,6 +369,9 @@ control_import_start(struct control_job *job)
 		break;
 	case CONTROL_IMPORT_RECIPIENT:
 		job->step = recipient_step;
+		break;
+	case CONTROL_IMPORT_ATTEMPT:
+		job->step = attempt_step;
 		break;
 	case CONTROL_IMPORT_CONTENT:
 		job->step = content_step;

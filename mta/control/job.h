@@ -16,12 +16,24 @@
 #include "mta/control/walk.h"
 #include "mta/net/reactor.h"
 
-enum { JOB_SLICE = 500 };
+enum { JOB_SLICE = 500, IMPORT_ATTEMPTS = HISTORY_FIRST + HISTORY_LAST };
 
 enum job_next { JOB_MORE, JOB_WAITS, JOB_DONE };
 
 struct control_peer;
 struct control_import;
+struct control_restore;
+
+/* What happened to a recipient before its message was exported. */
+struct import_recipient {
+	uint64_t state;			/* enum control_state */
+	int64_t due_ms;
+	uint8_t action;			/* enum report_action, of what is owed */
+	bool uncertain, warned;
+	size_t attempt_count;		/* in all */
+	struct attempt *attempts;	/* IMPORT_ATTEMPTS; NULL: none */
+	size_t kept;
+};
 
 struct control_job {
 	struct control_request request;
@@ -44,6 +56,8 @@ const struct control_owner *job_owner(const struct control_job *job);
  * the peer is there.
  */
 struct control_import **job_import(struct control_job *job);
+/* Another one for each import of this process. */
+unsigned job_import_number(struct control_job *job);
 
 void job_row(struct control_job *job, json_t *object);		/* takes the reference */
 /* the same, or NULL: adds "end", returns JOB_DONE */
@@ -60,6 +74,14 @@ void control_content_start(struct control_job *job);	/* content.c: cat, export *
 void control_import_start(struct control_job *job);	/* import.c */
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
+
+/* restore.c */
+struct control_restore *control_restore_new(struct control_job *job, uint64_t id,
+					    const struct import_recipient *recipients,
+					    size_t count);
+/* JOB_DONE: all is as it was, or *error is negative. job_wake() calls it again. */
+enum job_next control_restore_step(struct control_restore *restore, int *error);
+void control_restore_free(struct control_restore *restore);	/* NULL is fine */
 
 void control_import_abort(struct control_import *import);	/* NULL is fine */
 

@@ -94,11 +94,9 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 static json_t *
 explain_row(struct control_job *job, const struct walk_row *row)
 {
-	json_t *object = walk_row_json(row), *attempts = json_array();
+	json_t *object = walk_row_json(row);
 
-	for (size_t i = 0; i < row->history.kept; i++)
-		json_array_append_new(attempts, walk_attempt_json(&row->history.attempts[i]));
-	json_object_set_new(object, "tries", attempts);
+	json_object_set_new(object, "tries", walk_attempts_json(&row->history));
 	if (row->history.warned)
 		json_object_set_new(object, "warned", json_true());
 	explain_wait(job, row, object);

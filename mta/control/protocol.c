@@ -9,6 +9,7 @@
 
 #include "mta/base/id.h"
 #include "mta/control/text.h"
+#include "queue/record.h"
 
 enum { DEPTH_MAX = 4 };
 
@@ -23,6 +24,7 @@ enum members {
 	TAKES_MESSAGE = 64,
 	TAKES_RECIPIENT = 128,
 	TAKES_DATA = 256,
+	TAKES_ATTEMPT = 512,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -52,6 +54,7 @@ static const struct command {
 	[CONTROL_STOP] = { "stop", true, 0, false, false },
 	[CONTROL_IMPORT_MESSAGE] = { "import-message", false, TAKES_MESSAGE, false, false },
 	[CONTROL_IMPORT_RECIPIENT] = { "import-recipient", false, TAKES_RECIPIENT, false, false },
+	[CONTROL_IMPORT_ATTEMPT] = { "import-attempt", false, TAKES_ATTEMPT, false, false },
 	[CONTROL_IMPORT_CONTENT] = { "import-content", false, TAKES_DATA, false, false },
 	[CONTROL_IMPORT_COMMIT] = { "import-commit", true, 0, false, false },
 };
@@ -103,10 +106,17 @@ static const struct member {
 	{ "notify", TYPE_NUMBER, TAKES_RECIPIENT, AT(notify), 15, false },
 	{ "due_ms", TYPE_NUMBER, TAKES_RECIPIENT, AT(due_ms), INT64_MAX / 2, false },
 	{ "state", TYPE_STATE, TAKES_RECIPIENT, AT(state), 0, false },
-	{ "host", TYPE_TEXT, TAKES_RECIPIENT, AT(host), 0, false },
-	{ "text", TYPE_TEXT, TAKES_RECIPIENT, AT(text), 0, false },
-	{ "status", TYPE_TEXT, TAKES_RECIPIENT, AT(status), 0, false },
-	{ "code", TYPE_NUMBER, TAKES_RECIPIENT, AT(code), 599, false },
+	{ "attempts", TYPE_NUMBER, TAKES_RECIPIENT, AT(attempts), CONTROL_ATTEMPTS_MAX, false },
+	{ "action", TYPE_NUMBER, TAKES_RECIPIENT, AT(action), REPORT_EXPANDED, false },
+	{ "uncertain", TYPE_BOOL, TAKES_RECIPIENT, AT(uncertain), 0, false },
+	{ "warned", TYPE_BOOL, TAKES_RECIPIENT, AT(warned), 0, false },
+	{ "at_ms", TYPE_NUMBER, TAKES_ATTEMPT, AT(at_ms), INT64_MAX / 2, false },
+	{ "host", TYPE_TEXT, TAKES_ATTEMPT, AT(host), 0, false },
+	{ "peer", TYPE_TEXT, TAKES_ATTEMPT, AT(peer), 0, false },
+	{ "stage", TYPE_NUMBER, TAKES_ATTEMPT, AT(stage), UINT8_MAX, false },
+	{ "text", TYPE_TEXT, TAKES_ATTEMPT, AT(text), 0, false },
+	{ "status", TYPE_TEXT, TAKES_ATTEMPT, AT(status), 0, false },
+	{ "code", TYPE_NUMBER, TAKES_ATTEMPT, AT(code), 599, false },
 	{ "data", TYPE_DATA, TAKES_DATA, AT(data), 0, false },
 };
 enum { MEMBER_COUNT = sizeof(members) / sizeof(members[0]) };

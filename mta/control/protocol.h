@@ -21,6 +21,7 @@ enum {
 	CONTROL_TEXT_MAX = 2000,		/* octets of a text member */
 	CONTROL_PIECE = 36864,			/* octets of content in one line, before base64 */
 	CONTROL_HEADER_MAX = 4 << 20,		/* of an imported message's header block */
+	CONTROL_ATTEMPTS_MAX = 1000,		/* of an imported recipient, in all */
 };
 
 enum control_command {
@@ -42,7 +43,8 @@ enum control_command {
 	CONTROL_DRAIN,
 	CONTROL_STOP,
 	CONTROL_IMPORT_MESSAGE,	  /* begins one: what its envelope says */
-	CONTROL_IMPORT_RECIPIENT, /* then each recipient that is still open */
+	CONTROL_IMPORT_RECIPIENT, /* then each recipient that is still open … */
+	CONTROL_IMPORT_ATTEMPT,	  /* … and behind it each attempt that is known of it */
 	/* then the content, header block first, piece by piece */
 	CONTROL_IMPORT_CONTENT,
 	CONTROL_IMPORT_COMMIT, /* then this; the answer has the new id */
@@ -79,9 +81,11 @@ struct control_request {
 	bool smtputf8;
 	struct span address, orcpt;
 	uint64_t notify, due_ms;
-	/* the last attempt of a recipient whose failure is owed a report */
-	struct span host, text, status;
-	uint64_t code;
+	uint64_t attempts, action;		/* in all; enum report_action, of what is owed */
+	bool uncertain, warned;
+	/* one attempt */
+	struct span host, peer, text, status;
+	uint64_t at_ms, stage, code;
 	struct span data;			/* content, decoded */
 };
 

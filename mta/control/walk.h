@@ -91,8 +91,12 @@ void walk_free(struct walk *walk);
  */
 json_t *walk_row_json(const struct walk_row *row);
 json_t *walk_attempt_json(const struct attempt *attempt);
+json_t *walk_attempts_json(const struct history_record *history);
 json_t *walk_message_json(uint64_t id, const struct queue_message *message);
-/* For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "attempt" …}} */
+/*
+ * For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "attempts", "tries"
+ * …}}
+ */
 json_t *walk_recipient_json(const struct recipient *recipient,
 			    const struct history_record *history);
 

@@ -35,6 +35,16 @@ walk_attempt_json(const struct attempt *a)
 	return object;
 }
 
+json_t *
+walk_attempts_json(const struct history_record *h)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < h->kept; i++)
+		json_array_append_new(array, walk_attempt_json(&h->attempts[i]));
+	return array;
+}
+
 static void
 set_id(json_t *object, uint64_t id)
 {
@@ -108,11 +118,16 @@ walk_recipient_json(const struct recipient *r, const struct history_record *h)
 	json_object_set_new(object, "state", json_string(control_state_name(state)));
 	if (state == CONTROL_WAITING && h->due_ms > 0)
 		json_object_set_new(object, "due_ms", json_integer(h->due_ms));
-	if (h->kept > 0)
-		json_object_set_new(object, "attempt",
-				    walk_attempt_json(&h->attempts[h->kept - 1]));
+	if (state == CONTROL_OWED)
+		set_number(object, "action", h->action);
 	if (h->uncertain)
 		json_object_set_new(object, "uncertain", json_true());
+	if (h->warned)
+		json_object_set_new(object, "warned", json_true());
+	if (h->attempt_count > 0)
+		set_number(object, "attempts", h->attempt_count);
+	if (h->kept > 0)
+		json_object_set_new(object, "tries", walk_attempts_json(h));
 	json_object_set_new(outer, "recipient", object);
 	return outer;
 }

@@ -199,7 +199,7 @@ export_walk(struct exporting *e, const char *path, struct queue_port *port, stru
 	return rc;
 }
 
-/* The filters as the daemon would read them: checked, domains in lower case. All the ids at once. */
+/* The filters as the daemon would read them: domains in lower case. All the ids at once. */
 static int
 read_filters(struct tramctl *t, struct control_request *ret)
 {

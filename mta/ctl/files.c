@@ -68,18 +68,31 @@ message_request(const json_t *m, struct control_request *r)
 static void
 recipient_request(const json_t *m, struct control_request *r)
 {
-	const json_t *attempt = json_object_get(m, "attempt");
-
 	*r = (struct control_request){ .command = CONTROL_IMPORT_RECIPIENT,
 				       .address = json_span(m, "address"),
 				       .orcpt = json_span(m, "orcpt"),
 				       .notify = number(m, "notify"),
 				       .due_ms = number(m, "due_ms"),
-				       .host = json_span(attempt, "host"),
-				       .text = json_span(attempt, "text"),
-				       .status = json_span(attempt, "status"),
-				       .code = number(attempt, "code") };
+				       .attempts = number(m, "attempts"),
+				       .action = number(m, "action"),
+				       .uncertain = json_flag(m, "uncertain"),
+				       .warned = json_flag(m, "warned") };
+	if (r->attempts > CONTROL_ATTEMPTS_MAX)
+		r->attempts = CONTROL_ATTEMPTS_MAX;
 	control_state_parse(json_span(m, "state"), &r->state);
+}
+
+static void
+attempt_request(const json_t *a, struct control_request *r)
+{
+	*r = (struct control_request){ .command = CONTROL_IMPORT_ATTEMPT,
+				       .at_ms = number(a, "at_ms"),
+				       .host = json_span(a, "host"),
+				       .peer = json_span(a, "address"),
+				       .stage = number(a, "stage"),
+				       .code = number(a, "code"),
+				       .status = json_span(a, "status"),
+				       .text = json_span(a, "text") };
 }
 
 static int
@@ -95,6 +108,22 @@ ask_one(struct tramctl *t, const struct control_request *request)
 	if (rc == TRAMCTL_OK && request->command == CONTROL_IMPORT_COMMIT && json)
 		printf("{\"id\":\"%s\"}\n", json_span(last, "id").at);
 	json_decref(last);
+	return rc;
+}
+
+static int
+import_attempts(struct tramctl *t, const json_t *recipient)
+{
+	struct control_request request;
+	int rc = TRAMCTL_OK;
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(recipient, "tries"), i, one) {
+		attempt_request(one, &request);
+		if (rc == TRAMCTL_OK)
+			rc = ask_one(t, &request);
+	}
 	return rc;
 }
 
@@ -120,6 +149,8 @@ import_record(struct tramctl *t, enum archive_type type, struct span payload)
 		request.data = payload;
 	}
 	rc = ask_one(t, &request);
+	if (rc == TRAMCTL_OK && type == ARCHIVE_RECIPIENT)
+		rc = import_attempts(t, object);
 	json_decref(object);
 	return rc;
 }

@@ -99,6 +99,9 @@ test_refused(void **state)
 	refused("{\"command\":\"queue-remove\",\"all\":true,\"domain\":\"x\"}", "contradict");
 	refused("{\"command\":\"sites-retry\"}", "Which site");
 	refused("{\"command\":\"import-recipient\"}", "no address");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"attempts\":1001}", "\"attempts\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"action\":9}", "\"action\" is not valid");
+	refused("{\"command\":\"import-attempt\",\"stage\":256}", "\"stage\" is not valid");
 	refused("{\"command\":\"import-content\",\"data\":\"****\"}", "\"data\" is not valid");
 	refused("{\"a\":[[[[[1]]]]]}", "nested");
 	arena_free(&arena);
@@ -131,7 +134,10 @@ test_round_trip(void **state)
 		"{\"command\":\"sites-retry\",\"site\":\"mx:a.example,b.example\"}",
 		"{\"command\":\"drain\",\"off\":true}",
 		"{\"command\":\"import-message\",\"reverse_path\":\"j\u00f6@x\",\"ret\":1,\"body\":2,\"smtputf8\":true}",
-		"{\"command\":\"import-recipient\",\"address\":\"a@x\",\"state\":\"owed\",\"code\":550}",
+		"{\"command\":\"import-recipient\",\"address\":\"a@x\",\"due_ms\":5,\"state\":\"owed\",\"attempts\":7,"
+		"\"action\":1,\"uncertain\":true,\"warned\":true}",
+		"{\"command\":\"import-attempt\",\"at_ms\":5,\"host\":\"mx.x\",\"peer\":\"192.0.2.1:25\",\"stage\":3,"
+		"\"text\":\"no\",\"status\":\"5.1.1\",\"code\":550}",
 		"{\"command\":\"import-content\",\"data\":\"AAEC/w==\"}",
 	};
 
