@@ -226,17 +226,20 @@ session_delayed(struct session *s)
 
 /* ---- the loop of steps -------------------------------------------------------------------- */
 
-/* What is swallowed counts too: a peer may be slow for a minute, not for hours. */
+/*
+ * What is swallowed counts too: a peer may be slow for a minute (or for as long as it may be
+ * silent), not for hours.
+ */
 static void
 rate_check(struct session *s)
 {
+	const struct limits *limits = &s->config->limits;
 	int64_t ms = (int64_t)uv_now(&s->reactor->loop) - s->data_began_ms;
 	struct reply slow = REPLY(421, 4, 4, 2, "too slow, try again later");
 
-	if (!in_content(s) || ms < RATE_AFTER_MS)
+	if (!in_content(s) || (ms < RATE_AFTER_MS && ms < limits->data_timeout_ms))
 		return;
-	if (s->stream.octets_in - s->data_began_octets >=
-	    s->config->limits.data_rate * (uint64_t)ms / 1000)
+	if (s->stream.octets_in - s->data_began_octets >= limits->data_rate * (uint64_t)ms / 1000)
 		return;
 	message_drop(s);
 	smtp_server_close(&s->server, &slow);

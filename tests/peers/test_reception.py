@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from dns_server import BrokenDns
-from harness import SmtpRaw
+from harness import SmtpRaw, free_port_on, wait_for
 
 STRANGERS = {"relay_from": ["192.0.2.0/24"], "extra": 'relay-to = {"dst.test"}\ncheck-sender = no'}
 
@@ -202,3 +202,157 @@ def test_strangers_are_hurried_when_connections_run_short(make_tramd, sink):
         c.close()
     ours.command("NOOP", 250)
     ours.close()
+
+
+def test_drops_are_no_stream(make_tramd, sink):
+    """A client that is never silent, and never done."""
+    tramd = make_tramd(static=sink, limits={"data-timeout": "500ms", "data-rate": "100KB"})
+    with tramd.client() as c:
+        c.hello()
+        c.envelope("a@src.test", ["b@dst.test"])
+        c.command("DATA", 354)
+        c.socket.settimeout(0.02)
+        while not c.pending:
+            c.send(b"x\r\n")
+            try:
+                c.pending = c.socket.recv(1000)
+            except socket.timeout:
+                pass
+        assert c.pending.startswith(b"421 4.4.2 too slow")
+    assert not sink.messages
+
+
+def until_refused(tramd, count, **how):
+    """So many sessions, and one more, which is not let in: its reply."""
+    sessions = [SmtpRaw("127.0.0.1", tramd.port, **how) for _ in range(count)]
+    extra = SmtpRaw("127.0.0.1", tramd.port, greet=False, **how)
+    reply = extra.reply(421)
+    extra.reply(0)
+    extra.close()
+    return sessions, reply
+
+
+def test_connections_of_one_client(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"connections-per-client": 3}, relay_from=["127.0.0.8/30"])
+    wait_for(lambda: tramd.ctl("sessions").count("smtp") == 0, what="the harness has left")
+    sessions, reply = until_refused(tramd, 3)
+    assert "your network" in reply.text
+    others = [SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.2")]
+    others += [SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.9") for _ in range(5)]		# ours: no limit
+    sessions.pop().quit()
+    wait_for(lambda: tramd.ctl("sessions").count("127.0.0.1:") == 2, what="one has left")
+    sessions.append(tramd.client())
+    for c in sessions + others:
+        c.close()
+
+
+def test_connections_in_all(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"connections": 3})
+    wait_for(lambda: tramd.ctl("sessions").count("smtp") == 0, what="the harness has left")
+    sessions, reply = until_refused(tramd, 3)
+    assert "4.7.0" in reply.text
+    tramd.wait_log(event="refused")
+    for c in sessions:
+        c.command("NOOP", 250)
+        c.close()
+
+
+def test_flood_of_rubbish(make_tramd, sink):
+    """Hundreds of connections that talk nonsense, hang up or say nothing do not keep the mail of others waiting."""
+    tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"], limits={"error-delay": "0", "connections-per-client": 300})
+    rubbish = [b"\0" * 5000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01", b"\xff\xfe\r\n" * 500,
+               b"EHLO a\r\n" * 500, b"x" * 100000, b"MAIL FROM:<" + b"a" * 5000 + b"\r\n", b""]
+    held = []
+    for i in range(250):
+        c = SmtpRaw("127.0.0.1", tramd.port, greet=False)
+        try:
+            c.send(rubbish[i % len(rubbish)])
+        except OSError:
+            pass				# closed already: that is well
+        if i % 3:
+            held.append(c)
+        else:
+            c.close()
+    with SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.9") as c:
+        c.hello()
+        c.message(b"Subject: among them\r\n\r\n")
+    sink.wait(1)
+    for c in held:
+        c.close()
+
+
+# ---- the header
+
+def dot(tramd, data):
+    with tramd.client() as c:
+        c.hello()
+        c.envelope("a@src.test", ["b@dst.test"])
+        c.command("DATA", 354)
+        c.send(data + b"\r\n.\r\n")
+        reply = c.reply()
+        c.command("NOOP", 250)			# the session goes on
+        return reply
+
+
+def test_header_too_large(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"header-size": "2KB"})
+    assert dot(tramd, b"Subject: a\r\nX: %s\r\n\r\nbody" % (b"x" * 1990)).code == 250
+    for header in (b"X: " + b"x" * 3000, b"X: 12345678\r\n" * 200, b"X: a\r\n b" * 300):
+        reply = dot(tramd, header + b"\r\n\r\nbody")
+        assert reply.code == 552 and "5.3.4" in reply.text
+
+
+def test_header_of_too_many_lines(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"header-lines": 20})
+    assert dot(tramd, b"X: a\r\n" * 20 + b"\r\nbody").code == 250
+    reply = dot(tramd, b"X: a\r\n" * 21 + b"\r\nbody")
+    assert reply.code == 552 and "5.3.4" in reply.text
+
+
+def test_too_many_hops(make_tramd, sink):
+    tramd = make_tramd(static=sink, limits={"hops": 10})
+    hop = b"received: from a by b; Tue, 14 Nov 2023 22:13:20 +0000\r\n"
+    assert dot(tramd, hop * 10 + b"X: Received\r\n\r\n" + hop * 20).code == 250
+    reply = dot(tramd, hop * 11 + b"\r\nbody")
+    assert reply.code == 554 and "5.4.6" in reply.text
+
+
+# ---- addresses to listen on
+
+def test_both_families_on_one_port(make_tramd, sink):
+    """[::] is for IPv6 alone, so that 0.0.0.0 can stand beside it."""
+    port = free_port_on(["127.0.0.1", "::1"])
+    tramd = make_tramd(static=sink, extra='listener all { address = {"0.0.0.0:%d", "[::]:%d"} }' % (port, port),
+                       relay_from=["127.0.0.0/8", "::1"], hostname="mx.tram.test")
+    for host in ("127.0.0.1", "::1"):
+        with SmtpRaw(host, port) as c:
+            c.hello()
+            c.message(b"Subject: %s\r\n\r\n" % host.encode())
+    traces = sorted(b"[127.0.0.1]" in m.data for m in sink.wait(2))
+    assert traces == [False, True] and any(b"([IPv6:::1])" in m.data for m in sink.messages)
+
+
+# ---- the end
+
+def test_stop_finishes_what_is_in_progress(make_tramd, sink):
+    tramd = make_tramd(static=sink, extra="stop-timeout = 5m")
+    idle, mail, busy = tramd.client(), tramd.client(), tramd.client()
+    busy.hello()
+    busy.envelope("a@src.test", ["b@dst.test"])
+    busy.command("DATA", 354)
+    busy.send(b"Subject: half\r\n\r\n")
+    mail.hello()
+    mail.command("MAIL FROM:<a@src.test>", 250)
+    tramd.process.send_signal(signal.SIGTERM)
+    assert "4.3.2" in idle.reply(421).text
+    idle.reply(0)
+    busy.send(b"whole\r\n.\r\n")
+    busy.reply(250)
+    assert "4.3.2" in busy.reply(421).text
+    busy.reply(0)
+    mail.close()
+    assert tramd.end() == 0
+    tramd.start()
+    assert sink.wait(1)[0].data.endswith(b"\r\nwhole\r\n")
+    for c in (idle, busy):
+        c.close()
