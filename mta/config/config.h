@@ -34,6 +34,7 @@ struct listener {
 	struct smtp_server_config smtp_normalising;
 	struct network *normalise_from;
 	size_t normalise_from_count;
+	bool submission;			/* its clients are mail programs: headers are completed */
 	bool hide_client;			/* Received does not tell its name and address */
 	int64_t greet_delay_ms;			/* before the greeting, for strangers */
 };

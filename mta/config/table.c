@@ -146,6 +146,7 @@ const struct directive directives[] = {
 	{ SECTION_LISTENER, "normalise-from", TYPE(networks), LISTENER(normalise_from),
 	  COUNT(struct listener, normalise_from_count) },
 	{ SECTION_LISTENER, "binarymime", TYPE(boolean), "no", LISTENER(smtp.offer_binarymime) },
+	{ SECTION_LISTENER, "submission", TYPE(boolean), "no", LISTENER(submission) },
 	{ SECTION_LISTENER, "hide-client", TYPE(boolean), "no", LISTENER(hide_client) },
 	{ SECTION_LISTENER, "message-size", TYPE(size), NULL, 1, TB, LISTENER(smtp.max_message_size),
 	  .note = "as limits.message-size" },

@@ -12,6 +12,7 @@
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
 #include "mta/smtp/received.h"
+#include "mta/smtp/submission.h"
 
 static const struct reply no_memory =
 	REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
@@ -100,6 +101,13 @@ on_accepted(struct queue_op *op)
 	session_accepted(s, &reply);
 }
 
+/* Does its author hand it in, and not a server? */
+static bool
+is_submission(const struct session *s)
+{
+	return s->settings == NULL || s->settings->submission;
+}
+
 static void
 message_submit(struct session *s)
 {
@@ -119,11 +127,16 @@ message_submit(struct session *s)
 		.uid = s->uid,
 	};
 
+	struct submission_facts completing = { facts.hostname, facts.id, facts.now_ms };
+
 	if (s->server.envelope.recipient_count == 1)
 		facts.recipient = s->server.envelope.recipients[0].address;
 	buf_clear(&s->stored_header);
 	received_line(&facts, &s->stored_header);
-	buf_append(&s->stored_header, buf_span(&s->header.text));
+	if (is_submission(s))
+		submission_complete(buf_span(&s->header.text), &completing, &s->stored_header);
+	else
+		buf_append(&s->stored_header, buf_span(&s->header.text));
 	if (buf_len(&s->header.text) == 0)
 		buf_append(&s->stored_header,
 			   SPAN("\r\n")); /* no header: the body must not join our line */

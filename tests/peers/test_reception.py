@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from dns_server import BrokenDns
-from harness import SmtpRaw, free_port_on, wait_for
+from harness import SmtpRaw, free_port_on, split_received, wait_for
 
 STRANGERS = {"relay_from": ["192.0.2.0/24"], "extra": 'relay-to = {"dst.test"}\ncheck-sender = no'}
 
@@ -152,6 +152,26 @@ def test_session_ends_while_the_sender_is_asked_for(make_checking, sink, end):
     else:
         tramd.stop()
     c.close()
+
+
+# ---- handed in by a mail program
+
+@pytest.mark.parametrize("submission", ["yes", "no"])
+def test_submission(make_tramd, sink, submission):
+    tramd = make_tramd(static=sink, listener={"submission": submission})
+    header = b"From: a@src.test\r\nBcc: secret@dst.test,\r\n\tother@dst.test\r\nSubject: x\r\n"
+    with tramd.client() as c:
+        c.hello()
+        c.message(header + b"\r\nBcc: body\r\n")
+        c.message(b"no header\r\n")
+    plain, headless = (split_received(m.data)[1] for m in
+                       sorted(sink.wait(2), key=lambda m: b"no header" in m.data))
+    if submission == "no":
+        assert plain == header + b"\r\nBcc: body\r\n" and headless == b"\r\nno header\r\n"
+    else:
+        assert b"secret" not in plain and plain.startswith(b"From: a@src.test\r\nSubject: x\r\nDate: ")
+        assert plain.count(b"\r\nMessage-ID: <") == 1 and plain.endswith(b"@tram.test>\r\n\r\nBcc: body\r\n")
+        assert headless.startswith(b"Date: ") and headless.endswith(b">\r\n\r\nno header\r\n")
 
 
 # ---- silence, slowness, and too many

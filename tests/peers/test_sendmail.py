@@ -157,7 +157,7 @@ def test_smtp_on_standard_input(tramd, sink, end):
 
 
 def test_smtp_chunks_on_standard_input(tramd, sink):
-    body = b"Subject: s\r\n\r\n" + b"BDAT 5\r\n" * 20000
+    body = b"Subject: s\r\nDate: d\r\nMessage-ID: <m@src.test>\r\n\r\n" + b"BDAT 5\r\n" * 20000
     half = len(body) // 2
     result = run(tramd.config_path, "-bs", stdin=b"EHLO me\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\n" +
                  b"BDAT %d\r\n%sBDAT %d LAST\r\n%sQUIT\r\n" % (half, body[:half], len(body) - half, body[half:]))
