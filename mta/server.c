@@ -40,10 +40,13 @@ server_notify(const char *state)
 
 /* ---- stop --------------------------------------------------------------------------------- */
 
+/* Drain: sessions end as soon as they may. Stop: and none begins. Now: they end. */
+enum hurry { HURRY_DRAIN, HURRY_STOP, HURRY_NOW };
+
 struct hurry_letter {
 	struct letter letter;
 	struct reactor *reactor;
-	bool now;
+	enum hurry how;
 };
 
 static void
@@ -52,21 +55,22 @@ on_hurry(struct letter *letter)
 	struct hurry_letter *h = CONTAINER_OF(letter, struct hurry_letter, letter);
 	struct reactor *r = h->reactor;
 
-	r->stopping = true;
+	if (h->how != HURRY_DRAIN)
+		r->stopping = true;
 	LIST_EACH(struct session, s, &r->sessions, node)
-		session_hurry(s, h->now);
+		session_hurry(s, h->how == HURRY_NOW);
 	free(h);
 }
 
 static void
-hurry(struct server *server, bool now)
+hurry(struct server *server, enum hurry how)
 {
 	for (unsigned i = 0; i < server->count; i++) {
 		struct hurry_letter *h = xcalloc(1, sizeof(*h));
 
 		h->letter.open = on_hurry;
 		h->reactor = &server->reactors[i];
-		h->now = now;
+		h->how = how;
 		post_send(home_of(server)->post, server->reactors[i].post, &h->letter);
 	}
 }
@@ -142,7 +146,7 @@ on_stop_timeout(uv_timer_t *timer)
 	}
 	server->hurried = true;
 	log_message(LOG_WARNING, "stop", "stop-timeout has passed: what is in progress is cut off");
-	hurry(server, true);
+	hurry(server, HURRY_NOW);
 	if (!server->dispatcher_stopped)
 		dispatcher_stop(home_of(server)->dispatcher, on_dispatcher_stopped, server);
 	uv_timer_start(timer, on_stop_timeout, AGAIN_MS, 0);
@@ -163,7 +167,7 @@ stop(void *arg)
 	server_notify("STOPPING=1");
 	log_message(LOG_INFO, "stopping", "%zu sessions open", gate_sessions(home->gate));
 	gate_close(home->gate);
-	hurry(server, false);
+	hurry(server, HURRY_STOP);
 	uv_timer_start(&server->stop_timer, on_stop_timeout,
 		       (uint64_t)home->config->stop_timeout_ms, 0);
 	gate_when_empty(home->gate, on_sessions_gone, server);
@@ -188,7 +192,7 @@ on_poisoned(uv_async_t *async)
 		    "the queue cannot be trusted any more: %s; stopping, restart to reopen it",
 		    server->poison_text);
 	gate_close(home_of(server)->gate);
-	hurry(server, false);
+	hurry(server, HURRY_STOP);
 	if (!server->stopping)			/* no result could be kept any more */
 		dispatcher_stop(home_of(server)->dispatcher, NULL, NULL);
 	uv_timer_start(&server->stop_timer, on_poison_timeout, POISON_MS, 0);
@@ -223,6 +227,8 @@ drain(void *arg, bool on)
 	struct server *server = arg;
 
 	gate_accepting(home_of(server)->gate, !on);
+	if (on)
+		hurry(server, HURRY_DRAIN);
 	log_message(LOG_INFO, "drain",
 		    on ? "nothing more is accepted; what is queued goes on" : "accepting again");
 }

@@ -60,7 +60,7 @@ struct control {
 	unsigned imports;		/* begun so far, from a random number on */
 	size_t jobs_waiting;		/* jobs that something still works on, peers gone or not */
 	int handles_open;
-	bool stopping;
+	bool stopping, draining;
 };
 
 static void on_idle(uv_idle_t *idle);
@@ -104,6 +104,12 @@ struct control_import **
 job_import(struct control_job *job)
 {
 	return &job->peer->import;
+}
+
+bool *
+job_draining(struct control_job *job)
+{
+	return &job->control->draining;
 }
 
 unsigned
@@ -341,6 +347,10 @@ job_start(struct control_job *job)
 	case CONTROL_QUEUE_BOUNCE:
 	case CONTROL_QUEUE_REMOVE:
 		control_edit_start(job);
+		break;
+	case CONTROL_DRAIN:
+	case CONTROL_DRAIN_STATE:
+		control_drain_start(job);
 		break;
 	case CONTROL_IMPORT_MESSAGE:
 	case CONTROL_IMPORT_RECIPIENT:

@@ -56,6 +56,8 @@ const struct control_owner *job_owner(const struct control_job *job);
  * the peer is there.
  */
 struct control_import **job_import(struct control_job *job);
+/* Nothing more is accepted. */
+bool *job_draining(struct control_job *job);
 /* Another one for each import of this process. */
 unsigned job_import_number(struct control_job *job);
 
@@ -72,6 +74,7 @@ void control_list_start(struct control_job *job);	/* list.c: list, show, explain
 void control_edit_start(struct control_job *job);
 void control_content_start(struct control_job *job);	/* content.c: cat, export */
 void control_import_start(struct control_job *job);	/* import.c */
+void control_drain_start(struct control_job *job);	/* drain.c */
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
 

@@ -51,6 +51,7 @@ static const struct command {
 	[CONTROL_STATS] = { "stats", false, 0, false, false },
 	[CONTROL_RELOAD] = { "reload", true, 0, false, false },
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
+	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },
 	[CONTROL_STOP] = { "stop", true, 0, false, false },
 	[CONTROL_IMPORT_MESSAGE] = { "import-message", false, TAKES_MESSAGE, false, false },
 	[CONTROL_IMPORT_RECIPIENT] = { "import-recipient", false, TAKES_RECIPIENT, false, false },

@@ -41,6 +41,7 @@ enum control_command {
 	CONTROL_STATS,
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
+	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */
 	CONTROL_STOP,
 	CONTROL_IMPORT_MESSAGE,	  /* begins one: what its envelope says */
 	CONTROL_IMPORT_RECIPIENT, /* then each recipient that is still open … */

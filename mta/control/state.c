@@ -1,5 +1,5 @@
 /*
- * state: sites, sessions, stats, reload, drain, stop: what is not about messages. Home loop.
+ * state: sites, sessions, stats, reload, stop: what is not about messages. Home loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -216,6 +216,7 @@ stats_step(struct control_job *job)
 	json_object_set_new(object, "queue_clean_start", json_boolean(facts.clean_start));
 	dispatcher_stats_json(home->dispatcher, object);
 	job_owner(job)->stats(job_owner(job)->arg, object);
+	json_object_set_new(object, "draining", json_boolean(*job_draining(job)));
 	return job_end(job, object);
 }
 
@@ -254,13 +255,6 @@ reload_step(struct control_job *job)
 }
 
 static enum job_next
-drain_step(struct control_job *job)
-{
-	job_owner(job)->drain(job_owner(job)->arg, !job->request.off);
-	return job_end(job, NULL);
-}
-
-static enum job_next
 stop_now(struct control_job *job)
 {
 	job_owner(job)->stop(job_owner(job)->arg);
@@ -296,9 +290,6 @@ control_state_start(struct control_job *job)
 		break;
 	case CONTROL_RELOAD:
 		job->step = reload_step;
-		break;
-	case CONTROL_DRAIN:
-		job->step = drain_step;
 		break;
 	case CONTROL_STOP:
 		job->step = stop_step;

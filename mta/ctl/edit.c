@@ -76,11 +76,6 @@ say_done(const struct tramctl *t, const json_t *last)
 		printf("The configuration was read again.%s%.*s\n", message.len > 0 ? " " : "",
 		       SPAN_FMT(message));
 		break;
-	case CONTROL_DRAIN:
-		printf(t->request.off
-			       ? "Mail is accepted again.\n"
-			       : "Nothing more is accepted; what is queued is delivered (see: tramctl stats).\n");
-		break;
 	case CONTROL_SITES_RETRY:
 		printf("It is tried now.\n");
 		break;

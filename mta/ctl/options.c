@@ -10,7 +10,7 @@
 #include "mta/ctl/text.h"
 
 enum option_group {
-	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, OFF = 16,
+	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512,
 };
 
@@ -46,7 +46,8 @@ static const struct option {
 	{ "--all", NULL, "everything: needed where nothing is selected", ALL, KIND_FLAG,
 	  T(request.all) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
-	{ "--off", NULL, "accept mail again", OFF, KIND_FLAG, T(request.off) },
+	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
+	{ "--no-wait", NULL, "return at once", DRAIN, KIND_FLAG, T(no_wait) },
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
 
@@ -92,8 +93,9 @@ static const struct tramctl_command commands[] = {
 	{ "reload", "",
 	  "Read the configuration again: all of it, or (if it has a mistake) nothing.", 0,
 	  CONTROL_RELOAD, tramctl_run_plain },
-	{ "drain", "", "Accept nothing more and deliver what is queued.", OFF, CONTROL_DRAIN,
-	  tramctl_run_plain },
+	{ "drain", "",
+	  "Accept nothing more, deliver what is queued, and wait until only what waits is left.",
+	  DRAIN, CONTROL_DRAIN, tramctl_run_drain },
 	{ "stop", "", "Stop tramd, as SIGTERM does.", 0, CONTROL_STOP, tramctl_run_plain },
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };

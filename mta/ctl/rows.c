@@ -16,19 +16,26 @@ on_table_row(struct tramctl *t, const json_t *line, void *table)
 }
 
 static int
-run_table(struct tramctl *t, const struct column *columns, size_t count, const char *nothing)
+print_table(struct tramctl *t, const struct control_request *request, const struct column *columns,
+	    size_t count, const char *nothing)
 {
 	struct table table;
 	json_t *last = NULL;
 	int rc;
 
 	table_init(&table, stdout, columns, count);
-	rc = tramctl_ask(t, &t->request, on_table_row, &table, &last);
+	rc = tramctl_ask(t, request, on_table_row, &table, &last);
 	table_end(&table);
 	if (rc == TRAMCTL_OK && !t->json && json_i64(last, "rows") == 0)
 		printf("%s\n", nothing);
 	json_decref(last);
 	return rc;
+}
+
+static int
+run_table(struct tramctl *t, const struct column *columns, size_t count, const char *nothing)
+{
+	return print_table(t, &t->request, columns, count, nothing);
 }
 
 static const struct column list_columns[] = {
@@ -75,6 +82,12 @@ tramctl_run_list(struct tramctl *t)
 
 	return run_table(t, list_columns, COUNT(list_columns),
 			 selects ? "Nothing in the queue matches." : "The queue is empty.");
+}
+
+int
+tramctl_print_list(struct tramctl *t, const struct control_request *request)
+{
+	return print_table(t, request, list_columns, COUNT(list_columns), "The queue is empty.");
 }
 
 int

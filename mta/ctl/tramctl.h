@@ -20,6 +20,7 @@ enum tramctl_exit {
 	TRAMCTL_NOT_RUNNING = 3,
 	TRAMCTL_NOT_PERMITTED = 4,
 	TRAMCTL_CONFIG = 5,
+	TRAMCTL_LEFT = 6,		/* drain: not all could be delivered now */
 };
 
 struct config;
@@ -28,7 +29,7 @@ struct tramctl_command;
 struct tramctl {
 	const struct tramctl_command *command;	/* NULL: only help or version was asked for */
 	const char *config_path;
-	bool json, help, version, list_options;
+	bool json, help, version, list_options, no_wait;
 	struct control_request request;		/* ids not in it: they may be many */
 	const char *file, *store;		/* export, import, salvage */
 	uint64_t *ids;
@@ -71,6 +72,8 @@ int tramctl_ask(struct tramctl *t, const struct control_request *request,
 
 /* rows.c */
 int tramctl_run_list(struct tramctl *t);
+/* the same table, of any request whose rows are those of a list */
+int tramctl_print_list(struct tramctl *t, const struct control_request *request);
 int tramctl_run_show(struct tramctl *t);
 int tramctl_run_explain(struct tramctl *t);
 int tramctl_run_sites(struct tramctl *t);
@@ -79,6 +82,7 @@ int tramctl_run_stats(struct tramctl *t);
 /* edit.c: what changes something and prints little */
 int tramctl_run_edit(struct tramctl *t);
 int tramctl_run_plain(struct tramctl *t);
+int tramctl_run_drain(struct tramctl *t);		/* drain.c */
 /* files.c */
 int tramctl_run_cat(struct tramctl *t);
 int tramctl_run_import(struct tramctl *t);

@@ -278,17 +278,100 @@ def test_reload(make_tramd, sink):
     sink.wait(1)
 
 
-def test_drain(make_tramd, sink):
+def start_tool(tramd, *args):
+    return subprocess.Popen([harness.program("tramctl"), "-c", tramd.config_path, *args], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def refused(tramd):
+    with harness.SmtpRaw("127.0.0.1", tramd.port, greet=False) as c:
+        return c.reply((220, 421)).code == 421
+
+
+def test_drain_waits_until_all_is_delivered(make_tramd, sink):
+    go = threading.Event()
+    rule = sink.rule("DOT", None, hold=go)
     tramd = make_tramd(static=sink, queue=FAST)
     tramd.send(BODY)
-    tramd.ctl("drain")
-    with harness.SmtpRaw("127.0.0.1", tramd.port, greet=False) as c:
-        c.reply(421)
-    sink.wait(1)
-    tramd.wait_empty()
-    tramd.ctl("drain", "--off")
+    sink.wait_rule(rule)
+    with tramd.client() as idle, tramd.client() as busy:
+        idle.hello()
+        busy.hello()
+        busy.envelope("a@src.test", ["c@dst.test"])
+        tool = start_tool(tramd, "drain")
+        idle.reply(421)					# who has begun nothing is sent away …
+        idle.reply(0)
+        wait_for(lambda: refused(tramd), what="new sessions are refused")
+        busy.command("DATA", 354)			# … who is in a transaction may end it
+        busy.send(BODY.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        busy.reply(250)
+        busy.reply(421)
+        busy.reply(0)
+    assert last(tramd, "stats")["draining"] is True
+    assert tool.poll() is None
+    go.set()
+    out, err = tool.communicate(timeout=30)
+    assert tool.returncode == 0 and "The queue is empty" in out and err == "", err
+    assert len(sink.messages) == 2
+    tramd.write_config(tramd.text())
+    tramd.ctl("reload")
+    assert refused(tramd)				# a reload leaves it as it is …
+    assert "accepted again" in tramd.ctl("drain", "--off")
     tramd.send(BODY)
-    sink.wait(2)
+    sink.wait(3)
+    tramd.ctl("drain", "--no-wait")
+    assert refused(tramd)
+    tramd.restart()					# … and a restart ends it
+    assert last(tramd, "stats")["draining"] is False
+    tramd.send(BODY)
+    sink.wait(4)
+
+
+def test_drain_says_what_is_left(make_tramd, sink):
+    sink.rule("RCPT", "450 4.2.1 mailbox busy", match="<late@")
+    tramd = make_tramd(static=sink, queue=NEVER)
+    tramd.send(BODY, to=["late@one.test", "b@dst.test"])
+    wait_for(lambda: recipients(tramd) == ["late@one.test"], what="one is left")
+    tramd.send(BODY, to=["late@two.test", "late@three.test"])
+    tramd.ctl("queue", "hold", "--domain", "two.test")
+    done = tramd.ctl("drain", check=False)
+    text = done.stdout.decode()
+    assert done.returncode == 6 and text.startswith("2 messages are left.\n2 recipients wait for a later try, the next in ")
+    assert "1 recipient is on hold." in text and "late@two.test" in text and "mailbox busy" in text
+    done = tramd.ctl("drain", "--json", check=False)
+    state, = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 6 and not state["busy"] and state["draining"]
+    assert (state["messages"], state["waiting"], state["held"]) == (2, 2, 1)
+    assert state["next_ms"] > time.time() * 1000
+    assert json.loads(tramd.ctl("drain", "--no-wait", "--json")) == {"end": True}
+    tramd.ctl("queue", "remove", "--all")
+    assert "The queue is empty" in tramd.ctl("drain")
+
+
+def test_drain_of_a_dead_site(dead):
+    for n in range(30):
+        dead.send(BODY, to=["u%d@dst.test" % n])
+    done = dead.ctl("drain", check=False)
+    text = done.stdout.decode()
+    assert done.returncode == 6 and "30 recipients wait" in text and "and 10 more: tramctl queue list" in text
+
+
+def test_drain_that_is_ended(make_tramd, sink):
+    go = threading.Event()
+    rule = sink.rule("DOT", None, hold=go)
+    tramd = make_tramd(static=sink, queue=FAST)
+    tramd.send(BODY)
+    sink.wait_rule(rule)
+    tool = start_tool(tramd, "drain")
+    wait_for(lambda: last(tramd, "stats")["draining"], what="it drains")
+    tramd.ctl("drain", "--off")
+    err = tool.communicate(timeout=30)[1]
+    assert tool.returncode == 1 and "ended the drain" in err
+    tool = start_tool(tramd, "drain")
+    wait_for(lambda: last(tramd, "stats")["draining"], what="it drains again")
+    go.set()
+    sink.wait(1)
+    tool.communicate(timeout=30)
 
 
 def test_stop(dead):

@@ -133,6 +133,7 @@ test_round_trip(void **state)
 		"{\"command\":\"queue-list\",\"error_text\":\"try \\\"later\\\"\",\"newer_ms\":5,\"limit\":3}",
 		"{\"command\":\"sites-retry\",\"site\":\"mx:a.example,b.example\"}",
 		"{\"command\":\"drain\",\"off\":true}",
+		"{\"command\":\"drain-state\"}",
 		"{\"command\":\"import-message\",\"reverse_path\":\"j\u00f6@x\",\"ret\":1,\"body\":2,\"smtputf8\":true}",
 		"{\"command\":\"import-recipient\",\"address\":\"a@x\",\"due_ms\":5,\"state\":\"owed\",\"attempts\":7,"
 		"\"action\":1,\"uncertain\":true,\"warned\":true}",
