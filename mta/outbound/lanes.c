@@ -225,7 +225,7 @@ leads_elsewhere(struct dispatcher *d, const struct lane_record *record, const st
 		return !span_eq(route->site_key, site->key);
 	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
 		return true;
-	return is_static && !literal;
+	return (is_static && !literal) || !site_key_fits(site->key, route);
 }
 
 void
@@ -538,6 +538,25 @@ site_leave(struct site *site)
 		dispatcher_wake_at(site->owner, first.due_ms > again ? first.due_ms : again);
 }
 
+/*
+ * A scan of `wake` while its row was on its way has not seen that row, and forgot what was known of
+ * it: so it is said again, now that the row is written.
+ */
+static void
+site_drop(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+	int64_t again = wall_ms() + 1000, at = site->change.wake_ms;
+
+	if (site->mode == SITE_BACKOFF)
+		dispatcher_wake_at(d, site->state.backoff.next_ms);
+	if (heap_holds(&site->timer) && (at == 0 || site->timer.at_ms < at))
+		at = site->timer.at_ms;			/* something arrived meanwhile */
+	if (at > 0)
+		dispatcher_wake_at(d, at > again ? at : again);
+	window_drop_site(&d->window, site);
+}
+
 void
 site_settle_down(struct site *site)
 {
@@ -554,7 +573,7 @@ site_settle_down(struct site *site)
 	if (!list_empty(&site->lanes))
 		return;
 	if (site->mode == SITE_BACKOFF || site->leaving || site->id == 0)
-		window_drop_site(&d->window, site);
+		site_drop(site);
 	else if (!heap_holds(&site->timer) || site->timer.at_ms > wall_ms() + STAY_MS)
 		site_leave(site);
 }
@@ -682,8 +701,9 @@ on_mx(void *arg, const struct mx_set *set)
 	if (set->count > 0) {
 		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
 				route != NULL ? route->mx_port : 25;
+		struct span place = mx_site_key(set, port, &arena);
 
-		lane_found(lane, mx_site_key(set, port, &arena), wall_ms() + ttl);
+		lane_found(lane, site_key_of(place, route, &arena), wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
 		/* a refresh that failed: the old one serves */
 		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
@@ -727,10 +747,10 @@ lane_resolve(struct lane *lane)
 	} else if (route->kind == DELIVER_SMTP) {
 		lane_assign(lane, route->site_key, 0);
 	} else if (lane->domain.len > 0 && lane->domain.at[0] == '[') {
-		lane_assign(lane,
-			    arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
-					 (unsigned)route->mx_port),
-			    0);
+		struct span place = arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
+						 (unsigned)route->mx_port);
+
+		lane_assign(lane, site_key_of(place, route, &arena), 0);
 	} else {
 		lane_lookup(lane, lane->domain);
 	}
