@@ -5,7 +5,7 @@
  *	sasl_init(&sasl, &config, &facts);
  *	action = sasl_start(&sasl, argument);		"AUTH" and behind it: "PLAIN AGFubmEAcHc="
  *	for (;;) switch (action) {
- *	case SASL_CHALLENGE:		send "334 " and sasl.challenge; action = sasl_line(next line);
+ *	case SASL_CHALLENGE:		send "334 " + sasl.challenge; action = sasl_line(next line);
  *	case SASL_VERIFY_PASSWORD:	… action = sasl_answer(&verdict);
  *	…
  *	case SASL_SUCCESS, SASL_FAIL:	send sasl.reply; sasl_free();
@@ -53,7 +53,7 @@ struct sasl_config {
 	/* of these: judged by the backend itself, message by message (SASL_RELAY): SCRAM only */
 	unsigned relayed;
 	size_t max_line;		/* octets of a line without CRLF; 0: SASL_LINE_MAX */
-	/* the backend judges "act as", else an authorization identity must be the user's own name */
+	/* the backend judges "act as"; else an authorization identity must be the user's name */
 	bool authzid_allowed;
 	/* for names that nobody has: random, the same as long as the process lives */
 	uint8_t secret[SCRAM_KEY];
@@ -69,7 +69,7 @@ struct sasl_facts {
 };
 
 enum sasl_action {
-	/* "334 " and sasl.challenge (may be empty); then sasl_line() with what comes */
+	/* send "334 " and sasl.challenge (may be empty); then sasl_line() with what comes */
 	SASL_CHALLENGE,
 	/* user, authzid, password: then sasl_answer() */
 	SASL_VERIFY_PASSWORD,
@@ -110,25 +110,25 @@ struct sasl {
 	struct span authzid;		/* empty: none was given */
 	struct span password, token;	/* wiped by the answer */
 	struct span message;		/* the client's, decoded; wiped by the answer */
-	bool has_message;		/* SASL_RELAY: an initial response was given (may be empty) */
 	struct buf challenge;		/* base64 */
 	struct reply reply;
 	enum sasl_failure failure;
-	const char *why;		/* for the log: "wrong proof", "channel binding differs" … */
+	const char *why;		/* for the log: "wrong proof", "the nonce differs" … */
 	/* the rest is sasl.c's */
 	unsigned state;
-	bool asked;
-	struct buf decoded, names, plain;
+	bool asked;			/* an action of the owner's is open */
+	enum sasl_action question;
+	struct buf decoded, names;
 	struct scram_server scram;
 };
 
-/* What this session offers, and may use, of config->offered: -PLUS only with a binding, and so on. */
+/* What this session offers, and may use, of config->offered: -PLUS only with a binding … */
 unsigned sasl_offered(const struct sasl_config *config, const struct sasl_facts *facts);
 /* "PLAIN LOGIN SCRAM-SHA-256", strongest first, for EHLO; nothing for an empty set. */
 void sasl_names(unsigned set, struct buf *out);
 struct span sasl_name(enum sasl_mechanism mechanism);
 bool sasl_find(struct span name, enum sasl_mechanism *ret);	/* any case */
-/* The set of what an EHLO line's argument names ("PLAIN LOGIN X-OTHER"); unknown ones are no harm. */
+/* The set of what an EHLO line's argument names ("PLAIN LOGIN X-OTHER"); unknown ones are fine. */
 unsigned sasl_set_of(struct span names);
 
 /* facts' spans must live as long as the exchange. */
@@ -136,7 +136,7 @@ void sasl_init(struct sasl *s, const struct sasl_config *config, const struct sa
 void sasl_free(struct sasl *s);			/* wipes; a zeroed one is no harm */
 /* What stood behind AUTH: mechanism, and perhaps a blank and the initial response. */
 enum sasl_action sasl_start(struct sasl *s, struct span argument);
-/* The client's answer to a challenge, without CRLF. May be longer than is allowed: it is refused. */
+/* The client's answer to a challenge, without CRLF; one that is too long is refused. */
 enum sasl_action sasl_line(struct sasl *s, struct span line);
 /*
  * For VERIFY_PASSWORD, VERIFY_TOKEN, ADMIT, RELAY. user: the backend's spelling of the name; empty:

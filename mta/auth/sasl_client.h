@@ -1,15 +1,16 @@
 /*
  * auth/sasl_client: the client's side of one AUTH exchange, for smarthosts, as a pure machine.
  *
- *	set = sasl_set_of(the words behind AUTH in the EHLO answer);
- *	if (!sasl_client_choose(&config, set, &mechanism)) … the server offers nothing that we may use
+ *	set = sasl_set_of(the words behind AUTH in the answer to EHLO);
+ *	if (!sasl_client_choose(&config, set, &mechanism)) … nothing that we may use
  *	sasl_client_init(&c, &config, mechanism);
- *	action = sasl_client_start(&c);			c.out = "AUTH SCRAM-SHA-256 biws…" with CRLF
- *	SASL_CLIENT_SEND → send c.out, then action = sasl_client_reply(&c, &reply) with what comes
- *	SASL_CLIENT_DONE, SASL_CLIENT_FAILED → sasl_client_free()
+ *	action = sasl_client_start(&c);			c.out: "AUTH SCRAM-SHA-256 biws…"
+ *	SASL_CLIENT_SEND: send c.out; action = sasl_client_reply(&c, &reply) with what comes
+ *	SASL_CLIENT_WORK: sasl_client_work(&c) in the pool; action = sasl_client_worked(&c)
+ *	SASL_CLIENT_DONE, SASL_CLIENT_FAILED: sasl_client_free(&c)
  *
  * With SCRAM the server must prove that it knows the password, too, or DONE does not come. Whether
- * the connection is good enough for a password is the owner's to decide (allowed).
+ * the connection is good enough for a password is the owner's to decide (config.allowed).
  */
 #ifndef TRAM_AUTH_SASL_CLIENT_H
 #define TRAM_AUTH_SASL_CLIENT_H
@@ -21,7 +22,7 @@ struct sasl_client_config {
 	struct span authzid;		/* mostly empty */
 	struct span password;		/* empty: none: no PLAIN, LOGIN, SCRAM */
 	struct span token;		/* empty: none: no XOAUTH2, OAUTHBEARER */
-	struct span binding;		/* tls-exporter; empty: none */
+	struct span binding;		/* tls-exporter; empty: none: no -PLUS */
 	bool certificate;		/* we showed one: EXTERNAL is possible */
 	unsigned allowed;		/* set of mechanisms */
 	struct span host;		/* OAUTHBEARER's host=; may be empty */
@@ -31,11 +32,10 @@ struct sasl_client_config {
 
 enum sasl_client_action {
 	SASL_CLIENT_SEND,		/* out, with its CRLF; then wait for the reply */
+	/* much to calculate: sasl_client_work() off the loop, then sasl_client_worked() on it */
+	SASL_CLIENT_WORK,
 	SASL_CLIENT_DONE,
-	/*
-	 * reply tells: the server's own, or one of ours (454 4.7.0: it said what it should not have,
-	 * or did not prove itself)
-	 */
+	/* reply: the server's; or ours, 454 4.7.0: it said what it must not, or why tells */
 	SASL_CLIENT_FAILED,
 };
 
@@ -44,24 +44,29 @@ struct sasl_client {
 	enum sasl_mechanism mechanism;
 	struct buf out;
 	struct reply reply;		/* its text lives until sasl_client_free() */
-	/* FAILED: the server refused the credentials (535 and its like): do not try them again soon */
+	/* FAILED: the server does not take these credentials: they will not be better in a minute */
 	bool refused;
-	/* FAILED: a token may be old: get a fresh one, then try once more */
+	/* FAILED with a token: it may be old: get a fresh one, try once more */
 	bool token_refused;
-	const char *why;		/* of our own failures */
+	const char *why;		/* of our own failures, for the log */
+	/* the server's error (JSON) about a token, on one line, for the log; may be empty */
+	struct buf server_error;
 	unsigned state;
-	struct buf text, secret;
+	struct buf text, user, authzid, password;
 	struct scram_client scram;
 };
 
 /* The strongest that is offered, allowed and possible. */
 bool sasl_client_choose(const struct sasl_client_config *config, unsigned offered,
 			enum sasl_mechanism *ret);
+/* config must outlive it. */
 void sasl_client_init(struct sasl_client *c, const struct sasl_client_config *config,
 		      enum sasl_mechanism mechanism);
 enum sasl_client_action sasl_client_start(struct sasl_client *c);
-/* Any reply to what was sent. */
 enum sasl_client_action sasl_client_reply(struct sasl_client *c, const struct reply *reply);
+/* May run on another thread while nobody else touches c. */
+void sasl_client_work(struct sasl_client *c);
+enum sasl_client_action sasl_client_worked(struct sasl_client *c);
 void sasl_client_free(struct sasl_client *c);		/* wipes */
 
 #endif

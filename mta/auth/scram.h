@@ -67,11 +67,12 @@ struct scram_server {
 	struct span binding;		/* tls-exporter octets; empty: none. Must outlive this */
 	bool plus;			/* the mechanism chosen is -PLUS */
 	bool plus_offered;		/* -PLUS was in the list that the client saw */
-	struct span user, authzid;	/* from the first message; in text */
+	struct span user, authzid;	/* from the first message */
 	const char *why;		/* of SCRAM_REFUSED, for the log */
-	struct buf text;		/* what must be kept of the messages */
-	size_t gs2_len;			/* octets of its gs2 header: text starts with it */
-	size_t nonce_at, nonce_len;	/* the joined nonce in text */
+	struct buf text;		/* the messages: gs2 header, then what is signed */
+	size_t gs2_len;			/* octets of the gs2 header */
+	struct buf names;		/* user, authzid and the client's nonce */
+	struct span client_nonce;
 	char nonce[SCRAM_NONCE_MAX];	/* ours; empty: a random one is made */
 	struct scram_verifier verifier;
 };
@@ -85,7 +86,7 @@ void scram_server_challenge(struct scram_server *s, const struct scram_verifier 
 enum scram_result scram_server_final(struct scram_server *s, struct span message, struct buf *out);
 void scram_server_free(struct scram_server *s);		/* wipes */
 
-/* The client's side. */
+/* The client's side: first, read, calculate, final, verify. */
 struct scram_client {
 	struct span user, authzid, password;	/* prepared; must outlive this */
 	struct span binding;		/* empty: no channel binding on our side */
@@ -93,16 +94,22 @@ struct scram_client {
 	/* most iterations that we calculate; 0: SCRAM_ITERATIONS_MAX */
 	uint32_t max_iterations;
 	const char *why;		/* what was wrong with the server, for the log */
-	struct buf text;
-	size_t gs2_len, bare_len;
-	char nonce[SCRAM_NONCE_MAX];	/* empty: a random one is made */
-	uint8_t server_signature[SCRAM_KEY];
+	struct buf text;		/* the messages: gs2 header, then what is signed */
+	size_t gs2_len;
+	struct span joined;		/* both nonces */
+	char nonce[SCRAM_NONCE_MAX];	/* ours; empty: a random one is made */
+	uint32_t iterations;
+	uint8_t salt_len;
+	uint8_t salt[SCRAM_SALT_MAX];
+	uint8_t client_key[SCRAM_KEY], server_key[SCRAM_KEY], server_signature[SCRAM_KEY];
 };
 
 void scram_client_first(struct scram_client *c, struct buf *out);
-/* False: the server's message is wrong; why tells. Calculates: slow with many iterations. */
-bool scram_client_final(struct scram_client *c, struct span server_first, struct buf *out);
-/* The server has proved that it knows the verifier. */
+/* False: the server's message is wrong; why tells. Sets iterations. */
+bool scram_client_read(struct scram_client *c, struct span server_first);
+void scram_client_calculate(struct scram_client *c);	/* slow with many iterations */
+void scram_client_final(struct scram_client *c, struct buf *out);
+/* The server has proved that it knows the verifier; or why tells. */
 bool scram_client_verify(struct scram_client *c, struct span server_final);
 void scram_client_free(struct scram_client *c);		/* wipes */
 
