@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "dns/channel.h"
 #include "mta/config/private.h"
 
 enum { OTHER_DESCRIPTORS = 64 }; /* store, log, sockets of control, resolver, epoll … */
@@ -377,19 +378,37 @@ check_routes(struct load *load)
 
 /* ---- what may be meant so ----------------------------------------------------------------- */
 
+static bool
+asks_the_dns(const struct config *config)
+{
+	const struct routes *routes = &config->access.routes;
+	bool asks = config->check_sender && config->access.relay_to_count > 0;
+
+	for (size_t i = 0; i < routes->count && !asks; i++)
+		asks = routes->routes[i].kind == DELIVER_MX ||
+		       (routes->routes[i].kind == DELIVER_SMTP &&
+			routes->routes[i].host.address.family == 0);
+	return asks;
+}
+
+/* The system's, if none is set: whoever wrote resolv.conf did not think of forged MX records. */
 static void
 warn_resolver(struct load *load)
 {
-	const struct dns_config *dns = &load->config->resolver;
+	struct dns_config dns = load->config->resolver;
+	const char *whose = dns.server_count > 0 ? "resolver" : "the system's resolver";
 	char text[NETADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < dns->server_count && !dns->tcp; i++)
-		if (!netaddr_is_loopback(&dns->servers[i]))
+	if (dns.tcp || !asks_the_dns(load->config) ||
+	    (dns.server_count == 0 && dns_system_servers(&dns) < 0))
+		return;
+	for (size_t i = 0; i < dns.server_count; i++)
+		if (!netaddr_is_loopback(&dns.servers[i]))
 			config_warn(
 				load, top_place(load, "resolver"),
-				"resolver %s is not on this machine, so its answers can be forged on the way; run one on loopback, "
+				"%s %s is not on this machine, so its answers can be forged on the way; run one on loopback, "
 				"or set resolver-tcp = yes",
-				netaddr_format(&dns->servers[i], text));
+				whose, netaddr_format(&dns.servers[i], text));
 }
 
 static void

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "dns/channel.h"
 #include "mta/config/private.h"
 
 #define THREE_LINES                                                                              \
@@ -359,6 +360,48 @@ test_many_routes(void **state)
 
 /* ---- the whole ---------------------------------------------------------------------------- */
 
+/* Of the machine that this runs on nothing is known but what c-ares says. */
+static bool
+system_is_elsewhere(void)
+{
+	struct dns_config dns = { 0 };
+	bool elsewhere = false;
+
+	assert_int_equal(dns_system_servers(&dns), 0);
+	for (size_t i = 0; i < dns.server_count; i++)
+		elsewhere = elsewhere || !netaddr_is_loopback(&dns.servers[i]);
+	return elsewhere;
+}
+
+static void
+test_resolver_warnings(void **state)
+{
+	static const char listener[] = "hostname = a.example.org relay-from = \"127.0.0.0/8\"\n"
+				       "listener smtp { address = \"127.0.0.1:0\" }\n";
+	static const struct { const char *text; bool asks; } cases[] = {
+		{ "route \"*\" { deliver = mx }", true },
+		{ "route \"*\" { deliver = \"smtp:example.org\" }", true },
+		{ "route \"*\" { deliver = \"smtp:[mail.example.org]\" }", true },
+		{ "route \"*\" { deliver = \"smtp:[192.0.2.1]\" }", false },
+		{ "route \"*\" { deliver = discard } relay-to = example.org", true },
+		{ "route \"*\" { deliver = discard } relay-to = example.org check-sender = no", false },
+		{ "route \"*\" { deliver = mx } resolver-tcp = yes", false },
+		{ "route \"*\" { deliver = mx } resolver = \"127.0.0.1\"", false },
+	};
+	char text[512];
+	struct buf w = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text), "%s%s\n", listener, cases[i].text);
+		buf_clear(&w);
+		buf_append(&w, SPAN("warnings: "));
+		config_free(parse(text, &w));
+		assert_int_equal(has(&w, "the system's resolver"), cases[i].asks && system_is_elsewhere());
+	}
+	buf_free(&w);
+}
+
 static void
 test_warnings(void **state)
 {
@@ -485,6 +528,7 @@ main(void)
 		cmocka_unit_test(test_defaults),	  cmocka_unit_test(test_values),
 		cmocka_unit_test(test_environment),	  cmocka_unit_test(test_again_after_failure),
 		cmocka_unit_test(test_many_routes),	  cmocka_unit_test(test_warnings),
+		cmocka_unit_test(test_resolver_warnings),
 		cmocka_unit_test(test_own_networks_are_fine), cmocka_unit_test(test_needs_restart),
 		cmocka_unit_test(test_unreadable),	  cmocka_unit_test(test_bad_files),
 		cmocka_unit_test(test_good_files),
