@@ -24,6 +24,8 @@ struct limits {
 	size_t header_lines;			/* 2,000 */
 	size_t hops;				/* Received fields: 50 */
 	int64_t tls_timeout_ms;			/* for a handshake, as a whole */
+	/* how long a host whose TLS does not work gets mail in plain text, where that may be */
+	int64_t tls_fallback_ms;
 	int64_t command_timeout_ms;		/* idle between commands: 5 min */
 	int64_t data_timeout_ms;		/* silence inside a message: 3 min */
 	int64_t stress_timeout_ms;		/* both, while connections run short: 10 s */

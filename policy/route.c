@@ -9,7 +9,7 @@
 #include "dns/idna.h"
 #include "mta/base/address.h"
 
-enum { SMTP_PORT = 25 };
+enum { SMTP_PORT = 25, SMTPS_PORT = 465 };
 
 static int
 compare_names(struct span a, struct span b)
@@ -159,12 +159,12 @@ domain_pattern_matches(struct span pattern, struct span domain)
 
 /* ":25", or nothing. */
 static bool
-parse_port(struct span text, uint16_t *ret)
+parse_port(struct span text, uint16_t fallback, uint16_t *ret)
 {
 	uint64_t port;
 
 	if (text.len == 0) {
-		*ret = SMTP_PORT;
+		*ret = fallback;
 		return true;
 	}
 	if (text.at[0] != ':' || !span_to_u64(span_skip(text, 1), UINT16_MAX, &port) || port == 0)
@@ -173,11 +173,12 @@ parse_port(struct span text, uint16_t *ret)
 	return true;
 }
 
-/* What stands behind "smtp:". */
+/* What stands behind "smtp:" or "smtps:". */
 static bool
-parse_host(struct span text, struct arena *arena, struct deliver_host *ret, const char **error)
+parse_host(struct span text, bool smtps, struct arena *arena, struct deliver_host *ret,
+	   const char **error)
 {
-	struct deliver_host host = { .use_mx = true };
+	struct deliver_host host = { .use_mx = true, .tls_on_connect = smtps };
 	struct span name, rest = text;
 
 	if (text.len > 0 && text.at[0] == '[') {
@@ -192,7 +193,7 @@ parse_host(struct span text, struct arena *arena, struct deliver_host *ret, cons
 		name = span_cut(&rest, ':');
 		rest = span_skip(text, name.len);
 	}
-	if (!parse_port(rest, &host.port)) {
+	if (!parse_port(rest, smtps ? SMTPS_PORT : SMTP_PORT, &host.port)) {
 		*error =
 			"the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
 			"smtp:[::1]:25";
@@ -247,12 +248,16 @@ route_parse_deliver(struct span text, struct arena *arena, struct route *ret, co
 	if (span_eq(text, SPAN("mx")) || span_starts(text, SPAN("mx:"))) {
 		ret->kind = DELIVER_MX;
 		*error = "the port must be a number from 1 to 65535: mx:2525";
-		return parse_port(span_skip(text, 2), &ret->mx_port);
+		return parse_port(span_skip(text, 2), SMTP_PORT, &ret->mx_port);
 	}
-	if (span_starts(text, SPAN("smtp:"))) {
+	if (span_starts(text, SPAN("smtp:")) || span_starts(text, SPAN("smtps:"))) {
+		bool smtps = text.at[4] == 's';
+
 		ret->kind = DELIVER_SMTP;
 		ret->site_key = arena_printf(arena, "static:%.*s", SPAN_FMT(text));
-		return parse_host(span_skip(text, 5), arena, &ret->host, error);
+		*error = "smtps leads to a host, not to a domain's MX: write smtps:[mail.example.org]:465";
+		return parse_host(span_skip(text, smtps ? 6 : 5), smtps, arena, &ret->host, error) &&
+		       (!smtps || !ret->host.use_mx);
 	}
 	if (span_starts(text, SPAN("reject:"))) {
 		ret->kind = DELIVER_REJECT;
@@ -262,6 +267,6 @@ route_parse_deliver(struct span text, struct arena *arena, struct route *ret, co
 		return parse_reject(ret->reject_text, arena, &ret->reject);
 	}
 	*error =
-		"it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, discard or reject:550 5.1.1 TEXT";
+		"it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, smtps:[HOST]:PORT, discard or reject:550 5.1.1 TEXT";
 	return false;
 }

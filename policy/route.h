@@ -15,11 +15,21 @@
 
 enum deliver_kind { DELIVER_MX, DELIVER_SMTP, DELIVER_DISCARD, DELIVER_REJECT };
 
+/* How safely a route's mail must travel. */
+enum route_tls {
+	ROUTE_TLS_AUTO,			/* not said: as the other side offers */
+	ROUTE_TLS_OFF,
+	ROUTE_TLS_MAY,			/* TLS if it works, plain text if not */
+	ROUTE_TLS_REQUIRED,		/* TLS with anybody */
+	ROUTE_TLS_VERIFY,		/* TLS with the host whose name it is */
+};
+
 struct deliver_host {
 	struct span name;		/* host name, or empty if address is set */
 	struct netaddr address;		/* family 0: look the name up */
 	uint16_t port;
 	bool use_mx;			/* written without brackets: the MX of name is meant */
+	bool tls_on_connect;		/* smtps: TLS before the greeting */
 };
 
 struct route {
@@ -30,6 +40,9 @@ struct route {
 	struct span reject_text;	/* DELIVER_REJECT: "550 5.1.1 text" */
 	struct reply reject;		/* DELIVER_REJECT: the same, as a value */
 	uint16_t mx_port;		/* DELIVER_MX: 25 unless the route says otherwise */
+	enum route_tls tls;
+	struct span *tls_names;		/* a certificate must have one; none: the host's own name */
+	size_t tls_name_count;
 	size_t connections;		/* per site; 0: the limit of all */
 	size_t messages_per_connection;	/* 0: the limit of all */
 	int line;			/* in the configuration file */
@@ -51,6 +64,7 @@ const struct route *route_find(const struct routes *routes, struct span domain);
 const struct route *route_by_name(const struct routes *routes, struct span name);
 
 /*
+ * "smtps:…" is like "smtp:…", on port 465 and with TLS before the greeting;
  * "mx", "mx:2525", "smtp:[127.0.0.1]:2525", "smtp:[::1]:25", "smtp:[host.name]:587" (its
  * addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". Without a port: 25.
  * Sets kind, host, site_key, reject and mx_port. False: *error says what is wrong and what would

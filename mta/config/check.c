@@ -10,6 +10,7 @@
 
 #include "dns/channel.h"
 #include "mta/config/private.h"
+#include "policy/site_key.h"
 
 enum { OTHER_DESCRIPTORS = 64 }; /* store, log, sockets of control, resolver, epoll … */
 
@@ -328,12 +329,34 @@ is_own_name(const struct config *config, const struct deliver_host *host)
 	return false;
 }
 
+/* What it asks for must be possible. */
+static bool
+check_route_tls(struct load *load, const struct route *route, struct place at)
+{
+	if (route->host.tls_on_connect &&
+	    (route->tls == ROUTE_TLS_OFF || route->tls == ROUTE_TLS_MAY))
+		return config_fail(load, at,
+				   "route \"%.*s\": smtps has no plain text to fall back to; remove "
+				   "tls, or set tls = required or verify", SPAN_FMT(route->name));
+	if (route->tls_name_count > 0 && route->tls != ROUTE_TLS_VERIFY)
+		return config_fail(load, at,
+				   "route \"%.*s\": tls-names are looked at only with tls = verify; "
+				   "set it, or remove them", SPAN_FMT(route->name));
+	if (route->tls == ROUTE_TLS_VERIFY && route->kind == DELIVER_SMTP &&
+	    route->host.address.family != 0 && route->tls_name_count == 0)
+		return config_fail(load, at,
+				   "route \"%.*s\": an address has no name that a certificate could "
+				   "be checked for; name the host, or set tls-names",
+				   SPAN_FMT(route->name));
+	return true;
+}
+
 static bool
 check_route(struct load *load, const struct route *route, const struct ifaddrs *interfaces)
 {
 	const struct config *config = load->config;
 	struct place at = route_place(load, route);
-	struct span text = span_skip(route->site_key, 7);
+	struct span text = span_skip(site_key_place(route->site_key), 7);
 
 	if (route->kind == DELIVER_MX && route->mx_port == 0)
 		return config_fail(load, at, "route \"%.*s\" leads nowhere; add: deliver = \"mx\"",
@@ -346,7 +369,7 @@ check_route(struct load *load, const struct route *route, const struct ifaddrs *
 			load, at,
 			"route \"%.*s\": %.*s is a listener of this server (a loop); name another host or port",
 			SPAN_FMT(route->name), SPAN_FMT(text));
-	return true;
+	return check_route_tls(load, route, at);
 }
 
 static bool

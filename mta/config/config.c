@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "mta/config/private.h"
+#include "policy/site_key.h"
 
 enum { REPLY_OCTETS = 64 << 10, LOG_RING_OCTETS = 4 << 20, HOSTNAME_MAX = 256 };
 
@@ -400,6 +401,7 @@ set_rest(struct config *config)
 	config->client.timeouts = (struct smtp_client_timeouts){
 		.banner = limits->banner_timeout_ms,
 		.ehlo = limits->ehlo_timeout_ms,
+		.tls = limits->tls_timeout_ms,
 		.mail = limits->mail_timeout_ms,
 		.rcpt = limits->rcpt_timeout_ms,
 		.data = limits->data_init_timeout_ms,
@@ -410,6 +412,11 @@ set_rest(struct config *config)
 	config->log.ring_octets = LOG_RING_OCTETS;
 	if (config->threads == 0)
 		config->threads = default_threads();
+	for (size_t i = 0; i < config->access.routes.count; i++) {
+		struct route *route = &config->access.routes.routes[i];
+
+		route->site_key = site_key_of(route->site_key, route, &config->arena);
+	}
 	routes_sort(&config->access.routes);
 }
 
@@ -511,6 +518,7 @@ config_free(struct config *config)
 		return;
 	for (size_t i = 0; i < config->listener_count; i++)
 		tls_context_free(config->listeners[i].tls_context);
+	tls_context_free(config->client_tls);
 	arena = config->arena;
 	arena_free(&arena);
 	free(config);

@@ -67,6 +67,10 @@ struct config {
 	size_t listener_count;
 	struct smtp_server_config submission;	/* for the local socket */
 	struct smtp_client_config client;
+	const char *delivery_ca;		/* who signs other servers' certificates; NULL: the system's */
+	struct span delivery_certificate;	/* what we show them: the title of one of certificates */
+	struct tls_settings delivery_tls;
+	struct tls_context *client_tls;		/* by config_open_tls() */
 	bool check_sender;			/* strangers' senders must be able to get mail */
 	bool allow_private;			/* MX hosts with private addresses are fine */
 	unsigned threads;			/* reactors */

@@ -34,6 +34,9 @@ static const char *const tls_modes[] = { [LISTENER_TLS_OFF] = "off", [LISTENER_T
 					 [LISTENER_TLS_REQUIRED] = "required", NULL };
 static const char *const tls_versions[] = { [TLS_1_0] = "1.0", [TLS_1_1] = "1.1", [TLS_1_2] = "1.2",
 					    [TLS_1_3] = "1.3", NULL };
+static const char *const route_tls[] = { [ROUTE_TLS_AUTO] = "auto", [ROUTE_TLS_OFF] = "off",
+					 [ROUTE_TLS_MAY] = "may", [ROUTE_TLS_REQUIRED] = "required",
+					 [ROUTE_TLS_VERIFY] = "verify", NULL };
 static const char *const client_certificates[] = { [TLS_CLIENT_CERT_OFF] = "off",
 						   [TLS_CLIENT_CERT_OPTIONAL] = "optional",
 						   [TLS_CLIENT_CERT_REQUIRED] = "required", NULL };
@@ -58,6 +61,14 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "ehlo-name", TYPE(domain), CONFIG(client.ehlo_name), .note = "as hostname" },
 	{ SECTION_TOP, "pipelining", TYPE(boolean), "yes", CONFIG(client.pipelining) },
 	{ SECTION_TOP, "chunking", TYPE(boolean), "yes", CONFIG(client.chunking) },
+	{ SECTION_TOP, "delivery-ca", TYPE(path), CONFIG(delivery_ca), .note = "the system's" },
+	{ SECTION_TOP, "delivery-certificate", TYPE(text), CONFIG(delivery_certificate) },
+	{ SECTION_TOP, "delivery-tls-min-version", TYPE(choice), "1.2", CONFIG(delivery_tls.min_version),
+	  .words = tls_versions },
+	{ SECTION_TOP, "delivery-tls-ciphers", TYPE(text), CONFIG(delivery_tls.ciphers),
+	  .note = "all good ones" },
+	{ SECTION_TOP, "delivery-tls-groups", TYPE(text), CONFIG(delivery_tls.groups),
+	  .note = "X25519:P-256:P-384:P-521" },
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
 	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
 	  .restart = true },
@@ -92,6 +103,7 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "hops", TYPE(number), "50", 1, 1000, LIMIT(hops) },
 	{ SECTION_LIMITS, "command-timeout", TYPE(time), "5m", 10 * MS, DAY, LIMIT(command_timeout_ms) },
 	{ SECTION_LIMITS, "tls-timeout", TYPE(time), "1m", 10 * MS, HOUR, LIMIT(tls_timeout_ms) },
+	{ SECTION_LIMITS, "tls-fallback", TYPE(time), "1h", 0, 7 * DAY, LIMIT(tls_fallback_ms) },
 	{ SECTION_LIMITS, "data-timeout", TYPE(time), "3m", 10 * MS, DAY, LIMIT(data_timeout_ms) },
 	{ SECTION_LIMITS, "stress-timeout", TYPE(time), "10s", 10 * MS, DAY, LIMIT(stress_timeout_ms) },
 	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },
@@ -156,6 +168,9 @@ const struct directive directives[] = {
 	  .note = "as limits.messages-per-session" },
 
 	{ SECTION_ROUTE, "deliver", TYPE(deliver), ROUTE(kind), .note = "required" },
+	{ SECTION_ROUTE, "tls", TYPE(choice), "auto", ROUTE(tls), .words = route_tls },
+	{ SECTION_ROUTE, "tls-names", TYPE(domains), ROUTE(tls_names), COUNT(struct route, tls_name_count),
+	  .note = "the host's" },
 	{ SECTION_ROUTE, "connections", TYPE(number), NULL, 1, 100000, ROUTE(connections),
 	  .note = "as limits.connections-per-site" },
 	{ SECTION_ROUTE, "messages-per-connection", TYPE(number), NULL, 1, 1000000, ROUTE(messages_per_connection),

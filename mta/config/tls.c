@@ -100,9 +100,27 @@ check_listener(struct load *load, size_t i)
 	return true;
 }
 
+static const struct tls_identity *
+find_certificate(const struct config *config, struct span name)
+{
+	for (size_t i = 0; i < config->certificate_count; i++)
+		if (span_eq(config->certificates[i].name, name))
+			return &config->certificates[i];
+	return NULL;
+}
+
 bool
 config_check_tls(struct load *load)
 {
+	static const char *const shown[] = { "delivery-certificate", NULL };
+	struct span name = load->config->delivery_certificate;
+	struct place at;
+
+	if (config_place(load, shown, SECTION_TOP, 0, &at) &&
+	    find_certificate(load->config, name) == NULL)
+		return config_fail(load, at,
+				   "delivery-certificate = \"%.*s\": there is no such certificate; "
+				   "name one, or add it", SPAN_FMT(name));
 	for (size_t i = 0; i < load->config->certificate_count; i++)
 		if (!check_certificate(load, i))
 			return false;
@@ -130,10 +148,25 @@ warn_expiry(void *arg, const struct tls_certificate_facts *facts)
 			   SPAN_FMT(facts->file), SPAN_FMT(facts->names), (long long)days);
 }
 
+static int
+open_client(struct config *config, char why[TLS_ERROR_MAX])
+{
+	const struct tls_identity *shown = find_certificate(config, config->delivery_certificate);
+
+	return tls_client_context(&config->delivery_tls, config->delivery_ca, shown,
+				  config->threads, &config->client_tls, why);
+}
+
 int
 config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
 	bool told = warnings == NULL;
+	char whose[TLS_ERROR_MAX] = "";
+
+	if (open_client(config, whose) < 0) {
+		snprintf(error, CONFIG_ERROR_MAX, "%s: deliveries: %s", config->path, whose);
+		return -EINVAL;
+	}
 
 	for (size_t i = 0; i < config->listener_count; i++) {
 		struct listener *l = &config->listeners[i];

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "mta/base/log.h"
+#include "mta/tls/distrust.h"
 
 /*
  * A resolver and its place on the loop. A reload that names other servers makes a new one; the
@@ -249,6 +250,7 @@ reactor_init(struct reactor *r, struct queue *queue, struct config *config, stru
 	r->post = &all[index];
 	r->home = &all[0];
 	r->memory_max = config->limits.memory / count;
+	r->distrust = distrust_new();
 	rc = uv_loop_init(&r->loop);
 	if (rc == 0)
 		rc = uv_async_init(&r->loop, &r->queue_wake, on_queue_wake);
@@ -285,6 +287,7 @@ reactor_free(struct reactor *r)
 	post_free(r->post);
 	LIST_EACH(struct config_user, u, &r->config_users, node)
 		free(u);
+	distrust_free(r->distrust);
 	stream_scratch_free(&r->scratch);
 	free(r->interfaces);
 	uv_loop_close(&r->loop);

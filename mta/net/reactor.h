@@ -16,6 +16,7 @@
 #include "mta/net/stream.h"
 #include "queue/queue.h"
 
+struct distrust;
 struct gate;
 struct dispatcher;
 
@@ -34,6 +35,7 @@ struct reactor {
 	/* this machine's addresses, as they were at start */
 	struct netaddr *interfaces;
 	size_t interface_count;
+	struct distrust *distrust;		/* hosts whose TLS does not work */
 	struct stream_scratch scratch;		/* of its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;

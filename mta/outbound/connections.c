@@ -99,13 +99,18 @@ site_destination(struct site *site)
 	struct route route = { 0 };
 	struct mx_set set = { 0 };
 	const char *error;
+	struct span place;
 
 	if (to != NULL)
 		return to;
 	to = site->to = arena_alloc(&site->arena, sizeof(*to));
-	if (span_starts(site->key, SPAN("static:"))) {
-		if (!route_parse_deliver(span_skip(site->key, 7), &site->arena, &route, &error))
+	place = site_key_place(site->key);
+	if (!site_key_tls(site->key, &site->arena, &to->tls))
+		return to;
+	if (span_starts(place, SPAN("static:"))) {
+		if (!route_parse_deliver(span_skip(place, 7), &site->arena, &route, &error))
 			return to;
+		to->tls_on_connect = route.host.tls_on_connect;
 		to->port = route.host.port;
 		to->address = route.host.address;
 		to->address.port = route.host.port;
@@ -114,7 +119,7 @@ site_destination(struct site *site)
 			to->hosts[0].name = route.host.name;
 			to->host_count = 1;
 		}
-	} else if (mx_parse_site_key(site->key, &site->arena, &set, &to->port)) {
+	} else if (mx_parse_site_key(place, &site->arena, &set, &to->port)) {
 		to->hosts = set.hosts;
 		to->host_count = set.count;
 	}

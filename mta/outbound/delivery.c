@@ -2,6 +2,7 @@
  * delivery: see delivery.h; its life, and what comes back from it. In time order:
  *
  *	delivery_start (here) → next_host → on_addresses → next_address → on_connected (delivery_connect.c)
+ *	[→ start_tls → on_secured (delivery_tls.c)]
  *	→ on_read → pump: READY → begin_job, BODY → send_body, DONE → job_return, CLOSED (delivery_dialogue.c)
  *	→ finish → ended (here)
  *
@@ -54,6 +55,8 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 	log_str(&l, "fate", fate_name(r->outcome.fate));
 	log_span(&l, "host", job->host);
 	log_span(&l, "address", job->address);
+	if (job->tls.len > 0)
+		log_span(&l, "tls", job->tls);
 	log_reply(&l, "reply", &r->outcome.reply);
 	log_i64(&l, "ms", mono_ms() - job->began_ms);
 	log_i64(&l, "age", (wall_ms() - job->message.record.arrival_ms) / 1000);
@@ -168,6 +171,9 @@ delivery_new(struct reactor *reactor, struct config *config, const struct destin
 		d->to.hosts[i] = to->hosts[i];
 		d->to.hosts[i].name = arena_copy(&d->arena, to->hosts[i].name);
 	}
+	d->to.tls.names = arena_alloc(&d->arena, to->tls.name_count * sizeof(*to->tls.names) + 1);
+	for (size_t i = 0; i < to->tls.name_count; i++)
+		d->to.tls.names[i] = arena_copy(&d->arena, to->tls.names[i]);
 	d->todo.last = &d->todo.first;
 	return d;
 }

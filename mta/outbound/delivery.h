@@ -15,7 +15,7 @@
 #include "mta/net/stream.h"
 #include "mta/net/reactor.h"
 #include "mta/smtp/client.h"
-#include "policy/route.h"
+#include "policy/site_key.h"
 
 /* Where a site's mail goes: read from its key once, shared by its deliveries through copies. */
 struct destination {
@@ -23,6 +23,8 @@ struct destination {
 	size_t host_count;
 	struct netaddr address;		/* instead of hosts: a static address */
 	uint16_t port;
+	struct site_tls tls;
+	bool tls_on_connect;
 	size_t messages;		/* per connection */
 };
 
@@ -49,6 +51,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	bool damaged;			/* its content cannot be read */
 	bool dsn_passed;
 	struct span host, address;	/* of the peer */
+	struct span tls;		/* of the connection; empty: none */
 	struct queue_message message;
 	struct smtp_transaction transaction;
 	int64_t began_ms;		/* monotonic */
@@ -81,6 +84,8 @@ struct delivery {
 	unsigned cold_reads;		/* under way, those that nobody waits for any more too */
 	struct smtp_client client;
 	bool client_open;
+	bool plain;			/* TLS failed with this address: now without, as it may be */
+	struct span tls_text;		/* of this connection, for log and explain; empty: none */
 
 	/* its work */
 	struct job *current;		/* being sent, or whose body is */

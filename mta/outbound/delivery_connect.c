@@ -27,9 +27,14 @@ on_connected(struct stream *stream, int error)
 		return;
 	}
 	smtp_client_init(&d->client, &d->config->client);
+	d->client.want_tls = delivery_wants_tls(d);
 	d->client_open = true;
 	d->deadline_set = false;
-	delivery_pump(d, &none);
+	d->tls_text = (struct span){ 0 };
+	if (d->to.tls_on_connect)
+		delivery_start_tls(d);
+	else
+		delivery_pump(d, &none);
 	if (!stream->closing)
 		stream_resume(stream);
 }
@@ -44,6 +49,13 @@ on_stream_closed(struct stream *stream)
 		delivery_finish(d);
 		return;
 	}
+	if (d->client_open && delivery_falls_back(d)) {
+		d->plain = true;
+		d->address--;
+		d->tries--;
+	} else {
+		d->plain = false;
+	}
 	if (d->client_open)
 		smtp_client_free(&d->client);
 	d->client_open = false;
@@ -52,6 +64,7 @@ on_stream_closed(struct stream *stream)
 
 static const struct stream_events delivery_events = {
 	.connected = on_connected,
+	.secured = delivery_on_secured,
 	.read = delivery_on_read,
 	.written = delivery_on_written,
 	.ended = delivery_on_stream_ended,

@@ -67,6 +67,7 @@ take_job(struct delivery *d)
 			build_transaction(job);
 			job->began_ms = mono_ms();
 			job->host = arena_copy(&job->arena, d->host_name);
+			job->tls = arena_copy(&job->arena, d->tls_text);
 			job->address = arena_copy(&job->arena,
 				span_str(netaddr_format_port(&d->addresses[d->address - 1], text)));
 			if (job->transaction.recipient_count > 0)
@@ -317,7 +318,7 @@ delivery_pump(struct delivery *d, struct span *in)
 {
 	enum smtp_client_event event = steps(d, in);
 
-	while (event != CLIENT_CLOSED) {
+	while (event != CLIENT_CLOSED && event != CLIENT_START_TLS) {
 		if (stream_send(&d->stream, &d->client.out) < 0)
 			smtp_client_lost(&d->client, SPAN("the connection was lost"));
 		else if (d->streaming && d->current != NULL && d->cold == NULL &&
@@ -327,7 +328,10 @@ delivery_pump(struct delivery *d, struct span *in)
 			break;
 		event = steps(d, in);
 	}
-	if (event == CLIENT_CLOSED) {
+	if (event == CLIENT_START_TLS) {
+		delivery_start_tls(d);
+		*in = span_skip(*in, in->len);
+	} else if (event == CLIENT_CLOSED) {
 		stream_send(&d->stream, &d->client.out);
 		on_client_closed(d);
 	} else {
@@ -385,6 +389,8 @@ delivery_on_stream_ended(struct stream *stream, enum stream_end end, int error)
 		stream_resume(stream);
 		smtp_client_quit(&d->client);
 		delivery_pump(d, &none);
+	} else if (end == STREAM_TLS_FAILED) {
+		delivery_lose(d, arena_printf(&d->arena, "TLS failed: %s", tls_error(stream->tls)));
 	} else if (end == STREAM_TIMEOUT) {
 		delivery_lose(d, arena_printf(&d->arena, "timed out waiting for %s",
 					      smtp_client_waiting_for(&d->client)));

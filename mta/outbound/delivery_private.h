@@ -15,6 +15,15 @@ void delivery_finish(struct delivery *d);
 void delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply);
 void delivery_log_trouble(struct delivery *d, const char *event);
 
+/* delivery_tls.c */
+void delivery_start_tls(struct delivery *d);
+/* An event of the stream: the handshake is done. */
+void delivery_on_secured(struct stream *stream);
+/* What the client machine must do about TLS with this address. */
+enum smtp_client_tls delivery_wants_tls(const struct delivery *d);
+/* The connection ended at TLS: may the same address be tried in plain text? */
+bool delivery_falls_back(struct delivery *d);
+
 /* delivery_connect.c */
 void delivery_next_host(struct delivery *d);
 

@@ -226,6 +226,10 @@ what_now(struct smtp_client *client)
 		run->body_told = true;
 		return CLIENT_BODY;
 	}
+	if (p->tls_due) {
+		p->tls_due = false;
+		return CLIENT_START_TLS;
+	}
 	if (is_idle(p) && (p->quitting || had_enough(client))) {
 		client_session_sends(client, AT_QUIT);
 		return CLIENT_WAIT;
@@ -253,6 +257,9 @@ smtp_client_take(struct smtp_client *client, struct span in, enum smtp_client_ev
 			*event = CLIENT_CLOSED;
 			return in.len;
 		}
+		/* what came behind the 220 was not said by whom the handshake will show */
+		if (client->p->tls_due)
+			taken = in.len;
 		if (taken == in.len)
 			break;
 		/* before anything is begun: what is left may be a reply that nobody asked for */
@@ -282,6 +289,17 @@ smtp_client_free(struct smtp_client *client)
 	arena_free(&client->arena);
 	buf_free(&client->out);
 	*client = (struct smtp_client){ 0 };
+}
+
+void
+smtp_client_tls_done(struct smtp_client *client)
+{
+	assert(client->p->session.receiver.state == AT_TLS ||
+	       client->p->session.receiver.state == AT_BANNER);
+	client->tls = true;
+	client->features = (struct smtp_features){ 0 };
+	if (client->p->session.receiver.state == AT_TLS)
+		client_session_sends(client, AT_EHLO);
 }
 
 bool

@@ -26,7 +26,7 @@
 
 /* milliseconds; defaults in policy/limits.h (RFC 5321 §4.5.3.2) */
 struct smtp_client_timeouts {
-	int64_t banner, ehlo, mail, rcpt, data, block, dot, quit;
+	int64_t banner, ehlo, tls, mail, rcpt, data, block, dot, quit;
 };
 
 struct smtp_client_config {
@@ -34,6 +34,13 @@ struct smtp_client_config {
 	bool pipelining, chunking;		/* use them where offered */
 	size_t max_reply;			/* octets of one reply that are read */
 	struct smtp_client_timeouts timeouts;
+};
+
+/* Does the session begin TLS (RFC 3207)? */
+enum smtp_client_tls {
+	CLIENT_TLS_NEVER,
+	CLIENT_TLS_MAY,			/* if it is offered; then there is no way back into plain text */
+	CLIENT_TLS_MUST,		/* without it nothing is said: the session fails at STAGE_TLS */
 };
 
 /* What the server's EHLO offered. */
@@ -102,13 +109,16 @@ enum smtp_client_event {
 	CLIENT_BODY,
 	/* *done has the fates of every recipient; CLIENT_READY (or closed) follows */
 	CLIENT_DONE,
-	CLIENT_START_TLS,	/* 220 to STARTTLS came: used later */
+	/* 220 to STARTTLS came: drop what was read behind it, shake hands, smtp_client_tls_done() */
+	CLIENT_START_TLS,
 	/* nothing more to say: send out, close. client->failure tells why, code 0 if by QUIT */
 	CLIENT_CLOSED,
 };
 
 struct smtp_client {
 	const struct smtp_client_config *config;
+	enum smtp_client_tls want_tls;		/* the owner's; NEVER at first */
+	bool tls;				/* it is there */
 	struct buf out;				/* to send; the owner consumes it */
 	struct smtp_features features;
 	/* the name the server gave itself; client's arena */
@@ -126,6 +136,11 @@ struct smtp_client {
 
 void smtp_client_init(struct smtp_client *client, const struct smtp_client_config *config);
 void smtp_client_free(struct smtp_client *client);
+/*
+ * The handshake is done: after CLIENT_START_TLS (EHLO is said anew, RFC 3207 §4.2), or before the
+ * greeting where TLS comes first.
+ */
+void smtp_client_tls_done(struct smtp_client *client);
 
 /*
  * Takes arrived octets (may be empty: to go on), returns how many; *event tells what happened,

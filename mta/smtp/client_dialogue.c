@@ -12,6 +12,7 @@
 
 static void perform_ehlo(struct smtp_client *client, struct run *run);
 static void perform_helo(struct smtp_client *client, struct run *run);
+static void perform_starttls(struct smtp_client *client, struct run *run);
 static void perform_quit(struct smtp_client *client, struct run *run);
 static void perform_rset(struct smtp_client *client, struct run *run);
 static void perform_mail(struct smtp_client *client, struct run *run);
@@ -22,6 +23,7 @@ static void perform_bdat(struct smtp_client *client, struct run *run);
 static void judge_banner(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_ehlo(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_helo(struct smtp_client *client, struct run *run, const struct reply *reply);
+static void judge_starttls(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_quit(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_rset(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_mail(struct smtp_client *client, struct run *run, const struct reply *reply);
@@ -35,6 +37,9 @@ const struct client_state client_states[] = {
 	[AT_BANNER] = { "the greeting", STAGE_BANNER, TIMEOUT(banner), NULL, judge_banner },
 	[AT_EHLO] = { "the reply to EHLO", STAGE_EHLO, TIMEOUT(ehlo), perform_ehlo, judge_ehlo },
 	[AT_HELO] = { "the reply to HELO", STAGE_EHLO, TIMEOUT(ehlo), perform_helo, judge_helo },
+	[AT_STARTTLS] = { "the reply to STARTTLS", STAGE_TLS, TIMEOUT(tls), perform_starttls,
+			  judge_starttls },
+	[AT_TLS] = { "the TLS handshake", STAGE_TLS, TIMEOUT(tls), NULL, NULL },
 	[AT_QUIT] = { "the reply to QUIT", STAGE_QUIT, TIMEOUT(quit), perform_quit, judge_quit },
 	[AT_RSET] = { "the reply to RSET", STAGE_MAIL, TIMEOUT(mail), perform_rset, judge_rset },
 	[AT_MAIL] = { "the reply to MAIL", STAGE_MAIL, TIMEOUT(mail), perform_mail, judge_mail },
@@ -88,6 +93,16 @@ perform_ehlo(struct smtp_client *client, struct run *run)
 	buf_printf(&client->out, "EHLO %.*s\r\n", SPAN_FMT(client->config->ehlo_name));
 }
 
+/* The host cannot do what it must: said by us, not by it. */
+static void
+no_tls(struct smtp_client *client, struct span why)
+{
+	struct reply reply = { 0, { 4, 7, 4 }, why };
+
+	client_fail(client, STAGE_TLS, &reply);
+	buf_append(&client->out, SPAN("QUIT\r\n"));
+}
+
 static void
 judge_ehlo(struct smtp_client *client, struct run *run, const struct reply *reply)
 {
@@ -98,7 +113,14 @@ judge_ehlo(struct smtp_client *client, struct run *run, const struct reply *repl
 	} else {
 		client_read_features(reply->text, &client->features);
 		client->p->pipelining = client->features.pipelining && client->config->pipelining;
-		run->receiver.state = AT_END;
+		if (client->tls || client->want_tls == CLIENT_TLS_NEVER)
+			run->receiver.state = AT_END;
+		else if (client->features.starttls)
+			client_session_sends(client, AT_STARTTLS);
+		else if (client->want_tls == CLIENT_TLS_MUST)
+			no_tls(client, SPAN("the host does not offer STARTTLS"));
+		else
+			run->receiver.state = AT_END;
 	}
 }
 
@@ -112,10 +134,31 @@ perform_helo(struct smtp_client *client, struct run *run)
 static void
 judge_helo(struct smtp_client *client, struct run *run, const struct reply *reply)
 {
-	if (reply_class(reply) == 2)
-		run->receiver.state = AT_END;
-	else
+	if (reply_class(reply) != 2)
 		session_refused(client, STAGE_EHLO, reply);
+	else if (client->want_tls == CLIENT_TLS_MUST && !client->tls)
+		no_tls(client, SPAN("the host does not know EHLO, and so no STARTTLS"));
+	else
+		run->receiver.state = AT_END;
+}
+
+static void
+perform_starttls(struct smtp_client *client, struct run *run)
+{
+	(void)run;
+	buf_append(&client->out, SPAN("STARTTLS\r\n"));
+}
+
+/* Refused: no further in plain text in this session either; the owner may begin another one. */
+static void
+judge_starttls(struct smtp_client *client, struct run *run, const struct reply *reply)
+{
+	if (reply_class(reply) != 2) {
+		session_refused(client, STAGE_TLS, reply);
+		return;
+	}
+	run->receiver.state = AT_TLS;
+	client->p->tls_due = true;
 }
 
 static void

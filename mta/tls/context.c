@@ -22,6 +22,8 @@ enum { OCSP_MAX = 65536 };
 static const char default_ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!PSK";
 /* For who sets a minimum below TLS 1.2: old printers know neither ECDHE nor SHA-2. */
 static const char old_ciphers[] = "ALL:!aNULL:!eNULL:!PSK:@SECLEVEL=0";
+/* Plain text would be worse than what a server of long ago can do. */
+static const char client_ciphers[] = "HIGH:!aNULL:!PSK:!SRP:@SECLEVEL=1";
 static const char default_groups[] = "X25519:P-256:P-384:P-521";
 
 const char *
@@ -177,7 +179,8 @@ set_protocol(const struct loading *l, SSL_CTX *ctx)
 	const struct tls_settings *s = &l->context->settings;
 	struct arena arena = { 0 };
 	const char *ciphers = s->ciphers.len > 0 ? arena_str(&arena, s->ciphers) :
-			      s->min_version < TLS_1_2 ? old_ciphers : default_ciphers;
+			      s->min_version < TLS_1_2 ? old_ciphers :
+			      l->context->server ? default_ciphers : client_ciphers;
 	const char *groups = s->groups.len > 0 ? arena_str(&arena, s->groups) : default_groups;
 	int rc = 0;
 

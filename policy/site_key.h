@@ -1,0 +1,27 @@
+/*
+ * site_key: the name of a site: where mail goes, and how safely. Two routes to the same hosts that
+ * ask for different TLS are two sites, so that a connection is never shared between them. Pure.
+ *
+ *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its route
+ *	says of TLS behind it: " tls=required", " tls=verify names=a.example,b.example"
+ */
+#ifndef TRAM_SITE_KEY_H
+#define TRAM_SITE_KEY_H
+
+#include "policy/route.h"
+
+/* place in the arena, or as it is. route may be NULL. */
+struct span site_key_of(struct span place, const struct route *route, struct arena *arena);
+struct span site_key_place(struct span key);
+/* Does the key still say of TLS what the route says? */
+bool site_key_fits(struct span key, const struct route *route);
+
+struct site_tls {
+	enum route_tls tls;
+	struct span *names;
+	size_t name_count;
+};
+/* False: unknown words (a newer tram's): no TLS of ours is good enough for it. */
+bool site_key_tls(struct span key, struct arena *arena, struct site_tls *ret);
+
+#endif
