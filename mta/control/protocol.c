@@ -212,6 +212,15 @@ text_ok(struct span text)
 }
 
 static bool
+has_id(const struct control_request *r, uint64_t id)
+{
+	for (size_t i = 0; i < r->id_count; i++)
+		if (r->ids[i] == id)
+			return true;
+	return false;
+}
+
+static bool
 read_ids(const json_t *value, struct arena *arena, struct control_request *ret)
 {
 	size_t count = json_array_size(value);
@@ -219,14 +228,17 @@ read_ids(const json_t *value, struct arena *arena, struct control_request *ret)
 	if (!json_is_array(value) || count == 0 || count > CONTROL_IDS_MAX)
 		return false;
 	ret->ids = arena_alloc(arena, count * sizeof(*ret->ids));
+	ret->id_count = 0;
 	for (size_t i = 0; i < count; i++) {
 		const json_t *id = json_array_get(value, i);
+		uint64_t n;
 
 		if (!json_is_string(id) ||
-		    !id_parse(span_of(json_string_value(id), json_string_length(id)), &ret->ids[i]))
+		    !id_parse(span_of(json_string_value(id), json_string_length(id)), &n))
 			return false;
+		if (!has_id(ret, n))		/* named twice, it is meant once */
+			ret->ids[ret->id_count++] = n;
 	}
-	ret->id_count = count;
 	return true;
 }
 

@@ -267,10 +267,12 @@ take_ids(struct parse *p)
 	struct tramctl *t = p->t;
 
 	t->ids = arena_alloc(&t->arena, (p->word_count + 1) * sizeof(*t->ids));
-	for (; p->word_count > 0; p->words++, p->word_count--)
-		if (!id_parse(span_str(p->words[0]), &t->ids[t->id_count++]))
+	for (; p->word_count > 0; p->words++, p->word_count--) {
+		if (!id_parse(span_str(p->words[0]), &t->ids[t->id_count]))
 			return usage("\"%s\" is not the id of a message: 13 letters and digits",
 				     p->words[0]);
+		t->id_count += seen_add(&t->seen, t->ids[t->id_count], UINT32_MAX);
+	}
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "mta/base/id.h"
 #include "mta/config/config.h"
 #include "mta/control/text.h"
 #include "mta/ctl/text.h"
@@ -131,12 +132,26 @@ answer_failed(const json_t *line)
 	return rc;
 }
 
+/*
+ * What moves while a list is made may be met twice, before and behind its move: it is listed as
+ * it was met first.
+ */
+static bool
+listed_before(struct tramctl *t, const struct control_request *request, const json_t *line)
+{
+	uint64_t id;
+
+	return request->command == CONTROL_QUEUE_LIST && id_parse(json_span(line, "id"), &id) &&
+	       !seen_add(&t->seen, id, (uint32_t)json_i64(line, "number"));
+}
+
 /* One request and its answer. */
 static int
 ask_once(struct tramctl *t, const struct control_request *request,
 	 void (*row)(struct tramctl *t, const json_t *line, void *arg), void *arg, json_t **last)
 {
 	int rc = control_client_ask(&t->client, request);
+	int64_t dropped = 0;
 	json_t *line;
 
 	if (rc == -EINVAL)
@@ -151,12 +166,17 @@ ask_once(struct tramctl *t, const struct control_request *request,
 			return rc;
 		}
 		if (json_flag(line, "end")) {
+			if (dropped > 0)
+				json_object_set_new(line, "rows",
+						    json_integer(json_i64(line, "rows") - dropped));
 			if (t->json)
 				print_json(line);
 			*last = line;
 			return TRAMCTL_OK;
 		}
-		if (t->json)
+		if (listed_before(t, request, line))
+			dropped++;
+		else if (t->json)
 			print_json(line);
 		else
 			row(t, line, arg);
@@ -236,6 +256,7 @@ main(int argc, char **argv)
 	control_client_close(&t.client);
 	config_free(t.config);
 	arena_free(&t.arena);
+	seen_free(&t.seen);
 	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == TRAMCTL_OK)
 		rc = tramctl_fail(TRAMCTL_FAILED, "standard output: %s", strerror(errno));
 	return rc;

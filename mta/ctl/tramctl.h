@@ -10,6 +10,7 @@
 
 #include "mta/control/client.h"
 #include "mta/control/protocol.h"
+#include "mta/ctl/seen.h"
 
 #define TRAM_CONFIG_DEFAULT "/etc/tram/tram.conf"
 
@@ -38,6 +39,7 @@ struct tramctl {
 	/* while it runs */
 	struct config *config;
 	struct control_client client;
+	struct seen seen;		/* ids that were named; recipients that were listed */
 };
 
 struct tramctl_command {

@@ -379,6 +379,37 @@ def test_stop(dead):
     assert dead.end() == 0
 
 
+def test_nothing_is_listed_twice(dead, tmp_path):
+    """An id that is named twice; and a recipient that moves in the queue while it is listed (played by a script)."""
+    id = dead.send(BODY, to=["a@one.test", "b@two.test"])
+    assert len(rows(dead, "queue", "list", id, id.upper(), id)) == 2
+    octets = dead.run_tool("tramctl", "queue", "export", "-", id, id).stdout
+    assert b"".join(kind for kind, _ in records(octets)) == b"AMRRCEZ"
+    dead.stop()
+    octets = dead.run_tool("tramctl", "queue", "export", "-", id, id).stdout
+    assert b"".join(kind for kind, _ in records(octets)) == b"AMRRCEZ"
+    row = {"id": id, "number": 0, "sender": "jo@src.test", "recipient": "a@one.test", "state": "waiting"}
+    lines = [row, dict(row, number=1, recipient="b@one.test"), dict(row, state="in-flight"), {"rows": 3, "end": True}]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(dead.control)
+        server.listen()
+
+        def answer():
+            for _ in range(2):
+                with server.accept()[0] as peer:
+                    peer.recv(65536)
+                    peer.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+                    peer.recv(1)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        text = dead.ctl("queue", "list", "--domain", "one.test")
+        assert text.count("a@one.test") == 1 and text.count("b@one.test") == 1 and "in-flight" not in text
+        assert [json.loads(line) for line in dead.ctl("queue", "list", "--json").splitlines()] == \
+            lines[:2] + [{"rows": 2, "end": True}]
+        thread.join()
+    os.unlink(dead.control)
+
+
 def test_exit_codes(dead, tmp_path):
     def code(*args, **who):
         return subprocess.run([harness.program("tramctl"), *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

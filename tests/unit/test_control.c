@@ -12,6 +12,7 @@
 #include "mta/control/protocol.h"
 #include "mta/control/text.h"
 #include "mta/ctl/archive.h"
+#include "mta/ctl/seen.h"
 #include "mta/ctl/text.h"
 
 static void
@@ -70,6 +71,8 @@ test_selection(void **state)
 	assert_true(r.all && !control_selects(&r));
 	r = parsed("{\"command\":\"explain\",\"ids\":[\"038fwm8s6j000\"]}");
 	assert_int_equal(r.id_count, 1);
+	r = parsed("{\"command\":\"queue-hold\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\",\"038FWM8S6J000\"]}");
+	assert_int_equal(r.id_count, 2);
 	arena_free(&arena);
 }
 
@@ -94,7 +97,7 @@ test_refused(void **state)
 	refused("{\"command\":\"queue-list\",\"state\":\"dead\"}", "\"state\" is not valid");
 	refused("{\"command\":\"queue-list\",\"ids\":[]}", "\"ids\" is not valid");
 	refused("{\"command\":\"queue-list\",\"ids\":[\"short\"]}", "\"ids\" is not valid");
-	refused("{\"command\":\"queue-show\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j000\"]}", "for one message");
+	refused("{\"command\":\"queue-show\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\"]}", "for one message");
 	refused("{\"command\":\"queue-remove\"}", "Nothing was selected");
 	refused("{\"command\":\"queue-remove\",\"all\":true,\"domain\":\"x\"}", "contradict");
 	refused("{\"command\":\"sites-retry\"}", "Which site");
@@ -284,6 +287,23 @@ test_table(void **state)
 	json_decref(two);
 }
 
+static void
+test_seen(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	for (uint64_t id = 1; id <= 5000; id++)
+		for (uint32_t n = 0; n < 3; n++)
+			assert_true(seen_add(&seen, id << 16, n));
+	for (uint64_t id = 1; id <= 5000; id++)
+		for (uint32_t n = 0; n < 3; n++)
+			assert_false(seen_add(&seen, id << 16, n));
+	assert_int_equal(seen.count, 15000);
+	assert_true(seen_add(&seen, 1 << 16, 3));
+	seen_free(&seen);
+}
+
 /* ---- archives ---------------------------------------------------------------------------------------------------- */
 
 static void
@@ -336,7 +356,8 @@ main(void)
 		cmocka_unit_test(test_selection), cmocka_unit_test(test_refused), cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_what_cannot_be_said),
 		cmocka_unit_test(test_base64), cmocka_unit_test(test_json_text), cmocka_unit_test(test_for_people),
-		cmocka_unit_test(test_table), cmocka_unit_test(test_archive), cmocka_unit_test(test_archive_order),
+		cmocka_unit_test(test_table), cmocka_unit_test(test_seen),
+		cmocka_unit_test(test_archive), cmocka_unit_test(test_archive_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
