@@ -422,7 +422,7 @@ warn_resolver(struct load *load)
 	const char *whose = dns.server_count > 0 ? "resolver" : "the system's resolver";
 	char text[NETADDR_TEXT_MAX];
 
-	if (dns.tcp || !asks_the_dns(load->config) ||
+	if (load->warnings == NULL || dns.tcp || !asks_the_dns(load->config) ||
 	    (dns.server_count == 0 && dns_system_servers(&dns) < 0))
 		return;
 	for (size_t i = 0; i < dns.server_count; i++)

@@ -178,6 +178,14 @@ def test_loop_of_names_waits(make_world, nsd):
     put_off(world.tramd, world.send("loop1"))
 
 
+def test_addresses_of_an_attempt_are_counted(make_world, nsd):
+    """The second host would take it, but an attempt may try only one address."""
+    world = make_world(nsd, limits={"addresses-per-attempt": 1})
+    message_id = world.send("fallback")
+    put_off(world.tramd, message_id)
+    assert world.got()[SECOND] == 0
+
+
 def test_equal_ones_share(make_world, nsd):
     world = make_world(nsd, limits={"messages-per-connection": "1"})
     for _ in range(40):

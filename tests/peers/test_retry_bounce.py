@@ -15,7 +15,7 @@ import pytest
 
 from conftest import FAST
 from harness import TIMEOUT, queue_id, split_received, wait_for
-from sink import DROP, FEATURES, RESET
+from sink import DROP, FEATURES, RESET, SILENT
 
 DATA = b"From: a@src.test\r\nTo: b@dst.test\r\nSubject: wanted\r\nMessage-ID: <1@src.test>\r\n\r\nSecret body.\r\n"
 
@@ -61,6 +61,33 @@ def test_gone(tramd, sink, step, how):
     message_id = tramd.send(DATA)
     final = tramd.wait_log(event="final", id=message_id)
     assert final["outcome"] == "delivered" and len(sink.messages) == 1
+
+
+@pytest.mark.parametrize("step, limit, what", [
+    ("BANNER", "banner-timeout", "the greeting"), ("EHLO", "ehlo-timeout", "the reply to EHLO"),
+    ("MAIL", "mail-timeout", "the reply to MAIL"), ("RCPT", "rcpt-timeout", "the reply to RCPT"),
+    ("DATA", "data-init-timeout", "the reply to DATA"), ("DOT", "dot-timeout", "the reply to the final dot")])
+def test_silent(make_tramd, make_sink, step, limit, what):
+    """The next hop says nothing any more: each wait has its own limit, and the message is tried again."""
+    sink = make_sink(features=[f for f in FEATURES if f not in ("PIPELINING", "CHUNKING")])
+    sink.rule(step, SILENT, times=1)
+    tramd = make_tramd(static=sink, queue=FAST, limits={limit: "300ms"})
+    message_id = tramd.send(DATA)
+    assert tramd.wait_log(event="final", id=message_id)["outcome"] == "delivered"
+    assert len(sink.messages) == 1 and sink.sessions == 2
+    assert any("timed out waiting for " + what in line for line in tramd.lines)
+
+
+def test_body_is_not_read(make_tramd, make_sink):
+    """It said 354, and then takes no octet."""
+    sink, never = make_sink(features=[f for f in FEATURES if f != "CHUNKING"]), threading.Event()
+    sink.rule("BODY", None, times=1, hold=never)
+    tramd = make_tramd(static=sink, queue=FAST, limits={"block-timeout": "300ms"})
+    message_id = tramd.send(b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 300000)
+    line = tramd.wait_log(event="delivery", id=message_id)
+    assert line["fate"] == "deferred" and "timed out" in line["reply"]
+    assert tramd.wait_log(event="final", id=message_id)["outcome"] == "delivered"
+    never.set()
 
 
 def test_lost_behind_the_dot_is_said(tramd, sink):
