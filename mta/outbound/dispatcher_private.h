@@ -2,7 +2,8 @@
  * dispatcher_private: what the dispatcher's own files share. Home loop only.
  *
  *	dispatcher.c	arrivals, timers, edits, stop: the outside
- *	lanes.c		which lanes and sites are in memory; where a lane leads (look-ups); how they leave
+ *	lanes.c		which lanes and sites are in memory, and how they leave
+ *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
@@ -102,9 +103,18 @@ void lane_on_timer(struct lane *lane);
 void lane_settle_down(struct lane *lane);
 void site_settle_down(struct site *site);
 void site_leave(struct site *site);
+void lane_submit(struct lane *lane);		/* lane->change → the queue */
+void site_save(struct site *site, int64_t wake_ms);
+
+/* lane_routes.c */
+/* Does its name still lead to the same route? If not its entries move to another lane. */
+bool lane_judged(struct dispatcher *d, const struct lane_record *record);
+void lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record);
+/* A name is kept, but what it says is read at each attempt: does it still say this site? */
+bool lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
+			  const struct site *site);
 void lanes_resolve(struct dispatcher *d);	/* look-ups for the lanes of site 0 */
 void lane_refresh(struct lane *lane);		/* its MX answer has expired: ask again */
-void site_save(struct site *site, int64_t wake_ms);
 
 /* connections.c */
 void site_work(struct site *site);

@@ -1,6 +1,6 @@
 /*
- * lanes: which lanes and sites are in memory, where a lane leads, and how they leave. Home loop
- * only.
+ * lanes: which lanes and sites are in memory, and how they leave; lane_routes.c has where a lane
+ * leads. Home loop only.
  *
  * What leaves memory leaves nothing behind but its rows: `asleep` and `wake` are put right first
  * (never too late), and whatever arrived meanwhile keeps it here.
@@ -12,7 +12,6 @@
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
 
-static void lane_assign(struct lane *lane, struct span key, int64_t until_ms);
 static void lane_leave(struct lane *lane, int64_t due_ms);
 
 void
@@ -123,111 +122,6 @@ lane_refill(struct lane *lane)
 		site_touch(lane->site);
 }
 
-/* Does its name still lead to the same route? If not its entries move to another lane. */
-static bool
-lane_judged(struct dispatcher *d, const struct lane_record *record)
-{
-	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
-
-	return route == NULL || span_eq(route->name, record->name.route);
-}
-
-struct reroute {
-	struct queue_edit edit;
-	struct dispatcher *owner;
-	struct arena arena;
-	struct lane_name name;
-	uint64_t site, lane;
-	uint64_t ids[PAGE];
-};
-
-/* What is left of the lane goes the same way; it is loaded once it is empty, to be deleted. */
-static void
-lane_rerouted(struct dispatcher *d, uint64_t site_id, uint64_t lane, int result)
-{
-	struct site *site = window_site(&d->window, site_id);
-
-	if (d->stopping)
-		return;
-	if (site == NULL || site->mode == SITE_BACKOFF || result < 0) {
-		dispatcher_wake_at(d, wall_ms() + 1000);
-		if (site != NULL)
-			site_timer_by(site, wall_ms() + 1000);
-		return;
-	}
-	lane_load(site, lane);
-	site_settle_down(site);
-}
-
-static void
-on_rerouted(struct queue_op *op)
-{
-	struct reroute *r = CONTAINER_OF(op, struct reroute, edit.op);
-	struct dispatcher *d = r->owner;
-
-	if (op->result == 0 && r->edit.more) {
-		queue_submit_edit(d->home->port, &r->edit);
-		return;
-	}
-	if (op->result == 0)
-		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s",
-			    r->edit.changed, SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
-	d->settling--;
-	lane_rerouted(d, r->site, r->lane, op->result);
-	arena_free(&r->arena);
-	free(r);
-	dispatcher_check_stopped(d);
-}
-
-static void
-lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record)
-{
-	struct reroute *r = xcalloc(1, sizeof(*r));
-	struct queue_entry page[PAGE];
-	const struct queue_entry from = { 0 };
-	size_t n = 0;
-
-	queue_read_entries(d->home->port, lane, &from, page, PAGE, &n);
-	for (size_t i = 0; i < n; i++)
-		if (r->edit.count == 0 || r->ids[r->edit.count - 1] != page[i].id)
-			r->ids[r->edit.count++] = page[i].id;
-	r->owner = d;
-	r->lane = lane;
-	r->site = record->site;
-	r->name = record->name;
-	r->name.tenant = arena_copy(&r->arena, record->name.tenant);
-	r->name.domain = arena_copy(&r->arena, record->name.domain);
-	r->name.pool = arena_copy(&r->arena, record->name.pool);
-	r->name.route = arena_copy(
-		&r->arena, route_find(&config_of(d)->access.routes, record->name.domain)->name);
-	r->edit.op.done = on_rerouted;
-	r->edit.kind = EDIT_MOVE;
-	r->edit.ids = r->ids;
-	r->edit.only_recipient = UINT32_MAX;
-	r->edit.from_lane = lane;
-	r->edit.lane = &r->name;
-	r->edit.due_ms = wall_ms();
-	d->settling++;
-	queue_submit_edit(d->home->port, &r->edit);
-}
-
-/* A name is kept, but what it says is read at each attempt: does it still say this site? */
-static bool
-leads_elsewhere(struct dispatcher *d, const struct lane_record *record, const struct site *site)
-{
-	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
-	bool is_static = span_starts(site->key, SPAN("static:"));
-	bool literal = record->name.domain.len > 0 && record->name.domain.at[0] == '[';
-
-	if (site == d->unresolved || route == NULL)
-		return false;
-	if (route->kind == DELIVER_SMTP && !route->host.use_mx)
-		return !span_eq(route->site_key, site->key);
-	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
-		return true;
-	return (is_static && !literal) || !site_key_fits(site->key, route);
-}
-
 void
 lane_load(struct site *site, uint64_t id)
 {
@@ -247,7 +141,7 @@ lane_load(struct site *site, uint64_t id)
 	if (!lane_judged(d, &record) && record.count > 0) {
 		lane_reroute(d, id, &record);
 	} else {
-		if (leads_elsewhere(d, &record, site))
+		if (lane_leads_elsewhere(d, &record, site))
 			site = d->unresolved;
 		lane = window_add_lane(&d->window, id, &record, site);
 		lane->owner = d;
@@ -419,7 +313,7 @@ on_lane_changed(struct queue_op *op)
 	dispatcher_check_stopped(d);
 }
 
-static void
+void
 lane_submit(struct lane *lane)
 {
 	lane->changing = true;
@@ -576,212 +470,4 @@ site_settle_down(struct site *site)
 		site_drop(site);
 	else if (!heap_holds(&site->timer) || site->timer.at_ms > wall_ms() + STAY_MS)
 		site_leave(site);
-}
-
-/* ---- where a lane leads ------------------------------------------------------------------- */
-
-static void
-lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t until_ms)
-{
-	window_move_lane(lane, site);
-	site->leaving = false;
-	lane->site_until_ms = until_ms;
-	lane->change = (struct queue_lane_change){ .set_site = true,
-						   .site_key = key,
-						   .site_until_ms = until_ms,
-						   .set_backoff = lane->backoff.failures > 0 };
-	lane->backoff = (struct backoff){ 0 };
-	lane_submit(lane);
-	site_touch(site);
-}
-
-/*
- * The destination is known: the site is found, or made, and the lane goes there; jobs need not
- * wait for the row.
- */
-static void
-lane_assign(struct lane *lane, struct span key, int64_t until_ms)
-{
-	struct dispatcher *d = lane->owner;
-	struct site *from = lane->site, *site = window_site_by_key(&d->window, key);
-	uint64_t id = 0;
-
-	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0)
-		site = site_load(d, id);
-	/* it is in back-off: the lane joins it, and leaves */
-	if (site == NULL && id != 0) {
-		window_drop_ready(&d->window, lane);
-		lane->site_until_ms = until_ms;
-		lane->change =
-			(struct queue_lane_change){ .set_site = true,
-						    .site_key = arena_copy(&lane->arena, key),
-						    .site_until_ms = until_ms };
-		lane->leaving = true;
-		lane_submit(lane);
-		return;
-	}
-	if (site == NULL) {
-		site = window_add_site(&d->window, 0, key);
-		site->owner = d;
-		site->limit = FIRST_CONNECTIONS;
-	}
-	lane_move_to(lane, site, site->key, until_ms);
-	if (site->mode == SITE_BACKOFF)
-		window_drop_ready(&d->window, lane);
-	site_touch(from);
-	site_settle_down(from);		/* it may be gone after it */
-}
-
-/* The name cannot be looked up now: the lane backs off, not a site. */
-static void
-lane_backoff(struct lane *lane, const struct reply *why)
-{
-	struct dispatcher *d = lane->owner;
-	struct log_line l;
-
-	lane->backoff.failures++;
-	lane->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule,
-					       lane->backoff.failures, wall_ms(), chance());
-	lane->backoff.text = arena_copy(&lane->arena, span_first(why->text, 200));
-	if (log_begin(&l, LOG_INFO, "lookup-failed")) {
-		log_span(&l, "domain", lane->domain);
-		log_reply(&l, "reply", why);
-		log_i64(&l, "again", (lane->backoff.next_ms - wall_ms()) / 1000);
-		log_end(&l);
-	}
-	window_drop_ready(&d->window, lane);
-	lane->more_due_ms = lane->backoff.next_ms;
-	lane->change = (struct queue_lane_change){ .set_backoff = true,
-						   .backoff = lane->backoff,
-						   .set_due = true,
-						   .due_ms = lane->backoff.next_ms };
-	dispatcher_wake_at(d, lane->backoff.next_ms);
-	lane->leaving = true;
-	lane_submit(lane);
-}
-
-/* No host takes its mail: what waits fails, or (discarded) is gone. */
-static void
-lane_fail(struct lane *lane, const struct reply *reply, bool discard)
-{
-	struct job *job;
-
-	while ((job = take_job(lane->owner, lane->site, lane)) != NULL)
-		settle_without_delivery(lane->owner, job, reply, discard);
-}
-
-/* It can only move when nothing of it flies: until that has landed nothing more is begun. */
-static void
-lane_found(struct lane *lane, struct span key, int64_t until_ms)
-{
-	if (lane->in_flight == 0) {
-		lane_assign(lane, key, until_ms);
-	} else if (span_eq(lane->site->key, key)) {
-		lane->site_until_ms = until_ms;
-	} else {
-		lane->stale = lane->looks_again = true;
-		window_drop_ready(&lane->owner->window, lane);
-	}
-}
-
-static void
-on_mx(void *arg, const struct mx_set *set)
-{
-	struct lane *lane = arg;
-	struct dispatcher *d = lane->owner;
-	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
-	int64_t ttl = set->ttl_ms > SITE_UNTIL_MIN_MS ? set->ttl_ms : SITE_UNTIL_MIN_MS;
-	struct arena arena = { 0 };
-
-	lane->lookup = NULL;
-	d->lookups--;
-	site_touch(d->unresolved);		/* the next look-up may begin */
-	if (d->stopping)
-		return;
-	if (set->count > 0) {
-		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
-				route != NULL ? route->mx_port : 25;
-		struct span place = mx_site_key(set, port, &arena);
-
-		lane_found(lane, site_key_of(place, route, &arena), wall_ms() + ttl);
-	} else if (lane->site != d->unresolved) {
-		/* a refresh that failed: the old one serves */
-		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
-	} else if (reply_class(&set->failure) == 5) {
-		lane_fail(lane, &set->failure, false);
-	} else {
-		lane_backoff(lane, &set->failure);
-	}
-	arena_free(&arena);
-	dispatcher_touch(d);
-}
-
-static void
-lane_lookup(struct lane *lane, struct span domain)
-{
-	struct dispatcher *d = lane->owner;
-	struct config *config = config_of(d);
-
-	lane->lookup = lookup_mx(d->home->resolver, domain, config->own_names,
-				 config->own_name_count, config->allow_private, on_mx, lane);
-	d->lookups++;
-}
-
-static void
-lane_resolve(struct lane *lane)
-{
-	struct dispatcher *d = lane->owner;
-	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
-	struct arena arena = { 0 };
-
-	if (route == NULL) {
-		struct reply none = REPLY(550, 5, 4, 4, "no route leads there any more");
-
-		lane_fail(lane, &none, false);
-	} else if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT) {
-		struct reply reply = { 550, { 5, 7, 1 }, route->reject_text };
-
-		lane_fail(lane, &reply, route->kind == DELIVER_DISCARD);
-	} else if (route->kind == DELIVER_SMTP && route->host.use_mx) {
-		lane_lookup(lane, route->host.name);
-	} else if (route->kind == DELIVER_SMTP) {
-		lane_assign(lane, route->site_key, 0);
-	} else if (lane->domain.len > 0 && lane->domain.at[0] == '[') {
-		struct span place = arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
-						 (unsigned)route->mx_port);
-
-		lane_assign(lane, site_key_of(place, route, &arena), 0);
-	} else {
-		lane_lookup(lane, lane->domain);
-	}
-	arena_free(&arena);
-}
-
-void
-lanes_resolve(struct dispatcher *d)
-{
-	size_t most = d->unresolved->lane_count;
-
-	for (size_t i = 0; i < most && !list_empty(&d->unresolved->turns); i++) {
-		struct lane *lane = CONTAINER_OF(d->unresolved->turns.next, struct lane, turn);
-
-		if (d->lookups >= config_of(d)->limits.lookups || d->stopping)
-			return;
-		list_remove(&lane->turn);			/* to the end of the ring */
-		list_add_last(&d->unresolved->turns, &lane->turn);
-		if (lane->lookup == NULL && !lane->changing && lane->in_flight == 0)
-			lane_resolve(lane);
-	}
-}
-
-void
-lane_refresh(struct lane *lane)
-{
-	const struct route *route =
-		route_find(&config_of(lane->owner)->access.routes, lane->domain);
-
-	if (lane->lookup != NULL || lane->changing || route == NULL ||
-	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
-		return;
-	lane_lookup(lane, route->kind == DELIVER_SMTP ? route->host.name : lane->domain);
 }
