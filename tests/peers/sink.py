@@ -11,12 +11,16 @@ session.
     sink.wait(1)[0].data                               # the content, dots un-stuffed
     sink.close()
 
+With tls=(chain, key) it has STARTTLS (step STARTTLS; a rule TLS with DROP hangs up in the handshake); with
+tls_on_connect=True TLS comes first.
+
 Steps: BANNER, EHLO, HELO, MAIL, RCPT, DATA (before 354), BODY (354 was said, nothing read yet), DOT (all of the
 message was read), BDAT, RSET, NOOP, QUIT. As a program it prints what it gets: sink.py [--host H] [--port P].
 """
 import argparse
 import re
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -41,6 +45,7 @@ class Message:
         self.rcpt_params = {address: params for address, params in recipients}
         self.data = data			# octets, un-stuffed; ends with the CRLF before the dot
         self.bdat = bdat			# came by BDAT
+        self.tls = None				# or "TLSv1.3"
         self.time = time.time()
 
     @property
@@ -77,6 +82,7 @@ class Session:
         self.pending = b""
         self.out = []
         self.helo = ""
+        self.tls = None
         self.reset()
 
     def reset(self):
@@ -168,8 +174,26 @@ class Session:
 
     # ---- the dialogue
 
+    def start_tls(self):
+        rule = self.sink.find_rule("TLS", "")
+        if rule is not None and rule.reply is DROP:
+            raise Ended
+        self.conn = self.sink.context.wrap_socket(self.conn, server_side=True)
+        self.tls = self.conn.version()
+
+    def do_starttls(self, line):
+        if self.sink.context is None or self.tls:
+            self.do_unknown(line)
+        elif self.say("STARTTLS", line, "220 2.0.0 go on"):
+            self.flush()
+            self.pending = b""
+            self.reset()
+            self.start_tls()
+
     def run(self):
         try:
+            if self.sink.tls_on_connect:
+                self.start_tls()
             if not self.say("BANNER", "", self.sink.banner):
                 self.flush()
             while True:
@@ -194,6 +218,8 @@ class Session:
         self.reset()
         self.helo = line[5:]
         lines = [self.sink.name] + list(self.sink.features)
+        if self.sink.context is not None and not self.tls:
+            lines.append("STARTTLS")
         self.say("EHLO", line, "\r\n".join(
             "250%s%s" % ("-" if i + 1 < len(lines) else " ", text) for i, text in enumerate(lines)))
 
@@ -239,6 +265,7 @@ class Session:
 
     def finish(self, data, bdat):
         message = Message(self.number, self.helo, self.sender, self.mail_params, self.recipients, data, bdat)
+        message.tls = self.tls
         if self.say("DOT", message.data.decode("latin-1") if len(data) < 65536 else "", "250 2.0.0 kept"):
             self.sink.keep(message)
         self.reset()
@@ -256,8 +283,13 @@ class Session:
 
 
 class Sink:
-    def __init__(self, host="127.0.0.1", port=0, features=FEATURES, name="sink.test", log=None):
+    def __init__(self, host="127.0.0.1", port=0, features=FEATURES, name="sink.test", log=None, tls=None,
+                 tls_on_connect=False):
         self.host, self.features, self.name, self.log = host, features, name, log
+        self.context, self.tls_on_connect = None, tls_on_connect
+        if tls is not None:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*tls)
         self.banner = "220 %s ESMTP sink" % name
         self.rules, self.messages, self.lines = [], [], []	# lines: (session, command line)
         self.sessions = 0
@@ -349,6 +381,10 @@ class Sink:
 
     def wait_sessions(self, count, timeout=30):
         self.wait_until(lambda: self.sessions >= count, timeout, "%d sessions" % count)
+
+    def lines_of(self, session):
+        with self.changed:
+            return [line for number, line in self.lines if number == session]
 
     def commands(self, verb):
         with self.changed:

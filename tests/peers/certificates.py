@@ -1,0 +1,37 @@
+"""Certificates for the tests: a CA of their own, and what it signs. Made by the openssl command, one set per test run."""
+import os
+import subprocess
+
+
+def openssl(*args, stdin=None):
+    subprocess.run(("openssl",) + args, check=True, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+class Authority:
+    """ca = Authority(folder); chain, key = ca.sign("mail", ["mail.example.org"]); ca.path is its own certificate."""
+
+    def __init__(self, folder, name="test authority"):
+        self.folder = str(folder)
+        os.makedirs(self.folder, exist_ok=True)
+        self.path, self.key = self.at("ca.pem"), self.at("ca.key")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                "-subj", "/CN=" + name, "-keyout", self.key, "-out", self.path)
+
+    def at(self, name):
+        return os.path.join(self.folder, name)
+
+    def sign(self, name, hosts, kind="ec", days=30, email=None, common_name=None):
+        """hosts: names in the certificate. days < 0: it has expired. (chain, key): paths."""
+        chain, key, request, extra = (self.at(name + end) for end in (".pem", ".key", ".csr", ".ext"))
+        new = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256") if kind == "ec" else ("rsa:2048",)
+        openssl("req", "-new", "-newkey", *new, "-nodes", "-subj", "/CN=" + (common_name or hosts[0]),
+                "-keyout", key, "-out", request)
+        names = ["DNS:" + host for host in hosts] + (["email:" + email] if email else [])
+        with open(extra, "w", encoding="ascii") as f:
+            f.write("subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n" % ",".join(names))
+        when = ("-days", str(days)) if days > 0 else ("-days", "1")
+        faked = [] if days > 0 else ["faketime", "-f", "%dd" % (days - 2)]
+        subprocess.run(faked + ["openssl", "x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key,
+                                "-CAcreateserial", "-extfile", extra, "-out", chain, *when], check=True,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return chain, key

@@ -1,0 +1,107 @@
+/*
+ * Site keys: what a route says of TLS is part of where its mail goes, there and back.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "mta/tls/distrust.h"
+#include "policy/site_key.h"
+
+static const struct span place = { "mx:a.example,b.example>c.example:25", 35 };
+
+static void
+each_way_is_a_site_of_its_own(void **state)
+{
+	struct arena arena = { 0 };
+	struct span keys[ROUTE_TLS_VERIFY + 1];
+
+	(void)state;
+	for (int tls = ROUTE_TLS_AUTO; tls <= ROUTE_TLS_VERIFY; tls++) {
+		struct route route = { .tls = (enum route_tls)tls };
+		struct site_tls back;
+
+		keys[tls] = site_key_of(place, &route, &arena);
+		assert_true(span_eq(site_key_place(keys[tls]), place));
+		assert_true(site_key_tls(keys[tls], &arena, &back));
+		assert_int_equal(back.tls, tls);
+		assert_int_equal(back.name_count, 0);
+		assert_true(site_key_fits(keys[tls], &route));
+		for (int other = ROUTE_TLS_AUTO; other < tls; other++)
+			assert_false(span_eq(keys[tls], keys[other]));
+	}
+	assert_true(span_eq(keys[ROUTE_TLS_AUTO], place));
+	arena_free(&arena);
+}
+
+static void
+names_are_part_of_it(void **state)
+{
+	struct arena arena = { 0 };
+	struct span names[] = { SPAN("a.example"), SPAN("b.example") };
+	struct route route = { .tls = ROUTE_TLS_VERIFY, .tls_names = names, .tls_name_count = 2 };
+	struct span key = site_key_of(place, &route, &arena);
+	struct site_tls back;
+
+	(void)state;
+	assert_true(site_key_tls(key, &arena, &back));
+	assert_int_equal(back.name_count, 2);
+	assert_true(span_eq(back.names[1], names[1]));
+	route.tls_name_count = 1;
+	assert_false(site_key_fits(key, &route));
+	arena_free(&arena);
+}
+
+/* A queue of a newer version may know more: nothing is sent less safely than it says. */
+static void
+unknown_words_are_refused(void **state)
+{
+	static const char *const keys[] = { "mx:a:25 tls=quantum", "mx:a:25 tls=may more", "mx:a:25 ",
+					    "mx:a:25 names=a" };
+	struct arena arena = { 0 };
+	struct site_tls back;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		assert_int_equal(site_key_tls(span_str(keys[i]), &arena, &back), i == 2);
+	arena_free(&arena);
+}
+
+static void
+distrust_is_bounded_and_ends(void **state)
+{
+	struct distrust *d = distrust_new();
+	struct netaddr address = { 0 };
+
+	(void)state;
+	assert_true(netaddr_parse(SPAN("192.0.2.1"), 25, &address));
+	assert_false(distrust_has(d, &address, 0));
+	distrust_add(d, &address, 100);
+	assert_true(distrust_has(d, &address, 99));
+	assert_false(distrust_has(d, &address, 100));
+	distrust_remove(d, &address);
+	assert_false(distrust_has(d, &address, 0));
+	for (int i = 0; i < 100000; i++) {
+		address.ip[13] = (uint8_t)(i >> 16);
+		address.ip[14] = (uint8_t)(i >> 8);
+		address.ip[15] = (uint8_t)i;
+		distrust_add(d, &address, 1000 + i);
+		assert_true(distrust_has(d, &address, 0));
+	}
+	distrust_free(d);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_way_is_a_site_of_its_own),
+		cmocka_unit_test(names_are_part_of_it),
+		cmocka_unit_test(unknown_words_are_refused),
+		cmocka_unit_test(distrust_is_bounded_and_ends),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
