@@ -7,7 +7,7 @@
 
 #include "mta/smtp/texts.h"
 
-enum { ENVID_MAX = 100, ORCPT_MAX = 500, HELO_NAME_MAX = 255, SIZE_DIGITS_MAX = 20 };
+enum { ENVID_MAX = 100, ORCPT_MAX = 500, AUTH_PARAMETER_MAX = 500, HELO_NAME_MAX = 255, SIZE_DIGITS_MAX = 20 };
 
 /* One line on its way to a value. */
 struct parse {
@@ -157,12 +157,28 @@ read_orcpt(struct parse *p, struct span value, bool has_value)
 	return FINE;
 }
 
+/* Who is said to have sent it first: of no use to us, who trust nobody's word for it. */
+static enum smtp_text
+read_auth(struct parse *p, struct span value, bool has_value)
+{
+	struct span decoded;
+
+	(void)has_value;
+	if (!p->limits->auth)
+		return TEXT_PARAMETER_UNKNOWN;
+	if (value.len == 0 || value.len > AUTH_PARAMETER_MAX ||
+	    !xtext_decode(value, p->arena, &decoded))
+		return TEXT_AUTH_PARAMETER_SYNTAX;
+	return FINE;
+}
+
 static const struct parameter mail_parameters[] = {
 	{ { "SIZE", 4 }, read_size },
 	{ { "BODY", 4 }, read_body },
 	{ { "SMTPUTF8", 8 }, read_smtputf8 },
 	{ { "RET", 3 }, read_ret },
 	{ { "ENVID", 5 }, read_envid },
+	{ { "AUTH", 4 }, read_auth },
 	{ { NULL, 0 }, NULL },
 };
 
@@ -327,6 +343,14 @@ parse_needed(struct parse *p)
 	return p->rest.len == 0 ? TEXT_NEEDS_ARGUMENT : parse_text(p);
 }
 
+/* Not copied: it may be a password. */
+static enum smtp_text
+parse_auth(struct parse *p)
+{
+	p->ret->argument = p->rest;
+	return p->rest.len == 0 ? TEXT_NEEDS_ARGUMENT : FINE;
+}
+
 static enum smtp_text
 parse_unimplemented(struct parse *p)
 {
@@ -352,7 +376,7 @@ static const struct {
 	{ { "EXPN", 4 }, VERB_EXPN, parse_unimplemented },
 	{ { "HELP", 4 }, VERB_HELP, parse_text },
 	{ { "STARTTLS", 8 }, VERB_STARTTLS, parse_nothing },
-	{ { "AUTH", 4 }, VERB_UNKNOWN, parse_unimplemented },
+	{ { "AUTH", 4 }, VERB_AUTH, parse_auth },
 	{ { "ETRN", 4 }, VERB_UNKNOWN, parse_unimplemented },
 	{ { "TURN", 4 }, VERB_UNKNOWN, parse_unimplemented },
 	{ { "SEND", 4 }, VERB_UNKNOWN, parse_unimplemented },

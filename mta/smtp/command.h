@@ -24,12 +24,13 @@ enum smtp_verb {
 	VERB_HELP,
 	VERB_QUIT,
 	VERB_STARTTLS,
+	VERB_AUTH,
 	VERB_COUNT
 };
 
 struct smtp_command {
 	enum smtp_verb verb;
-	struct span argument;			/* HELO, EHLO name; VRFY, HELP, NOOP text */
+	struct span argument;			/* HELO, EHLO name; VRFY, HELP, NOOP text; AUTH: all of it, in the line itself */
 	struct address path;			/* MAIL, RCPT */
 	uint64_t size;				/* MAIL SIZE=, BDAT chunk size */
 	bool last;				/* BDAT … LAST */
@@ -41,6 +42,7 @@ struct smtp_command {
 struct smtp_command_limits {
 	bool strict_addresses, local_submission, offer_binarymime;
 	bool extended;				/* EHLO was said: parameters are allowed */
+	bool auth;				/* AUTH is offered: AUTH= on MAIL is known (RFC 4954 §5) */
 	bool smtputf8;				/* MAIL had SMTPUTF8: RCPT may go beyond ASCII */
 };
 

@@ -22,6 +22,15 @@ smtp_server_init(struct smtp_server *server, const struct smtp_server_config *co
 	*server = (struct smtp_server){ .config = config, .p = xcalloc(1, sizeof(*server->p)) };
 }
 
+/* Passwords do not stay in memory longer than they are needed. */
+static void
+wipe(struct buf *secret)
+{
+	if (secret->at != NULL)
+		explicit_bzero(secret->at, secret->cap);
+	buf_free(secret);
+}
+
 void
 smtp_server_free(struct smtp_server *server)
 {
@@ -29,7 +38,8 @@ smtp_server_free(struct smtp_server *server)
 		return;
 	buf_free(&server->out);
 	arena_free(&server->arena);
-	buf_free(&server->p->line);
+	wipe(&server->p->line);
+	wipe(&server->p->auth);
 	buf_free(&server->p->helo);
 	arena_free(&server->p->scratch);
 	free(server->p);
@@ -145,17 +155,45 @@ smtp_server_tls_done(struct smtp_server *server)
 	server_reset(server);
 }
 
-/* A line is whole: what is it? line has its LF, and is cut at max_command; octets are all of it. */
+/* Tokens are longer than any command (RFC 4954 §4.2): where one may come there is room for it. */
+static size_t
+line_limit(const struct smtp_server *server)
+{
+	const struct smtp_server_config *config = server->config;
+
+	if (server->auth_offer.len > 0 && !server->authenticated &&
+	    config->max_auth_line > config->max_command)
+		return config->max_auth_line;
+	return config->max_command;
+}
+
+void
+server_ask_auth(struct smtp_server *server, enum smtp_question question, struct span text)
+{
+	buf_append(&server->p->auth, text);
+	server->auth_text = buf_span(&server->p->auth);
+	server_ask(server, question);
+}
+
+/* A line is whole: what is it? line has its LF, and is cut at the limit; octets are all of it. */
 static void
 judge_line(struct smtp_server *server, struct span line, size_t octets, char before_lf)
 {
 	const struct smtp_server_config *config = server->config;
+	bool auth = server->state == SERVER_AUTH ||
+		    (span_istarts(line, SPAN("AUTH ")) && line_limit(server) > config->max_command);
 
 	if (before_lf != '\r' && !config->normalise_newlines) {
 		server_end_text(server, TEXT_BARE_NEWLINE_COMMAND);
 		return;
 	}
-	if (octets > config->max_command) {
+	if (auth && octets > line_limit(server)) {
+		server->commands++;
+		server->state = server->helo == HELO_NONE ? SERVER_FRESH : SERVER_IDLE;
+		server_say_text(server, TEXT_AUTH_TOO_LONG);
+		return;
+	}
+	if (octets > config->max_command && !auth) {
 		server->commands++;
 		if (server_is_http(line))
 			server_end_text(server, TEXT_NOT_SMTP);
@@ -166,6 +204,8 @@ judge_line(struct smtp_server *server, struct span line, size_t octets, char bef
 	line.len -= before_lf == '\r' ? 2 : 1;
 	if (span_find(line, '\r') != NULL && !config->normalise_newlines)
 		server_end_text(server, TEXT_BARE_NEWLINE_COMMAND);
+	else if (server->state == SERVER_AUTH)
+		server_ask_auth(server, SMTP_QUESTION_AUTH_LINE, line);
 	else
 		server_command(server, line);
 }
@@ -175,7 +215,7 @@ static size_t
 take_line(struct smtp_server *server, struct span in)
 {
 	struct smtp_server_private *p = server->p;
-	size_t limit = server->config->max_command + SWALLOWED_LINE_MAX;
+	size_t most = line_limit(server), limit = most + SWALLOWED_LINE_MAX;
 	const char *lf;
 	struct span line;
 	size_t octets, len;
@@ -193,7 +233,7 @@ take_line(struct smtp_server *server, struct span in)
 	before_lf = len > 1 ? in.at[len - 2] : p->line_last;
 	if (lf == NULL || p->line_octets > 0) {
 		buf_append(&p->line,
-			   span_first(line, server->config->max_command - buf_len(&p->line)));
+			   span_first(line, most > buf_len(&p->line) ? most - buf_len(&p->line) : 0));
 		line = buf_span(&p->line);
 	}
 	p->line_octets = lf ? 0 : octets;
@@ -203,7 +243,7 @@ take_line(struct smtp_server *server, struct span in)
 	else if (octets == limit)
 		server_end_text(server, TEXT_ENDLESS_LINE);
 	if (lf != NULL)
-		buf_free(&p->line);	/* an idle session holds none */
+		wipe(&p->line);		/* an idle session holds none */
 	return len;
 }
 
@@ -341,6 +381,22 @@ answer_data(struct smtp_server *server, const struct reply *reply)
 		server_say(server, reply);
 }
 
+static void
+answer_auth(struct smtp_server *server, const struct reply *reply)
+{
+	wipe(&server->p->auth);
+	server->auth_text = SPAN("");
+	if (reply->code == 334) {
+		buf_printf(&server->out, "334 %.*s\r\n", SPAN_FMT(reply->text));
+		server->state = SERVER_AUTH;
+		return;
+	}
+	if (server->state == SERVER_AUTH)
+		server->state = SERVER_IDLE;
+	server->authenticated = reply->code == 235;
+	server_say(server, reply);
+}
+
 void
 smtp_server_answer(struct smtp_server *server, const struct reply *reply)
 {
@@ -360,6 +416,10 @@ smtp_server_answer(struct smtp_server *server, const struct reply *reply)
 		break;
 	case SMTP_QUESTION_DATA:
 		answer_data(server, reply);
+		break;
+	case SMTP_QUESTION_AUTH:
+	case SMTP_QUESTION_AUTH_LINE:
+		answer_auth(server, reply);
 		break;
 	default:
 		said = or_default(reply, TEXT_MESSAGE_OK);
@@ -385,6 +445,8 @@ smtp_server_waiting_for(const struct smtp_server *server)
 		[SMTP_QUESTION_RCPT] = "answer: recipient",
 		[SMTP_QUESTION_DATA] = "answer: start of message",
 		[SMTP_QUESTION_MESSAGE] = "answer: message",
+		[SMTP_QUESTION_AUTH] = "answer: login",
+		[SMTP_QUESTION_AUTH_LINE] = "answer: login",
 	};
 
 	if (server->question != SMTP_QUESTION_NONE)

@@ -54,6 +54,11 @@ struct smtp_server_config {
 	bool offer_starttls;
 	/* no mail without TLS: 530 5.7.0 (RFC 3207 §4) */
 	bool require_tls;
+	/* no mail of who has not logged in: 530 5.7.0 (RFC 4954 §6) */
+	bool require_auth;
+	/* nothing is offered before TLS: say so (538 5.7.11), not that AUTH is unknown */
+	bool auth_needs_tls;
+	size_t max_auth_line;			/* of AUTH and what follows it, with CRLF */
 };
 
 enum smtp_server_action {
@@ -76,6 +81,12 @@ enum smtp_question {
 	/* before 354, or the first BDAT: may a message begin now? answer 354 or 4xx/5xx */
 	SMTP_QUESTION_DATA,
 	SMTP_QUESTION_MESSAGE,	/* all of it has been appended: 250 only once it is durable */
+	/*
+	 * auth_text: what stands behind AUTH; then each line of the client's that follows a 334. 334
+	 * and its text go out as they are; 235: logged in; the rest ends the exchange.
+	 */
+	SMTP_QUESTION_AUTH,
+	SMTP_QUESTION_AUTH_LINE,
 };
 
 struct smtp_server_step {
@@ -89,6 +100,7 @@ enum smtp_server_state {			/* in the order of a session */
 	SERVER_GREETING,			/* the greeting has not been given */
 	SERVER_FRESH,				/* no EHLO or HELO yet */
 	SERVER_IDLE,				/* greeted, no transaction */
+	SERVER_AUTH,				/* 334 was said: the next line is no command */
 	SERVER_MAIL,				/* MAIL accepted */
 	SERVER_RCPT,				/* at least one RCPT accepted */
 	SERVER_DATA,				/* between 354 and the dot */
@@ -110,6 +122,10 @@ struct smtp_server {
 	/* as the client gave it, control octets refused; session life */
 	struct span helo_name;
 	bool tls;
+	/* the mechanisms that EHLO shows: the owner's, anew after TLS; empty: AUTH is unknown */
+	struct span auth_offer;
+	struct span auth_text;			/* of the open question; wiped by its answer */
+	bool authenticated;
 	bool chunking_used;			/* this message came by BDAT */
 	bool saw_8bit;				/* this message's content has octets above 127 */
 	/* the transaction */

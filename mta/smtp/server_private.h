@@ -18,6 +18,7 @@ struct smtp_server_private {
 	size_t line_octets;		/* of that line, kept or not */
 	char line_last;			/* its last octet */
 	struct buf helo;		/* the bytes of helo_name */
+	struct buf auth;		/* the bytes of auth_text */
 	struct arena scratch;		/* the command being judged */
 	size_t refused;			/* recipients of this transaction */
 	/* owed to the owner, or to the client */
@@ -45,6 +46,9 @@ void server_end_text(struct smtp_server *server, enum smtp_text text);
 void server_ask(struct smtp_server *server, enum smtp_question question);
 void server_drop_draft(struct smtp_server *server);
 void server_reset(struct smtp_server *server);		/* no transaction: FRESH or IDLE */
+
+/* A line of an AUTH exchange becomes a question; kept until it is answered. */
+void server_ask_auth(struct smtp_server *server, enum smtp_question question, struct span text);
 
 /* server_verbs.c: one command line without its end */
 void server_command(struct smtp_server *server, struct span line);

@@ -40,6 +40,8 @@ run_helo(struct smtp_server *server, const struct smtp_command *command)
 	buf_printf(out, "250-SIZE %llu\r\n", (unsigned long long)config->max_message_size);
 	if (config->offer_starttls && !server->tls)
 		buf_append(out, SPAN("250-STARTTLS\r\n"));
+	if (server->auth_offer.len > 0)
+		buf_printf(out, "250-AUTH %.*s\r\n", SPAN_FMT(server->auth_offer));
 	buf_append(out, SPAN("250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-CHUNKING\r\n"));
 	if (config->offer_binarymime)
 		buf_append(out, SPAN("250-BINARYMIME\r\n"));
@@ -166,6 +168,12 @@ run_starttls(struct smtp_server *server, const struct smtp_command *command)
 	server->p->tls_due = true;
 }
 
+static void
+run_auth(struct smtp_server *server, const struct smtp_command *command)
+{
+	server_ask_auth(server, SMTP_QUESTION_AUTH, command->argument);
+}
+
 static const struct {
 	unsigned legal;			/* states, as bits */
 	bool junk;			/* moves no mail: counted between messages */
@@ -186,6 +194,7 @@ static const struct {
 	[VERB_HELP] = { ANY, true, run_help },
 	[VERB_QUIT] = { ANY, false, run_quit },
 	[VERB_STARTTLS] = { IDLE, false, run_starttls },
+	[VERB_AUTH] = { IDLE, false, run_auth },
 };
 
 /* What is wrong with this verb now; TEXT_COUNT: nothing. */
@@ -198,8 +207,18 @@ order_text(const struct smtp_server *server, enum smtp_verb verb)
 		return TEXT_TLS_ACTIVE;
 	if (verbs[verb].private && server->config->require_tls && !server->tls)
 		return TEXT_TLS_REQUIRED;
+	if (verb == VERB_AUTH && server->auth_offer.len == 0)
+		return server->config->auth_needs_tls && !server->tls ? TEXT_AUTH_NEEDS_TLS :
+									TEXT_NOT_IMPLEMENTED;
+	if (verb == VERB_AUTH && server->authenticated)
+		return TEXT_AUTH_DONE;
+	if (verb == VERB_AUTH && server->helo != HELO_EHLO && server->state == SERVER_IDLE)
+		return TEXT_AUTH_ORDER;
 	if ((verbs[verb].legal & 1U << server->state) != 0)
-		return TEXT_COUNT;
+		return verb == VERB_MAIL && server->config->require_auth && !server->authenticated ?
+		       TEXT_AUTH_REQUIRED : TEXT_COUNT;
+	if (verb == VERB_AUTH)
+		return TEXT_AUTH_ORDER;
 	if (verb == VERB_STARTTLS)
 		return TEXT_TLS_ORDER;
 	switch (server->state) {
@@ -259,6 +278,7 @@ server_command(struct smtp_server *server, struct span line)
 		.local_submission = config->local_submission,
 		.offer_binarymime = config->offer_binarymime,
 		.extended = server->helo == HELO_EHLO,
+		.auth = server->auth_offer.len > 0 || server->authenticated,
 		.smtputf8 = server->envelope.smtputf8,
 	};
 	struct smtp_command command;

@@ -38,6 +38,12 @@ const struct reply smtp_texts[TEXT_COUNT] = {
 	[TEXT_BDAT_FOR_BINARY] = TEXT(503, 5, 5, 1, "a BINARYMIME message must come by BDAT"),
 	[TEXT_TLS_ACTIVE] = TEXT(503, 5, 5, 1, "TLS is active already"),
 	[TEXT_TLS_ORDER] = TEXT(503, 5, 5, 1, "STARTTLS comes after EHLO and before MAIL"),
+	[TEXT_AUTH_REQUIRED] = TEXT(530, 5, 7, 0, "log in first (AUTH)"),
+	[TEXT_AUTH_NEEDS_TLS] = TEXT(538, 5, 7, 11, "AUTH is for encrypted sessions: say STARTTLS first"),
+	[TEXT_AUTH_DONE] = TEXT(503, 5, 5, 1, "you are logged in already"),
+	[TEXT_AUTH_ORDER] = TEXT(503, 5, 5, 1, "AUTH comes after EHLO and before MAIL"),
+	[TEXT_AUTH_TOO_LONG] = TEXT(500, 5, 5, 6, "the line is too long"),
+	[TEXT_AUTH_PARAMETER_SYNTAX] = TEXT(501, 5, 5, 4, "use AUTH=<> or AUTH=<address in xtext>"),
 	[TEXT_TLS_REQUIRED] = TEXT(530, 5, 7, 0, "say STARTTLS first"),
 
 	[TEXT_UNKNOWN] = TEXT(500, 5, 5, 1, "command not recognised"),
