@@ -52,6 +52,7 @@ struct check {
  */
 int checker_submit(struct checker_port *port, struct check *check, uint64_t client,
 		   const struct password_hash *hash, struct span password);
-void check_cancel(struct check *check);			/* done does not come; no harm if none is open */
+/* done does not come; no harm if none is open */
+void check_cancel(struct check *check);
 
 #endif

@@ -46,7 +46,7 @@ struct passwords_facts {
 };
 struct passwords_facts passwords_facts(const struct passwords *passwords);
 
-/* For SASL_FETCH_SCRAM. NULL: no such user, disabled, or no verifier. *user: the file's spelling. */
+/* For SASL_FETCH_SCRAM. NULL: no such user, disabled, no verifier. *spelling: the file's. */
 const struct scram_verifier *passwords_scram(const struct passwords *passwords, struct span user,
 					     struct span *spelling);
 /* Is there such a user who is not disabled? For SASL_ADMIT. */
@@ -77,6 +77,8 @@ enum password_kind { PASSWORD_YESCRYPT = 1, PASSWORD_SCRAM = 2 };	/* bits */
 const char *passwords_make_entry(struct span user, struct span password, unsigned kinds,
 				 struct buf *out);
 
+/* The form of a name (after prep_name) that a file can hold. */
+bool passwords_name_valid(struct span name);
 /* What crypt(3) says of a hash: NULL if it is a strong one, else what is wrong and what to do. */
 const char *password_hash_weak(const char *hash);
 
