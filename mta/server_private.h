@@ -6,7 +6,7 @@
 #define TRAM_SERVER_PRIVATE_H
 
 #include "mta/control/control.h"
-#include "mta/net/reactor.h"
+#include "mta/reactor/reactor.h"
 #include "mta/server.h"
 
 /* Configurations that old sessions still use. */

@@ -14,7 +14,7 @@
 #include "mta/control/protocol.h"
 #include "mta/control/text.h"
 #include "mta/control/walk.h"
-#include "mta/net/reactor.h"
+#include "mta/reactor/reactor.h"
 
 enum { JOB_SLICE = 500, IMPORT_ATTEMPTS = HISTORY_FIRST + HISTORY_LAST };
 

@@ -11,7 +11,7 @@
 #include "dns/lookup.h"
 #include "mta/net/post.h"
 #include "mta/net/stream.h"
-#include "mta/net/reactor.h"
+#include "mta/reactor/reactor.h"
 #include "mta/smtp/header.h"
 #include "mta/smtp/server.h"
 #include "policy/access.h"

@@ -377,6 +377,8 @@ message_ask(struct session *s, enum smtp_question question)
 	case SMTP_QUESTION_MESSAGE:
 		ask_message(s);
 		break;
+	case SMTP_QUESTION_AUTH:
+	case SMTP_QUESTION_AUTH_LINE:
 	case SMTP_QUESTION_NONE:
 		assert(false);
 	}

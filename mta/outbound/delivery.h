@@ -13,7 +13,7 @@
 
 #include "dns/lookup.h"
 #include "mta/net/stream.h"
-#include "mta/net/reactor.h"
+#include "mta/reactor/reactor.h"
 #include "mta/smtp/client.h"
 #include "policy/site_key.h"
 

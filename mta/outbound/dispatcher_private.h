@@ -16,7 +16,7 @@
 
 #include "mta/outbound/delivery.h"
 #include "mta/outbound/dispatcher.h"
-#include "mta/net/reactor.h"
+#include "mta/reactor/reactor.h"
 #include "mta/outbound/window.h"
 
 enum {

@@ -12,7 +12,7 @@ LIBRARIES = {
     "lmdb.h": ["queue/store*"],
     "ares.h": ["dns/channel.c", "dns/resolver.c"],
     "confuse.h": ["mta/config/*.c"],
-    "uv.h": ["mta/net/*", "mta/auth/*", "mta/inbound/*", "mta/outbound/*", "mta/control/*", "mta/*"],
+    "uv.h": ["mta/net/*", "mta/auth/*", "mta/reactor/*", "mta/inbound/*", "mta/outbound/*", "mta/control/*", "mta/*"],
     "openssl/*": ["mta/tls/*", "mta/auth/scram*"],
     "openssl/ssl.h": ["mta/tls/*"],
     "openssl/x509*": ["mta/tls/*"],

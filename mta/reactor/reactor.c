@@ -1,7 +1,7 @@
 /*
  * reactor: see reactor.h. The glue between one libuv loop, its queue port and its resolver.
  */
-#include "mta/net/reactor.h"
+#include "mta/reactor/reactor.h"
 
 #include <assert.h>
 #include <stdlib.h>
