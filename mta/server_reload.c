@@ -128,15 +128,20 @@ server_reload(void *arg, struct buf *message)
 	struct reactor *home = home_of(server);
 	struct config *fresh, *old = home->config;
 	struct arena arena = { 0 };
-	struct span restart;
+	struct span restart = { 0 };
 	char error[CONFIG_ERROR_MAX];
 	int rc = config_load(old->path, &fresh, error, message);
 
+	if (rc == 0) {
+		restart = config_needs_restart(old, fresh, &arena);
+		fresh->threads = server->count;		/* those that run, whatever it says */
+	}
 	if (rc == 0 && (rc = config_open_tls(fresh, error, message)) < 0)
 		config_free(fresh);
 	if (rc < 0) {
 		buf_clear(message);
 		buf_append(message, span_str(error));
+		arena_free(&arena);
 		return rc;
 	}
 	config_use_tickets(fresh, server->tickets);
@@ -147,9 +152,9 @@ server_reload(void *arg, struct buf *message)
 		gate_reconfigure(home->gate, (char[GATE_ERROR_MAX]){ 0 });
 		buf_append(message, span_str(error));
 		config_free(fresh);
+		arena_free(&arena);
 		return rc;
 	}
-	restart = config_needs_restart(old, fresh, &arena);
 	if (restart.len > 0)
 		buf_printf(message, "%.*s\n", SPAN_FMT(restart));
 	arena_free(&arena);

@@ -63,6 +63,7 @@ struct config {
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
 	struct tls_identity *certificates;	/* the first is for whom no other fits */
 	size_t certificate_count;
+	int64_t certificate_warning_ms;		/* so long before one expires it is logged */
 	struct listener *listeners;
 	size_t listener_count;
 	struct smtp_server_config submission;	/* for the local socket */
@@ -97,6 +98,13 @@ int config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_M
  */
 int config_parse(struct span text, const char *name, struct config **ret,
 		 char error[CONFIG_ERROR_MAX], struct buf *warnings);
+/*
+ * What there is to say against a certificate, as a line with '\n'; nothing if it is good.
+ */
+void config_judge_certificate(const struct config *config,
+			      const struct tls_certificate_facts *facts, struct buf *out);
+/* The TLS contexts of a config, one by one; NULL: no more. */
+struct tls_context *config_tls_context(const struct config *config, size_t i);
 /*
  * Reads certificates and keys: for the daemon, which may; other programs need nothing of them. 0, or
  * -EINVAL and error as above. Blocks.

@@ -72,6 +72,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
 	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
 	  .restart = true },
+	{ SECTION_TOP, "certificate-warning", TYPE(time), "14d", 0, YEAR, CONFIG(certificate_warning_ms) },
 	{ SECTION_TOP, "stop-timeout", TYPE(time), "10s", 0, HOUR, CONFIG(stop_timeout_ms) },
 	{ SECTION_TOP, "user", TYPE(user), CONFIG(user), .restart = true },
 
@@ -133,7 +134,7 @@ const struct directive directives[] = {
 	  .note = "required" },
 	{ SECTION_CERTIFICATE, "key", TYPE(paths), CERTIFICATE(keys), COUNT(struct tls_identity, key_count),
 	  .note = "required" },
-	{ SECTION_CERTIFICATE, "ocsp", TYPE(path), CERTIFICATE(ocsp) },
+	{ SECTION_CERTIFICATE, "ocsp", TYPE(paths), CERTIFICATE(ocsps), COUNT(struct tls_identity, ocsp_count) },
 
 	{ SECTION_LISTENER, "address", TYPE(addresses), LISTENER(addresses), COUNT(struct listener, address_count),
 	  .note = "required" },

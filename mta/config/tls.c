@@ -8,7 +8,7 @@
 #include "mta/base/clock.h"
 #include "mta/config/private.h"
 
-enum { SMTPS_PORT = 465, DAYS_LEFT = 14 };
+enum { SMTPS_PORT = 465 };
 
 static const int64_t day_ms = INT64_C(24) * 3600 * 1000;
 
@@ -132,20 +132,48 @@ config_check_tls(struct load *load)
 
 /* ---- the files ---------------------------------------------------------------------------- */
 
-static void
-warn_expiry(void *arg, const struct tls_certificate_facts *facts)
+void
+config_judge_certificate(const struct config *config, const struct tls_certificate_facts *facts,
+			 struct buf *out)
 {
-	struct buf *warnings = arg;
-	int64_t days = (facts->not_after_ms - wall_ms()) / day_ms;
+	int64_t left = facts->not_after_ms - wall_ms();
 
-	if (facts->not_after_ms < wall_ms())
-		buf_printf(warnings, "%.*s: this certificate (%.*s) has expired: other servers and "
-				     "programs will refuse it; renew it\n",
+	if (left < 0)
+		buf_printf(out, "%.*s: this certificate (%.*s) has expired: other servers and "
+				"programs will refuse it; renew it\n",
 			   SPAN_FMT(facts->file), SPAN_FMT(facts->names));
-	else if (days < DAYS_LEFT)
-		buf_printf(warnings, "%.*s: this certificate (%.*s) expires in %lld days; renew "
-				     "it\n",
-			   SPAN_FMT(facts->file), SPAN_FMT(facts->names), (long long)days);
+	else if (left < config->certificate_warning_ms)
+		buf_printf(out, "%.*s: this certificate (%.*s) expires in %lld days; renew it\n",
+			   SPAN_FMT(facts->file), SPAN_FMT(facts->names),
+			   (long long)(left / day_ms));
+	if (facts->ocsp == TLS_OCSP_EXPIRED)
+		buf_printf(out, "%.*s: the OCSP response about this certificate has expired and is "
+				"not shown; get a new one\n", SPAN_FMT(facts->file));
+	else if (facts->ocsp == TLS_OCSP_FOREIGN)
+		buf_printf(out, "%.*s: no file of `ocsp` is about this certificate; get a response "
+				"for it, or remove `ocsp`\n", SPAN_FMT(facts->file));
+}
+
+struct judging {
+	const struct config *config;
+	struct buf *warnings;
+};
+
+static void
+judge_certificate(void *arg, const struct tls_certificate_facts *facts)
+{
+	const struct judging *j = arg;
+
+	config_judge_certificate(j->config, facts, j->warnings);
+}
+
+struct tls_context *
+config_tls_context(const struct config *config, size_t i)
+{
+	for (size_t j = 0; j < config->listener_count; j++)
+		if (config->listeners[j].tls_context != NULL && i-- == 0)
+			return config->listeners[j].tls_context;
+	return i == 0 ? config->client_tls : NULL;
 }
 
 static int
@@ -160,6 +188,7 @@ open_client(struct config *config, char why[TLS_ERROR_MAX])
 int
 config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
+	struct judging judging = { config, warnings };
 	bool told = warnings == NULL;
 	char whose[TLS_ERROR_MAX] = "";
 
@@ -184,7 +213,7 @@ config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf 
 			return rc;
 		}
 		if (!told)
-			tls_context_certificates(l->tls_context, warn_expiry, warnings);
+			tls_context_certificates(l->tls_context, judge_certificate, &judging);
 		told = true;
 	}
 	return 0;

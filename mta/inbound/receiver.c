@@ -137,8 +137,6 @@ session_flush(struct session *s)
 static void
 session_linger(struct session *s)
 {
-	uv_os_fd_t fd;
-
 	if (!session_flush(s))
 		return;
 	if (s->server.state == SERVER_CLOSING && s->server.errors == 0 && !s->hurried &&
@@ -150,8 +148,7 @@ session_linger(struct session *s)
 		s->why = "closed by us";
 	s->lingering = true;
 	message_drop(s);
-	if (s->stream.queued == 0 && uv_fileno(&s->stream.h.handle, &fd) == 0)
-		shutdown(fd, SHUT_WR);
+	stream_shut(&s->stream);
 	stream_deadline(&s->stream, LINGER_MS);
 }
 

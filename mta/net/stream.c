@@ -12,7 +12,7 @@
 #include "mta/base/arena.h"
 #include "mta/base/list.h"
 
-enum { READ_SIZE = 65536, READ_AHEAD = 65536 };
+enum { READ_SIZE = 65536, READ_AHEAD = 65536, UNASKED_MAX = 65536 };
 
 struct pending_write {
 	uv_write_t req;
@@ -35,16 +35,33 @@ stream_of(void *handle)
 	return ((uv_handle_t *)handle)->data;
 }
 
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret);
+static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *b);
+
+static void
+start_reading(struct stream *s)
+{
+	if (s->reading || s->choked || s->eof)
+		return;
+	s->reading = true;
+	uv_read_start(&s->h.uv, on_alloc, on_read);
+}
+
+static void
+stop_reading(struct stream *s)
+{
+	if (s->reading)
+		uv_read_stop(&s->h.uv);
+	s->reading = false;
+}
+
 static void
 tell_end(struct stream *s, enum stream_end end, int error)
 {
 	if (s->told || s->closing)
 		return;
 	s->told = true;
-	if (s->reading) {
-		uv_read_stop(&s->h.uv);
-		s->reading = false;
-	}
+	stop_reading(s);
 	s->events->ended(s, end, error);
 }
 
@@ -90,6 +107,11 @@ on_written(uv_write_t *req, int status)
 	free(w);
 	if (s->closing)
 		return;
+	if (s->choked && s->queued == 0) {
+		s->choked = false;
+		if (!s->told && buf_len(&s->unread) < READ_AHEAD)
+			start_reading(s);
+	}
 	if (status < 0)
 		tell_end(s, STREAM_FAILED, status);
 	else if (s->queued == 0 && s->events->written != NULL)
@@ -190,19 +212,15 @@ give_fresh(struct stream *s, struct span bytes)
 	} else if (taken < bytes.len) {
 		buf_append(&s->unread, span_skip(bytes, taken));
 	}
-	if (!s->closing && s->reading && buf_len(&s->unread) >= READ_AHEAD) {
-		uv_read_stop(&s->h.uv);
-		s->reading = false;
-	}
+	if (!s->closing && buf_len(&s->unread) >= READ_AHEAD)
+		stop_reading(s);
 }
 
 /* No more octets will come. Told once what came before has been taken. */
 static void
 note_eof(struct stream *s)
 {
-	if (s->reading)
-		uv_read_stop(&s->h.uv);
-	s->reading = false;
+	stop_reading(s);
 	s->eof = true;
 	if (!s->paused && buf_len(&s->unread) == 0)
 		tell_end(s, STREAM_EOF, 0);
@@ -213,12 +231,18 @@ static void
 take_encrypted(struct stream *s, struct span in)
 {
 	struct stream_scratch *scratch = s->scratch;
-	bool was_shaking = tls_state(s->tls) == TLS_SHAKING;
+	bool was_shaking = tls_state(s->tls) == TLS_SHAKING, unasked;
 	enum tls_state state;
 
 	buf_clear(&scratch->plain);
 	state = tls_receive(s->tls, in, &scratch->plain, &scratch->out);
+	unasked = buf_len(&scratch->out) > 0;
 	send_raw(s, &scratch->out);
+	/* a no to each renegotiation: who does not read them gets no more */
+	if (unasked && s->queued >= UNASKED_MAX) {
+		stop_reading(s);
+		s->choked = true;
+	}
 	if (state == TLS_FAILED) {
 		tell_end(s, STREAM_TLS_FAILED, UV_EPROTO);
 		return;
@@ -250,8 +274,6 @@ on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *b)
 		note_eof(s);
 		return;
 	}
-	uv_read_stop(uv);
-	s->reading = false;
 	tell_end(s, STREAM_FAILED, (int)n);
 }
 
@@ -263,12 +285,10 @@ stream_resume(struct stream *s)
 		return;
 	if (s->paused)
 		return;
-	if (s->eof) {
+	if (s->eof)
 		tell_end(s, STREAM_EOF, 0);
-	} else if (!s->reading) {
-		s->reading = true;
-		uv_read_start(&s->h.uv, on_alloc, on_read);
-	}
+	else
+		start_reading(s);
 }
 
 void
@@ -370,6 +390,28 @@ stream_start_tls(struct stream *s, struct tls *tls)
 }
 
 static void
+say_bye(struct stream *s)
+{
+	if (s->tls == NULL || s->said_bye)
+		return;
+	s->said_bye = true;
+	tls_close(s->tls, &s->scratch->out);
+	send_raw(s, &s->scratch->out);
+}
+
+void
+stream_shut(struct stream *s)
+{
+	uv_os_fd_t fd;
+
+	if (s->closing || s->told)
+		return;
+	say_bye(s);
+	if (s->queued == 0 && uv_fileno(&s->h.handle, &fd) == 0)
+		shutdown(fd, SHUT_WR);
+}
+
+static void
 on_handle_closed(uv_handle_t *handle)
 {
 	struct stream *s = stream_of(handle);
@@ -386,10 +428,8 @@ stream_close(struct stream *s, bool reset)
 {
 	if (s->closing)
 		return;
-	if (s->tls != NULL && !reset) {
-		tls_close(s->tls, &s->scratch->out);
-		send_raw(s, &s->scratch->out);
-	}
+	if (!reset)
+		say_bye(s);
 	s->closing = true;
 	if (reset && s->h.handle.type == UV_TCP) {
 		struct linger hard = { .l_onoff = 1 };

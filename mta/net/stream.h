@@ -70,6 +70,8 @@ struct stream {
 	uint64_t octets_in, octets_out;
 	bool reading, paused, closing, told;
 	bool eof;		/* has come, not yet told */
+	bool choked;		/* not read until what is queued has left */
+	bool said_bye;		/* our close_notify is on its way */
 	int handles_open;
 };
 
@@ -80,7 +82,7 @@ void stream_scratch_free(struct stream_scratch *scratch);
  * (fd is then closed).
  */
 int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix,
-		  struct stream_scratch *scratch,		  const struct stream_events *events);
+		  struct stream_scratch *scratch, const struct stream_events *events);
 /* Begins to connect; source may be NULL. `connected` follows. */
 int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to,
 		   const struct netaddr *source, struct stream_scratch *scratch,
@@ -94,6 +96,11 @@ void stream_pause(struct stream *stream);
 void stream_start_tls(struct stream *stream, struct tls *tls);
 /* Sends all of buf (and empties it). 0, or negative errno: `ended` follows. */
 int stream_send(struct stream *stream, struct buf *out);
+/*
+ * Nothing more will be sent: close_notify, and FIN once nothing is queued (call it again when it has
+ * been written). What the peer still says is read.
+ */
+void stream_shut(struct stream *stream);
 /*
  * `ended` with STREAM_TIMEOUT after so long; replaces the last; -1: none. Cheap: the timer moves
  * only when due.

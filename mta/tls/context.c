@@ -5,18 +5,15 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <openssl/err.h>
-#include <openssl/ocsp.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mta/base/arena.h"
 #include "mta/base/clock.h"
 #include "mta/tls/bio.h"
 #include "mta/tls/private.h"
-
-enum { OCSP_MAX = 65536 };
 
 /* Forward secrecy only; CBC is left in for servers of ten years ago. TLS 1.3 has its own list. */
 static const char default_ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!PSK";
@@ -26,109 +23,10 @@ static const char old_ciphers[] = "ALL:!aNULL:!eNULL:!PSK:@SECLEVEL=0";
 static const char client_ciphers[] = "HIGH:!aNULL:!PSK:!SRP:@SECLEVEL=1";
 static const char default_groups[] = "X25519:P-256:P-384:P-521";
 
-const char *
-tls_reason(void)
-{
-	unsigned long code = ERR_get_error();
-	const char *reason = ERR_reason_error_string(code);
-
-	ERR_clear_error();
-	return reason != NULL ? reason : "unknown reason";
-}
-
 struct faces *
 tls_faces_of(const SSL *ssl)
 {
 	return SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-}
-
-/* ---- certificates and keys ---------------------------------------------------------------- */
-
-struct loading {
-	struct tls_context *context;
-	char *error;
-};
-
-__attribute__((format(printf, 2, 3))) static int
-complain(const struct loading *l, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(l->error, TLS_ERROR_MAX, format, ap);
-	va_end(ap);
-	ERR_clear_error();
-	return -EINVAL;
-}
-
-/* Key and certificate must fit, or clients would see a handshake that fails without a reason. */
-static int
-load_pair(const struct loading *l, SSL_CTX *ctx, struct span chain, struct span key)
-{
-	struct arena arena = { 0 };
-	const char *chain_path = arena_str(&arena, chain), *key_path = arena_str(&arena, key);
-	int rc = 0;
-
-	ERR_clear_error();
-	if (SSL_CTX_use_certificate_chain_file(ctx, chain_path) != 1)
-		rc = complain(l, "%s: not a readable chain of certificates in PEM (%s); name the "
-				 "file with the server's own certificate first", chain_path,
-			      tls_reason());
-	else if (SSL_CTX_use_PrivateKey_file(ctx, key_path, SSL_FILETYPE_PEM) != 1)
-		rc = complain(l, "%s: not a readable private key for %s, in PEM and without a "
-				 "password (%s)", key_path, chain_path, tls_reason());
-	else if (SSL_CTX_check_private_key(ctx) != 1)
-		rc = complain(l, "%s: the key does not belong to the certificate in %s; name the "
-				 "pair that was made together", key_path, chain_path);
-	arena_free(&arena);
-	return rc;
-}
-
-static int64_t
-asn1_ms(const ASN1_TIME *time)
-{
-	struct tm tm;
-
-	if (time == NULL || ASN1_TIME_to_tm(time, &tm) != 1)
-		return 0;
-	return (int64_t)timegm(&tm) * 1000;
-}
-
-/* Until when the response may be stapled; 0: it is no good. */
-static int64_t
-ocsp_until(const unsigned char *bytes, size_t len)
-{
-	const unsigned char *at = bytes;
-	OCSP_RESPONSE *response = d2i_OCSP_RESPONSE(NULL, &at, (long)len);
-	OCSP_BASICRESP *basic = response != NULL ? OCSP_response_get1_basic(response) : NULL;
-	OCSP_SINGLERESP *single = basic != NULL ? OCSP_resp_get0(basic, 0) : NULL;
-	ASN1_GENERALIZEDTIME *next = NULL;
-	int64_t until = 0;
-
-	if (single != NULL) {
-		OCSP_single_get0_status(single, NULL, NULL, NULL, &next);
-		until = next != NULL ? asn1_ms(next) : INT64_MAX;
-	}
-	OCSP_BASICRESP_free(basic);
-	OCSP_RESPONSE_free(response);
-	return until;
-}
-
-static int
-load_ocsp(const struct loading *l, struct face *face)
-{
-	FILE *file = fopen(face->from->ocsp, "rb");
-
-	if (file == NULL)
-		return complain(l, "%s: %s; let your ACME client write the OCSP response there, or "
-				   "remove `ocsp`", face->from->ocsp, strerror(errno));
-	face->ocsp = xcalloc(1, OCSP_MAX);
-	face->ocsp_len = fread(face->ocsp, 1, OCSP_MAX, file);
-	fclose(file);
-	face->ocsp_until_ms = ocsp_until(face->ocsp, face->ocsp_len);
-	if (face->ocsp_until_ms == 0)
-		return complain(l, "%s: not an OCSP response in DER", face->from->ocsp);
-	return 0;
 }
 
 /* ---- one OpenSSL context ------------------------------------------------------------------ */
@@ -143,7 +41,7 @@ on_server_name(SSL *ssl, int *alert, void *arg)
 	for (size_t i = 0; name != NULL && i < faces->count; i++) {
 		struct face *face = &faces->each[i];
 
-		if (X509_check_host(face->leaves[0], name, 0, 0, NULL) != 1)
+		if (X509_check_host(face->pairs[0].leaf, name, 0, 0, NULL) != 1)
 			continue;
 		SSL_set_SSL_CTX(ssl, face->ctx);
 		return SSL_TLSEXT_ERR_OK;
@@ -151,29 +49,30 @@ on_server_name(SSL *ssl, int *alert, void *arg)
 	return SSL_TLSEXT_ERR_OK;	/* mail servers ask for all kinds of names: the first will do */
 }
 
+/* Of the pair that has been chosen for this client. */
 static int
 on_status(SSL *ssl, void *arg)
 {
 	const struct faces *faces = arg;
-	const SSL_CTX *ctx = SSL_get_SSL_CTX(ssl);
+	const X509 *shown = SSL_get_certificate(ssl);
 
-	for (size_t i = 0; i < faces->count; i++) {
-		const struct face *face = &faces->each[i];
+	for (size_t i = 0; i < faces->count * TLS_PAIRS_MAX; i++) {
+		const struct pair *pair = &faces->each[i / TLS_PAIRS_MAX].pairs[i % TLS_PAIRS_MAX];
 		unsigned char *copy;
 
-		if (face->ctx != ctx || face->ocsp == NULL || wall_ms() >= face->ocsp_until_ms)
+		if (pair->leaf != shown || pair->ocsp == NULL || wall_ms() >= pair->ocsp_until_ms)
 			continue;
-		copy = OPENSSL_memdup(face->ocsp, face->ocsp_len);
+		copy = OPENSSL_memdup(pair->ocsp, pair->ocsp_len);
 		if (copy == NULL)
 			break;
-		SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)face->ocsp_len);
+		SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)pair->ocsp_len);
 		return SSL_TLSEXT_ERR_OK;
 	}
 	return SSL_TLSEXT_ERR_NOACK;
 }
 
 static int
-set_protocol(const struct loading *l, SSL_CTX *ctx)
+set_protocol(const struct tls_loading *l, SSL_CTX *ctx)
 {
 	static const int versions[] = { TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION };
 	const struct tls_settings *s = &l->context->settings;
@@ -188,55 +87,89 @@ set_protocol(const struct loading *l, SSL_CTX *ctx)
 	if (s->min_version < TLS_1_2)
 		SSL_CTX_set_security_level(ctx, 0);
 	if (SSL_CTX_set_cipher_list(ctx, ciphers) != 1)
-		rc = complain(l, "tls-ciphers: OpenSSL knows none of \"%s\" (see: openssl ciphers)",
+		rc = tls_complain(l, "tls-ciphers: OpenSSL knows none of \"%s\" (see: openssl ciphers)",
 			      ciphers);
 	else if (s->ciphersuites.len > 0 &&
 		 SSL_CTX_set_ciphersuites(ctx, arena_str(&arena, s->ciphersuites)) != 1)
-		rc = complain(l, "tls-ciphersuites: OpenSSL knows none of \"%.*s\" (see: openssl "
+		rc = tls_complain(l, "tls-ciphersuites: OpenSSL knows none of \"%.*s\" (see: openssl "
 				 "ciphers -tls1_3)", SPAN_FMT(s->ciphersuites));
 	else if (SSL_CTX_set1_groups_list(ctx, groups) != 1)
-		rc = complain(l, "tls-groups: OpenSSL does not know all of \"%s\"; say, "
+		rc = tls_complain(l, "tls-groups: OpenSSL does not know all of \"%s\"; say, "
 				 "\"X25519:P-256\"", groups);
 	arena_free(&arena);
 	return rc;
 }
 
-/* A ticket of one listener must not get past another one's demand for a certificate. */
+static void
+digest_file(EVP_MD_CTX *digest, const char *path)
+{
+	FILE *file = fopen(path, "rb");
+	char piece[4096];
+	size_t n;
+
+	EVP_DigestUpdate(digest, path, strlen(path) + 1);
+	while (file != NULL && (n = fread(piece, 1, sizeof(piece), file)) > 0)
+		EVP_DigestUpdate(digest, piece, n);
+	OPENSSL_cleanse(piece, sizeof(piece));
+	if (file != NULL)
+		fclose(file);
+}
+
+/*
+ * A ticket of one listener must not get past another one's demand for a certificate, nor past what
+ * this one has demanded since a reload.
+ */
 static void
 set_tickets(const struct tls_context *context, SSL_CTX *ctx)
 {
+	const struct tls_settings *s = &context->settings;
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
 	unsigned char id[EVP_MAX_MD_SIZE];
 	unsigned len = 0;
 
-	EVP_Digest(context->name.at, context->name.len, id, &len, EVP_sha256(), NULL);
+	EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
+	EVP_DigestUpdate(digest, &s->client_certificates, sizeof(s->client_certificates));
+	if (s->client_ca != NULL)
+		digest_file(digest, s->client_ca);
+	EVP_DigestUpdate(digest, context->name.at, context->name.len);
+	EVP_DigestFinal_ex(digest, id, &len);
+	EVP_MD_CTX_free(digest);
 	SSL_CTX_set_session_id_context(ctx, id, len < SSL_MAX_SID_CTX_LENGTH ? len : SSL_MAX_SID_CTX_LENGTH);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_num_tickets(ctx, context->settings.tickets ? 1 : 0);
-	if (context->settings.tickets)
+	SSL_CTX_set_num_tickets(ctx, s->tickets ? 1 : 0);
+	if (s->tickets)
 		SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tls_on_ticket);
 	else
 		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
 }
 
+/* A client with a certificate that we do not know is one without: other mail servers have those. */
 static int
-set_client_ca(const struct loading *l, SSL_CTX *ctx)
+take_any(int good, X509_STORE_CTX *store)
+{
+	(void)good;
+	(void)store;
+	return 1;
+}
+
+static int
+set_client_ca(const struct tls_loading *l, SSL_CTX *ctx)
 {
 	const struct tls_settings *s = &l->context->settings;
+	bool required = s->client_certificates == TLS_CLIENT_CERT_REQUIRED;
 	STACK_OF(X509_NAME) *names;
-	int mode = SSL_VERIFY_PEER;
 
 	if (s->client_certificates == TLS_CLIENT_CERT_OFF)
 		return 0;
 	if (s->client_ca == NULL || SSL_CTX_load_verify_file(ctx, s->client_ca) != 1)
-		return complain(l, "%s: no certificates that clients' ones could be checked with "
-				   "(%s); set client-ca", s->client_ca ? s->client_ca : "client-ca",
-				s->client_ca ? tls_reason() : "not set");
+		return tls_complain(l, "%s: no certificates that clients' ones could be checked with "
+				       "(%s); set client-ca", s->client_ca ? s->client_ca : "client-ca",
+				    s->client_ca ? tls_reason() : "not set");
 	names = SSL_load_client_CA_file(s->client_ca);
 	if (names != NULL)
 		SSL_CTX_set_client_CA_list(ctx, names);
-	if (s->client_certificates == TLS_CLIENT_CERT_REQUIRED)
-		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-	SSL_CTX_set_verify(ctx, mode, NULL);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+			   required ? NULL : take_any);
 	return 0;
 }
 
@@ -255,17 +188,15 @@ new_ctx(struct faces *faces)
 }
 
 static int
-load_face(const struct loading *l, struct faces *faces, struct face *face)
+load_face(const struct tls_loading *l, struct faces *faces, struct face *face)
 {
 	const struct tls_identity *from = face->from;
 	int rc = set_protocol(l, face->ctx);
 
-	for (size_t i = 0; rc == 0 && i < from->chain_count; i++) {
-		rc = load_pair(l, face->ctx, from->chains[i], from->keys[i]);
-		face->leaves[i] = SSL_CTX_get0_certificate(face->ctx);
-	}
-	if (rc == 0 && from->ocsp != NULL)
-		rc = load_ocsp(l, face);
+	for (size_t i = 0; rc == 0 && i < from->chain_count; i++)
+		rc = tls_load_pair(l, face, from->chains[i], from->keys[i]);
+	for (size_t i = 0; rc == 0 && i < from->ocsp_count; i++)
+		rc = tls_load_ocsp(l, face, from->ocsps[i]);
 	if (rc < 0 || !faces->owner->server)
 		return rc;
 	set_tickets(faces->owner, face->ctx);
@@ -279,22 +210,67 @@ load_face(const struct loading *l, struct faces *faces, struct face *face)
 /* ---- contexts ----------------------------------------------------------------------------- */
 
 static void
+faces_free_one(struct faces *faces)
+{
+	for (size_t i = 0; i < faces->count; i++) {
+		SSL_CTX_free(faces->each[i].ctx);
+		for (size_t j = 0; j < TLS_PAIRS_MAX; j++)
+			free(faces->each[i].pairs[j].ocsp);
+	}
+	free(faces);
+}
+
+static void
 faces_free(struct faces *faces)
 {
 	while (faces != NULL) {
 		struct faces *older = faces->older;
 
-		for (size_t i = 0; i < faces->count; i++) {
-			SSL_CTX_free(faces->each[i].ctx);
-			free(faces->each[i].ocsp);
-		}
-		free(faces);
+		faces_free_one(faces);
 		faces = older;
 	}
 }
 
+struct faces *
+tls_faces_use(struct tls_context *context, unsigned thread)
+{
+	struct faces *faces = context->by_thread[thread];
+
+	faces->users++;
+	return faces;
+}
+
+/* What was replaced goes with its last session, or a year of OCSP responses would stay. */
+static void
+drop_unused(struct tls_context *context, unsigned thread)
+{
+	struct faces **at = &context->by_thread[thread]->older;
+
+	while (*at != NULL) {
+		struct faces *old = *at;
+
+		if (old->users > 0) {
+			at = &old->older;
+			continue;
+		}
+		*at = old->older;
+		faces_free_one(old);
+	}
+}
+
+void
+tls_faces_leave(struct faces *faces)
+{
+	struct tls_context *context = faces->owner;
+
+	assert(faces->users > 0);
+	faces->users--;
+	if (faces->users == 0 && faces != context->by_thread[faces->thread])
+		drop_unused(context, faces->thread);
+}
+
 static int
-faces_new(const struct loading *l, struct faces **ret)
+faces_new(const struct tls_loading *l, unsigned thread, struct faces **ret)
 {
 	struct tls_context *context = l->context;
 	size_t count = context->server ? context->identity_count : 1;
@@ -304,6 +280,7 @@ faces_new(const struct loading *l, struct faces **ret)
 
 	*ret = faces;
 	faces->owner = context;
+	faces->thread = thread;
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		struct face *face = &faces->each[faces->count++];
 
@@ -315,7 +292,7 @@ faces_new(const struct loading *l, struct faces **ret)
 }
 
 static int
-load_cas(const struct loading *l, SSL_CTX *ctx)
+load_cas(const struct tls_loading *l, SSL_CTX *ctx)
 {
 	const char *ca = l->context->ca;
 
@@ -325,20 +302,66 @@ load_cas(const struct loading *l, SSL_CTX *ctx)
 	}
 	if (SSL_CTX_load_verify_file(ctx, ca) == 1 || SSL_CTX_load_verify_dir(ctx, ca) == 1)
 		return 0;
-	return complain(l, "%s: neither a file of certificates in PEM nor a directory of them (%s)",
+	return tls_complain(l, "%s: neither a file of certificates in PEM nor a directory of them (%s)",
 			ca, tls_reason());
+}
+
+/* Of all files that it was made from, as they are now. */
+static void
+files_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN])
+{
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+	struct arena arena = { 0 };
+
+	EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
+	for (size_t i = 0; i < context->identity_count; i++) {
+		const struct tls_identity *from = &context->identities[i];
+
+		for (size_t j = 0; j < from->chain_count; j++)
+			digest_file(digest, arena_str(&arena, from->chains[j]));
+		for (size_t j = 0; j < from->key_count; j++)
+			digest_file(digest, arena_str(&arena, from->keys[j]));
+		for (size_t j = 0; j < from->ocsp_count; j++)
+			digest_file(digest, arena_str(&arena, from->ocsps[j]));
+	}
+	if (context->settings.client_ca != NULL)
+		digest_file(digest, context->settings.client_ca);
+	if (context->ca != NULL)
+		digest_file(digest, context->ca);
+	EVP_DigestFinal_ex(digest, ret, NULL);
+	EVP_MD_CTX_free(digest);
+	arena_free(&arena);
+}
+
+bool
+tls_context_changed(const struct tls_context *context, uint8_t known[TLS_DIGEST_LEN])
+{
+	uint8_t now[TLS_DIGEST_LEN];
+
+	files_digest(context, now);
+	if (memcmp(now, known, TLS_DIGEST_LEN) == 0)
+		return false;
+	memcpy(known, now, TLS_DIGEST_LEN);
+	return true;
+}
+
+void
+tls_context_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN])
+{
+	memcpy(ret, context->digest, TLS_DIGEST_LEN);
 }
 
 static int
 context_load(struct tls_context *context, char error[TLS_ERROR_MAX])
 {
-	struct loading l = { .context = context, .error = error };
+	struct tls_loading l = { .context = context, .error = error };
 	int rc = 0;
 
+	files_digest(context, context->digest);		/* before they are read: see tls_context_changed() */
 	context->bio = tls_bio_method();
 	context->by_thread = xcalloc(context->threads, sizeof(*context->by_thread));
 	for (unsigned i = 0; rc == 0 && i < context->threads; i++) {
-		rc = faces_new(&l, &context->by_thread[i]);
+		rc = faces_new(&l, i, &context->by_thread[i]);
 		if (rc == 0 && !context->server)
 			rc = load_cas(&l, context->by_thread[i]->each[0].ctx);
 	}
@@ -438,45 +461,7 @@ tls_context_adopt(struct tls_context *context, struct tls_context *fresh, unsign
 	faces->owner = context;
 	faces->older = context->by_thread[thread];
 	context->by_thread[thread] = faces;
-}
-
-/* ---- what is there, for people ------------------------------------------------------------ */
-
-static void
-certificate_names(X509 *leaf, struct buf *out)
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-
-	for (int i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
-		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-
-		if (name->type != GEN_DNS)
-			continue;
-		if (buf_len(out) > 0)
-			buf_append(out, SPAN(", "));
-		buf_append(out, span_of(ASN1_STRING_get0_data(name->d.dNSName),
-					(size_t)ASN1_STRING_length(name->d.dNSName)));
-	}
-	GENERAL_NAMES_free(names);
-}
-
-static void
-tell_pair(X509 *leaf, struct tls_certificate_facts *facts,
-	  void (*each)(void *arg, const struct tls_certificate_facts *facts), void *arg)
-{
-	EVP_PKEY *key = X509_get0_pubkey(leaf);
-	struct buf names = { 0 }, kind = { 0 };
-
-	if (key == NULL)
-		return;
-	certificate_names(leaf, &names);
-	buf_printf(&kind, "%s %d", EVP_PKEY_get0_type_name(key), EVP_PKEY_get_bits(key));
-	facts->names = buf_span(&names);
-	facts->key = buf_span(&kind);
-	facts->not_after_ms = asn1_ms(X509_get0_notAfter(leaf));
-	each(arg, facts);
-	buf_free(&names);
-	buf_free(&kind);
+	drop_unused(context, thread);
 }
 
 void
@@ -486,13 +471,7 @@ tls_context_certificates(const struct tls_context *context,
 {
 	const struct faces *faces = context->by_thread[0];
 
-	for (size_t i = 0; i < faces->count; i++) {
-		const struct face *face = &faces->each[i];
-		struct tls_certificate_facts facts = { .identity = face->from->name };
-
-		for (size_t j = 0; j < face->from->chain_count; j++) {
-			facts.file = face->from->chains[j];
-			tell_pair(face->leaves[j], &facts, each, arg);
-		}
-	}
+	for (size_t i = 0; i < faces->count; i++)
+		for (size_t j = 0; j < faces->each[i].pair_count; j++)
+			tls_tell_pair(&faces->each[i], j, each, arg);
 }

@@ -20,13 +20,14 @@
 enum tls_version { TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
 enum tls_client_certificates { TLS_CLIENT_CERT_OFF, TLS_CLIENT_CERT_OPTIONAL, TLS_CLIENT_CERT_REQUIRED };
 
-enum { TLS_ERROR_MAX = 512, TLS_PAIRS_MAX = 4 };
+enum { TLS_ERROR_MAX = 512, TLS_PAIRS_MAX = 4, TLS_DIGEST_LEN = 32 };
 
 struct tls_identity {			/* a `certificate` section */
 	struct span name;		/* its title */
 	struct span *chains, *keys;	/* paths; as many of each: leaf first, PEM */
 	size_t chain_count, key_count;
-	const char *ocsp;		/* path of a response to staple (DER); NULL: none */
+	struct span *ocsps;		/* paths of responses to staple (DER), each about one pair */
+	size_t ocsp_count;
 	const char *file;		/* where it is configured, for messages */
 	int line;
 };
@@ -73,6 +74,17 @@ void tls_context_free(struct tls_context *context);	/* NULL is fine; after its s
 int tls_context_again(const struct tls_context *context, struct tls_context **ret,
 		      char error[TLS_ERROR_MAX]);
 void tls_context_adopt(struct tls_context *context, struct tls_context *fresh, unsigned thread);
+/* Are the files others than those of `known`, which is then theirs? Any thread. */
+bool tls_context_changed(const struct tls_context *context, uint8_t known[TLS_DIGEST_LEN]);
+/* Of what this context itself was made from. */
+void tls_context_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN]);
+
+enum tls_ocsp {
+	TLS_OCSP_NONE,			/* none is configured */
+	TLS_OCSP_STAPLED,
+	TLS_OCSP_EXPIRED,
+	TLS_OCSP_FOREIGN,		/* what there is, is about another certificate */
+};
 
 /* For `tramctl certs` and the warning before expiry. */
 struct tls_certificate_facts {
@@ -81,8 +93,9 @@ struct tls_certificate_facts {
 	struct span key;		/* "ECDSA 256", "RSA 2048" */
 	struct span file;
 	int64_t not_after_ms;		/* wall clock */
+	enum tls_ocsp ocsp;
 };
-/* Calls `each` once per pair. The facts are good during the call. */
+/* Calls `each` once per pair. The facts are good during the call. The first thread only. */
 void tls_context_certificates(const struct tls_context *context,
 			      void (*each)(void *arg, const struct tls_certificate_facts *facts),
 			      void *arg);

@@ -1,5 +1,5 @@
 /*
- * private: what context.c and tls.c share. Only this folder knows OpenSSL's SSL.
+ * private: what context.c, pair.c and tls.c share. Only this folder knows OpenSSL's SSL.
  */
 #ifndef TRAM_TLS_PRIVATE_H
 #define TRAM_TLS_PRIVATE_H
@@ -8,20 +8,27 @@
 
 #include "mta/tls/tls.h"
 
-/* One identity on one thread. */
-struct face {
-	SSL_CTX *ctx;
-	X509 *leaves[TLS_PAIRS_MAX];	/* the first one's names are the identity's; ctx owns them */
-	const struct tls_identity *from;
-	unsigned char *ocsp;
+struct pair {
+	X509 *leaf;			/* ctx owns it */
+	unsigned char *ocsp;		/* a response about it; NULL: none */
 	size_t ocsp_len;
 	int64_t ocsp_until_ms;
 };
 
+/* One identity on one thread. */
+struct face {
+	SSL_CTX *ctx;
+	struct pair pairs[TLS_PAIRS_MAX];	/* the first one's names are the identity's */
+	size_t pair_count;
+	const struct tls_identity *from;
+};
+
 /* All of a context that one thread uses. */
 struct faces {
-	struct faces *older;		/* replaced; sessions may still use them */
+	struct faces *older;		/* replaced; sessions still use them */
 	struct tls_context *owner;
+	unsigned thread;
+	size_t users;			/* sessions */
 	size_t count;
 	struct face each[];
 };
@@ -37,8 +44,13 @@ struct tls_context {
 	struct tls_tickets *tickets;
 	BIO_METHOD *bio;
 	struct faces **by_thread;
+	uint8_t digest[TLS_DIGEST_LEN];	/* of the files, when they were loaded */
 };
 
+struct tls_loading {
+	struct tls_context *context;
+	char *error;
+};
 
 /* tickets.c */
 int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
@@ -46,6 +58,17 @@ int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
 
 /* context.c */
 struct faces *tls_faces_of(const SSL *ssl);
+struct faces *tls_faces_use(struct tls_context *context, unsigned thread);
+void tls_faces_leave(struct faces *faces);
+
+/* pair.c. All return 0 or -EINVAL, with a sentence in l->error. */
+int tls_load_pair(const struct tls_loading *l, struct face *face, struct span chain,
+		  struct span key);
+int tls_load_ocsp(const struct tls_loading *l, struct face *face, struct span path);
+int tls_complain(const struct tls_loading *l, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void tls_tell_pair(const struct face *face, size_t i,
+		   void (*each)(void *arg, const struct tls_certificate_facts *facts), void *arg);
 /* What OpenSSL's error queue says first, as a phrase; empties the queue. */
 const char *tls_reason(void);
 

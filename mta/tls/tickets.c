@@ -59,12 +59,17 @@ make_key(struct ticket_key *key)
 static bool
 key_now(struct tls_tickets *tickets, struct ticket_key *ret)
 {
+	struct ticket_key fresh;
 	bool good = true;
 
 	pthread_mutex_lock(&tickets->lock);
 	if (tickets->now.made_ms == 0 || mono_ms() >= tickets->now.made_ms + tickets->rotate_ms) {
-		tickets->before = tickets->now;
-		good = make_key(&tickets->now);
+		good = make_key(&fresh);
+		if (good) {
+			tickets->before = tickets->now;
+			tickets->now = fresh;
+		}
+		OPENSSL_cleanse(&fresh, sizeof(fresh));
 	}
 	*ret = tickets->now;
 	pthread_mutex_unlock(&tickets->lock);

@@ -16,6 +16,7 @@ enum { PIECE = 16384 };
 
 struct tls {
 	SSL *ssl;
+	struct faces *faces;
 	struct tls_wire wire;
 	enum tls_state state;
 	const char *error;
@@ -29,7 +30,8 @@ tls_new(struct tls_context *context, unsigned thread)
 	struct tls *tls = xcalloc(1, sizeof(*tls));
 	BIO *bio = BIO_new(context->bio);
 
-	tls->ssl = SSL_new(context->by_thread[thread]->each[0].ctx);
+	tls->faces = tls_faces_use(context, thread);
+	tls->ssl = SSL_new(tls->faces->each[0].ctx);
 	if (tls->ssl == NULL || bio == NULL)
 		abort();		/* no memory */
 	BIO_set_data(bio, &tls->wire);
@@ -96,10 +98,20 @@ tls_free(struct tls *tls)
 		return;
 	tls->wire.out = NULL;
 	SSL_free(tls->ssl);
+	tls_faces_leave(tls->faces);
 	free(tls);
 }
 
 /* ---- octets ------------------------------------------------------------------------------- */
+
+static const char *
+what_failed(const SSL *ssl)
+{
+	if (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL &&
+	    ERR_GET_REASON(ERR_peek_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED)
+		return X509_verify_cert_error_string(SSL_get_verify_result(ssl));
+	return tls_reason();
+}
 
 /* What a call of OpenSSL that did not go well means. */
 static void
@@ -113,9 +125,7 @@ judge(struct tls *tls, int rc)
 		break;
 	default:
 		tls->state = TLS_FAILED;
-		tls->error = SSL_get_verify_result(tls->ssl) != X509_V_OK && SSL_is_server(tls->ssl) ?
-			     X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl)) :
-			     tls_reason();
+		tls->error = what_failed(tls->ssl);
 		break;
 	}
 	ERR_clear_error();
