@@ -381,6 +381,7 @@ on_job_returned(struct job *job)
 	struct connection *c = job->delivery->owner;
 	struct site *site = c->site;
 	struct dispatcher *d = site->owner;
+	bool elsewhere = job->elsewhere;
 
 	c->outstanding--;
 	if (job->tried) {
@@ -391,8 +392,9 @@ on_job_returned(struct job *job)
 	site_touch(site);
 	if (c->ended && c->outstanding == 0) {
 		connection_gone(c);
-	} else if (c->outstanding == 0 && !c->quitting &&
-		   (c->given >= site_messages(site) || slot_is_wanted(site))) {
+	} else if (!c->quitting &&
+		   (elsewhere || (c->outstanding == 0 && (c->given >= site_messages(site) ||
+							  slot_is_wanted(site))))) {
 		c->quitting = true;
 		delivery_quit(c->delivery, d->home->post);
 	}

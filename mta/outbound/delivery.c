@@ -81,10 +81,30 @@ delivery_job_return(struct delivery *d, struct job *job)
 	delivery_job_home(d, job);
 }
 
+/*
+ * The hosts that could be reached cannot take it, and others could not be reached: it waits, and
+ * the site is not to blame.
+ */
+static void
+put_misfit_off(struct delivery *d)
+{
+	struct job *job = d->misfit;
+	static const struct reply later = REPLY_INIT(
+		451, 4, 6, 3, "a host cannot take this message, and no other could be reached");
+
+	for (size_t i = 0; i < job->count; i++)
+		job->recipients[i].outcome = (struct smtp_client_recipient){
+			.fate = FATE_TEMPORARY, .stage = STAGE_EHLO, .reply = later
+		};
+	d->was_ready = true;
+}
+
 /* Given but not begun: back as it came. */
 static void
 jobs_untried(struct delivery *d)
 {
+	if (d->misfit != NULL && !d->quitting)
+		put_misfit_off(d);
 	while (d->todo.first != NULL) {
 		struct job *job = CONTAINER_OF(d->todo.first, struct job, letter);
 

@@ -49,6 +49,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	bool tried;			/* MAIL was sent: it is charged for what happened */
 	bool missing;			/* the message is not in the queue */
 	bool damaged;			/* its content cannot be read */
+	bool elsewhere;			/* not for this host: the connection must end */
 	bool dsn_passed;
 	struct span host, address;	/* of the peer */
 	struct span tls;		/* of the connection; empty: none */
@@ -91,6 +92,9 @@ struct delivery {
 	struct job *current;		/* being sent, or whose body is */
 	struct job *waiting;		/* its final reply is awaited while current travels */
 	struct letters todo;		/* jobs not begun */
+	/* the first of them, for which a host was left that cannot take it (no SMTPUTF8, say) */
+	struct job *misfit;
+	bool moving;			/* this host is being left */
 	uint64_t body_at;		/* offset of the content sent so far */
 	bool streaming;			/* the body of current is wanted */
 	size_t replies_seen;		/* client.replies when the deadline was set */

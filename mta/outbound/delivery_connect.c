@@ -45,6 +45,10 @@ on_stream_closed(struct stream *stream)
 	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
 
 	d->stream_open = false;
+	if (d->moving && !d->quitting) {
+		d->moving = d->was_ready = false;
+		d->address = d->address_count;	/* its other addresses are the same host */
+	}
 	if (d->was_ready || d->quitting) {
 		delivery_finish(d);
 		return;

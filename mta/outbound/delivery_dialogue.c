@@ -90,13 +90,54 @@ had_enough(const struct delivery *d)
 	       d->client.transactions >= d->client.features.limit_mail;
 }
 
+/*
+ * What one host does not offer another may (RFC 6531, RFC 1870): only the last one's word
+ * is final.
+ */
+static bool
+wants_another_host(const struct delivery *d, const struct job *job)
+{
+	return d->to.address.family == 0 && d->host < d->to.host_count &&
+	       d->tries < d->config->limits.addresses_per_attempt &&
+	       smtp_client_refusal(&d->client, &job->transaction).code != 0;
+}
+
+/*
+ * If nothing has been sent here the delivery goes on to the next host, with this job first; else
+ * the job goes home, to be the first of another connection.
+ */
+static void
+leave_host(struct delivery *d, struct job *job)
+{
+	if (d->jobs_done > 0 || d->waiting != NULL) {
+		job->elsewhere = true;
+		delivery_job_home(d, job);
+		return;
+	}
+	delivery_note_failure(d, STAGE_EHLO, smtp_client_refusal(&d->client, &job->transaction));
+	delivery_log_trouble(d, "host-unfit");
+	job->letter.next = d->todo.first;
+	if (d->todo.first == NULL)
+		d->todo.last = &job->letter.next;
+	d->todo.first = &job->letter;
+	d->misfit = job;
+	d->moving = true;
+	smtp_client_quit(&d->client);
+}
+
 void
 delivery_begin_job(struct delivery *d)
 {
-	struct job *job = had_enough(d) ? NULL : take_job(d);
+	struct job *job = had_enough(d) || d->moving ? NULL : take_job(d);
 
 	if (job == NULL)
 		return;
+	if (job == d->misfit)
+		d->misfit = NULL;
+	if (wants_another_host(d, job)) {
+		leave_host(d, job);
+		return;
+	}
 	assert(d->current == NULL);
 	d->current = job;
 	d->body_at = 0;

@@ -312,6 +312,13 @@ smtp_client_can_queue(const struct smtp_client *client)
 	       p->runs[0].sender.state == AT_END;
 }
 
+struct reply
+smtp_client_refusal(const struct smtp_client *client, const struct smtp_transaction *t)
+{
+	return client_refusal(t, &client->features,
+			      client->features.chunking && client->config->chunking);
+}
+
 static void
 set_up_recipients(struct smtp_client *client, struct run *run)
 {

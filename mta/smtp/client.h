@@ -160,6 +160,9 @@ size_t smtp_client_take(struct smtp_client *client, struct span in, enum smtp_cl
  */
 void smtp_client_send(struct smtp_client *client, struct smtp_transaction *transaction);
 bool smtp_client_can_queue(const struct smtp_client *client);
+/* Greeted, does this host take it, by what EHLO said? Why not: what smtp_client_send() would. */
+struct reply smtp_client_refusal(const struct smtp_client *client,
+				 const struct smtp_transaction *transaction);
 
 /* The body, header block first: any cut. Dot-stuffed, or in BDAT chunks, into client->out. */
 void smtp_client_body(struct smtp_client *client, struct span bytes);

@@ -9,7 +9,7 @@ import pytest
 from conftest import FAST
 from dns_server import BrokenDns, Nsd
 from harness import free_port_on, wait_for
-from sink import Sink
+from sink import FEATURES, Sink
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
 FIRST, SECOND, THIRD = "127.0.1.1", "127.0.1.2", "127.0.1.3"
@@ -202,6 +202,64 @@ def test_unwilling_host(make_world, nsd, reply):
     world.sinks[FIRST].rule("BANNER", reply)
     assert world.final("order")["outcome"] == "delivered"
     assert world.got() == {FIRST: 0, SECOND: 1, THIRD: 0}
+
+
+UTF8 = "Subject: Trạm\r\n\r\n".encode()
+
+
+def send_utf8(world, domain, sender="người@src.test"):
+    with world.tramd.client() as c:
+        c.hello()
+        return c.message(UTF8, sender=sender, to=["b@%s.mx.test" % domain], mail="SMTPUTF8")
+
+
+def without(world, feature, *hosts):
+    for host in hosts:
+        world.sinks[host].features = [f for f in FEATURES if f.split()[0] != feature]
+
+
+def test_next_host_knows_utf8(make_world, nsd):
+    """What one host does not offer the next may; other mail goes to the first."""
+    world = make_world(nsd)
+    without(world, "SMTPUTF8", FIRST, SECOND)
+    plain = world.send("order")
+    world.tramd.wait_log(event="final", id=plain)		# the connection is kept, and is of no use to the next
+    ids = [send_utf8(world, "order") for _ in range(3)]
+    for one in ids:
+        assert world.tramd.wait_log(event="final", id=one)["outcome"] == "delivered"
+    assert world.got() == {FIRST: 1, SECOND: 0, THIRD: 3}
+    assert world.final("order")["outcome"] == "delivered" and not world.tramd.events(event="site-backoff")
+
+
+@pytest.mark.parametrize("sender, status", [("người@src.test", "5.6.7"), ("a@src.test", "5.6.9")])
+def test_no_host_knows_utf8(make_world, nsd, sender, status):
+    world = make_world(nsd)
+    without(world, "SMTPUTF8", FIRST, SECOND, THIRD)
+    final = world.tramd.wait_log(event="final", id=send_utf8(world, "order", sender))
+    assert final["outcome"] == "failed" and status in final["reply"]
+
+
+def test_host_that_may_know_utf8_is_away(make_world, nsd):
+    """The first does not, the others cannot be reached: that is no verdict. Other mail does not wait for it."""
+    world = make_world(nsd, hosts=(FIRST,))
+    without(world, "SMTPUTF8", FIRST)
+    message_id = send_utf8(world, "order")
+    world.tramd.wait_log(event="host-unfit")
+    assert world.final("order")["outcome"] == "delivered"
+    assert not world.tramd.events(event="final", id=message_id) and not world.tramd.events(event="site-backoff")
+    world.sinks[THIRD] = Sink(THIRD, world.port)
+    assert world.tramd.wait_log(event="final", id=message_id)["outcome"] == "delivered"
+    assert world.got() == {FIRST: 1, THIRD: 1}
+
+
+def test_next_host_takes_more(make_world, nsd):
+    """The first says SIZE 1000."""
+    world = make_world(nsd)
+    world.sinks[FIRST].features = ["SIZE 1000"]
+    assert world.final("order")["outcome"] == "delivered"
+    large = world.tramd.send(DATA + (b"x" * 70 + b"\r\n") * 20, to="b@order.mx.test")
+    assert world.tramd.wait_log(event="final", id=large)["outcome"] == "delivered"
+    assert world.got() == {FIRST: 1, SECOND: 1, THIRD: 0}
 
 
 def test_unwilling_hosts_all(make_world, nsd):
