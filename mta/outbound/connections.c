@@ -259,6 +259,7 @@ static void
 give(struct connection *c, struct job *job)
 {
 	note_taken(c->site->owner, job->id);
+	list_remove(&c->idle);
 	c->outstanding++;
 	c->given++;
 	delivery_give(c->delivery, c->site->owner->home->post, job);
@@ -268,6 +269,7 @@ static void
 connection_free(struct connection *c)
 {
 	list_remove(&c->in_site);
+	list_remove(&c->idle);
 	c->site->connection_count--;
 	c->site->owner->connections--;
 	free(c);
@@ -334,6 +336,7 @@ on_delivery_ended(struct delivery *delivery)
 	struct connection *c = delivery->owner;
 
 	c->ended = c->quitting = true;
+	list_remove(&c->idle);
 	if (!c->up)
 		c->site->connecting--;
 	if (!delivery->was_ready)
@@ -351,6 +354,7 @@ connection_open(struct site *site)
 	struct reactor *reactor = &d->reactors[d->next_reactor++ % d->reactor_count];
 
 	c->site = site;
+	list_init(&c->idle);
 	list_add_last(&site->connections, &c->in_site);
 	site->connection_count++;
 	site->connecting++;
@@ -368,11 +372,39 @@ connection_up(struct connection *c)
 	c->up = true;
 }
 
-/* It has nothing more to send, and others wait for one of all connections to end. */
+/* It has nothing more to send, and others wait for one of all connections, or for its room. */
 static bool
 slot_is_wanted(const struct site *site)
 {
-	return list_empty(&site->turns) && !list_empty(&site->owner->slots);
+	const struct dispatcher *d = site->owner;
+
+	return list_empty(&site->turns) && (!list_empty(&d->slots) || sites_are_many(d));
+}
+
+static void
+connection_quit(struct connection *c)
+{
+	c->quitting = true;
+	list_remove(&c->idle);
+	delivery_quit(c->delivery, c->site->owner->home->post);
+}
+
+/* Nobody waits for a connection that is kept in case something comes for it. */
+static void
+idle_one_quits(struct dispatcher *d)
+{
+	if (!list_empty(&d->idle))
+		connection_quit(CONTAINER_OF(d->idle.next, struct connection, idle));
+}
+
+/* It has no job any more: it is kept, unless it has done its part. */
+static void
+connection_rests(struct connection *c)
+{
+	if (c->given >= site_messages(c->site) || slot_is_wanted(c->site))
+		connection_quit(c);
+	else
+		list_add_last(&c->site->owner->idle, &c->idle);
 }
 
 static void
@@ -390,14 +422,12 @@ on_job_returned(struct job *job)
 	}
 	settle_job(d, job);
 	site_touch(site);
-	if (c->ended && c->outstanding == 0) {
+	if (c->ended && c->outstanding == 0)
 		connection_gone(c);
-	} else if (!c->quitting &&
-		   (elsewhere || (c->outstanding == 0 && (c->given >= site_messages(site) ||
-							  slot_is_wanted(site))))) {
-		c->quitting = true;
-		delivery_quit(c->delivery, d->home->post);
-	}
+	else if (elsewhere && !c->quitting)
+		connection_quit(c);
+	else if (c->outstanding == 0 && !c->quitting)
+		connection_rests(c);
 }
 
 /* An idle one first, then a new one, then one that has only one job. */
@@ -428,6 +458,7 @@ may_open(struct site *site)
 		return true;
 	if (!list_linked(&site->slot_node))
 		list_add_last(&d->slots, &site->slot_node);
+	idle_one_quits(d);
 	return false;
 }
 
@@ -480,7 +511,7 @@ site_quit(struct site *site, bool now)
 		if (now && !c->ended && !c->aborted)
 			delivery_abort(c->delivery, site->owner->home->post);
 		else if (!now && !c->quitting)
-			delivery_quit(c->delivery, site->owner->home->post);
+			connection_quit(c);
 		c->quitting = true;
 		c->aborted = c->aborted || now;
 	}

@@ -207,6 +207,8 @@ scan_wakes(struct dispatcher *d, int64_t now)
 				site = site_load(d, page[i].site);
 				if (site != NULL)
 					site_settle_down(site);
+				else if (sites_are_full(d))
+					return;		/* site_load says when to go on */
 			} else if (site->mode == SITE_BACKOFF &&
 				   site->state.backoff.next_ms <= now) {
 				site_probe_now(site);
@@ -486,6 +488,7 @@ dispatcher_start(struct reactor *home)
 	d->window.max_sites = limits->window_sites;
 	list_init(&d->dirty);
 	list_init(&d->slots);
+	list_init(&d->idle);
 	d->unresolved = window_add_site(&d->window, 0, SPAN(""));
 	d->unresolved->owner = d;
 	d->unresolved->mode = SITE_LOOKUP;

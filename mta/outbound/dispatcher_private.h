@@ -35,6 +35,7 @@ enum {
 
 struct connection {			/* the dispatcher's side of a delivery */
 	struct list in_site;
+	struct list idle;		/* dispatcher->idle */
 	struct site *site;
 	struct delivery *delivery;
 	size_t outstanding, given;
@@ -53,11 +54,13 @@ struct dispatcher {
 	struct list dirty;		/* sites that may have work, by work_node */
 	/* sites that wait for a connection of any site to end, by slot_node */
 	struct list slots;
+	struct list idle;		/* connections without a job, the longest idle first */
 	struct letter work_letter;
 	bool work_posted;
 	size_t connections, lookups, flying, settling;
 	/* settles that could not be committed: nothing begins meanwhile */
 	unsigned stalled;
+	bool sites_wait;		/* there was no room for one more in memory */
 	bool stopping, giving_up;	/* giving_up: results that cannot be kept are lost */
 	uint64_t *taken;		/* handed to deliveries in this turn */
 	size_t taken_count, taken_cap;
@@ -96,6 +99,8 @@ void site_load_lanes(struct site *site);
 void lane_load(struct site *site, uint64_t id);
 void lane_refill(struct lane *lane);
 bool site_has_room(const struct site *site);	/* for one entry more in memory */
+bool sites_are_full(const struct dispatcher *d);	/* no room for one more site */
+bool sites_are_many(const struct dispatcher *d);	/* so that none may stay without need */
 /* those that left their entries to the queue read them again */
 void site_wake_lanes(struct site *site);
 void lane_on_timer(struct lane *lane);

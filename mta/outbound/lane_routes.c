@@ -151,8 +151,10 @@ lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 
 	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0)
 		site = site_load(d, id);
-	/* it is in back-off: the lane joins it, and leaves */
-	if (site == NULL && id != 0) {
+	/* it is in back-off, or there is no room for it: the lane joins it on disk, and leaves */
+	if (site == NULL && (id != 0 || sites_are_full(d))) {
+		d->sites_wait = d->sites_wait || sites_are_full(d);
+		dispatcher_wake_at(d, wall_ms() + 1000);
 		window_drop_ready(&d->window, lane);
 		lane->site_until_ms = until_ms;
 		lane->change =

@@ -47,21 +47,36 @@ site_has_lane_room(const struct site *site)
 		(w->lanes.count < w->max_entries && site->lane_count < w->max_entries / 10));
 }
 
-/*
- * Its next entry is so far that it should not wait for it in memory; where others want its
- * place, that is soon.
- */
+bool
+sites_are_full(const struct dispatcher *d)
+{
+	return d->window.sites >= d->window.max_sites;
+}
+
+bool
+sites_are_many(const struct dispatcher *d)
+{
+	return d->window.sites >= d->window.max_sites - d->window.max_sites / 4;
+}
+
+/* What waits for something that is further away than this leaves memory; sooner if others wait. */
+static int64_t
+stay_ms(const struct site *site)
+{
+	return site_has_lane_room(site) && !sites_are_many(site->owner) ? STAY_MS : 1000;
+}
+
 static bool
 lane_may_leave(const struct lane *lane, int64_t now)
 {
-	return lane->more_due_ms > now + (site_has_lane_room(lane->site) ? STAY_MS : 1000);
+	return lane->more_due_ms > now + stay_ms(lane->site);
 }
 
 /* How long it stays then, in case something arrives for it. */
 static int64_t
 lane_linger_ms(const struct lane *lane)
 {
-	if (site_has_lane_room(lane->site))
+	if (stay_ms(lane->site) == STAY_MS)
 		return LINGER_MS;
 	return lane_idle(lane) ? 100 : 1000;
 }
@@ -212,7 +227,8 @@ site_load(struct dispatcher *d, uint64_t id)
 
 	if (site != NULL)
 		return site->mode == SITE_BACKOFF ? NULL : site;
-	if (d->window.sites >= d->window.max_sites) {
+	if (sites_are_full(d)) {
+		d->sites_wait = true;
 		dispatcher_wake_at(d, now + 1000);
 		return NULL;
 	}
@@ -448,6 +464,9 @@ site_drop(struct site *site)
 		at = site->timer.at_ms;			/* something arrived meanwhile */
 	if (at > 0)
 		dispatcher_wake_at(d, at > again ? at : again);
+	if (d->sites_wait)				/* soon, with others that leave now */
+		dispatcher_wake_at(d, again - 900);
+	d->sites_wait = false;
 	window_drop_site(&d->window, site);
 }
 
@@ -468,6 +487,6 @@ site_settle_down(struct site *site)
 		return;
 	if (site->mode == SITE_BACKOFF || site->leaving || site->id == 0)
 		site_drop(site);
-	else if (!heap_holds(&site->timer) || site->timer.at_ms > wall_ms() + STAY_MS)
+	else if (!heap_holds(&site->timer) || site->timer.at_ms > wall_ms() + stay_ms(site))
 		site_leave(site);
 }
