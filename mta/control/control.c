@@ -179,8 +179,8 @@ log_change(const struct control_job *job)
 	    !log_begin(&l, LOG_INFO, "control"))
 		return;
 	log_str(&l, "command", control_command_name(job->request.command));
-	log_u64(&l, "uid", job->peer->who.uid);
-	log_i64(&l, "pid", job->peer->who.pid);
+	log_u64(&l, "uid", job->uid);
+	log_i64(&l, "pid", job->pid);
 	if (control_request_format(&job->request, &text))
 		log_span(&l, "request", span_first(buf_span(&text), buf_len(&text) - 1));
 	log_span(&l, "outcome", job->outcome.len > 0 ? job->outcome : SPAN("done"));
@@ -380,6 +380,8 @@ take_request(struct control_peer *peer)
 	}
 	job->control = c;
 	job->peer = peer;
+	job->uid = peer->who.uid;
+	job->pid = peer->who.pid;
 	peer->job = job;
 	peer->progress_ms = mono_ms();
 	job_start(job);

@@ -16,6 +16,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
+#include "mta/base/log.h"
 #include "mta/control/job.h"
 #include "mta/control/walk.h"
 #include "mta/outbound/dispatcher.h"
@@ -28,9 +29,12 @@ struct editing {
 	struct control_job *job;
 	struct attempt attempt;
 	uint64_t ids[JOB_SLICE];
+	struct span to[JOB_SLICE];	/* of one recipient its address; empty: the whole message */
+	struct arena names;
 	size_t count;
 	uint64_t kept_id;		/* found, but belongs to the next batch; 0: none */
 	uint32_t kept_recipient;
+	struct buf kept_to;
 	uint64_t sites[SITES_MAX];
 	size_t site_count;
 	uint64_t found, changed, missing;
@@ -98,15 +102,18 @@ wanted(const struct editing *e, const struct walk_row *row)
 
 /* False: the batch is full, or the row belongs to another. */
 static bool
-add(struct editing *e, uint64_t id, uint32_t recipient)
+add(struct editing *e, uint64_t id, uint32_t recipient, struct span to)
 {
 	if (e->count == 0)
 		e->edit.edit.only_recipient = recipient;
 	if (e->count == JOB_SLICE || e->edit.edit.only_recipient != recipient) {
 		e->kept_id = id;
 		e->kept_recipient = recipient;
+		buf_clear(&e->kept_to);
+		buf_append(&e->kept_to, to);
 		return false;
 	}
+	e->to[e->count] = arena_copy(&e->names, to);
 	e->ids[e->count++] = id;
 	return true;
 }
@@ -129,7 +136,15 @@ take_kept(struct editing *e)
 
 	e->kept_id = 0;
 	if (id != 0)
-		add(e, id, e->kept_recipient);
+		add(e, id, e->kept_recipient, buf_span(&e->kept_to));
+}
+
+static struct span
+address_of(const struct walk_row *row)
+{
+	return row->recipient == WALK_WHOLE
+		       ? SPAN("")
+		       : row->message->envelope.recipients[row->recipient].address;
 }
 
 /* Gathers until the slice's work is done (false), or there is a batch or no more (true). */
@@ -145,7 +160,7 @@ gather(struct editing *e)
 			e->found++;
 			if (e->edit.edit.kind == EDIT_RETRY)
 				note_sites(e, &row);
-			if (wanted(e, &row) && !add(e, row.id, row.recipient))
+			if (wanted(e, &row) && !add(e, row.id, row.recipient, address_of(&row)))
 				return true;
 			break;
 		case WALK_MISSING:
@@ -164,13 +179,34 @@ gather(struct editing *e)
 	}
 }
 
+/* Who looks for an id in the log finds what became of it. */
+static void
+log_batch(const struct editing *e)
+{
+	struct log_line l;
+
+	for (size_t i = 0; i < e->count; i++) {
+		if (!log_begin(&l, LOG_INFO, "operator"))
+			return;
+		log_id(&l, "id", e->ids[i]);
+		if (e->to[i].len > 0)
+			log_span(&l, "to", e->to[i]);
+		log_str(&l, "command", control_command_name(e->job->request.command));
+		log_u64(&l, "uid", e->job->uid);
+		log_end(&l);
+	}
+}
+
 static void
 on_edited(struct dispatcher_edit *edit, int result)
 {
 	struct editing *e = CONTAINER_OF(edit, struct editing, edit);
 
 	e->changed += edit->changed;
+	if (result == 0 && edit->changed > 0)
+		log_batch(e);
 	e->count = 0;
+	arena_free(&e->names);
 	if (result < 0 && result != -ENOENT) {
 		e->error = result;
 		e->walked = true;
@@ -250,6 +286,8 @@ edit_free(struct control_job *job)
 	struct editing *e = job->state;
 
 	walk_free(&e->walk);
+	arena_free(&e->names);
+	buf_free(&e->kept_to);
 	free(e);
 }
 

@@ -45,7 +45,9 @@ struct control_job {
 	void *state;				/* the command's own */
 	bool waits;
 	bool answered;				/* the last line is written */
-	struct span outcome;			/* for the log */
+	uint32_t uid;				/* who asked, for the log */
+	int32_t pid;
+	struct span outcome;			/* the same */
 };
 
 struct reactor *job_home(const struct control_job *job);

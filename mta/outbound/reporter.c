@@ -88,6 +88,32 @@ log_report(const struct report *p, const char *why)
 	log_end(&l);
 }
 
+/*
+ * What was given up without an answer, for its time was over or an operator returned it, ends
+ * here; the end of all else was logged when it was settled.
+ */
+static void
+log_given_up(const struct report *p)
+{
+	struct log_line l;
+
+	for (size_t i = 0; i < p->count; i++) {
+		const struct history_record *h = p->recipients[i].history;
+		const struct attempt *last = h->kept > 0 ? &h->attempts[h->kept - 1] : NULL;
+
+		if (last == NULL || last->code != 0 || last->host.len > 0 || last->address.len > 0)
+			continue;
+		if (!log_begin(&l, LOG_INFO, "final"))
+			return;
+		log_id(&l, "id", p->message.record.id);
+		log_span(&l, "to", p->recipients[i].recipient->address);
+		log_str(&l, "outcome", last->status.subject == 4 && last->status.detail == 7
+					       ? "expired" : "returned");
+		log_span(&l, "reply", last->text);
+		log_end(&l);
+	}
+}
+
 static void
 on_reported(struct queue_op *op)
 {
@@ -98,6 +124,8 @@ on_reported(struct queue_op *op)
 	r->d->settling--;
 	if (op->result == 0) {
 		r->d->reports += p->op.accept != NULL;
+		if (!p->delay)
+			log_given_up(p);
 		log_report(p, p->op.accept == NULL ? "nobody to tell, or no route" : NULL);
 		reporter_soon(r);
 	} else if (!r->stopping) {

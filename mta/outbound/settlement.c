@@ -20,7 +20,9 @@ struct settling {			/* in the job's arena */
 	struct job *job;
 	struct settle_recipient *recipients;
 	struct entry **entries;
-	size_t count;
+	struct ending { const struct job_recipient *recipient; const char *outcome;
+	} *endings;
+	size_t count, ending_count;
 	bool owed, stalled;
 	uv_timer_t *again;
 };
@@ -73,16 +75,24 @@ log_final(const struct job *job, const struct job_recipient *r, const char *outc
 	log_end(&l);
 }
 
+/* It is logged once it is on disk: what the log calls final stays so. */
 static void
-settle_delivered(struct dispatcher *d, struct job *job, const struct job_recipient *r,
+ends(struct settling *g, const struct job_recipient *r, const char *outcome)
+{
+	g->endings[g->ending_count++] = (struct ending){ r, outcome };
+}
+
+static void
+settle_delivered(struct dispatcher *d, struct settling *g, const struct job_recipient *r,
 		 struct settle_recipient *s)
 {
+	struct job *job = g->job;
 	const struct recipient *to = &job->message.envelope.recipients[r->recipient];
 	bool null_sender = job->message.envelope.reverse_path.len == 0;
 
 	d->delivered++;
 	s->kind = SETTLE_DELIVERED;
-	log_final(job, r, "delivered");
+	ends(g, r, "delivered");
 	if (null_sender || job->dsn_passed || !notify_wants(to->notify, NOTIFY_SUCCESS))
 		return;
 	s->kind = SETTLE_OWED;
@@ -91,9 +101,10 @@ settle_delivered(struct dispatcher *d, struct job *job, const struct job_recipie
 }
 
 static void
-settle_permanent(struct dispatcher *d, struct job *job, const struct job_recipient *r,
+settle_permanent(struct dispatcher *d, struct settling *g, const struct job_recipient *r,
 		 struct settle_recipient *s)
 {
+	struct job *job = g->job;
 	const struct recipient *to = &job->message.envelope.recipients[r->recipient];
 
 	d->failed++;
@@ -101,13 +112,13 @@ settle_permanent(struct dispatcher *d, struct job *job, const struct job_recipie
 	s->action = REPORT_FAILED;
 	if (job->message.envelope.reverse_path.len == 0) {
 		s->kind = SETTLE_ENDED;		/* invariant 5: nobody to tell */
-		log_final(job, r, "failed-no-report");
+		ends(g, r, "failed-no-report");
 	} else if (!notify_wants(to->notify, NOTIFY_FAILURE)) {
 		s->kind = SETTLE_ENDED;
-		log_final(job, r, "failed-unwanted-report");
+		ends(g, r, "failed-unwanted-report");
 	} else {
 		s->attempt = attempt_of(job, r);
-		log_final(job, r, "failed");
+		ends(g, r, "failed");
 	}
 }
 
@@ -135,9 +146,9 @@ settle_recipient(struct dispatcher *d, struct settling *g, const struct job_reci
 					.old_due_ms = r->due_ms };
 	g->entries[g->count++] = r->entry;
 	if (r->outcome.fate == FATE_DELIVERED)
-		settle_delivered(d, g->job, r, s);
+		settle_delivered(d, g, r, s);
 	else if (r->outcome.fate == FATE_PERMANENT)
-		settle_permanent(d, g->job, r, s);
+		settle_permanent(d, g, r, s);
 	else
 		settle_temporary(d, g->job, r, s);
 	g->owed = g->owed || s->kind == SETTLE_OWED;
@@ -207,6 +218,8 @@ on_settled(struct queue_op *op)
 		settle_again(g);
 		return;
 	}
+	for (size_t i = 0; i < g->ending_count && op->result == 0; i++)
+		log_final(g->job, g->endings[i].recipient, g->endings[i].outcome);
 	if (op->result < 0)
 		log_message(LOG_ERROR, "settle",
 			    "a result could not be kept (%s): the message will be sent again",
@@ -236,6 +249,7 @@ settling_new(struct dispatcher *d, struct job *job)
 	g->job = job;
 	g->recipients = arena_alloc(&job->arena, job->count * sizeof(*g->recipients) + 1);
 	g->entries = arena_alloc(&job->arena, job->count * sizeof(*g->entries) + 1);
+	g->endings = arena_alloc(&job->arena, job->count * sizeof(*g->endings) + 1);
 	return g;
 }
 
@@ -338,7 +352,7 @@ settle_without_delivery(struct dispatcher *d, struct job *job, const struct repl
 			settle_recipient(d, g, r);
 			continue;
 		}
-		log_final(job, r, "discarded");
+		ends(g, r, "discarded");
 		d->discarded++;
 		g->entries[g->count] = r->entry;
 		g->recipients[g->count++] = (struct settle_recipient){ .recipient = r->recipient,
