@@ -27,7 +27,11 @@ jittered(int64_t delay_ms, uint32_t chance)
 int64_t
 schedule_retry(const struct schedule_config *c, uint32_t attempts, int64_t now_ms, uint32_t chance)
 {
-	return now_ms + jittered(doubled(c->retry_first_ms, c->retry_max_ms, attempts), chance);
+	int64_t delay = doubled(c->retry_first_ms, c->retry_max_ms, attempts);
+	/* greylists count the minutes of the first wait: never less than asked for */
+	int64_t more = attempts <= 1 ? delay / 10 : 0;
+
+	return now_ms + more + jittered(delay, chance);
 }
 
 int64_t

@@ -15,7 +15,10 @@ struct schedule_config {
 	int64_t probe_first_ms, probe_max_ms;		/* of a site: 1 min, 15 min */
 };
 
-/* Due time after the attempts-th own attempt (1 = the first), ± 10 % by chance (any 32 bits). */
+/*
+ * Due time after the attempts-th own attempt (1 = the first), ± 10 % by chance (any 32 bits); the
+ * first wait + 0 to 20 %.
+ */
 int64_t schedule_retry(const struct schedule_config *c, uint32_t attempts, int64_t now_ms,
 		       uint32_t chance);
 /* Next probe of a site after failures in a row (1 = the first), ± 10 %. */

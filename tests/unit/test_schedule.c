@@ -28,7 +28,7 @@ retries_double_to_a_bound(void **state)
 	static const uint32_t chances[] = { 0, 1, UINT32_MAX / 2, UINT32_MAX };
 
 	(void)state;
-	for (uint32_t i = 0; i < 10; i++)
+	for (uint32_t i = 2; i < 10; i++)
 		for (int c = 0; c < 4; c++)
 			within(schedule_retry(&config, i, 1000000, chances[c]) - 1000000, minutes[i] * MINUTE);
 	within(schedule_retry(&config, UINT32_MAX, 0, 7), 4 * HOUR);
@@ -38,9 +38,22 @@ static void
 chance_spreads(void **state)
 {
 	(void)state;
-	assert_int_equal(schedule_retry(&config, 1, 0, 0), 270000);
-	assert_true(schedule_retry(&config, 1, 0, UINT32_MAX) >= 329000);
-	assert_int_equal(schedule_retry(&config, 1, 0, UINT32_C(1) << 31), 300000);
+	assert_int_equal(schedule_retry(&config, 2, 0, 0), 540000);
+	assert_true(schedule_retry(&config, 2, 0, UINT32_MAX) >= 658000);
+	assert_int_equal(schedule_retry(&config, 2, 0, UINT32_C(1) << 31), 600000);
+}
+
+/* A greylist of five minutes lets it pass. */
+static void
+the_first_wait_is_never_too_short(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 2; i++) {
+		int64_t least = schedule_retry(&config, i, 0, 0), most = schedule_retry(&config, i, 0, UINT32_MAX);
+
+		assert_in_range(least, 5 * MINUTE, 5 * MINUTE + 5000);
+		assert_in_range(most, 6 * MINUTE - 5000, 7 * MINUTE);
+	}
 }
 
 static void
@@ -85,6 +98,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(retries_double_to_a_bound), cmocka_unit_test(chance_spreads),
+		cmocka_unit_test(the_first_wait_is_never_too_short),
 		cmocka_unit_test(probes_double_to_a_bound), cmocka_unit_test(odd_bounds_hold),
 		cmocka_unit_test(lifetimes_end),
 	};
