@@ -5,8 +5,10 @@
 #include "mta/net/stream.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "mta/base/arena.h"
@@ -336,7 +338,7 @@ on_connected(uv_connect_t *req, int status)
 
 	if (s->closing)
 		return;
-	if (status == 0)
+	if (status == 0 && s->h.handle.type == UV_TCP)
 		uv_tcp_nodelay(&s->h.tcp, 1);
 	s->events->connected(s, status);
 }
@@ -360,6 +362,21 @@ stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
 		rc = uv_tcp_connect(&s->connect, &s->h.tcp, (struct sockaddr *)&sa, on_connected);
 	}
 	return rc;
+}
+
+int
+stream_connect_unix(struct stream *s, uv_loop_t *loop, const char *path,
+		    struct stream_scratch *scratch, const struct stream_events *events)
+{
+	int rc = stream_init(s, loop, true, scratch, events);
+
+	if (rc < 0)
+		return rc;
+	if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		return -ENAMETOOLONG;		/* libuv would cut it */
+	s->connect.data = s;
+	uv_pipe_connect(&s->connect, &s->h.pipe, path, on_connected);
+	return 0;
 }
 
 int

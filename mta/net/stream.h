@@ -87,6 +87,9 @@ int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix,
 int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to,
 		   const struct netaddr *source, struct stream_scratch *scratch,
 		   const struct stream_events *events);
+/* The same to a Unix socket. */
+int stream_connect_unix(struct stream *stream, uv_loop_t *loop, const char *path,
+			struct stream_scratch *scratch, const struct stream_events *events);
 void stream_resume(struct stream *stream);	/* read (on); what is unread first */
 void stream_pause(struct stream *stream);
 /*
