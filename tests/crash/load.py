@@ -28,6 +28,13 @@ def intact(data):
     return bool(found) and hashlib.sha256(body).hexdigest().encode() == found[1]
 
 
+def weigh(message):
+    """A sink's log: judges a message as it comes and keeps its header, for the bodies of a long run are gigabytes."""
+    if message.sender != "":
+        message.whole = intact(message.data)
+        message.data = message.headers + b"\r\n"
+
+
 class Load:
     """Several senders that go on until stop(), through any number of deaths of the server."""
 
@@ -85,7 +92,8 @@ def count(load, messages):
     for message in messages:
         if message.sender == "":
             continue
-        assert intact(message.data), "a message arrived damaged: %r" % message.data[:300]
+        data = message.data                         # before the question: weigh() answers it, then takes the body
+        assert getattr(message, "whole", None) or intact(data), "a message arrived damaged: %r" % data[:300]
         number = int(NUMBER.search(message.headers)[1])
         for recipient in message.recipients:
             seen[(number, recipient)] = seen.get((number, recipient), 0) + 1

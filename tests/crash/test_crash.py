@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness import TIMEOUT, wait_for
-from load import Load, judge
+from load import Load, judge, weigh
 
 KILLS = int(os.environ.get("TRAM_KILLS", "50"))
 FAULTS = os.environ.get("TRAM_FAULTS_BUILD")
@@ -37,6 +37,7 @@ def check(tramd):
 
 def test_killed_at_random(make_tramd, sink):
     chance, pause = random.Random(7), threading.Event()
+    sink.log = weigh
     tramd = make_tramd(static=sink, queue=QUEUE)
     load = Load(tramd.port).start()
     for _ in range(KILLS):
@@ -52,6 +53,7 @@ def test_killed_at_random(make_tramd, sink):
 
 def test_several_recipients_killed_at_random(make_tramd, sink):
     chance, pause = random.Random(8), threading.Event()
+    sink.log = weigh
     sink.rule("RCPT", "450 4.2.1 try again", match="-1@", times=200)
     sink.rule("RCPT", "450 4.2.1 try again", match="-3@", times=100)
     tramd = make_tramd(static=sink, queue=QUEUE)
