@@ -7,19 +7,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "mta/base/arena.h"
+#include "queue/place.h"
 
 static const char *const table_names[TABLE_COUNT] = {
 	[TABLE_META] = "meta",		 [TABLE_MESSAGE] = "message",
@@ -45,7 +43,7 @@ struct store {
 
 #define TABLE_LOST UINT_MAX		/* in a damaged file: it reads as empty */
 
-enum { PAGE_MIN = 512, PAGE_MAX = 65536, TOP_UP = 4 << 20 };
+enum { TOP_UP = 4 << 20 };
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
@@ -78,144 +76,6 @@ error_of(int lmdb)
 	default:
 		return lmdb > 0 ? -lmdb : -EIO;
 	}
-}
-
-/* File systems whose locks, syncs or maps cannot be relied on. */
-static const char *
-network_file_system(int fd)
-{
-	static const struct { uint32_t magic; const char *name;
-	} refused[] = {
-		{ 0x6969, "NFS" },	  { 0x517b, "SMB" },	  { 0xff534d42, "CIFS" },
-		{ 0xfe534d42, "SMB" },	  { 0x65735546, "FUSE" }, { 0x01021997, "9P" },
-		{ 0x5346414f, "AFS" },	  { 0x00c36400, "Ceph" }, { 0x47504653, "GPFS" },
-		{ 0x0bd00bd0, "Lustre" }, { 0x73757245, "Coda" },
-	};
-	struct statfs fs;
-
-	if (fstatfs(fd, &fs) < 0)
-		return NULL;
-	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		if ((uint32_t)fs.f_type == refused[i].magic)
-			return refused[i].name;
-	return NULL;
-}
-
-/*
- * LMDB's own header of a page (16 octets) and what follows on the first two (struct MDB_meta of
- * 0.9).
- */
-struct meta_page {
-	unsigned char header[16];
-	uint32_t magic, version;
-	uint64_t address, map_size;
-	struct {
-		uint32_t page_size;
-		uint16_t flags, depth;
-		uint64_t branch, leaf, overflow, entries, root;
-	} tables[2];
-	uint64_t last_page, transaction;
-};
-_Static_assert(sizeof(struct meta_page) == 152, "LMDB's meta page");
-
-static bool
-meta_page_valid(const struct meta_page *m)
-{
-	return m->magic == 0xbeefc0de && m->version == 1;
-}
-
-/* 1: a file to be opened; 0: none yet; negative: refused, and error says why. */
-static int
-file_check(int directory, const char *path, bool salvage, char error[STORE_ERROR_MAX])
-{
-	struct meta_page first, second;
-	const struct meta_page *newest = &first;
-	struct stat st;
-	uint64_t page_size, want;
-	int fd = openat(directory, "data.mdb", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 && errno == ENOENT && !salvage)
-		return 0;
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		int r = -errno;
-
-		snprintf(error, STORE_ERROR_MAX, "%s/data.mdb cannot be opened: %s", path,
-			 strerror(-r));
-		if (fd >= 0)
-			close(fd);
-		return r;
-	}
-	page_size = 0;
-	if (st.st_size == 0 && !salvage) {
-		close(fd);
-		return 0;
-	}
-	if (pread(fd, &first, sizeof(first), 0) == (ssize_t)sizeof(first) &&
-	    meta_page_valid(&first))
-		page_size = first.tables[0].page_size;
-	if (page_size < PAGE_MIN || page_size > PAGE_MAX) {
-		close(fd);
-		snprintf(
-			error, STORE_ERROR_MAX,
-			"%s/data.mdb is not a queue of tram, or its first page is damaged; restore "
-			"it, or give another path",
-			path);
-		return -EPROTO;
-	}
-	if (pread(fd, &second, sizeof(second), (off_t)page_size) == (ssize_t)sizeof(second) &&
-	    meta_page_valid(&second) && second.transaction > first.transaction)
-		newest = &second;
-	close(fd);
-	want = (newest->last_page + 1) * page_size;
-	if ((uint64_t)st.st_size < want) {
-		snprintf(error, STORE_ERROR_MAX,
-			 "%s/data.mdb is cut short: it has %" PRIu64
-			 " octets and should have %" PRIu64
-			 "; restore it, or extend a copy (truncate -s %" PRIu64
-			 ") and run `tramctl queue salvage` on the copy",
-			 path, (uint64_t)st.st_size, want, want);
-		return -EBADMSG;
-	}
-	if (page_size != (uint64_t)sysconf(_SC_PAGESIZE)) {
-		snprintf(error, STORE_ERROR_MAX,
-			 "%s/data.mdb was made with pages of %" PRIu64
-			 " octets, this machine has %ld; "
-			 "drain it where it was made",
-			 path, page_size, sysconf(_SC_PAGESIZE));
-		return -EOPNOTSUPP;
-	}
-	return 1;
-}
-
-static int
-directory_open(struct store *s, const struct store_config *c, char error[STORE_ERROR_MAX])
-{
-	const char *network;
-	int r;
-
-	s->directory = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->directory < 0) {
-		r = -errno;
-		snprintf(error, STORE_ERROR_MAX, "the queue's directory %s cannot be opened: %s",
-			 c->path, strerror(-r));
-		return r;
-	}
-	network = network_file_system(s->directory);
-	if (network != NULL && !c->salvage) {
-		snprintf(error, STORE_ERROR_MAX, "%s is on %s; a queue needs a local file system",
-			 c->path, network);
-		return -EOPNOTSUPP;
-	}
-	if (!c->salvage && flock(s->directory, LOCK_EX | LOCK_NB) < 0) {
-		r = errno == EWOULDBLOCK ? -EBUSY : -errno;
-		snprintf(error, STORE_ERROR_MAX,
-			 r == -EBUSY
-				 ? "%s is in use by another tramd; stop it, or give another path"
-				 : "%s cannot be locked",
-			 c->path);
-		return r;
-	}
-	return 0;
 }
 
 static int
@@ -325,11 +185,14 @@ store_open(const struct store_config *config, struct store **ret, char error[STO
 	struct store *s = xcalloc(1, sizeof(*s));
 	int r;
 
+	s->directory = -1;
 	s->map_size = (config->map_size > 0 ? config->map_size : UINT64_C(1) << 40) & ~(page - 1);
+	if (config->salvage)
+		s->map_size = page;		/* LMDB maps what the file has, and no more */
 	s->reserve = s->map_size / 8 < STORE_RESERVE ? s->map_size / 8 : STORE_RESERVE;
-	r = directory_open(s, config, error);
+	r = place_open(config->path, config->salvage, &s->directory, error);
 	if (r == 0)
-		r = file_check(s->directory, config->path, config->salvage, error);
+		r = place_check_file(s->directory, config->path, config->salvage, error);
 	if (r < 0) {
 		store_close(s);
 		return r;
@@ -399,7 +262,7 @@ store_disk(struct store *s, bool always, struct store_disk *ret)
 
 	mdb_env_info(s->env, &info);
 	mdb_env_get_fd(s->env, &fd);
-	s->disk.used = ((uint64_t)info.me_last_pgno + 1) * (uint64_t)sysconf(_SC_PAGESIZE);
+	s->disk.used = ((uint64_t)info.me_last_pgno + 1) * place_page_size();
 	if (s->disk.used + s->reserve > s->allocated || (always && !s->disk.reserve))
 		reserve_top_up(s, fd);
 	if (always && fstatvfs(fd, &fs) == 0)

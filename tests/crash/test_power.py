@@ -82,7 +82,7 @@ class Image:
                 at += len(part)
 
     def store(self, directory):
-        with open(os.path.join(directory, self.name), "wb") as f:
+        with open(os.path.join(directory, self.name), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
             for n in sorted(self.pages):
                 f.seek(n * PAGE)
                 f.write(self.pages[n])
