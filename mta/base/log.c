@@ -42,7 +42,7 @@ static struct {
 	pthread_mutex_t mutex;
 	pthread_cond_t work, ended;
 	pthread_t thread;
-	bool running, stopping, finished, reopen;
+	bool conditions_made, running, stopping, finished, reopen;
 	uint64_t generation;
 	char *fill;		/* filled by callers */
 	size_t used, cap;
@@ -51,8 +51,6 @@ static struct {
 	int next_fd;		/* to be taken over by the thread; -1: none */
 } logger = {
 	.mutex = PTHREAD_MUTEX_INITIALIZER,
-	.work = PTHREAD_COND_INITIALIZER,
-	.ended = PTHREAD_COND_INITIALIZER,
 	.next_fd = -1,
 };
 
@@ -168,8 +166,7 @@ wait_for_work(void)
 	until = deadline_in(GATHER_MS);
 	while (logger.used < logger.cap / 2 && !logger.stopping && !logger.reopen &&
 	       logger.next_fd < 0)
-		if (pthread_cond_clockwait(&logger.work, &logger.mutex, CLOCK_MONOTONIC, &until) !=
-		    0)
+		if (pthread_cond_timedwait(&logger.work, &logger.mutex, &until) != 0)
 			break;
 }
 
@@ -254,6 +251,22 @@ run_writer(void *arg)
 	return NULL;
 }
 
+/* With the mutex held, once for all starts: a thread that was given up may still hold them. */
+static void
+make_conditions(void)
+{
+	pthread_condattr_t monotonic;
+
+	if (logger.conditions_made)
+		return;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&logger.work, &monotonic);
+	pthread_cond_init(&logger.ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	logger.conditions_made = true;
+}
+
 static int
 start_thread(struct log_writer *writer)
 {
@@ -293,6 +306,7 @@ log_start(const struct log_config *config)
 	writer->at = xcalloc(1, cap + LOG_LINE_MAX);
 	pthread_mutex_lock(&logger.mutex);
 	assert(!logger.running);
+	make_conditions();
 	set_path(config->path);
 	writer->generation = ++logger.generation;
 	logger.fill = xcalloc(1, cap + LOG_LINE_MAX);
@@ -344,7 +358,8 @@ log_reopen(void)
 {
 	pthread_mutex_lock(&logger.mutex);
 	logger.reopen = true;
-	pthread_cond_signal(&logger.work);
+	if (logger.running)
+		pthread_cond_signal(&logger.work);
 	pthread_mutex_unlock(&logger.mutex);
 }
 
@@ -363,8 +378,7 @@ log_stop(void)
 	logger.stopping = true;
 	pthread_cond_signal(&logger.work);
 	while (!logger.finished)
-		if (pthread_cond_clockwait(&logger.ended, &logger.mutex, CLOCK_MONOTONIC, &until) !=
-		    0)
+		if (pthread_cond_timedwait(&logger.ended, &logger.mutex, &until) != 0)
 			break;
 	finished = logger.finished;
 	if (!finished) {
