@@ -1,11 +1,13 @@
-"""What contrib/run does, apart from building: its demo, and the configuration that it writes."""
+"""What contrib/ holds: the demo, the first configuration, the examples, what is installed, the systemd unit."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from conftest import FAST
 from harness import BUILD, ROOT, TIMEOUT, program
 
 
@@ -34,3 +36,118 @@ def test_first_configuration(make_tramd):
     done = subprocess.run([program("tramd"), "-n", "-c", tramd.config_path], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout
+
+
+def installed(tmp_path):
+    """ninja install, into a directory: {path below the prefix: where it is}."""
+    done = subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild"], env=dict(os.environ, DESTDIR=str(tmp_path)),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=4 * TIMEOUT)
+    if b"could not be found" in done.stdout:
+        pytest.skip("not all of %s is built" % BUILD)
+    assert done.returncode == 0, done.stdout
+    found = {}
+    for place, _, names in os.walk(tmp_path):
+        for name in names:
+            path = os.path.join(place, name)
+            found[re.sub(r"^usr/(local/)?", "", os.path.relpath(path, tmp_path))] = path
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("meson"), reason="needs meson")
+def test_install(tmp_path):
+    found = installed(tmp_path)
+    wanted = {"sbin/tramd", "bin/tramctl", "sbin/tram-sendmail", "lib/systemd/system/tram.service",
+              "lib/sysusers.d/tram.conf", "share/doc/tram/examples/smarthost.conf"}
+    if shutil.which("scdoc"):
+        wanted |= {"share/man/man8/tramd.8", "share/man/man8/tramctl.8", "share/man/man8/tram-sendmail.8",
+                   "share/man/man5/tram.conf.5"}
+    assert wanted <= set(found)
+    for name in ("sbin/tramd", "bin/tramctl", "sbin/tram-sendmail"):
+        done = subprocess.run([found[name], "-V" if name.endswith("tramd") else "--version"], stdout=subprocess.PIPE,
+                              timeout=TIMEOUT)
+        assert done.returncode == 0 and re.match(rb"[a-z-]+ \d+\.\d+", done.stdout), name
+        assert os.stat(found[name]).st_mode & 0o7777 == 0o755		# no set-uid
+    with open(found["lib/systemd/system/tram.service"], encoding="utf-8") as f:
+        unit = f.read()
+    assert "Type=notify\n" in unit and "@" not in unit.replace("@system-service", "")
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "User=tram", "MemoryDenyWriteExecute=yes"):
+        assert line + "\n" in unit
+    assert re.search(r"^ExecStart=/usr/(local/)?sbin/tramd -c /etc/tram/tram.conf$", unit, re.M)
+    if shutil.which("systemd-analyze"):
+        done = subprocess.run(["systemd-analyze", "verify", found["lib/systemd/system/tram.service"]],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT)
+        wrong = [line for line in done.stdout.decode().splitlines()
+                 if "tram.service" in line and "is not executable" not in line and "'man " not in line]
+        assert wrong == []
+
+
+def allowed_calls():
+    """What the unit's filter lets through."""
+    groups, name = {}, None
+    text = subprocess.run(["systemd-analyze", "syscall-filter"], stdout=subprocess.PIPE, timeout=TIMEOUT).stdout.decode()
+    for line in text.splitlines():
+        if line.startswith("@"):
+            name = line.strip()
+            groups[name] = []
+        elif line.startswith("    ") and not line.strip().startswith("#"):
+            groups[name].append(line.strip())
+
+    def calls(word):
+        return set().union(*map(calls, groups[word])) if word.startswith("@") else {word}
+    with open(os.path.join(ROOT, "contrib", "tram.service"), encoding="utf-8") as f:
+        words = re.search(r"^SystemCallFilter=(.*)$", f.read(), re.M)[1].split()
+    return set().union(*map(calls, words))
+
+
+@pytest.mark.skipif(not (shutil.which("systemd-analyze") and shutil.which("strace")),
+                    reason="needs systemd-analyze and strace")
+def test_the_unit_allows_what_tramd_does(make_tramd, sink, tmp_path):
+    trace = str(tmp_path / "trace")
+    with open(program("tramd"), "rb") as f:
+        if re.search(rb"__[at]san_init", f.read()):
+            pytest.skip("a sanitizer has calls of its own")
+    tramd = make_tramd(static=sink, queue=FAST, wrapper=["strace", "-f", "-c", "-o", trace])
+    tramd.send(b"Subject: small\r\n\r\nx\r\n")
+    tramd.send(b"Subject: large\r\n\r\n" + b"%s\r\n" % (b"y" * 70) * 20000)
+    sink.wait(2)
+    tramd.wait_empty()
+    for command in (["reload"], ["queue", "hold", "--all"], ["drain"], ["drain", "--off"], ["stop"]):
+        tramd.ctl(*command)
+    tramd.end()
+    with open(trace, encoding="utf-8") as f:
+        used = {line.split()[-1] for line in f if re.match(r"\s*[\d.]+\s", line)} - {"total"}
+    assert "fdatasync" in used and used - allowed_calls() == set()
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(ROOT, "contrib", "examples"))))
+def test_examples(tmp_path, name):
+    """They are valid as they stand, but for what names files and users of another machine."""
+    with open(os.path.join(ROOT, "contrib", "examples", name), encoding="utf-8") as f:
+        text = f.read()
+    path = tmp_path / name
+    path.write_text(re.sub(r'(?m)^user\s*=.*$', "", text))
+    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=TIMEOUT)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_the_readme_is_true(make_tramd, tmp_path):
+    """Its configuration is valid, its commands exist, its folders and files are there."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
+        text = f.read()
+    config = "\n".join(line[4:] for line in re.search(r"# A configuration\n\n(.*?)\n\n", text, re.S)[1].splitlines())
+    path = tmp_path / "tram.conf"
+    path.write_text(config + "\n")
+    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=TIMEOUT)
+    assert done.returncode == 0, done.stdout.decode()
+    listed = subprocess.run([program("tramctl"), "--list-options"], stdout=subprocess.PIPE,
+                            timeout=TIMEOUT).stdout.decode().splitlines()
+    for command in re.findall(r"\btramctl(?: -c \S+)? ([a-z]+(?: (?:list|show|cat|hold|release|retry|bounce|remove|export|"
+                              r"import|check|salvage))?)", text):
+        assert command in listed, command
+    for name in re.findall(r"(?m)^((?:mta|dns|queue|policy|tests|contrib)/[a-z/]*) ", text):
+        assert os.path.isdir(os.path.join(ROOT, name)), name
+    for name in re.findall(r"`((?:mta|dns|queue|policy|tests|contrib)/[a-zA-Z/._-]+)`", text):
+        here = os.path.join(ROOT, name)
+        assert os.path.exists(here) or os.path.exists(here + ".c"), name
