@@ -114,7 +114,8 @@ void site_save(struct site *site, int64_t wake_ms);
 /* lane_routes.c */
 /* Does its name still lead to the same route? If not its entries move to another lane. */
 bool lane_judged(struct dispatcher *d, const struct lane_record *record);
-void lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record);
+/* False: there is nothing that could be moved now. */
+bool lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record);
 /* A name is kept, but what it says is read at each attempt: does it still say this site? */
 bool lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
 			  const struct site *site);

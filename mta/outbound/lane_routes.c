@@ -71,15 +71,18 @@ on_rerouted(struct queue_op *op)
 	dispatcher_check_stopped(d);
 }
 
-void
+bool
 lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record)
 {
-	struct reroute *r = xcalloc(1, sizeof(*r));
+	struct reroute *r;
 	struct queue_entry page[PAGE];
 	const struct queue_entry from = { 0 };
 	size_t n = 0;
 
 	queue_read_entries(d->home->port, lane, &from, page, PAGE, &n);
+	if (n == 0)
+		return false;
+	r = xcalloc(1, sizeof(*r));
 	for (size_t i = 0; i < n; i++)
 		if (r->edit.count == 0 || r->ids[r->edit.count - 1] != page[i].id)
 			r->ids[r->edit.count++] = page[i].id;
@@ -101,6 +104,7 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 	r->edit.due_ms = wall_ms();
 	d->settling++;
 	queue_submit_edit(d->home->port, &r->edit);
+	return true;
 }
 
 /* A name is kept, but what it says is read at each attempt: does it still say this site? */

@@ -137,6 +137,13 @@ lane_refill(struct lane *lane)
 		site_touch(lane->site);
 }
 
+/* What the DNS said is no longer good: somebody else may be there by now. */
+static bool
+mx_expired(int64_t until_ms, int64_t now)
+{
+	return until_ms != 0 && until_ms < now;
+}
+
 void
 lane_load(struct site *site, uint64_t id)
 {
@@ -145,6 +152,7 @@ lane_load(struct site *site, uint64_t id)
 	struct lane_record record;
 	struct lane *lane;
 	int64_t now = wall_ms();
+	bool renamed;
 
 	if (window_lane(&d->window, id) != NULL)
 		return;
@@ -153,15 +161,17 @@ lane_load(struct site *site, uint64_t id)
 		arena_free(&arena);
 		return;
 	}
-	if (!lane_judged(d, &record) && record.count > 0) {
-		lane_reroute(d, id, &record);
-	} else {
-		if (lane_leads_elsewhere(d, &record, site))
+	renamed = record.count > 0 && !lane_judged(d, &record);
+	if (!renamed || !lane_reroute(d, id, &record)) {
+		if (lane_leads_elsewhere(d, &record, site) || mx_expired(record.site_until_ms, now))
 			site = d->unresolved;
 		lane = window_add_lane(&d->window, id, &record, site);
 		lane->owner = d;
 		site->leaving = false;
-		if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
+		lane->stale = renamed;
+		if (renamed) {		/* all of it is on hold: it is judged when that is over */
+			lane_leave(lane, INT64_MAX);
+		} else if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
 			lane->more_due_ms = record.backoff.next_ms;
 			dispatcher_wake_at(d, record.backoff.next_ms);
 			lane_leave(lane, record.backoff.next_ms);
@@ -290,10 +300,10 @@ lane_forget(struct lane *lane, int64_t due_ms)
 
 /* What was in flight has landed: by the routes of now, or to the hosts of now. */
 static void
-lane_renew(struct lane *lane)
+lane_renew(struct lane *lane, int64_t after_ms)
 {
 	if (!lane->looks_again) {
-		lane_forget(lane, wall_ms());
+		lane_forget(lane, wall_ms() + after_ms);
 		return;
 	}
 	lane->stale = lane->looks_again = false;
@@ -316,7 +326,7 @@ on_lane_changed(struct queue_op *op)
 	lane->changing = lane->leaving = false;
 	d->settling--;
 	if (lane->stale && lane_idle(lane)) {
-		lane_renew(lane);
+		lane_renew(lane, op->result < 0 ? 1000 : 0);
 	} else if (op->result < 0 || !leaves) {
 		lane->touched = false;
 		heap_set(&d->window.timers, &lane->timer, wall_ms() + 1000);
@@ -352,11 +362,20 @@ lane_leave(struct lane *lane, int64_t due_ms)
 	lane_submit(lane);
 }
 
+/* Something of it is due. */
+static void
+lane_wake(struct lane *lane)
+{
+	if (lane_idle(lane) && mx_expired(lane->site_until_ms, wall_ms()))
+		window_move_lane(lane, lane->owner->unresolved);
+	lane_refill(lane);
+}
+
 static void
 lane_go_on(struct lane *lane)
 {
 	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
-		lane_refill(lane);
+		lane_wake(lane);
 	else
 		lane_arm(lane);
 	if (lane->site->mode == SITE_LOOKUP && lane->ready_count > 0)
@@ -371,7 +390,7 @@ lane_settle_down(struct lane *lane)
 	if (site->mode == SITE_BACKOFF && lane_idle(lane))
 		lane_forget(lane, site->state.backoff.next_ms);
 	else if (lane->stale && lane_idle(lane))
-		lane_renew(lane);
+		lane_renew(lane, 0);
 	else if (site->mode != SITE_BACKOFF && !lane->stale)
 		lane_go_on(lane);
 	site_settle_down(site);
@@ -381,16 +400,20 @@ void
 lane_on_timer(struct lane *lane)
 {
 	struct dispatcher *d = lane->owner;
+	struct site *site = lane->site;
 	int64_t now = wall_ms();
 
-	if (lane->stale || lane->site->mode == SITE_BACKOFF)
+	if (lane->stale || site->mode == SITE_BACKOFF) {
 		lane_settle_down(lane);		/* its entries are the queue's until that is over */
-	else if (lane->more_due_ms <= now)
-		lane_refill(lane);
-	else if (lane_may_leave(lane, now) && lane_idle(lane) && !lane->passed_over && !d->stopping)
+	} else if (lane->more_due_ms <= now) {
+		lane_wake(lane);
+		site_settle_down(site);
+	} else if (lane_may_leave(lane, now) && lane_idle(lane) && !lane->passed_over &&
+		   !d->stopping) {
 		lane_leave(lane, lane->more_due_ms);
-	else
+	} else {
 		lane_arm(lane);
+	}
 }
 
 static void
