@@ -152,6 +152,7 @@ void history_add_attempt(struct history_record *r, const struct attempt *attempt
 /* Open recipients of a message to several: a set of numbers below count. */
 void left_encode(const bool *open, size_t count, struct buf *out);
 int left_decode(struct span octets, size_t count, bool *open);
+bool left_valid(struct span octets);	/* it is such a record, of whatever count */
 
 /*
  * crc: 0, or that of what stood before. Portable: the same without special instructions (for its
