@@ -83,7 +83,7 @@ fixture_init(struct fixture *f)
 	snprintf(f->path, sizeof(f->path), "%s/tram-queue-XXXXXX", tmp != NULL && strlen(tmp) < 32 ? tmp : "/tmp");
 	assert_non_null(mkdtemp(f->path));
 	f->config = (struct queue_config){ .path = f->path, .map_size = 256 << 20, .max_size = 128 << 20, .readers = 8 };
-	alarm(60);
+	alarm(300);
 }
 
 /* Waits until nothing is outstanding. */
