@@ -23,6 +23,7 @@ struct limits {
 	size_t header_size;			/* 256 KB */
 	size_t header_lines;			/* 2,000 */
 	size_t hops;				/* Received fields: 50 */
+	int64_t auth_timeout_ms;		/* for a backend's answer, or a smarthost's */
 	int64_t tls_timeout_ms;			/* for a handshake, as a whole */
 	/* how long a host whose TLS does not work gets mail in plain text, where that may be */
 	int64_t tls_fallback_ms;

@@ -43,6 +43,12 @@ struct route {
 	enum route_tls tls;
 	struct span *tls_names;		/* a certificate must have one; none: the host's own name */
 	size_t tls_name_count;
+	/* to log in with, at a smarthost; user empty: nobody */
+	struct span user, password;
+	const char *password_file, *token_file;
+	struct span *mechanisms;	/* as written; none: all that are safe enough */
+	size_t mechanism_count;
+	bool auth_unverified;		/* whoever the host is */
 	size_t connections;		/* per site; 0: the limit of all */
 	size_t messages_per_connection;	/* 0: the limit of all */
 	int line;			/* in the configuration file */

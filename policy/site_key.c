@@ -3,6 +3,9 @@
  */
 #include "policy/site_key.h"
 
+#include "mta/base/address.h"
+#include "mta/base/buf.h"
+
 static const struct {
 	enum route_tls tls;
 	struct span words;
@@ -25,6 +28,13 @@ site_key_of(struct span place, const struct route *route, struct arena *arena)
 	for (size_t i = 0; route != NULL && i < route->tls_name_count; i++)
 		key = arena_printf(arena, "%.*s%s%.*s", SPAN_FMT(key), i == 0 ? " names=" : ",",
 				   SPAN_FMT(route->tls_names[i]));
+	if (route != NULL && route->user.len > 0) {
+		struct buf user = { 0 };
+
+		xtext_encode(route->user, &user);	/* no blank in it */
+		key = arena_printf(arena, "%.*s user=%.*s", SPAN_FMT(key), SPAN_FMT(buf_span(&user)));
+		buf_free(&user);
+	}
 	return key;
 }
 
@@ -44,27 +54,38 @@ site_key_fits(struct span key, const struct route *route)
 	return fits;
 }
 
+static void
+read_names(struct span list, struct arena *arena, struct site_tls *ret)
+{
+	ret->names = arena_alloc(arena, (list.len / 2 + 1) * sizeof(*ret->names));
+	while (list.len > 0)
+		ret->names[ret->name_count++] = arena_copy(arena, span_cut(&list, ','));
+}
+
+static bool
+read_word(struct span word, struct arena *arena, struct site_tls *ret)
+{
+	for (size_t i = 0; i < sizeof(words_of) / sizeof(words_of[0]); i++)
+		if (span_eq(word, words_of[i].words)) {
+			ret->tls = words_of[i].tls;
+			return true;
+		}
+	if (span_starts(word, SPAN("names=")))
+		read_names(span_skip(word, 6), arena, ret);
+	else if (span_starts(word, SPAN("user=")))
+		ret->login = true;
+	else
+		return false;
+	return true;
+}
+
 bool
 site_key_tls(struct span key, struct arena *arena, struct site_tls *ret)
 {
-	struct span names = { 0 }, word;
-	bool known = true;
-
 	*ret = (struct site_tls){ .tls = ROUTE_TLS_AUTO };
 	span_cut(&key, ' ');
-	if (key.len == 0)
-		return true;
-	word = span_cut(&key, ' ');
-	for (size_t i = 0; i < sizeof(words_of) / sizeof(words_of[0]); i++)
-		if (span_eq(word, words_of[i].words))
-			ret->tls = words_of[i].tls;
-	known = ret->tls != ROUTE_TLS_AUTO;
-	if (span_starts(key, SPAN("names=")))
-		names = span_skip(key, 6);
-	else
-		known = known && key.len == 0;
-	ret->names = arena_alloc(arena, (names.len / 2 + 1) * sizeof(*ret->names));
-	while (names.len > 0)
-		ret->names[ret->name_count++] = arena_copy(arena, span_cut(&names, ','));
-	return known;
+	while (key.len > 0)
+		if (!read_word(span_cut(&key, ' '), arena, ret))
+			return false;
+	return true;
 }

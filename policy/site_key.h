@@ -1,9 +1,9 @@
 /*
  * site_key: the name of a site: where mail goes, and how safely. Two routes to the same hosts that
- * ask for different TLS are two sites, so that a connection is never shared between them. Pure.
+ * ask for different TLS, or another login, are two sites, so that a connection is never shared between them. Pure.
  *
  *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its route
- *	says of TLS behind it: " tls=required", " tls=verify names=a.example,b.example"
+ *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna"
  */
 #ifndef TRAM_SITE_KEY_H
 #define TRAM_SITE_KEY_H
@@ -20,6 +20,7 @@ struct site_tls {
 	enum route_tls tls;
 	struct span *names;
 	size_t name_count;
+	bool login;			/* as somebody: who, its route says */
 };
 /* False: unknown words (a newer tram's): no TLS of ours is good enough for it. */
 bool site_key_tls(struct span key, struct arena *arena, struct site_tls *ret);

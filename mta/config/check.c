@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "dns/channel.h"
+#include "mta/auth/sasl.h"
 #include "mta/config/private.h"
 #include "policy/site_key.h"
 
@@ -329,10 +330,46 @@ is_own_name(const struct config *config, const struct deliver_host *host)
 	return false;
 }
 
+/* Credentials go to a host that has shown who it is, or somebody has said that it need not. */
+static bool
+check_route_user(struct load *load, const struct route *route, struct place at)
+{
+	if (route->kind != DELIVER_SMTP)
+		return config_fail(load, at,
+				   "route \"%.*s\": a user logs in at a smarthost; write deliver = "
+				   "\"smtp:[relay.example.net]:587\"", SPAN_FMT(route->name));
+	if ((route->password_file == NULL) == (route->token_file == NULL))
+		return config_fail(load, at,
+				   "route \"%.*s\": name the file of the user's password "
+				   "(password-file) or of an access token (token-file), one of the two",
+				   SPAN_FMT(route->name));
+	if (route->tls != ROUTE_TLS_VERIFY && !route->auth_unverified)
+		return config_fail(load, at,
+				   "route \"%.*s\": the password would go to a host that has not "
+				   "shown who it is; set tls = verify (or, where you know better, "
+				   "auth-unverified = yes)", SPAN_FMT(route->name));
+	for (size_t i = 0; i < route->mechanism_count; i++) {
+		enum sasl_mechanism mechanism;
+
+		if (!sasl_find(route->mechanisms[i], &mechanism))
+			return config_fail(load, at,
+					   "auth-mechanisms: %.*s is not known; known are PLAIN, "
+					   "LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, OAUTHBEARER and "
+					   "XOAUTH2", SPAN_FMT(route->mechanisms[i]));
+	}
+	return true;
+}
+
 /* What it asks for must be possible. */
 static bool
 check_route_tls(struct load *load, const struct route *route, struct place at)
 {
+	if (route->user.len > 0 && !check_route_user(load, route, at))
+		return false;
+	if (route->user.len == 0 && (route->password_file != NULL || route->token_file != NULL))
+		return config_fail(load, at,
+				   "route \"%.*s\": a password or a token needs its user; add: user = "
+				   "\"name\"", SPAN_FMT(route->name));
 	if (route->host.tls_on_connect &&
 	    (route->tls == ROUTE_TLS_OFF || route->tls == ROUTE_TLS_MAY))
 		return config_fail(load, at,

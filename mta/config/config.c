@@ -402,6 +402,7 @@ set_rest(struct config *config)
 		.banner = limits->banner_timeout_ms,
 		.ehlo = limits->ehlo_timeout_ms,
 		.tls = limits->tls_timeout_ms,
+		.auth = limits->auth_timeout_ms,
 		.mail = limits->mail_timeout_ms,
 		.rcpt = limits->rcpt_timeout_ms,
 		.data = limits->data_init_timeout_ms,

@@ -95,6 +95,17 @@ read_path(const struct reading *r)
 }
 
 static bool
+read_words(const struct reading *r)
+{
+	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
+
+	for (size_t i = 0; i < r->count; i++)
+		list[i] = r->values[i];
+	store_list(r, list);
+	return true;
+}
+
+static bool
 read_paths(const struct reading *r)
 {
 	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
@@ -348,6 +359,7 @@ read_deliver(const struct reading *r)
 
 const struct value_type type_text = { "text", false, read_text };
 const struct value_type type_path = { "path", false, read_path };
+const struct value_type type_words = { "words", true, read_words };
 const struct value_type type_paths = { "paths", true, read_paths };
 const struct value_type type_user = { "user", false, read_user };
 const struct value_type type_domain = { "name", false, read_domain };

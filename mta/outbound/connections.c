@@ -359,7 +359,7 @@ connection_open(struct site *site)
 	site->connection_count++;
 	site->connecting++;
 	d->connections++;
-	c->delivery = delivery_new(reactor, config_of(d), site_destination(site), site->key,
+	c->delivery = delivery_new(reactor, config_of(d), site_route(site), site_destination(site), site->key,
 				   on_delivery_ended, c);
 	delivery_start(c->delivery, d->home->post);
 }

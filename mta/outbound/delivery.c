@@ -175,13 +175,15 @@ delivery_log_trouble(struct delivery *d, const char *event)
 /* ---- what the dispatcher calls ------------------------------------------------------------ */
 
 struct delivery *
-delivery_new(struct reactor *reactor, struct config *config, const struct destination *to,
+delivery_new(struct reactor *reactor, struct config *config, const struct route *route,
+	     const struct destination *to,
 	     struct span site_key, void (*ended)(struct delivery *delivery), void *owner)
 {
 	struct delivery *d = xcalloc(1, sizeof(*d));
 
 	d->reactor = reactor;
 	d->config = config;
+	d->route = route != NULL && site_key_fits(site_key, route) ? route : NULL;
 	d->ended = ended;
 	d->owner = owner;
 	d->site_key = arena_copy(&d->arena, site_key);

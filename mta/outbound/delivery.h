@@ -59,6 +59,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 };
 
 struct cold_read;
+struct delivery_auth;
 
 struct delivery {
 	struct letter letter;
@@ -71,6 +72,8 @@ struct delivery {
 	struct arena arena;
 	struct span site_key;
 	struct destination to;
+	const struct route *route;	/* config's; NULL: there is none any more */
+	struct delivery_auth *auth;	/* the login under way */
 
 	/* where it is */
 	size_t host, tries;		/* next host; connections tried in this attempt */
@@ -110,8 +113,9 @@ struct delivery {
 	size_t jobs_done;
 };
 
-/* From the home loop. The destination and key are copied. */
+/* From the home loop. The destination and key are copied; route is config's, or NULL. */
 struct delivery *delivery_new(struct reactor *reactor, struct config *config,
+			      const struct route *route,
 			      const struct destination *to, struct span site_key,
 			      void (*ended)(struct delivery *delivery), void *owner);
 void delivery_start(struct delivery *d, struct post *home);

@@ -28,6 +28,7 @@ on_connected(struct stream *stream, int error)
 	}
 	smtp_client_init(&d->client, &d->config->client);
 	d->client.want_tls = delivery_wants_tls(d);
+	d->client.want_auth = d->to.tls.login;
 	d->client_open = true;
 	d->deadline_set = false;
 	d->tls_text = (struct span){ 0 };
@@ -45,6 +46,7 @@ on_stream_closed(struct stream *stream)
 	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
 
 	d->stream_open = false;
+	delivery_auth_drop(d);
 	if (d->moving && !d->quitting) {
 		d->moving = d->was_ready = false;
 		d->address = d->address_count;	/* its other addresses are the same host */

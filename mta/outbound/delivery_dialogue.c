@@ -291,7 +291,7 @@ on_ready(struct delivery *d)
 static void
 on_client_closed(struct delivery *d)
 {
-	if (d->client.failure_stage <= STAGE_TLS && !d->was_ready) {
+	if (d->client.failure_stage <= STAGE_AUTH && !d->was_ready) {
 		delivery_note_failure(d, d->client.failure_stage, d->client.failure);
 		delivery_log_trouble(d, "host-failed");
 	} else if (d->failure.code == 0 && d->failure.text.len == 0) {
@@ -324,6 +324,9 @@ steps(struct delivery *d, struct span *in)
 			break;
 		case CLIENT_DONE:
 			on_done(d, done);
+			break;
+		case CLIENT_AUTH:
+			delivery_auth(d);
 			break;
 		case CLIENT_START_TLS:
 		case CLIENT_WAIT:

@@ -141,6 +141,7 @@ step(struct dialogue *d)
 	case CLIENT_DONE:
 		d->ended = true;
 		break;
+	case CLIENT_AUTH:
 	case CLIENT_START_TLS:
 	case CLIENT_CLOSED:
 		return false;

@@ -230,6 +230,10 @@ what_now(struct smtp_client *client)
 		p->tls_due = false;
 		return CLIENT_START_TLS;
 	}
+	if (p->auth_due) {
+		p->auth_due = false;
+		return CLIENT_AUTH;
+	}
 	if (is_idle(p) && (p->quitting || had_enough(client))) {
 		client_session_sends(client, AT_QUIT);
 		return CLIENT_WAIT;
@@ -260,7 +264,7 @@ smtp_client_take(struct smtp_client *client, struct span in, enum smtp_client_ev
 		/* what came behind the 220 was not said by whom the handshake will show */
 		if (client->p->tls_due)
 			taken = in.len;
-		if (taken == in.len)
+		if (taken == in.len || client->p->auth_due)
 			break;
 		/* before anything is begun: what is left may be a reply that nobody asked for */
 		taken += take_reply(client, span_skip(in, taken));
@@ -300,6 +304,27 @@ smtp_client_tls_done(struct smtp_client *client)
 	client->features = (struct smtp_features){ 0 };
 	if (client->p->session.receiver.state == AT_TLS)
 		client_session_sends(client, AT_EHLO);
+}
+
+void
+smtp_client_auth_line(struct smtp_client *client, struct span line)
+{
+	assert(client->p->session.receiver.state == AT_AUTH);
+	buf_append(&client->out, line);
+}
+
+void
+smtp_client_auth_done(struct smtp_client *client)
+{
+	assert(client->p->session.receiver.state == AT_AUTH);
+	client->p->session.receiver.state = AT_END;
+}
+
+void
+smtp_client_auth_failed(struct smtp_client *client, const struct reply *reply)
+{
+	client_fail(client, STAGE_AUTH, reply);
+	buf_append(&client->out, SPAN("QUIT\r\n"));
 }
 
 bool

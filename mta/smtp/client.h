@@ -26,7 +26,7 @@
 
 /* milliseconds; defaults in policy/limits.h (RFC 5321 §4.5.3.2) */
 struct smtp_client_timeouts {
-	int64_t banner, ehlo, tls, mail, rcpt, data, block, dot, quit;
+	int64_t banner, ehlo, tls, auth, mail, rcpt, data, block, dot, quit;
 };
 
 struct smtp_client_config {
@@ -45,6 +45,7 @@ enum smtp_client_tls {
 
 /* What the server's EHLO offered. */
 struct smtp_features {
+	struct span auth;			/* mechanisms, as named; empty: none; client's arena */
 	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced, starttls;
 	uint64_t size_limit;			/* 0: none given */
 	/* LIMITS RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
@@ -55,7 +56,7 @@ struct smtp_features {
 /* where an outcome comes from: decides whom it blames */
 enum smtp_stage {
 	STAGE_CONNECT,				/* used by the owner */
-	STAGE_BANNER, STAGE_EHLO, STAGE_TLS,	/* the host */
+	STAGE_BANNER, STAGE_EHLO, STAGE_TLS, STAGE_AUTH,	/* the host */
 	STAGE_MAIL,				/* this attempt's recipients */
 	STAGE_RCPT,				/* the recipient */
 	STAGE_DATA, STAGE_BODY, STAGE_DOT,	/* the message */
@@ -111,6 +112,11 @@ enum smtp_client_event {
 	CLIENT_DONE,
 	/* 220 to STARTTLS came: drop what was read behind it, shake hands, smtp_client_tls_done() */
 	CLIENT_START_TLS,
+	/*
+	 * it is the owner's turn to say something of AUTH: first with auth_reply.code 0, then with
+	 * the reply to each line: smtp_client_auth_line(), _done() or _failed()
+	 */
+	CLIENT_AUTH,
 	/* nothing more to say: send out, close. client->failure tells why, code 0 if by QUIT */
 	CLIENT_CLOSED,
 };
@@ -119,6 +125,8 @@ struct smtp_client {
 	const struct smtp_client_config *config;
 	enum smtp_client_tls want_tls;		/* the owner's; NEVER at first */
 	bool tls;				/* it is there */
+	bool want_auth;				/* the owner's: log in before anything else is said */
+	struct reply auth_reply;		/* CLIENT_AUTH; its text is good during that step */
 	struct buf out;				/* to send; the owner consumes it */
 	struct smtp_features features;
 	/* the name the server gave itself; client's arena */
@@ -141,6 +149,10 @@ void smtp_client_free(struct smtp_client *client);
  * greeting where TLS comes first.
  */
 void smtp_client_tls_done(struct smtp_client *client);
+void smtp_client_auth_line(struct smtp_client *client, struct span line);	/* with its CRLF */
+void smtp_client_auth_done(struct smtp_client *client);
+/* The session ends at STAGE_AUTH, with this reply: the server's, or ours (code 0). */
+void smtp_client_auth_failed(struct smtp_client *client, const struct reply *reply);
 
 /*
  * Takes arrived octets (may be empty: to go on), returns how many; *event tells what happened,

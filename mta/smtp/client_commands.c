@@ -48,6 +48,8 @@ read_feature(struct span line, struct smtp_features *ret)
 			*words[i].is = true;
 	if (span_ieq(name, SPAN("SIZE")) && span_to_u64(span_trim(parameters), UINT64_MAX, &limit))
 		ret->size_limit = limit;
+	if (span_ieq(name, SPAN("AUTH")))
+		ret->auth = parameters;
 	if (span_ieq(name, SPAN("LIMITS")))
 		read_limits(parameters, ret);
 }

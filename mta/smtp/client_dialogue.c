@@ -24,6 +24,7 @@ static void judge_banner(struct smtp_client *client, struct run *run, const stru
 static void judge_ehlo(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_helo(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_starttls(struct smtp_client *client, struct run *run, const struct reply *reply);
+static void judge_auth(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_quit(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_rset(struct smtp_client *client, struct run *run, const struct reply *reply);
 static void judge_mail(struct smtp_client *client, struct run *run, const struct reply *reply);
@@ -40,6 +41,7 @@ const struct client_state client_states[] = {
 	[AT_STARTTLS] = { "the reply to STARTTLS", STAGE_TLS, TIMEOUT(tls), perform_starttls,
 			  judge_starttls },
 	[AT_TLS] = { "the TLS handshake", STAGE_TLS, TIMEOUT(tls), NULL, NULL },
+	[AT_AUTH] = { "the reply to AUTH", STAGE_AUTH, TIMEOUT(auth), NULL, judge_auth },
 	[AT_QUIT] = { "the reply to QUIT", STAGE_QUIT, TIMEOUT(quit), perform_quit, judge_quit },
 	[AT_RSET] = { "the reply to RSET", STAGE_MAIL, TIMEOUT(mail), perform_rset, judge_rset },
 	[AT_MAIL] = { "the reply to MAIL", STAGE_MAIL, TIMEOUT(mail), perform_mail, judge_mail },
@@ -95,32 +97,59 @@ perform_ehlo(struct smtp_client *client, struct run *run)
 
 /* The host cannot do what it must: said by us, not by it. */
 static void
-no_tls(struct smtp_client *client, struct span why)
+unfit(struct smtp_client *client, enum smtp_stage stage, struct span why)
 {
 	struct reply reply = { 0, { 4, 7, 4 }, why };
 
-	client_fail(client, STAGE_TLS, &reply);
+	client_fail(client, stage, &reply);
 	buf_append(&client->out, SPAN("QUIT\r\n"));
+}
+
+/* EHLO has had its last answer. */
+static void
+greeted(struct smtp_client *client)
+{
+	struct run *session = &client->p->session;
+
+	if (!client->want_auth) {
+		session->receiver.state = AT_END;
+	} else if (client->features.auth.len == 0) {
+		unfit(client, STAGE_AUTH, SPAN("the host does not offer AUTH"));
+	} else {
+		session->receiver.state = AT_AUTH;
+		client->auth_reply = (struct reply){ 0 };
+		client->p->auth_due = true;
+	}
+}
+
+static void
+judge_auth(struct smtp_client *client, struct run *run, const struct reply *reply)
+{
+	(void)run;
+	client->auth_reply = *reply;
+	client->p->auth_due = true;
 }
 
 static void
 judge_ehlo(struct smtp_client *client, struct run *run, const struct reply *reply)
 {
+	(void)run;
 	if (reply_class(reply) == 5) {
 		client_session_sends(client, AT_HELO);
 	} else if (reply_class(reply) != 2) {
 		session_refused(client, STAGE_EHLO, reply);
 	} else {
 		client_read_features(reply->text, &client->features);
+		client->features.auth = arena_copy(&client->arena, client->features.auth);
 		client->p->pipelining = client->features.pipelining && client->config->pipelining;
 		if (client->tls || client->want_tls == CLIENT_TLS_NEVER)
-			run->receiver.state = AT_END;
+			greeted(client);
 		else if (client->features.starttls)
 			client_session_sends(client, AT_STARTTLS);
 		else if (client->want_tls == CLIENT_TLS_MUST)
-			no_tls(client, SPAN("the host does not offer STARTTLS"));
+			unfit(client, STAGE_TLS, SPAN("the host does not offer STARTTLS"));
 		else
-			run->receiver.state = AT_END;
+			greeted(client);
 	}
 }
 
@@ -134,12 +163,13 @@ perform_helo(struct smtp_client *client, struct run *run)
 static void
 judge_helo(struct smtp_client *client, struct run *run, const struct reply *reply)
 {
+	(void)run;
 	if (reply_class(reply) != 2)
 		session_refused(client, STAGE_EHLO, reply);
 	else if (client->want_tls == CLIENT_TLS_MUST && !client->tls)
-		no_tls(client, SPAN("the host does not know EHLO, and so no STARTTLS"));
+		unfit(client, STAGE_TLS, SPAN("the host does not know EHLO, and so no STARTTLS"));
 	else
-		run->receiver.state = AT_END;
+		greeted(client);
 }
 
 static void

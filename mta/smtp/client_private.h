@@ -14,7 +14,7 @@
 #include "mta/smtp/reply_parser.h"
 
 enum state {				/* in the order of a session, and of a transaction */
-	AT_BANNER, AT_EHLO, AT_HELO, AT_STARTTLS, AT_TLS, AT_QUIT,
+	AT_BANNER, AT_EHLO, AT_HELO, AT_STARTTLS, AT_TLS, AT_AUTH, AT_QUIT,
 	AT_RSET, AT_MAIL, AT_RCPT, AT_DATA, AT_DOT, AT_BDAT, AT_END,
 };
 
@@ -44,6 +44,7 @@ struct smtp_client_private {
 	struct run session, runs[2];	/* the oldest first */
 	size_t run_count;
 	bool pipelining;
+	bool auth_due;			/* the owner has not been told that it is its turn */
 	bool tls_due;			/* the owner has not been told to shake hands */
 	bool unsolicited;		/* the reply being read began when nothing was awaited */
 	bool needs_rset;

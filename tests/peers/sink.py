@@ -18,6 +18,7 @@ Steps: BANNER, EHLO, HELO, MAIL, RCPT, DATA (before 354), BODY (354 was said, no
 message was read), BDAT, RSET, NOOP, QUIT. As a program it prints what it gets: sink.py [--host H] [--port P].
 """
 import argparse
+import base64
 import re
 import socket
 import ssl
@@ -45,7 +46,7 @@ class Message:
         self.rcpt_params = {address: params for address, params in recipients}
         self.data = data			# octets, un-stuffed; ends with the CRLF before the dot
         self.bdat = bdat			# came by BDAT
-        self.tls = None				# or "TLSv1.3"
+        self.tls, self.user = None, None	# or "TLSv1.3", who has logged in
         self.time = time.time()
 
     @property
@@ -82,7 +83,7 @@ class Session:
         self.pending = b""
         self.out = []
         self.helo = ""
-        self.tls = None
+        self.tls, self.user = None, None
         self.reset()
 
     def reset(self):
@@ -228,6 +229,28 @@ class Session:
         self.helo = line[5:]
         self.say("HELO", line, "250 " + self.sink.name)
 
+    def ask(self, challenge):
+        self.out.append(b"334 " + base64.b64encode(challenge) + b"\r\n")
+        return base64.b64decode(self.line())
+
+    def do_auth(self, line):
+        """PLAIN, LOGIN and XOAUTH2 against sink.users, {name: password or token}; self.user is who it was."""
+        words = line.split(" ")
+        first = base64.b64decode(words[2]) if len(words) > 2 else None
+        if words[1] == "PLAIN":
+            _, user, secret = (first if first is not None else self.ask(b"")).split(b"\0")
+        elif words[1] == "LOGIN":
+            user = first if first is not None else self.ask(b"Username:")
+            secret = self.ask(b"Password:")
+        else:
+            parts = first.split(b"\1")
+            user, secret = parts[0].removeprefix(b"user="), parts[1].removeprefix(b"auth=Bearer ")
+        good = self.sink.users.get(user.decode()) == secret.decode()
+        if not good and words[1] == "XOAUTH2":
+            self.ask(b'{"status":"401"}')
+        if self.say("AUTH", line, "235 2.7.0 welcome" if good else "535 5.7.8 no") and good:
+            self.user = user.decode()
+
     def path(self, line):
         found = re.match(r"(?i)(?:MAIL FROM|RCPT TO):\s*<([^>]*)>\s*(.*)$", line)
         return (found[1], found[2].split()) if found else (None, [])
@@ -265,7 +288,7 @@ class Session:
 
     def finish(self, data, bdat):
         message = Message(self.number, self.helo, self.sender, self.mail_params, self.recipients, data, bdat)
-        message.tls = self.tls
+        message.tls, message.user = self.tls, self.user
         if self.say("DOT", message.data.decode("latin-1") if len(data) < 65536 else "", "250 2.0.0 kept"):
             self.sink.keep(message)
         self.reset()
@@ -286,7 +309,7 @@ class Sink:
     def __init__(self, host="127.0.0.1", port=0, features=FEATURES, name="sink.test", log=None, tls=None,
                  tls_on_connect=False):
         self.host, self.features, self.name, self.log = host, features, name, log
-        self.context, self.tls_on_connect = None, tls_on_connect
+        self.context, self.tls_on_connect, self.users = None, tls_on_connect, {}
         if tls is not None:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*tls)

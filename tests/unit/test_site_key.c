@@ -49,6 +49,11 @@ names_are_part_of_it(void **state)
 	assert_true(site_key_tls(key, &arena, &back));
 	assert_int_equal(back.name_count, 2);
 	assert_true(span_eq(back.names[1], names[1]));
+	route.user = SPAN("anna b@c");
+	key = site_key_of(place, &route, &arena);
+	assert_true(site_key_tls(key, &arena, &back));
+	assert_int_equal(back.name_count, 2);
+	assert_true(site_key_fits(key, &route));
 	route.tls_name_count = 1;
 	assert_false(site_key_fits(key, &route));
 	arena_free(&arena);
@@ -59,7 +64,7 @@ static void
 unknown_words_are_refused(void **state)
 {
 	static const char *const keys[] = { "mx:a:25 tls=quantum", "mx:a:25 tls=may more", "mx:a:25 ",
-					    "mx:a:25 names=a" };
+					    "mx:a:25 tls=may=" };
 	struct arena arena = { 0 };
 	struct site_tls back;
 

@@ -1,0 +1,144 @@
+"""Logging in at a smarthost: with what, over what, and what happens if it will not have us."""
+import smtplib
+
+import pytest
+
+from certificates import Authority
+from conftest import FAST
+from harness import quoted
+from sink import FEATURES, SILENT
+
+DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def make_smarthost(make_sink, ca):
+    def make(mechanisms="PLAIN LOGIN", tls=True, **how):
+        sink = make_sink(features=FEATURES + ("AUTH " + mechanisms,) if mechanisms else FEATURES,
+                         tls=ca.sign("smarthost", ["relay.dst.test"]) if tls else None, **how)
+        sink.users = {"anna@dst.test": "secret 1"}
+        return sink
+    return make
+
+
+@pytest.fixture
+def make_relay(make_tramd, ca, tmp_path):
+    def make(sink, secret="secret 1\n", token=None, smtps=False, user="anna@dst.test", limits=None, **route):
+        path = tmp_path / "secret"
+        path.write_text(secret)
+        settings = {"tls": "verify", "tls-names": '"relay.dst.test"', "user": quoted(user),
+                    "token-file" if token else "password-file": quoted(str(path)),
+                    "deliver": "%s:[%s]:%d" % ("smtps" if smtps else "smtp", HOST, sink.port)}
+        settings.update({k.replace("_", "-"): v for k, v in route.items()})
+        settings = {k: v for k, v in settings.items() if v is not None}
+        return make_tramd(routes={"*": settings}, queue=FAST, limits=limits,
+                          extra="delivery-ca = %s\n" % quoted(ca.path))
+    return make
+
+
+def send(daemon, to="b@dst.test"):
+    with smtplib.SMTP(HOST, daemon.port) as client:
+        client.sendmail("a@src.test", [to], DATA)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN", "LOGIN", "NTLM PLAIN X-NEW"])
+def test_a_password(make_relay, make_smarthost, mechanisms):
+    sink = make_smarthost(mechanisms)
+    send(make_relay(sink))
+    message = sink.wait(1)[0]
+    assert (message.user, message.tls) == ("anna@dst.test", "TLSv1.3")
+
+
+def test_over_smtps(make_relay, make_smarthost):
+    sink = make_smarthost(tls_on_connect=True)
+    send(make_relay(sink, smtps=True))
+    assert sink.wait(1)[0].user == "anna@dst.test"
+
+
+def test_a_token_is_read_anew(make_relay, make_smarthost, tmp_path):
+    sink = make_smarthost("PLAIN XOAUTH2")
+    sink.users = {"anna@dst.test": "new-token"}
+    daemon = make_relay(sink, secret="old-token", token=True)
+    send(daemon)
+    daemon.wait_log(event="site-backoff")
+    (tmp_path / "secret").write_text("new-token\n")
+    assert sink.wait(1)[0].user == "anna@dst.test"
+    assert all(line.startswith("AUTH XOAUTH2 ") for line in sink.commands("AUTH"))
+
+
+@pytest.mark.parametrize("reply", ["535 5.7.8 wrong", "454 4.7.0 later", "421 4.7.0 go away"])
+def test_a_refused_login_keeps_the_message(make_relay, make_smarthost, reply):
+    sink = make_smarthost()
+    sink.rule("AUTH", reply)
+    daemon = make_relay(sink)
+    send(daemon)
+    daemon.wait_log(event="site-backoff")
+    assert not sink.commands("MAIL")
+    assert not daemon.events(event="final")
+    sink.clear_rules()
+    assert sink.wait(1)[0].user == "anna@dst.test"
+
+
+def test_no_login_without_the_right_certificate(make_relay, make_smarthost):
+    sink = make_smarthost()
+    daemon = make_relay(sink, tls_names='"other.dst.test"')
+    send(daemon)
+    daemon.wait_log(event="host-failed")
+    assert not sink.commands("AUTH") and not sink.commands("MAIL")
+
+
+def test_no_mail_without_the_login(make_relay, make_smarthost):
+    sink = make_smarthost(mechanisms=None)
+    daemon = make_relay(sink)
+    send(daemon)
+    assert "does not offer AUTH" in daemon.wait_log(event="host-failed")["reply"]
+    assert not sink.commands("MAIL")
+
+
+def test_unverified_only_if_somebody_says_so(make_relay, make_smarthost):
+    sink = make_smarthost(tls=False)
+    send(make_relay(sink, tls=None, tls_names=None, auth_unverified="yes"))
+    message = sink.wait(1)[0]
+    assert (message.user, message.tls) == ("anna@dst.test", None)
+
+
+def test_only_what_is_allowed_is_used(make_relay, make_smarthost):
+    sink = make_smarthost("LOGIN PLAIN")
+    send(make_relay(sink, auth_mechanisms='"LOGIN"'))
+    assert sink.wait(1)[0].user == "anna@dst.test"
+    assert [line.split(" ")[1] for line in sink.commands("AUTH")] == ["LOGIN"]
+
+
+def test_a_secret_that_is_not_there(make_relay, make_smarthost, tmp_path):
+    sink = make_smarthost()
+    daemon = make_relay(sink)
+    (tmp_path / "secret").unlink()
+    send(daemon)
+    assert "No such file" in daemon.wait_log(event="host-failed")["reply"]
+    (tmp_path / "secret").write_text("secret 1")
+    assert sink.wait(1)[0].user == "anna@dst.test"
+
+
+def test_nonsense_in_the_exchange(make_relay, make_smarthost):
+    sink = make_smarthost("LOGIN")
+    sink.rule("AUTH", "334 %%%not-base64%%%", times=1)
+    daemon = make_relay(sink)
+    send(daemon)
+    daemon.wait_log(event="host-failed")
+    assert not daemon.events(event="final", outcome="failed")
+
+
+def test_a_smarthost_that_hangs_in_the_exchange(make_relay, make_smarthost):
+    sink = make_smarthost()
+    sink.rule("AUTH", SILENT, times=1)
+    daemon = make_relay(sink, limits={"auth-timeout": "1s"})
+    send(daemon)
+    assert "AUTH" in daemon.wait_log(event="host-failed")["reply"]
+    assert sink.wait(1)[0].user == "anna@dst.test"
