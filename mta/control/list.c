@@ -75,10 +75,7 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 	}
 	if (row->in_flight != NULL) {
 		json_object_set_new(object, "waits_for",
-				    json_text(arena_printf(&job->arena,
-							   "its delivery, which is "
-							   "going on now: %s",
-							   row->in_flight)));
+				    json_string("its delivery, which is going on now"));
 		return;
 	}
 	blocked = dispatcher_blocked_by(job_home(job)->dispatcher, h->lane, &job->arena, &until);

@@ -141,7 +141,7 @@ site_route(const struct site *site)
 	return route_by_name(&config_of(site->owner)->access.routes, lane->route);
 }
 
-static size_t
+size_t
 site_max_connections(const struct site *site)
 {
 	const struct route *route = site_route(site);

@@ -123,6 +123,7 @@ void lanes_resolve(struct dispatcher *d);	/* look-ups for the lanes of site 0 */
 void lane_refresh(struct lane *lane);		/* its MX answer has expired: ask again */
 
 /* connections.c */
+size_t site_max_connections(const struct site *site);	/* what the configuration allows */
 void site_work(struct site *site);
 void site_probe_now(struct site *site);
 struct destination *site_destination(struct site *site);

@@ -218,9 +218,17 @@ site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, 
 				    SPAN_FMT(site->key));
 	if (site->mode == SITE_LOOKUP)
 		return SPAN("its destination is being looked up");
+	if (site->connection_count >= site_max_connections(site))
+		return arena_printf(arena, "site %.*s: its limit of connections, %zu, is reached",
+				    SPAN_FMT(site->key), site_max_connections(site));
 	if (d->connections >= limits->deliveries)
 		return arena_printf(arena, "limits.deliveries: all %zu connections are in use",
 				    d->connections);
+	if (site->pause_until_ms > wall_ms()) {
+		*until_ms = site->pause_until_ms;
+		return arena_printf(arena, "site %.*s: a connection has failed, the next one waits",
+				    SPAN_FMT(site->key));
+	}
 	if (site->connection_count >= site->limit)
 		return arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
 				    SPAN_FMT(site->key), site->limit);

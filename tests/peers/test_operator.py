@@ -2,8 +2,10 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -122,11 +124,46 @@ def test_explain_in_flight_and_held(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=FAST)
     id = tramd.send(BODY)
     sink.wait_rule(rule)
-    assert rows(tramd, "explain", id)[1]["state"] == "in-flight"
+    row = rows(tramd, "explain", id)[1]
+    assert row["state"] == "in-flight" and row["waits_for"] == "its delivery, which is going on now"
     assert recipients(tramd, "--state", "in-flight") == ["b@dst.test"]
     go.set()
     sink.wait(1)
     tramd.wait_empty()
+
+
+def test_explain_names_the_limit(make_tramd, make_sink):
+    """What keeps a message back is one of the limits: of its destination, or of all."""
+    one, two = make_sink(), make_sink()
+    go = threading.Event()
+    rules = [sink.rule("DOT", None, hold=go) for sink in (one, two)]
+    tramd = make_tramd(routes={"one.test": {"deliver": "smtp:[127.0.0.1]:%d" % one.port, "connections": "1"},
+                               "two.test": "smtp:[127.0.0.1]:%d" % two.port,
+                               "*": "smtp:[127.0.0.1]:%d" % make_sink().port}, queue=FAST, limits={"deliveries": "2"})
+    tramd.send(BODY, to="a@one.test")
+    one.wait_rule(rules[0])
+    tramd.send(BODY, to="b@one.test")			# it may be with that connection, too, as its next one
+    more = tramd.send(BODY, to="c@one.test")
+    wait_for(lambda: "its limit of connections, 1, is reached" in tramd.ctl("explain", more), what="a limit is named")
+    tramd.send(BODY, to="d@two.test")
+    two.wait_rule(rules[1])
+    last_one = tramd.send(BODY, to="e@three.test")
+    wait_for(lambda: "limits.deliveries: all 2 connections are in use" in tramd.ctl("explain", last_one),
+             what="the limit of all is named")
+    row = rows(tramd, "explain", last_one)[1]
+    assert row["waits_for"] == "the way to be free" and row["state"] == "waiting"
+    go.set()
+    tramd.wait_empty()
+
+
+def test_explain_the_look_up(make_tramd):
+    """A domain that cannot be looked up: what was wrong, how often, and when it is tried again."""
+    tramd = make_tramd(resolver="127.0.0.1:%d" % free_port(), queue=NEVER)
+    id = tramd.send(BODY, to="a@nowhere.test")
+    wait_for(lambda: "the look-up of nowhere.test failed" in tramd.ctl("explain", id), what="the look-up's failure is known")
+    row = rows(tramd, "explain", id)[1]
+    assert row["next_ms"] > time.time() * 1000 and row["domain"] == "nowhere.test" and row["tries"] == []
+    assert recipients(tramd, "--error", row["error"]) == ["a@nowhere.test"] and row["error"]
 
 
 def test_sites_sessions_stats(dead):
@@ -276,6 +313,103 @@ def test_reload(make_tramd, sink):
     with tramd.client() as c:
         assert "other.test" in c.greeting.text
     sink.wait(1)
+
+
+def test_hangup_takes_all_or_nothing(make_tramd, sink):
+    tramd = make_tramd(static=sink, queue=FAST)
+    good = tramd.text()
+    tramd.write_config(good.replace('hostname = "tram.test"', 'hostname = "other.test"') + "nonsense = 5\n")
+    tramd.reload()
+    line = tramd.wait_log(event="reload", level="error")
+    assert "nothing has changed" in line["msg"] and "nonsense" in line["msg"] and tramd.config_path + ":" in line["msg"]
+    with tramd.client() as c:
+        assert "tram.test" in c.greeting.text
+    tramd.write_config(good.replace('hostname = "tram.test"', 'hostname = "other.test"'))
+    tramd.reload()
+    tramd.wait_log(event="reload", level="info")
+    with tramd.client() as c:
+        assert "other.test" in c.greeting.text
+
+
+def test_reload_to_a_port_in_use(make_tramd, sink):
+    """A new listener cannot be opened: the old ones stay, and so does all else."""
+    tramd = make_tramd(static=sink, queue=FAST)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        tramd.write_config(tramd.text().replace('hostname = "tram.test"', 'hostname = "other.test"') +
+                           'listener more { address = {"127.0.0.1:%d"} }\n' % port)
+        done = tramd.ctl("reload", check=False)
+        assert done.returncode == 1 and str(port).encode() in done.stderr and b"in use" in done.stderr
+        with tramd.client() as c:
+            assert "tram.test" in c.greeting.text
+    assert "read again" in tramd.ctl("reload")		# free now
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as s:
+        assert b"other.test" in s.recv(100)
+
+
+def test_postmaster(make_tramd, sink):
+    tramd = make_tramd(static=sink, queue=FAST, relay_from=["192.0.2.0/24"],
+                       extra='postmaster = "admin@ours.test"\nrelay-to = {"ours.test"}\ncheck-sender = no')
+    with tramd.client() as c:
+        c.hello()
+        for to in ("postmaster", "PostMaster@tram.test", "postmaster@[127.0.0.1]"):
+            c.command("MAIL FROM:<a@src.test>", 250)
+            c.command("RCPT TO:<%s>" % to, 250)
+            c.command("DATA", 354)
+            c.send(BODY.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+            c.reply(250)
+        c.command("MAIL FROM:<a@src.test>", 250)
+        c.command("RCPT TO:<postmaster@elsewhere.test>", 550)
+    assert [m.recipients for m in sink.wait(3)] == [["admin@ours.test"]] * 3
+
+
+NAMESPACES = os.getuid() == 0 and subprocess.run(["unshare", "-p", "-m", "-f", "true"], stdout=subprocess.DEVNULL,
+                                                 stderr=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.skipif(not NAMESPACES, reason="needs root and namespaces")
+def test_first_process_without_root_on_a_read_only_root(make_tramd, sink):
+    """As in a container: process 1, an account without rights, a root that is read-only but for its own directory."""
+    place = subprocess.run(["mktemp", "-d", "/tmp/tram-pid1.XXXXXX"], capture_output=True, text=True).stdout.strip()
+    port = free_port()
+    os.mkdir(place + "/queue")
+    with open(place + "/tram.conf", "w", encoding="utf-8") as f:
+        f.write('hostname = "tram.test"\ncontrol = "%s/control"\nqueue { path = "%s/queue" %s }\n'
+                'relay-from = {"127.0.0.0/8"}\nlistener smtp { address = {"127.0.0.1:%d"} }\n'
+                'route "*" { deliver = "smtp:[127.0.0.1]:%d" }\n' % (
+                    place, place, " ".join("%s = %s" % item for item in harness.SMALL_MAP.items()), port, sink.port))
+    subprocess.run(["chown", "-R", "nobody", place], check=True)
+    os.chmod(place, 0o755)
+    script = ('mount --make-rprivate / && mount --bind "$1" "$1" && mount -o remount,bind,ro / && '
+              '! touch /tram-can-write 2>/dev/null && '
+              'exec setpriv --reuid nobody --regid nogroup --clear-groups --no-new-privs --bounding-set=-all -- '
+              '"$2" -c "$1/tram.conf"')
+    work = tempfile.mkdtemp(prefix="tram-pid1-bin.")		# the build may lie where nobody may look
+    os.chmod(work, 0o755)
+    shutil.copy(harness.program("tramd"), work)
+    process = subprocess.Popen(["unshare", "-p", "-m", "-f", "--kill-child", "sh", "-c", script, "sh", place,
+                                work + "/tramd"], stderr=subprocess.PIPE)
+    try:
+        def is_up():
+            assert process.poll() is None, process.stderr.read().decode()
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0
+        wait_for(is_up, what="it listens")
+        with harness.SmtpRaw("127.0.0.1", port) as c:
+            c.hello()
+            c.message(BODY)
+        assert sink.wait(1)[0].data.endswith(BODY)
+        done = subprocess.run([harness.program("tramctl"), "-c", place + "/tram.conf", "stop"], stdout=subprocess.PIPE)
+        assert done.returncode == 0
+        assert process.wait(30) == 0, process.stderr.read().decode()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        shutil.rmtree(place)
+        shutil.rmtree(work)
 
 
 def start_tool(tramd, *args):
