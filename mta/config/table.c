@@ -69,6 +69,7 @@ const struct directive directives[] = {
 	  .note = "all good ones" },
 	{ SECTION_TOP, "delivery-tls-groups", TYPE(text), CONFIG(delivery_tls.groups),
 	  .note = "X25519:P-256:P-384:P-521" },
+	{ SECTION_TOP, "convert-8bit", TYPE(boolean), "no", CONFIG(client.convert_8bit) },
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
 	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
 	  .restart = true },

@@ -287,8 +287,10 @@ smtp_client_init(struct smtp_client *client, const struct smtp_client_config *co
 void
 smtp_client_free(struct smtp_client *client)
 {
-	if (client->p != NULL)
+	if (client->p != NULL) {
 		reply_parser_free(&client->p->parser);
+		client_drop_converter(client);
+	}
 	free(client->p);
 	arena_free(&client->arena);
 	buf_free(&client->out);
@@ -374,6 +376,14 @@ ends_at_once(struct smtp_client *client, struct run *run, bool allowed, bool chu
 	return run->finished;
 }
 
+/* BINARYMIME has lines that are none, so it is not converted but refused (RFC 3030 §3). */
+static bool
+must_convert(const struct smtp_client *client, const struct smtp_transaction *t)
+{
+	return client->config->convert_8bit && t->needs_8bit && !client->features.eightbitmime &&
+	       t->envelope->body != BODY_BINARYMIME;
+}
+
 void
 smtp_client_send(struct smtp_client *client, struct smtp_transaction *t)
 {
@@ -388,7 +398,8 @@ smtp_client_send(struct smtp_client *client, struct smtp_transaction *t)
 	assert(t->recipient_count > 0);
 	t->started = t->lost = t->dsn_passed = false;
 	t->final_reply_host = arena_copy(t->arena, client->greeting_name);
-	*run = (struct run){ .t = t, .bdat = chunking };
+	*run = (struct run){ .t = t, .convert = must_convert(client, t) };
+	run->bdat = chunking && !run->convert;	/* a chunk's size must be known */
 	set_up_recipients(client, run);
 	p->run_count++;
 	p->ready_told = false;

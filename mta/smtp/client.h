@@ -32,6 +32,7 @@ struct smtp_client_timeouts {
 struct smtp_client_config {
 	struct span ehlo_name;
 	bool pipelining, chunking;		/* use them where offered */
+	bool convert_8bit;			/* for a host without 8BITMIME: see convert.h */
 	size_t max_reply;			/* octets of one reply that are read */
 	struct smtp_client_timeouts timeouts;
 };

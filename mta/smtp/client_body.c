@@ -4,6 +4,8 @@
  * LF would nevertheless not get out, for behind it the next server might see the end of the
  * message where there is none.
  */
+#include <stdlib.h>
+
 #include "mta/smtp/client_private.h"
 #include "mta/smtp/data.h"
 
@@ -55,13 +57,36 @@ write_newline(struct smtp_client *client, struct run *run)
 }
 
 void
-smtp_client_body(struct smtp_client *client, struct span bytes)
+client_drop_converter(struct smtp_client *client)
 {
 	struct smtp_client_private *p = client->p;
-	struct run *run = client_streaming_run(p);
 
-	if (run == NULL)
-		return; /* it has ended meanwhile: the owner is about to be told */
+	if (p->converter != NULL)
+		convert_free(p->converter);
+	free(p->converter);
+	p->converter = NULL;
+	buf_free(&p->converted);
+}
+
+void
+client_begin_body(struct smtp_client *client, struct run *run)
+{
+	struct smtp_client_private *p = client->p;
+
+	p->at_line_start = true;
+	p->held_cr = false;
+	client_drop_converter(client);		/* of a body that broke off */
+	if (!run->convert)
+		return;
+	p->converter = xcalloc(1, sizeof(*p->converter));
+	convert_init(p->converter);
+}
+
+static void
+write_body(struct smtp_client *client, struct run *run, struct span bytes)
+{
+	struct smtp_client_private *p = client->p;
+
 	if (run->bdat && run->t->envelope->body == BODY_BINARYMIME) {
 		write_octets(client, run, bytes);
 		return;
@@ -92,6 +117,33 @@ smtp_client_body(struct smtp_client *client, struct span bytes)
 }
 
 void
+smtp_client_body(struct smtp_client *client, struct span bytes)
+{
+	struct smtp_client_private *p = client->p;
+	struct run *run = client_streaming_run(p);
+
+	if (run == NULL)
+		return; /* it has ended meanwhile: the owner is about to be told */
+	if (p->converter == NULL) {
+		write_body(client, run, bytes);
+		return;
+	}
+	convert_take(p->converter, bytes, &p->converted);
+	write_body(client, run, buf_span(&p->converted));
+	buf_clear(&p->converted);
+}
+
+static void
+end_conversion(struct smtp_client *client, struct run *run)
+{
+	struct smtp_client_private *p = client->p;
+
+	convert_end(p->converter, &p->converted);
+	write_body(client, run, buf_span(&p->converted));
+	client_drop_converter(client);
+}
+
+void
 smtp_client_body_end(struct smtp_client *client)
 {
 	struct smtp_client_private *p = client->p;
@@ -99,6 +151,8 @@ smtp_client_body_end(struct smtp_client *client)
 
 	if (run == NULL)
 		return;
+	if (p->converter != NULL)
+		end_conversion(client, run);
 	if (p->held_cr)
 		write_newline(client, run);
 	p->held_cr = false;

@@ -99,14 +99,14 @@ write_clean(struct span s, struct buf *out)
 
 void
 client_write_mail(const struct smtp_transaction *t, const struct smtp_features *features,
-		  bool binary, struct buf *out)
+		  bool binary, bool converted, struct buf *out)
 {
 	const struct envelope *envelope = t->envelope;
 
 	buf_append(out, SPAN("MAIL FROM:<"));
 	write_clean(envelope->reverse_path, out);
 	buf_byte(out, '>');
-	if (features->size)
+	if (features->size && !converted)
 		buf_printf(out, " SIZE=%" PRIu64, t->size);
 	if (binary)
 		buf_append(out, SPAN(" BODY=BINARYMIME"));

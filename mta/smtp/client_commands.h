@@ -12,9 +12,12 @@ void client_read_features(struct span text, struct smtp_features *ret);
 /* The host's own name, at the start of its greeting; empty if what stands there is none. */
 struct span client_greeting_name(struct span text);
 
-/* Parameters go only to a host that offered them. binary: over BDAT. */
+/*
+ * Parameters go only to a host that offered them. binary: over BDAT. converted: on its way, so that
+ * its size is not known yet.
+ */
 void client_write_mail(const struct smtp_transaction *t, const struct smtp_features *features,
-		       bool binary, struct buf *out);
+		       bool binary, bool converted, struct buf *out);
 void client_write_rcpt(const struct recipient *recipient, const struct smtp_features *features,
 		       struct buf *out);
 

@@ -229,7 +229,7 @@ perform_mail(struct smtp_client *client, struct run *run)
 {
 	bool binary = run->bdat && run->t->envelope->body == BODY_BINARYMIME;
 
-	client_write_mail(run->t, &client->features, binary, &client->out);
+	client_write_mail(run->t, &client->features, binary, run->convert, &client->out);
 	run->t->started = true;
 	run->t->dsn_passed = client->features.dsn;
 }
@@ -308,8 +308,7 @@ static void
 start_body(struct smtp_client *client, struct run *run)
 {
 	client->current = run->t;
-	client->p->at_line_start = true;
-	client->p->held_cr = false;
+	client_begin_body(client, run);
 	run->streaming = true;
 }
 

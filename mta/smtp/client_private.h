@@ -11,6 +11,7 @@
 #define TRAM_SMTP_CLIENT_PRIVATE_H
 
 #include "mta/smtp/client.h"
+#include "mta/smtp/convert.h"
 #include "mta/smtp/reply_parser.h"
 
 enum state {				/* in the order of a session, and of a transaction */
@@ -30,6 +31,7 @@ struct run {
 	size_t count;
 	size_t pending, accepted;
 	bool bdat;
+	bool convert;			/* the content becomes 7-bit on the way */
 	bool mail_ok;
 	bool streaming;			/* 354, or our BDAT: the body goes out now */
 	bool body_told;			/* the owner knows */
@@ -50,6 +52,8 @@ struct smtp_client_private {
 	bool needs_rset;
 	bool ready_told, quitting, closed;
 	bool at_line_start, held_cr;	/* of the body */
+	struct convert *converter;	/* of the run that is streaming, if it converts */
+	struct buf converted;
 };
 
 struct client_state {
@@ -73,6 +77,10 @@ struct run *client_streaming_run(struct smtp_client_private *p);	/* or NULL */
 struct position client_position_after(const struct run *run, struct position at);
 /* AT_EHLO, AT_HELO, AT_QUIT */
 void client_session_sends(struct smtp_client *client, enum state state);
+
+/* client_body.c: before the first octet, and when there will be no more. */
+void client_begin_body(struct smtp_client *client, struct run *run);
+void client_drop_converter(struct smtp_client *client);
 
 /* The stage at which the run is, for who is to blame. */
 enum smtp_stage client_stage_of(const struct run *run);

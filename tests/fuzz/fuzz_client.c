@@ -134,7 +134,8 @@ static void
 run(struct play *play, uint8_t setup, struct span in, bool each)
 {
 	struct smtp_client_config config = {
-		.ehlo_name = SPAN("tram.example.org"), .pipelining = setup & 1, .chunking = setup & 2, .max_reply = 2000,
+		.ehlo_name = SPAN("tram.example.org"), .pipelining = setup & 1, .chunking = setup & 2,
+		.convert_8bit = setup & 8, .max_reply = 2000,
 		.timeouts = { 1, 2, 3, 4, 5, 6, 7, 8 },
 	};
 

@@ -1,4 +1,5 @@
 """The main job: what is accepted arrives, octet for octet, once, to everyone it was for."""
+import email
 import os
 import random
 import threading
@@ -146,6 +147,36 @@ def test_internationalised(tramd, sink):
     arrived = sink.wait(1)[0]
     assert arrived.sender == "người@nguồn.test" and "SMTPUTF8" in arrived.mail_params
     assert b"UTF8SMTP" in split_received(arrived.data)[0]
+
+
+def parts_of(data):
+    """Type and decoded content of each part that has no parts, by Python's email package."""
+    return [(p.get_content_type(), p.get_payload(decode=True)) for p in email.message_from_bytes(data).walk()
+            if not p.is_multipart()]
+
+
+@pytest.mark.parametrize("convert", ["yes", "no"])
+def test_host_without_8bitmime(make_tramd, make_sink, convert):
+    """As it is; or, on wish, seven bits of the same content."""
+    sink = make_sink(features=[f for f in FEATURES if f != "8BITMIME"])
+    tramd = make_tramd(static=sink, extra="convert-8bit = " + convert)
+    encoding = b"Content-Transfer-Encoding: 8bit\r\n"
+    inner = b"Subject: inner\r\nMIME-Version: 1.0\r\n" + encoding + "\r\nlá thư = bên trong \t\r\n".encode() * 900
+    data = (b"Subject: outer\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"a b\"\r\n" + encoding +
+            b"\r\n--a b\r\nContent-Type: text/plain; charset=utf-8\r\n" + encoding + b"\r\n" +
+            "xin chào ".encode() * 500 + b"\r\n.\r\n\r\n--a b\r\nContent-Type: image/png\r\n" + encoding + b"\r\n" +
+            bytes(range(128, 256)) * 400 + b"\r\n--a b\r\nContent-Type: message/rfc822\r\n" + encoding + b"\r\n" +
+            inner + b"\r\n--a b--\r\n")
+    with tramd.client() as c:
+        c.hello()
+        c.message(data, mail="BODY=8BITMIME")
+    arrived = split_received(sink.wait(1)[0].data)[1]
+    if convert == "no":
+        assert arrived == data
+        return
+    assert max(arrived) < 128 and max(map(len, arrived.split(b"\r\n"))) <= 76 and b"8bit" not in arrived
+    assert parts_of(arrived) == parts_of(data) and len(parts_of(data)) == 3
+    assert "SIZE" not in " ".join(sink.messages[0].mail_params) and not sink.messages[0].bdat
 
 
 def test_relaying_denied(make_tramd, sink):

@@ -232,6 +232,8 @@ read_client(struct script *s, struct span text, unsigned line)
 		s->config.pipelining = yes;
 	else if (span_eq(name, SPAN("chunking")))
 		s->config.chunking = yes;
+	else if (span_eq(name, SPAN("convert-8bit")))
+		s->config.convert_8bit = yes;
 	else if (span_eq(name, SPAN("queue")))
 		s->queue = yes;
 	else if (span_eq(name, SPAN("quit")))
