@@ -2,10 +2,12 @@
  * auth/dovecot: asks Dovecot's auth socket, so that users come from where the mailboxes are. One
  * per loop: one connection, many requests at a time, each with a deadline.
  *
- * It connects at once, and again with back-off when the connection is lost; then all that was
+ * It connects at once, and again (with back-off) when the connection is lost; then all that was
  * asked fails as temporary. While it connects requests wait (to their deadline); while it backs
- * off they fail at once. Callbacks come from the loop, never from inside a call made here, and
- * after the last one of a request its memory may go.
+ * off they fail at once.
+ *
+ * Callbacks come from the loop, never from inside a call made here, and only as the answer to a
+ * start or a continue: one callback for each. Behind `done` the request's memory may go.
  */
 #ifndef TRAM_AUTH_DOVECOT_H
 #define TRAM_AUTH_DOVECOT_H
@@ -15,6 +17,8 @@
 #include "mta/auth/dovecot_codec.h"
 #include "mta/auth/sasl.h"
 #include "mta/base/list.h"
+#include "mta/base/map.h"
+#include "mta/net/stream.h"
 
 struct dovecot;
 
@@ -26,10 +30,13 @@ struct dovecot_config {
 	int64_t retry_ms, retry_max_ms;	/* back-off; 0: 1 s, doubling to 30 s */
 };
 
-/* shared: the loop's read buffer. config is copied. NULL: errno says why. */
-struct dovecot *dovecot_new(uv_loop_t *loop, struct buf *shared,
+/* scratch: the loop's. config is copied. */
+struct dovecot *dovecot_new(uv_loop_t *loop, struct stream_scratch *scratch,
 			    const struct dovecot_config *config);
-/* Requests that are open are cancelled. It goes when its handles are closed: run the loop. */
+/*
+ * Requests that are open are cancelled. It goes when its handles are closed: run the loop. NULL is
+ * fine.
+ */
 void dovecot_close(struct dovecot *dovecot);
 
 /* What its MECH lines say; 0 until it has been connected once, then the last it said. */
@@ -52,9 +59,10 @@ struct dovecot_request {
 	void (*done)(struct dovecot_request *request, const struct dovecot_result *result);
 	/* its own */
 	struct dovecot *dovecot;	/* NULL: nothing is open */
+	struct map_node by_id;
 	struct list node;
-	uint32_t id;
 	unsigned state;
+	enum sasl_mechanism mechanism;
 	int64_t deadline_ms;
 	const char *failure;
 	struct buf unsent;

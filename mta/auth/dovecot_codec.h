@@ -42,6 +42,7 @@ struct dovecot_codec {
 	bool ready;
 	/* its own */
 	bool version_seen;
+	bool complete;			/* what line holds has been looked at */
 	size_t lines;			/* of the handshake, bounded */
 	struct buf line, unescaped;
 };
