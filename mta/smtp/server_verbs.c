@@ -180,21 +180,21 @@ static const struct {
 	void (*run)(struct smtp_server *server, const struct smtp_command *command);
 	bool private;			/* not without TLS, where that is required */
 } verbs[VERB_COUNT] = {
-	[VERB_UNKNOWN] = { ANY, false, NULL },
-	[VERB_HELO] = { ANY, true, run_helo },
-	[VERB_EHLO] = { ANY, true, run_helo },
+	[VERB_UNKNOWN] = { ANY, false, NULL, false },
+	[VERB_HELO] = { ANY, true, run_helo, false },
+	[VERB_EHLO] = { ANY, true, run_helo, false },
 	[VERB_MAIL] = { IDLE, false, run_mail, true },
 	[VERB_RCPT] = { MAIL | RCPT, false, run_rcpt, true },
 	[VERB_DATA] = { RCPT, false, run_data, true },
 	[VERB_BDAT] = { RCPT | BDAT_NEXT, false, server_begin_chunk, true },
-	[VERB_RSET] = { ANY, true, run_rset },
-	[VERB_NOOP] = { ANY, true, run_noop },
+	[VERB_RSET] = { ANY, true, run_rset, false },
+	[VERB_NOOP] = { ANY, true, run_noop, false },
 	[VERB_VRFY] = { ANY, true, run_vrfy, true },
-	[VERB_EXPN] = { ANY, true, NULL },
-	[VERB_HELP] = { ANY, true, run_help },
-	[VERB_QUIT] = { ANY, false, run_quit },
-	[VERB_STARTTLS] = { IDLE, false, run_starttls },
-	[VERB_AUTH] = { IDLE, false, run_auth },
+	[VERB_EXPN] = { ANY, true, NULL, false },
+	[VERB_HELP] = { ANY, true, run_help, false },
+	[VERB_QUIT] = { ANY, false, run_quit, false },
+	[VERB_STARTTLS] = { IDLE, false, run_starttls, false },
+	[VERB_AUTH] = { IDLE, false, run_auth, false },
 };
 
 /* What is wrong with this verb now; TEXT_COUNT: nothing. */
