@@ -454,7 +454,7 @@ may_open(struct site *site)
 		site_timer_by(site, site->pause_until_ms);
 		return false;
 	}
-	if (d->connections < config_of(d)->limits.deliveries)
+	if (d->connections < d->max_connections)
 		return true;
 	if (!list_linked(&site->slot_node))
 		list_add_last(&d->slots, &site->slot_node);

@@ -6,10 +6,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
+
+enum { DESCRIPTORS_LEAST = 64 };	/* store, log, resolvers, listeners, standard ones */
 
 uint32_t
 chance(void)
@@ -29,7 +32,7 @@ work_sites(struct letter *letter)
 	struct dispatcher *d = CONTAINER_OF(letter, struct dispatcher, work_letter);
 
 	d->work_posted = false;
-	while (!list_empty(&d->slots) && d->connections < config_of(d)->limits.deliveries) {
+	while (!list_empty(&d->slots) && d->connections < d->max_connections) {
 		struct site *site = CONTAINER_OF(d->slots.next, struct site, slot_node);
 
 		list_remove(&site->slot_node);
@@ -79,6 +82,10 @@ dispatcher_touch_all(struct dispatcher *d)
 
 /* ---- arrivals ----------------------------------------------------------------------------- */
 
+/*
+ * It is told after its commit, when a refill may have met it already: what has been read stays
+ * as it was read, or something that is settled by now would be tried again.
+ */
 static void
 lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival *a)
 {
@@ -88,6 +95,7 @@ lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival
 	lane->touched = true;
 	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving &&
 	    !lane->stale && lane->site->mode != SITE_BACKOFF &&
+	    !lane_has_passed(lane, a->id, a->recipient, a->due_ms) &&
 	    (parcel == NULL || !parcel->locked)) {
 		window_add_entry(&d->window, lane, a->id, a->recipient, a->due_ms);
 		site_touch(lane->site);
@@ -125,6 +133,15 @@ arrival(struct dispatcher *d, const struct queue_arrival *a)
 	site_settle_down(site);			/* it may be gone after it */
 }
 
+static void
+lane_read_again(struct lane *lane)
+{
+	lane->cursor = (struct queue_entry){ 0 };
+	lane->more_due_ms = 0;
+	lane->touched = true;			/* should it be about to leave, it stays */
+	heap_set(&lane->owner->window.timers, &lane->timer, wall_ms());
+}
+
 /* Lanes of theirs that are not in memory, too. */
 static void
 read_sites_again(struct dispatcher *d)
@@ -139,13 +156,8 @@ static void
 read_all_again(struct dispatcher *d)
 {
 	for (size_t i = 0; i < d->window.lanes.size; i++)
-		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
-			struct lane *lane = CONTAINER_OF(n, struct lane, node);
-
-			lane->cursor = (struct queue_entry){ 0 };
-			lane->more_due_ms = 0;
-			heap_set(&d->window.timers, &lane->timer, wall_ms());
-		}
+		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next)
+			lane_read_again(CONTAINER_OF(n, struct lane, node));
 	read_sites_again(d);
 }
 
@@ -212,6 +224,7 @@ scan_wakes(struct dispatcher *d, int64_t now)
 			} else if (site->mode == SITE_BACKOFF &&
 				   site->state.backoff.next_ms <= now) {
 				site_probe_now(site);
+				site_settle_down(site);
 			} else if (site->mode == SITE_BACKOFF) {
 				dispatcher_wake_at(d, site->state.backoff.next_ms);
 			}
@@ -335,12 +348,9 @@ lanes_unlocked(struct dispatcher *d)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
 			struct lane *lane = CONTAINER_OF(n, struct lane, node);
 
-			if (!lane->passed_over)
-				continue;
+			if (lane->passed_over)
+				lane_read_again(lane);
 			lane->passed_over = false;
-			lane->cursor = (struct queue_entry){ 0 };
-			lane->more_due_ms = 0;
-			heap_set(&d->window.timers, &lane->timer, wall_ms());
 		}
 	dispatcher_touch(d);
 }
@@ -433,6 +443,26 @@ dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t recipient)
 	return NULL;
 }
 
+/*
+ * Half of the descriptors at most: the gate leaves that much (see set_max_sessions() there), and a
+ * connection that cannot be made for want of one would be held against the other side.
+ */
+static void
+set_max_connections(struct dispatcher *d)
+{
+	size_t wanted = config_of(d)->limits.deliveries, have = DESCRIPTORS_LEAST;
+	struct rlimit rl = { 0 };
+
+	getrlimit(RLIMIT_NOFILE, &rl);
+	if (rl.rlim_cur > 2 * DESCRIPTORS_LEAST)
+		have = (size_t)(rl.rlim_cur > 1000000 ? 1000000 : rl.rlim_cur) - DESCRIPTORS_LEAST;
+	d->max_connections = wanted < have / 2 ? wanted : have / 2;
+	if (d->max_connections < wanted)
+		log_message(LOG_WARNING, "descriptors",
+			    "the limit of open files allows %zu deliveries, not %zu: raise LimitNOFILE",
+			    d->max_connections, wanted);
+}
+
 /* ---- reload ------------------------------------------------------------------------------- */
 
 /* Nothing more goes the old way: it is forgotten as soon as what is in flight has landed. */
@@ -458,6 +488,7 @@ dispatcher_reconfigure(struct dispatcher *d)
 
 	d->window.max_entries = limits->window_entries;
 	d->window.max_sites = limits->window_sites;
+	set_max_connections(d);
 	idle.at = xcalloc(d->window.lanes.count + 1, sizeof(struct lane *));
 	for (size_t i = 0; i < d->window.lanes.size; i++)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
@@ -486,6 +517,7 @@ dispatcher_start(struct reactor *home)
 	d->reactor_count = home->post->peers;
 	d->window.max_entries = limits->window_entries;
 	d->window.max_sites = limits->window_sites;
+	set_max_connections(d);
 	list_init(&d->dirty);
 	list_init(&d->slots);
 	list_init(&d->idle);

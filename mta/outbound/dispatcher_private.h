@@ -27,6 +27,7 @@ enum {
 	SITE_READY_FAIR = 200,		/* of one site in a window that is half full */
 	LINGER_MS = 10000,		/* an empty lane stays so long */
 	STAY_MS = 30000,		/* a lane with nothing due for longer leaves */
+	ROOM_MS = 250,			/* until a lane that found no room is read again */
 	RECHECK_MS = 60000,		/* the longest the clock is trusted */
 	FIRST_CONNECTIONS = 5,		/* of a site that nothing is known of */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
@@ -58,6 +59,7 @@ struct dispatcher {
 	struct letter work_letter;
 	bool work_posted;
 	size_t connections, lookups, flying, settling;
+	size_t max_connections;		/* limits.deliveries, or what descriptors allow */
 	/* settles that could not be committed: nothing begins meanwhile */
 	unsigned stalled;
 	bool sites_wait;		/* there was no room for one more in memory */

@@ -113,9 +113,12 @@ on_site_retried(struct queue_op *op)
 {
 	struct site_retry *r = CONTAINER_OF(op, struct site_retry, change.op);
 	struct dispatcher *d = r->owner;
+	struct site *site;
 
 	d->settling--;
-	site_load(d, r->change.site);
+	site = d->stopping ? NULL : site_load(d, r->change.site);
+	if (site != NULL)
+		site_settle_down(site);		/* nothing of it may be due */
 	arena_free(&r->arena);
 	free(r);
 	dispatcher_touch(d);
@@ -150,8 +153,10 @@ retry_one(struct dispatcher *d, uint64_t id)
 
 	if (site == NULL)
 		retry_asleep(d, id);
-	else
+	else if (site->mode == SITE_BACKOFF) {
 		site_probe_now(site);
+		site_settle_down(site);
+	}
 }
 
 void
@@ -205,8 +210,6 @@ dispatcher_stats_json(struct dispatcher *d, json_t *into)
 static struct span
 site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, int64_t *until_ms)
 {
-	const struct limits *limits = &config_of(d)->limits;
-
 	if (site->mode == SITE_BACKOFF) {
 		*until_ms = site->state.backoff.next_ms;
 		return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s",
@@ -221,7 +224,7 @@ site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, 
 	if (site->connection_count >= site_max_connections(site))
 		return arena_printf(arena, "site %.*s: its limit of connections, %zu, is reached",
 				    SPAN_FMT(site->key), site_max_connections(site));
-	if (d->connections >= limits->deliveries)
+	if (d->connections >= d->max_connections)
 		return arena_printf(arena, "limits.deliveries: all %zu connections are in use",
 				    d->connections);
 	if (site->pause_until_ms > wall_ms()) {

@@ -49,6 +49,7 @@ lane_rerouted(struct dispatcher *d, uint64_t site_id, uint64_t lane, int result)
 	}
 	lane_load(site, lane);
 	site_settle_down(site);
+	dispatcher_touch(d);
 }
 
 static void
@@ -215,7 +216,9 @@ lane_fail(struct lane *lane, const struct reply *reply, bool discard)
 {
 	struct job *job;
 
-	while ((job = take_job(lane->owner, lane->site, lane)) != NULL)
+	/* what is left comes back here once these are settled */
+	for (int i = 0; i < LANE_READY_MAX &&
+			(job = take_job(lane->owner, lane->site, lane)) != NULL; i++)
 		settle_without_delivery(lane->owner, job, reply, discard);
 }
 
@@ -314,7 +317,7 @@ lanes_resolve(struct dispatcher *d)
 	for (size_t i = 0; i < most && !list_empty(&d->unresolved->turns); i++) {
 		struct lane *lane = CONTAINER_OF(d->unresolved->turns.next, struct lane, turn);
 
-		if (d->lookups >= config_of(d)->limits.lookups || d->stopping)
+		if (d->lookups >= config_of(d)->limits.lookups || d->stopping || d->stalled > 0)
 			return;
 		list_remove(&lane->turn);			/* to the end of the ring */
 		list_add_last(&d->unresolved->turns, &lane->turn);

@@ -198,15 +198,17 @@ site_load_lanes(struct site *site)
 	site->asleep_cursor = (struct queue_asleep){ 0 };
 	do {
 		if (queue_read_asleep(d->home->port, site->id, &site->asleep_cursor, page,
-				      SITE_LANES_PAGE, &n) < 0)
-			n = 0;
+				      SITE_LANES_PAGE, &n) < 0) {
+			heap_set(&d->window.site_timers, &site->timer, now + 1000);
+			return;
+		}
 		for (size_t i = 0; i < n; i++) {
 			if (page[i].due_ms > now) {
 				heap_set(&d->window.site_timers, &site->timer, page[i].due_ms);
 				return;
 			}
 			if (!site_has_lane_room(site)) {
-				heap_set(&d->window.site_timers, &site->timer, now + 1000);
+				heap_set(&d->window.site_timers, &site->timer, now + ROOM_MS);
 				return;
 			}
 			site->asleep_cursor = page[i];
@@ -311,6 +313,21 @@ lane_renew(struct lane *lane, int64_t after_ms)
 	lane_refill(lane);
 }
 
+/* When the queue has its row in `asleep`: what it knows of the lane counts, not what we knew. */
+static int64_t
+stored_asleep_ms(const struct lane *lane)
+{
+	struct arena arena = { 0 };
+	struct lane_record record = { .asleep_ms = wall_ms() + 1000 };
+
+	if (lane->change.gone)
+		record.asleep_ms = INT64_MAX;
+	else
+		queue_read_lane(lane->owner->home->port, lane->node.key, &arena, &record);
+	arena_free(&arena);
+	return record.asleep_ms;
+}
+
 static void
 on_lane_changed(struct queue_op *op)
 {
@@ -332,10 +349,10 @@ on_lane_changed(struct queue_op *op)
 		heap_set(&d->window.timers, &lane->timer, wall_ms() + 1000);
 		site_touch(site);
 	} else {
-		lane_forget(lane, lane->change.set_due && !lane->change.gone ? lane->change.due_ms
-									     : INT64_MAX);
+		lane_forget(lane, stored_asleep_ms(lane));
 	}
 	site_settle_down(site);
+	dispatcher_touch(d);
 	dispatcher_check_stopped(d);
 }
 
@@ -434,6 +451,7 @@ on_site_changed(struct queue_op *op)
 			  site->mode == SITE_BACKOFF ? site->state.backoff.next_ms : wall_ms());
 	}
 	site_settle_down(site);
+	dispatcher_touch(d);
 	dispatcher_check_stopped(d);
 }
 

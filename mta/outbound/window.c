@@ -258,6 +258,14 @@ key_compare(const struct queue_entry *a, const struct queue_entry *b)
 	return a->recipient < b->recipient ? -1 : a->recipient > b->recipient;
 }
 
+bool
+lane_has_passed(const struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms)
+{
+	struct queue_entry key = { .due_ms = due_ms, .id = id, .recipient = recipient };
+
+	return key_compare(&key, &lane->cursor) <= 0;
+}
+
 void
 lane_missed(struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms)
 {
@@ -265,7 +273,8 @@ lane_missed(struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms)
 		.lane = lane->node.key, .due_ms = due_ms, .id = id, .recipient = recipient
 	};
 
-	if (key_compare(&key, &lane->cursor) <= 0) {	/* read again from just before it */
+	/* read again from just before it */
+	if (lane_has_passed(lane, id, recipient, due_ms)) {
 		key.id--;
 		key.recipient = UINT32_MAX;
 		lane->cursor = key;

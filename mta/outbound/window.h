@@ -138,6 +138,8 @@ void window_drop_entry(struct window *w, struct entry *entry);
 void entry_fly(struct entry *entry);			/* ready → in flight */
 void entry_land(struct entry *entry, bool first);	/* in flight → ready again */
 
+/* Has the lane been read beyond this key? Then what stands there is in memory, or was. */
+bool lane_has_passed(const struct lane *lane, uint64_t id, uint32_t recipient, int64_t due_ms);
 /*
  * The store has an entry at this key that is not in memory: the lane must be read again from
  * before it.
