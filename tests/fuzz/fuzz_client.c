@@ -136,7 +136,7 @@ run(struct play *play, uint8_t setup, struct span in, bool each)
 	struct smtp_client_config config = {
 		.ehlo_name = SPAN("tram.example.org"), .pipelining = setup & 1, .chunking = setup & 2,
 		.convert_8bit = setup & 8, .max_reply = 2000,
-		.timeouts = { 1, 2, 3, 4, 5, 6, 7, 8 },
+		.timeouts = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 },
 	};
 
 	*play = (struct play){ .queue = setup & 4 };
