@@ -13,6 +13,7 @@ STRANGERS = {"relay_from": ["192.0.2.0/24"], "extra": 'relay-to = {"dst.test"}\n
 
 # ---- the greeting
 
+@pytest.mark.quick
 def test_early_talk_is_refused(make_tramd, sink):
     tramd = make_tramd(static=sink, listener={"greet-delay": "1m"}, start=False, **STRANGERS)
     tramd.start(ready=False)
@@ -101,6 +102,7 @@ def make_checking(make_tramd, sink):
         dns.stop()
 
 
+@pytest.mark.quick
 def test_sender_that_takes_no_mail(make_checking, sink):
     tramd, _ = make_checking()
     with tramd.client() as c:
@@ -209,6 +211,7 @@ def test_silence_in_a_message(make_tramd, sink):
     assert not sink.messages
 
 
+@pytest.mark.quick
 def test_strangers_are_hurried_when_connections_run_short(make_tramd, sink):
     """With four of five taken: those that were there before too, but not our own clients."""
     tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"], limits={"connections": 5, "stress-timeout": "300ms"},
@@ -354,6 +357,7 @@ def test_both_families_on_one_port(make_tramd, sink):
 
 # ---- the end
 
+@pytest.mark.quick
 def test_stop_finishes_what_is_in_progress(make_tramd, sink):
     tramd = make_tramd(static=sink, extra="stop-timeout = 5m")
     idle, mail, busy = tramd.client(), tramd.client(), tramd.client()

@@ -262,6 +262,35 @@ test_endless_message(void **state)
 }
 
 /* Refused recipients leave nothing behind. */
+/* A group of commands is answered in one flush: the owner sends when the machine waits. */
+static void
+test_one_flush(void **state)
+{
+	static const char group[] = "EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nRCPT TO:<>\r\nNOOP\r\nRSET\r\n"
+				    "MAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nBDAT 3\r\nabcBDAT 3 LAST\r\ndef"
+				    "MAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nDATA\r\n";
+	struct span in = span_str(group);
+	struct smtp_server server;
+	size_t lines = 0, waits = 0;
+
+	(void)state;
+	begin(&server);
+	buf_clear(&server.out);
+	while (waits == 0 || in.len > 0) {
+		struct smtp_server_step step = take(&server, &in);
+
+		if (step.action == SMTP_ASK)
+			smtp_server_answer(&server, step.question == SMTP_QUESTION_DATA ? &go : &yes);
+		waits += step.action == SMTP_WAIT;
+		assert_int_not_equal(step.action, SMTP_CLOSE);
+	}
+	assert_int_equal(waits, 1);
+	for (struct span out = buf_span(&server.out); out.len > 0; lines++)
+		span_cut(&out, '\n');
+	assert_int_equal(lines, 9 + 13);		/* EHLO's, and those of the others */
+	smtp_server_free(&server);
+}
+
 static void
 test_memory(void **state)
 {
@@ -344,6 +373,7 @@ main(void)
 		cmocka_unit_test(test_close_while_asked),
 		cmocka_unit_test(test_refuse_message),
 		cmocka_unit_test(test_endless_message),
+		cmocka_unit_test(test_one_flush),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_answers),
