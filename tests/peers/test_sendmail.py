@@ -49,6 +49,38 @@ def test_cron(tramd, sink):
     assert fields(m)["From"] == "root (Cron Daemon)"		# what is there stays
 
 
+CALLERS = {
+    "mailx": (["-i", "--", "b@dst.test", "c@dst.test"], "To: b@dst.test, c@dst.test\n"),
+    "bsd-mailx": (["-i", "b@dst.test", "c@dst.test"], "To: b@dst.test, c@dst.test\n"),
+    "s-nail": (["-i", "-r", "jo@src.test", "--", "b@dst.test", "c@dst.test"], ""),
+    "mailutils": (["-oi", "-t"], "To: b@dst.test\nCc: c@dst.test\n"),
+    "mutt": (["-oem", "-oi", "-f", "jo@src.test", "--", "b@dst.test", "c@dst.test"], "To: b@dst.test\n"),
+    "php": (["-t", "-i"], "To: b@dst.test\r\nCc: c@dst.test\r\n"),
+    "php with a sender": (["-t", "-i", "-fjo@src.test"], "To: b@dst.test\r\nBcc: c@dst.test\r\n"),
+    "PHPMailer": (["-oi", "-fjo@src.test", "-t"], "To: b@dst.test, c@dst.test\n"),
+    "git send-email": (["-i", "b@dst.test", "c@dst.test"], "To: b@dst.test\nCc: c@dst.test\n"),
+    "git with a sender": (["-f", "jo@src.test", "-i", "b@dst.test", "c@dst.test"], "To: b@dst.test\n"),
+    "Python": (["-t", "-oi", "-oem"], "To: b@dst.test\nBcc: c@dst.test\n"),
+    "Perl's MIME::Lite": (["-t", "-oi", "-oem"], "To: b@dst.test\nCc: c@dst.test\n"),
+    "Nagios": (["-oi", "-odb", "b@dst.test,c@dst.test"], "To: b@dst.test\n"),
+    "at, logwatch": (["-FSystem", "-t", "-oi"], "To: b@dst.test\nCc: c@dst.test\n"),
+    "Mailman": (["-f", "jo@src.test", "-G", "-i", "b@dst.test", "c@dst.test"], ""),
+    "emacs": (["-oi", "-f", "jo@src.test", "-oem", "-odb", "-t"], "To: b@dst.test, c@dst.test\n"),
+}
+
+
+@pytest.mark.parametrize("who", CALLERS)
+def test_as_programs_call_it(tramd, sink, who):
+    args, header = CALLERS[who]
+    newline = "\r\n" if "\r\n" in header else "\n"
+    text = header + "From: jo@src.test" + newline + "Subject: by program" + 2 * newline + "." + newline + "line" + newline
+    m = sent(tramd, sink, *args, stdin=text.encode())
+    assert sorted(m.recipients) == ["b@dst.test", "c@dst.test"]
+    assert m.body == b".\r\nline\r\n" and fields(m)["Subject"] == "by program" and fields(m)["Bcc"] is None
+    if any("jo@src.test" in a for a in args):
+        assert m.sender == "jo@src.test"
+
+
 def test_fields_are_added(tramd, sink):
     m = sent(tramd, sink, "-f", "jo@src.test", "-F", 'Jo "J" Doe', "b@dst.test")
     got = fields(m)
@@ -298,3 +330,24 @@ def test_another_user(make_tramd, sink):
     assert sink.wait(1)[0].sender.startswith("nobody")
     tramd.wait_log(event="accept", client=re.compile("local|uid"))
     assert run(tramd.config_path, "-bp", **who).status == 77
+
+
+def test_the_caller_is_named_and_limited(make_tramd, sink):
+    """The socket is open to all; the kernel says who it is, the log names him, and he may send so much in a minute."""
+    tramd = make_tramd(static=sink, queue=FAST, limits={"local-rate": "3"})
+    assert os.stat(tramd.submission).st_mode & 0o777 == 0o666
+    for n in range(3):
+        assert run(tramd.config_path, "b%d@dst.test" % n, stdin=b"\nhi\n").status == 0
+    result = run(tramd.config_path, "b@dst.test", stdin=b"\nhi\n")
+    assert result.status == 75 and "minute" in result.err
+    tramd.wait_log(event="session", uid=str(os.getuid()), messages="1", count=3)
+    with tramd.client() as c:					# others are not meant
+        c.hello()
+        c.message(b"Subject: x\r\n\r\nx\r\n")
+    if os.getuid() == 0:
+        place = tramd.place
+        while len(place) > 4:
+            os.chmod(place, 0o755)
+            place = os.path.dirname(place)
+        who = dict(user="nobody", group="nogroup", extra_groups=[], cwd="/")
+        assert run(tramd.config_path, "b@dst.test", stdin=b"\nhi\n", **who).status == 0
