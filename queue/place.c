@@ -40,7 +40,7 @@ refuse(char error[PLACE_ERROR_MAX], int r, const char *format, ...)
 
 /* ---- the file system ---------------------------------------------------------------------- */
 
-/* Is the overlay of this device one whose syncs do nothing? */
+/* Is the overlay of this device one whose syncs do nothing? (Newer kernels say fsync=volatile.) */
 static bool
 overlay_is_volatile(dev_t device)
 {
@@ -53,7 +53,9 @@ overlay_is_volatile(dev_t device)
 		const char *options = strstr(line, " - overlay ");
 		unsigned major_number, minor_number;
 
-		found = options != NULL && strstr(options, ",volatile") != NULL &&
+		found = options != NULL &&
+			(strstr(options, ",volatile") != NULL ||
+			 strstr(options, ",fsync=volatile") != NULL) &&
 			sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) == 2 &&
 			makedev(major_number, minor_number) == device;
 	}

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mta/base/id.h"
 #include "mta/config/config.h"
 #include "mta/control/text.h"
 #include "mta/control/walk.h"
@@ -101,10 +102,13 @@ tramctl_run_check(struct tramctl *t)
 
 /* ---- salvage ------------------------------------------------------------------------------ */
 
+/* What may have been delivered already comes back held, so that it does not go out by itself. */
 static int
-put_recipients(struct archive_file *a, const struct queue_message *m)
+put_recipients(struct archive_file *a, const struct queue_salvaged *found)
 {
-	struct history_record none = { 0 };
+	const struct queue_message *m = &found->message;
+	struct history_record history = { .state = found->doubtful ? HISTORY_HELD
+								   : HISTORY_WAITING };
 	int rc = TRAMCTL_OK;
 
 	for (size_t i = 0; i < m->envelope.recipient_count && rc == TRAMCTL_OK; i++) {
@@ -112,7 +116,7 @@ put_recipients(struct archive_file *a, const struct queue_message *m)
 
 		if (!m->open[i])
 			continue;
-		outer = walk_recipient_json(&m->envelope.recipients[i], &none);
+		outer = walk_recipient_json(&m->envelope.recipients[i], &history);
 		rc = archive_put_json(a, ARCHIVE_RECIPIENT, json_object_get(outer, "recipient"));
 		json_decref(outer);
 	}
@@ -129,23 +133,26 @@ any_open(const struct queue_message *m)
 }
 
 static int
-on_message(void *arg, const struct queue_message *m, struct span content)
+on_message(void *arg, const struct queue_salvaged *found)
 {
 	struct archive_file *a = arg;
-	struct queue_message whole = *m;
+	struct span content = found->content;
+	char id[ID_TEXT_LEN + 1];
 	json_t *object;
 	int rc;
 
-	if (!any_open(m))
+	if (!any_open(&found->message))
 		return 0;
-	if (content.len < m->record.header_size)	/* what is there is what can be restored */
-		whole.record.header_size = content.len;
-	whole.record.body_size = content.len - whole.record.header_size;
-	object = walk_message_json(m->record.id, &whole);
+	if (found->lost) {
+		fprintf(stderr, "tramctl: message %s: its content is damaged; left out\n",
+			id_format(found->message.record.id, id));
+		return 0;
+	}
+	object = walk_message_json(found->message.record.id, &found->message);
 	rc = archive_put_json(a, ARCHIVE_MESSAGE, object);
 	json_decref(object);
 	if (rc == TRAMCTL_OK)
-		rc = put_recipients(a, m);
+		rc = put_recipients(a, found);
 	for (; content.len > 0 && rc == TRAMCTL_OK; content = span_skip(content, CONTROL_PIECE))
 		rc = archive_put(a, ARCHIVE_CONTENT, span_first(content, CONTROL_PIECE));
 	if (rc == TRAMCTL_OK)
@@ -153,22 +160,44 @@ on_message(void *arg, const struct queue_message *m, struct span content)
 	return rc == TRAMCTL_OK ? 0 : -EIO;
 }
 
+static void
+tell_salvaged(FILE *to, const struct archive_file *a, const struct queue_salvage_facts *facts)
+{
+	const unsigned long long messages = a->messages, doubtful = facts->doubtful;
+
+	fprintf(to, "%llu message%s salvaged; import %s into a new queue\n", messages,
+		messages == 1 ? "" : "s", messages == 1 ? "it" : "them");
+	if (doubtful > 0)
+		fprintf(to,
+			"%llu of %s may have been delivered already, in whole or in part; what is "
+			"imported of %s is held\n",
+			doubtful, messages == 1 ? "it" : "them", doubtful == 1 ? "it" : "these");
+	if (facts->guessed)
+		fprintf(to, "the file does not say which commit was its last: this may include "
+			    "messages that were delivered already\n");
+	if (facts->expected > facts->messages + facts->lost)
+		fprintf(to, "the store counts %llu: %llu could not be found%s\n",
+			(unsigned long long)facts->expected,
+			(unsigned long long)(facts->expected - facts->messages - facts->lost),
+			facts->raw ? "" : "; --raw may find them");
+}
+
 int
 tramctl_run_salvage(struct tramctl *t)
 {
 	struct archive_file a = { 0 };
+	struct queue_salvage_facts facts;
 	char error[QUEUE_ERROR_MAX] = "";
 	int rc = archive_create(&a, t->file), salvaged;
 
 	if (rc != TRAMCTL_OK)
 		return rc;
-	salvaged = queue_salvage(t->store, on_message, &a, error);
+	salvaged = queue_salvage(t->store, t->raw, on_message, &a, &facts, error);
 	rc = archive_finish(&a);
 	archive_close(&a);
 	if (error[0] != '\0')
-		tramctl_fail(TRAMCTL_FAILED, "%s", error);
-	fprintf(strcmp(t->file, "-") == 0 ? stderr : stdout,
-		"%llu message%s salvaged; import them into a new queue\n",
-		(unsigned long long)a.messages, a.messages == 1 ? "" : "s");
-	return salvaged < 0 ? TRAMCTL_FAILED : rc;
+		tramctl_fail(TRAMCTL_FAILED, "%s%s", error,
+			     facts.raw ? "\ntramctl: so it was read page by page" : "");
+	tell_salvaged(strcmp(t->file, "-") == 0 ? stderr : stdout, &a, &facts);
+	return salvaged < 0 || (error[0] != '\0' && a.messages == 0) ? TRAMCTL_FAILED : rc;
 }

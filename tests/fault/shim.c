@@ -6,6 +6,7 @@
  *                          test_power.py makes from it the files that a power cut could have left
  * TRAM_SHIM_SYNC_MS=N      a sync takes N ms longer
  * TRAM_SHIM_SYNC_FAILS=N   the N-th sync and all that follow fail with EIO
+ * TRAM_SHIM_STATFS=N       every file system is of this type (the numbers of statfs(2); 0x… is hexadecimal)
  *
  * It calls the kernel itself and never libc's function of the same name, so it needs no dlsym() and does not care who
  * else (a sanitizer) stands in that place.
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -53,7 +55,7 @@ setting(const char *name)
 {
 	const char *text = getenv(name);
 
-	return text != NULL ? strtol(text, NULL, 10) : 0;
+	return text != NULL ? strtol(text, NULL, 0) : 0;
 }
 
 static int
@@ -284,3 +286,16 @@ msync(void *at, size_t len, int flags)
 	note(-1, NOTE_MSYNC, now_ns(), (uintptr_t)at, len, NULL, 0);
 	return (int)syscall(SYS_msync, at, len, flags);
 }
+
+/* ---- where ---------------------------------------------------------------------------------------------------- */
+
+int
+fstatfs(int fd, struct statfs *ret)
+{
+	int r = (int)syscall(SYS_fstatfs, fd, ret);
+
+	if (r == 0 && setting("TRAM_SHIM_STATFS") != 0)
+		ret->f_type = setting("TRAM_SHIM_STATFS");
+	return r;
+}
+int fstatfs64(int fd, struct statfs64 *ret) __attribute__((alias("fstatfs")));
