@@ -8,6 +8,7 @@
 #include "mta/base/log.h"
 #include "mta/config/config.h"
 #include "mta/server.h"
+#include "mta/service.h"
 
 static int
 usage(void)
@@ -53,7 +54,7 @@ main(int argc, char **argv)
 	if (path == NULL || optind != argc)
 		return usage();
 	rc = config_load(path, &config, error, &warnings);
-	if (rc == 0 && (rc = config_open_tls(config, error, &warnings)) < 0)
+	if (rc == 0 && (rc = config_open_files(config, error, &warnings)) < 0)
 		config_free(config);
 	fprintf(stderr, "%.*s", SPAN_FMT(buf_span(&warnings)));
 	buf_free(&warnings);
@@ -65,6 +66,7 @@ main(int argc, char **argv)
 		config_free(config);
 		return printf("%s: no mistake found\n", path) < 0;
 	}
+	service_hold_signals();
 	rc = log_start(&config->log);
 	if (rc < 0) {
 		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,
@@ -72,7 +74,8 @@ main(int argc, char **argv)
 		return EXIT_CANNOT;
 	}
 	rc = server_run(config);
-	log_message(LOG_INFO, "stopped", "clean");
+	if (rc == 0)
+		log_message(LOG_INFO, "stopped", "clean");
 	log_stop();
 	return rc;
 }

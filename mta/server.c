@@ -13,30 +13,20 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/control/control.h"
 #include "mta/inbound/gate.h"
+#include "mta/inbound/login.h"
 #include "mta/outbound/dispatcher.h"
 #include "mta/server_private.h"
+#include "mta/service.h"
 
 enum { POISON_MS = 1000, AGAIN_MS = 3000, TICKET_ROTATE_MS = 12 * 3600 * 1000 };
-
-void
-server_notify(const char *state)
-{
-#ifdef HAVE_SYSTEMD
-	sd_notify(0, state);
-#else
-	(void)state;
-#endif
-}
 
 /* ---- stop --------------------------------------------------------------------------------- */
 
@@ -80,6 +70,7 @@ on_close(struct letter *letter)
 {
 	struct hurry_letter *h = CONTAINER_OF(letter, struct hurry_letter, letter);
 
+	login_close(h->reactor->login);
 	reactor_close(h->reactor);
 	free(h);
 }
@@ -105,6 +96,7 @@ close_all(struct server *server)
 	for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
 		uv_close((uv_handle_t *)&server->signals[i], NULL);
 	uv_close((uv_handle_t *)&server->stop_timer, NULL);
+	uv_close((uv_handle_t *)&server->watchdog, NULL);
 	uv_close((uv_handle_t *)&server->poisoned, NULL);
 	for (unsigned i = 0; i < server->count; i++) {
 		struct hurry_letter *h = xcalloc(1, sizeof(*h));
@@ -164,7 +156,7 @@ stop(void *arg)
 		return;
 	}
 	server->stopping = true;
-	server_notify("STOPPING=1");
+	service_notify("STOPPING=1");
 	log_message(LOG_INFO, "stopping", "%zu sessions open", gate_sessions(home->gate));
 	gate_close(home->gate);
 	hurry(server, HURRY_STOP);
@@ -336,12 +328,12 @@ watch_signals(struct server *server)
 	static const int numbers[] = { SIGHUP, SIGUSR1, SIGTERM, SIGINT };
 	uv_loop_t *loop = &home_of(server)->loop;
 
-	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		uv_signal_init(loop, &server->signals[i]);
 		server->signals[i].data = server;
 		uv_signal_start(&server->signals[i], on_signal, numbers[i]);
 	}
+	service_watch(&server->watchdog, loop);
 	uv_timer_init(loop, &server->stop_timer);
 	uv_async_init(loop, &server->poisoned, on_poisoned);
 	server->stop_timer.data = server->poisoned.data = server;
@@ -388,7 +380,7 @@ free_server(struct server *server)
 	free(server->reactors);
 	free(server->posts);
 	config_free(config);
-	tls_tickets_free(server->tickets);
+	tls_tickets_free(server->secrets.tickets);
 }
 
 static void
@@ -408,6 +400,14 @@ log_ready(struct server *server, int64_t began)
 	log_end(&l);
 }
 
+static void
+make_secrets(struct config_secrets *secrets)
+{
+	secrets->tickets = tls_tickets_new(TICKET_ROTATE_MS);
+	if (getrandom(secrets->sasl, sizeof(secrets->sasl), 0) != sizeof(secrets->sasl))
+		abort();			/* a kernel without random octets: nothing is safe */
+}
+
 int
 server_run(struct config *config)
 {
@@ -417,8 +417,8 @@ server_run(struct config *config)
 	int rc;
 
 	raise_descriptors();
-	server.tickets = tls_tickets_new(TICKET_ROTATE_MS);
-	config_use_tickets(config, server.tickets);
+	make_secrets(&server.secrets);
+	config_use_secrets(config, &server.secrets);
 	if (become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
 		config_free(config);
 		return fail(error[0] ? error : "the configured user does not exist");
@@ -434,7 +434,8 @@ server_run(struct config *config)
 				     &server.reactors[i]) < 0)
 			exit(fail("cannot start a thread"));
 	log_ready(&server, began);
-	server_notify("READY=1");
+	service_hear_signals();
+	service_notify("READY=1");
 	uv_run(&home_of(&server)->loop, UV_RUN_DEFAULT);
 	for (unsigned i = 1; i < server.count; i++)
 		uv_thread_join(&server.reactors[i].thread);

@@ -23,12 +23,12 @@ struct server {
 	struct queue *queue;
 	struct control *control;
 	uv_signal_t signals[4];
-	uv_timer_t stop_timer;
+	uv_timer_t stop_timer, watchdog;
 	uv_async_t poisoned;
 	char poison_text[256];			/* written once, before poisoned is sent */
 	bool stopping, hurried, sessions_gone, dispatcher_stopped, closed;
 	int exit_code;
-	struct tls_tickets *tickets;		/* of all configurations */
+	struct config_secrets secrets;		/* of all configurations */
 	struct retired *retired;		/* configurations that old sessions still use */
 };
 
@@ -37,9 +37,6 @@ home_of(struct server *server)
 {
 	return &server->reactors[0];
 }
-
-/* server.c: to the service manager, if there is one */
-void server_notify(const char *state);
 
 /* server_reload.c: whole or not at all; control_owner.reload */
 int server_reload(void *arg, struct buf *message);

@@ -10,6 +10,7 @@
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/service.h"
 
 /* ---- configurations that are no longer used ----------------------------------------------- */
 
@@ -136,7 +137,7 @@ server_reload(void *arg, struct buf *message)
 		restart = config_needs_restart(old, fresh, &arena);
 		fresh->threads = server->count;		/* those that run, whatever it says */
 	}
-	if (rc == 0 && (rc = config_open_tls(fresh, error, message)) < 0)
+	if (rc == 0 && (rc = config_open_files(fresh, error, message)) < 0)
 		config_free(fresh);
 	if (rc < 0) {
 		buf_clear(message);
@@ -144,7 +145,7 @@ server_reload(void *arg, struct buf *message)
 		arena_free(&arena);
 		return rc;
 	}
-	config_use_tickets(fresh, server->tickets);
+	config_use_secrets(fresh, &server->secrets);
 	home->config = fresh;
 	rc = gate_reconfigure(home->gate, error);
 	if (rc < 0) {
@@ -171,13 +172,13 @@ server_reload_on_signal(struct server *server)
 {
 	struct buf message = { 0 };
 
-	server_notify("RELOADING=1");
+	service_notify("RELOADING=1");
 	if (server_reload(server, &message) < 0)
 		log_message(LOG_ERROR, "reload", "nothing has changed: %.*s",
 			    SPAN_FMT(buf_span(&message)));
 	else
 		log_message(LOG_INFO, "reload", "the new configuration holds. %.*s",
 			    SPAN_FMT(buf_span(&message)));
-	server_notify("READY=1");
+	service_notify("READY=1");
 	buf_free(&message);
 }

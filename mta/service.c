@@ -1,0 +1,73 @@
+/* service: see service.h. The only file with <systemd/sd-daemon.h>. */
+#include "mta/service.h"
+
+#include <signal.h>
+#include <stdint.h>
+#include <unistd.h>
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+static sigset_t
+our_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	return set;
+}
+
+void
+service_hold_signals(void)
+{
+	sigset_t set = our_signals();
+
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	/* Orphans of the container become children of process 1; the kernel buries them then. */
+	if (getpid() == 1)
+		signal(SIGCHLD, SIG_IGN);
+}
+
+void
+service_hear_signals(void)
+{
+	sigset_t set = our_signals();
+
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+void
+service_notify(const char *state)
+{
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, state);
+#else
+	(void)state;
+#endif
+}
+
+static void
+on_watch(uv_timer_t *timer)
+{
+	(void)timer;
+	service_notify("WATCHDOG=1");
+}
+
+void
+service_watch(uv_timer_t *timer, uv_loop_t *loop)
+{
+	uint64_t us = 0;
+
+	uv_timer_init(loop, timer);
+#ifdef HAVE_SYSTEMD
+	if (sd_watchdog_enabled(0, &us) <= 0)
+		us = 0;
+#endif
+	if (us > 0)
+		uv_timer_start(timer, on_watch, 0, us / 3000 + 1);
+}
