@@ -15,13 +15,12 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/control/job.h"
+#include "mta/net/local.h"
 #include "mta/net/stream.h"
 
 enum {
@@ -510,59 +509,27 @@ fail_start(char error[CONTROL_ERROR_MAX], int rc, const char *path, const char *
 	return rc;
 }
 
-/*
- * A socket nobody listens on any more is left from a process that was killed. Anything else is
- * not ours to remove.
- */
-static int
-remove_stale(const struct sockaddr_un *sa)
-{
-	struct stat st;
-	int fd, rc;
-
-	if (lstat(sa->sun_path, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	rc = connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 ? -EADDRINUSE : 0;
-	close(fd);
-	if (rc == 0 && unlink(sa->sun_path) < 0 && errno != ENOENT)
-		rc = -errno;
-	return rc;
-}
-
-/* The mode is set between bind and listen: nobody can connect before. */
 static int
 open_socket(const char *path, mode_t mode, int *ret, char error[CONTROL_ERROR_MAX])
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd, rc;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rc;
 
-	if (strlen(path) >= sizeof(sa.sun_path))
-		return fail_start(error, -ENAMETOOLONG, path,
-				  "choose a path of at most 107 octets");
-	memcpy(sa.sun_path, path, strlen(path));
-	rc = remove_stale(&sa);
-	if (rc < 0)
-		return fail_start(error, rc, path,
-				  rc == -EADDRINUSE ? "another tramd answers there: stop it, or "
-						      "change `control`"
-						    : "remove it, or change `control`");
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fail_start(error, -errno, path, "raise the limit of open files");
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0 ||
-	    listen(fd, BACKLOG) < 0) {
+	rc = local_bind(fd, path, mode);
+	if (rc == 0 && listen(fd, BACKLOG) < 0)
 		rc = -errno;
-		close(fd);
-		return fail_start(error, rc, path,
-				  "its directory must exist and be writable for tramd's user");
+	if (rc == 0) {
+		*ret = fd;
+		return 0;
 	}
-	*ret = fd;
-	return 0;
+	close(fd);
+	return fail_start(error, rc, path,
+			  rc == -ENAMETOOLONG ? "choose a path of at most 107 octets"
+			  : rc == -EADDRINUSE ? "another tramd answers there: stop it, or "
+						"change `control`"
+			  : rc == -EEXIST     ? "remove it, or change `control`"
+				: "its directory must exist and be writable for tramd's user");
 }
 
 int

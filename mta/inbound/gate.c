@@ -9,13 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/base/map.h"
+#include "mta/net/local.h"
 
 enum {
 	ACCEPT_BATCH = 64,
@@ -338,28 +337,6 @@ on_door(uv_poll_t *poll, int status, int events)
 /* ---- doors -------------------------------------------------------------------------------- */
 
 static int
-bind_unix(const char *path, int fd)
-{
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	struct stat there;
-	size_t len = strlen(path);
-
-	if (len >= sizeof(un.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(un.sun_path, path, len);
-	/* left by an earlier run; anything else is not ours to remove */
-	if (lstat(path, &there) == 0) {
-		if (!S_ISSOCK(there.st_mode))
-			return -EEXIST;
-		unlink(path);
-	}
-	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
-		return -errno;
-	/* anybody here may submit: SO_PEERCRED names them */
-	return chmod(path, 0666) < 0 ? -errno : 0;
-}
-
-static int
 bind_inet(const struct netaddr *address, int fd)
 {
 	struct sockaddr_storage sa;
@@ -381,7 +358,8 @@ door_open(struct gate *gate, const struct netaddr *address, const char *path, si
 
 	if (fd < 0)
 		return -errno;
-	rc = path ? bind_unix(path, fd) : bind_inet(address, fd);
+	/* anybody here may submit: SO_PEERCRED names them */
+	rc = path ? local_bind(fd, path, 0666) : bind_inet(address, fd);
 	if (rc == 0 && listen(fd, 4096) < 0)
 		rc = -errno;
 	if (rc < 0) {
@@ -435,6 +413,7 @@ bind_failed(int rc, const char *what, char error[GATE_ERROR_MAX])
 			? "another program listens there: stop it, or choose another address"
 		: rc == -EACCES	       ? "ports below 1024 need root or CAP_NET_BIND_SERVICE"
 		: rc == -EADDRNOTAVAIL ? "this machine has no such address"
+		: rc == -ENAMETOOLONG  ? "choose a path of at most 107 octets"
 		: rc == -EEXIST	       ? "something that is no socket stands there: move it away"
 				       : "check the address and the permissions";
 

@@ -1,6 +1,7 @@
 """The daemon as a whole: reload, drain, stop, postmaster, and where it can run."""
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -221,3 +222,43 @@ def test_drain_that_is_ended(make_tramd, sink):
 def test_stop(dead):
     assert "stops" in dead.ctl("stop")
     assert dead.end() == 0
+
+
+def start_anew(config, args=()):
+    return subprocess.run([harness.program("tramd"), *args, "-c", str(config)], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=30)
+
+
+def test_what_keeps_it_from_starting(dead, tmp_path):
+    """One message for each, with what is wrong and what to do; and who has the thing loses nothing."""
+    def config(**other):
+        text = dead.text()
+        for old, new in other.items():
+            text = text.replace({"port": ":%d" % dead.port, "queue": dead.queue_path, "control": dead.control,
+                                 "submission": dead.submission}[old], new)
+        (tmp_path / "tram.conf").write_text(text)
+        return tmp_path / "tram.conf"
+    dead.send(BODY)
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "file").write_text("x")
+    mine = {"port": ":%d" % free_port(), "queue": str(tmp_path / "queue"), "control": str(tmp_path / "control"),
+            "submission": str(tmp_path / "submission")}
+    cases = [({"port": ":%d" % dead.port}, b"in use", str(dead.port).encode()),
+             ({"queue": dead.queue_path}, b"in use by another tramd", dead.queue_path.encode()),
+             ({"queue": str(tmp_path / "nowhere")}, b"No such file", b"nowhere"),
+             ({"queue": str(tmp_path / "file")}, b"Not a directory", b"file"),
+             ({"control": dead.control}, b"another tramd", dead.control.encode()),
+             ({"control": str(tmp_path / "file")}, b"remove it", b"file"),
+             ({"control": str(tmp_path / "none" / "control")}, b"directory", b"none"),
+             ({"submission": dead.submission}, b"another", dead.submission.encode())]
+    for other, what, where in cases:
+        done = start_anew(config(**dict(mine, **other)))
+        assert done.returncode == 71 and what in done.stderr and where in done.stderr, (other, done)
+    assert (tmp_path / "file").read_text() == "x"
+    assert recipients(dead) == ["b@dst.test"] and last(dead, "stats")["queue_messages"] == 1
+    assert start_anew(tmp_path / "nowhere.conf").returncode == 78
+    done = start_anew(config(port="99999"), ["-n"])
+    assert done.returncode == 78 and re.match(rb"tramd: .*/tram\.conf:\d+: ", done.stderr)
+    for words in ([], ["-n"], ["-x"], ["-c"], ["word"]):
+        done = subprocess.run([harness.program("tramd"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+        assert done.returncode == 64 and b"usage: tramd" in done.stderr, words
