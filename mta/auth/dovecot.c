@@ -11,7 +11,13 @@
 #include "mta/auth/prep.h"
 #include "mta/base/arena.h"
 
-enum { TIMEOUT_MS = 30000, MAX_PENDING = 1000, RETRY_MS = 1000, RETRY_MAX_MS = 30000, TROUBLE_MAX = 120 };
+enum {
+	TIMEOUT_MS = 30000,
+	MAX_PENDING = 1000,
+	RETRY_MS = 1000,
+	RETRY_MAX_MS = 30000,
+	TROUBLE_MAX = 120
+};
 
 enum request_state {
 	REQUEST_NONE,
@@ -137,12 +143,14 @@ drop_link(struct dovecot *d, const char *what, const char *detail)
 	struct link *link = d->link;
 	int64_t now = now_ms(d), lived = link->ready_ms != 0 ? now - link->ready_ms : -1;
 
-	snprintf(d->trouble, sizeof(d->trouble), "%s%s%s", what, detail[0] != '\0' ? ": " : "", detail);
+	snprintf(d->trouble, sizeof(d->trouble), "%s%s%s", what, detail[0] != '\0' ? ": " : "",
+		 detail);
 	link->owner = NULL;
 	d->link = NULL;
 	stream_close(&link->stream, false);
 	/* one that was good for a while is tried again at once: Dovecot was restarted */
-	d->retry_ms = lived >= d->config.retry_ms || d->retry_ms == 0 ? d->config.retry_ms : d->retry_ms * 2;
+	d->retry_ms = lived >= d->config.retry_ms || d->retry_ms == 0 ? d->config.retry_ms
+								      : d->retry_ms * 2;
 	if (d->retry_ms > d->config.retry_max_ms)
 		d->retry_ms = d->config.retry_max_ms;
 	d->retry_at_ms = lived >= d->config.retry_ms ? now : now + d->retry_ms;
@@ -175,7 +183,8 @@ on_result(struct dovecot_request *r, const struct dovecot_codec *codec, bool goo
 	struct dovecot_result result = { .verdict = SASL_OK, .user = codec->user };
 
 	if (!good) {
-		result.verdict = codec->failure == DOVECOT_TEMPORARY ? SASL_TEMPORARY : SASL_REFUSED;
+		result.verdict =
+			codec->failure == DOVECOT_TEMPORARY ? SASL_TEMPORARY : SASL_REFUSED;
 		result.why = why[codec->failure];
 		result.reason = codec->reason;
 	}
@@ -262,7 +271,7 @@ on_connected(struct stream *stream, int error)
 		drop_link(link->owner, "connect", strerror(-error));
 		return;
 	}
-	/* it must be unique among Dovecot's clients, and our process has a connection for each loop */
+	/* unique among Dovecot's clients, and our process has a connection for each loop */
 	scram_random(&pid, sizeof(pid));
 	dovecot_put_hello((pid & 0x3fffffff) | 0x40000000, &hello);
 	stream_send(stream, &hello);
@@ -280,7 +289,8 @@ on_ended(struct stream *stream, enum stream_end end, int error)
 	if (end == STREAM_TIMEOUT)
 		drop_link(link->owner, "no handshake in time", "");
 	else
-		drop_link(link->owner, "connection lost", end == STREAM_FAILED ? strerror(-error) : "");
+		drop_link(link->owner, "connection lost",
+			  end == STREAM_FAILED ? strerror(-error) : "");
 }
 
 static void
@@ -356,7 +366,8 @@ on_timer(uv_timer_t *timer)
 		list_add_last(&failing, node);
 	}
 	while (!list_empty(&failing)) {
-		struct dovecot_request *r = CONTAINER_OF(failing.next, struct dovecot_request, node);
+		struct dovecot_request *r =
+			CONTAINER_OF(failing.next, struct dovecot_request, node);
 
 		finish_temporary(r, r->failure);
 	}
@@ -482,7 +493,8 @@ dovecot_start(struct dovecot *d, struct dovecot_request *r, enum sasl_mechanism 
 		fail_soon(r, not_offered);
 		return;
 	}
-	dovecot_put_auth(d->last_id, sasl_name(mechanism), span_str(d->service), facts, message, &out);
+	dovecot_put_auth(d->last_id, sasl_name(mechanism), span_str(d->service), facts, message,
+			 &out);
 	if (dovecot_connected(d)) {
 		wait_for_answer(r, REQUEST_ASKED);
 		stream_send(&d->link->stream, &out);

@@ -143,9 +143,10 @@ take_handshake(struct dovecot_codec *c, struct span command, struct span rest)
 	if (!c->version_seen) {
 		c->version_seen = span_eq(command, SPAN("VERSION")) &&
 				  span_eq(span_cut(&rest, '\t'), SPAN("1"));
-		return c->version_seen ? DOVECOT_MORE :
-					 broken(c, "it does not begin with VERSION 1: not Dovecot's "
-						   "socket for clients (auth-client)");
+		return c->version_seen
+			       ? DOVECOT_MORE
+			       : broken(c, "it does not begin with VERSION 1: not Dovecot's "
+					   "socket for clients (auth-client)");
 	}
 	if (span_eq(command, SPAN("MECH")))
 		take_mechanism(c, rest);
@@ -184,7 +185,8 @@ dovecot_codec_take(struct dovecot_codec *c, struct span in, enum dovecot_event *
 	while (*event == DOVECOT_MORE && taken < in.len) {
 		struct span rest = span_skip(in, taken);
 		const char *newline = span_find(rest, '\n');
-		struct span piece = span_first(rest, newline ? (size_t)(newline - rest.at) : rest.len);
+		struct span piece =
+			span_first(rest, newline ? (size_t)(newline - rest.at) : rest.len);
 
 		if (c->complete)
 			buf_clear(&c->line);
@@ -231,7 +233,8 @@ put_address(const char *letter, const struct netaddr *addr, struct buf *out)
 
 	if (addr == NULL || (addr->family != AF_INET && addr->family != AF_INET6))
 		return;
-	buf_printf(out, "\t%sip=%s\t%sport=%u", letter, netaddr_format(addr, text), letter, addr->port);
+	buf_printf(out, "\t%sip=%s\t%sport=%u", letter, netaddr_format(addr, text), letter,
+		   addr->port);
 }
 
 void

@@ -19,8 +19,8 @@ struct method {
 
 /* bcrypt's salt of 22 stands before its digest of 31. */
 static const struct method methods[] = {
-	{ "$y$", 43 }, { "$gy$", 43 }, { "$7$", 43 }, { "$2b$", 53 }, { "$2y$", 53 }, { "$2a$", 53 },
-	{ "$6$", 86 }, { "$5$", 43 },
+	{ "$y$", 43 },	{ "$gy$", 43 }, { "$7$", 43 }, { "$2b$", 53 },
+	{ "$2y$", 53 }, { "$2a$", 53 }, { "$6$", 86 }, { "$5$", 43 },
 };
 
 static bool
@@ -63,7 +63,8 @@ password_hash_weak(const char *hash)
 	if (hash[0] == '*' || hash[0] == '!')
 		return "a locked account has no hash; remove the line, or give it :disabled";
 	if (method == NULL)
-		return "not a strong hash of crypt(3) ($y$, $2b$, $6$, $5$ …); make one with tramctl password";
+		return "not a strong hash of crypt(3) ($y$, $2b$, $6$, $5$ …); make one with "
+		       "tramctl password";
 	if (!is_digest(strrchr(hash, '$') + 1, method->digest))
 		return "the hash is not complete; copy it whole, or make one with tramctl password";
 	if (crypt_checksalt(hash) == CRYPT_SALT_INVALID ||
@@ -160,13 +161,15 @@ passwords_make_entry(struct span user, struct span password, unsigned kinds, str
 
 	buf_reserve(&prepared, PREP_PASSWORD_MAX + 1);
 	if (!prep_name(user, &name) || !passwords_name_valid(buf_span(&name)))
-		fault = "a user's name has no ':', no control characters, does not begin with '#' and "
-			"has no blanks at its ends";
+		fault = "a user's name has no ':', no control characters, no blanks at its ends, "
+			"and does not begin with '#'";
 	else if (!prep_password(password, &prepared))
 		fault = "a password has 1 to 1024 octets, and no NUL";
-	else if ((kinds & PASSWORD_YESCRYPT) != 0 && buf_len(&prepared) > CRYPT_MAX_PASSPHRASE_SIZE - 1)
+	else if ((kinds & PASSWORD_YESCRYPT) != 0 &&
+		 buf_len(&prepared) > CRYPT_MAX_PASSPHRASE_SIZE - 1)
 		fault = "a password for crypt(3) has 511 octets at most";
-	for (unsigned kind = PASSWORD_YESCRYPT; fault == NULL && kind <= PASSWORD_SCRAM; kind <<= 1) {
+	for (unsigned kind = PASSWORD_YESCRYPT; fault == NULL && kind <= PASSWORD_SCRAM;
+	     kind <<= 1) {
 		if ((kinds & kind) == 0)
 			continue;
 		buf_append(out, buf_span(&name));

@@ -14,7 +14,8 @@ lines_fault(struct lines *lines, struct span subject, const char *fault)
 	if (subject.len > 0 && lines->faults < FAULTS_MAX) {
 		buf_byte(lines->errors, '"');
 		for (size_t i = 0; i < subject.len && i < SHOWN_MAX; i++)
-			buf_byte(lines->errors, (unsigned char)subject.at[i] < ' ' ? '?' : subject.at[i]);
+			buf_byte(lines->errors,
+				 (unsigned char)subject.at[i] < ' ' ? '?' : subject.at[i]);
 		buf_append(lines->errors, SPAN("\": "));
 	}
 	buf_printf(lines->errors, "%s\n", fault);
@@ -43,7 +44,8 @@ lines_next(struct lines *lines, struct span *line)
 		if (line->len > lines->max_line)
 			lines_fault(lines, span_first(*line, 20), "the line is too long");
 		else if (has_control(*line))
-			lines_fault(lines, SPAN(""), "a control character; this is a file of text lines");
+			lines_fault(lines, SPAN(""),
+				    "a control character; this is a file of text lines");
 		else
 			return true;
 	}

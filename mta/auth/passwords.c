@@ -18,7 +18,7 @@ struct entry {
 	bool disabled;
 };
 
-/* How often which cost was seen, to find the usual one; what comes late and is rare is not counted. */
+/* How often which cost was seen, to find the usual one; the last place counts the rest. */
 enum { COSTS = 16 };
 struct cost {
 	struct span setting;		/* "$y$j9T", "$2b$12", "{SCRAM}10000" */
@@ -67,7 +67,8 @@ find(const struct passwords *p, struct span name)
 
 	if (name.len == 0 || name.len > PREP_NAME_MAX)
 		return NULL;
-	for (node = map_find(&p->users, key_of(p, name)); node != NULL; node = map_next_same(node)) {
+	for (node = map_find(&p->users, key_of(p, name)); node != NULL;
+	     node = map_next_same(node)) {
 		struct entry *e = (struct entry *)(void *)node;
 
 		if (span_ieq(e->name, name))
@@ -94,7 +95,8 @@ find_or_add(struct parser *parser, struct span name)
 static struct span
 strip_scheme(struct span hash)
 {
-	static const char *const schemes[] = { "{CRYPT}", "{BLF-CRYPT}", "{SHA512-CRYPT}", "{SHA256-CRYPT}" };
+	static const char *const schemes[] = { "{CRYPT}", "{BLF-CRYPT}", "{SHA512-CRYPT}",
+					       "{SHA256-CRYPT}" };
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
 		if (span_istarts(hash, span_str(schemes[i])))
@@ -127,7 +129,8 @@ take_crypt(struct parser *parser, struct entry *e, struct span text)
 	if (text.len > 0 && text.at[0] == '{')
 		return "a scheme that is not known here; make a hash with tramctl password";
 	if (text.len == 0)
-		return "no hash; the line's form is user:hash[:options], make one with tramctl password";
+		return "no hash; the line's form is user:hash[:options], and tramctl password "
+		       "makes it";
 	if (text.len >= PASSWORDS_HASH_MAX)
 		return "the hash is too long";
 	if (e->crypt != NULL)
@@ -165,7 +168,8 @@ take_line(struct parser *parser, struct span line)
 	if (!prep_name(span_trim(raw), &parser->name) ||
 	    !passwords_name_valid(buf_span(&parser->name))) {
 		lines_fault(&parser->lines, SPAN(""),
-			    "no user's name before the first ':'; the line's form is user:hash[:options]");
+			    "no user's name before the first ':'; the line's form is "
+			    "user:hash[:options]");
 		return;
 	}
 	name = buf_span(&parser->name);
@@ -202,7 +206,8 @@ setting_of(const char *crypt)
 }
 
 static void
-count_cost(struct cost costs[COSTS], const struct entry *e, struct span setting, uint32_t iterations)
+count_cost(struct cost costs[COSTS], const struct entry *e, struct span setting,
+	   uint32_t iterations)
 {
 	size_t i = 0;
 
@@ -274,7 +279,10 @@ int
 passwords_parse(struct span name, struct span content, struct buf *errors, struct passwords **ret)
 {
 	struct parser parser = {
-		.lines = { .name = name, .rest = content, .max_line = PASSWORDS_LINE_MAX, .errors = errors },
+		.lines = { .name = name,
+			   .rest = content,
+			   .max_line = PASSWORDS_LINE_MAX,
+			   .errors = errors },
 	};
 	struct span line;
 

@@ -246,7 +246,7 @@ send_first(struct sasl_client *c)
 	struct buf first = room_for_first(c);
 	enum sasl_client_action action;
 
-	if (is_scram(c) && buf_len(&c->scram.text) > 0)		/* it was too long for the command */
+	if (is_scram(c) && buf_len(&c->scram.text) > 0) /* it was too long for the command */
 		buf_append(&first, buf_span(&c->scram.text));
 	else
 		put_first(c, &first);

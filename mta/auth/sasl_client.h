@@ -44,7 +44,7 @@ struct sasl_client {
 	enum sasl_mechanism mechanism;
 	struct buf out;
 	struct reply reply;		/* its text lives until sasl_client_free() */
-	/* FAILED: the server does not take these credentials: they will not be better in a minute */
+	/* FAILED: these credentials are not taken: they will not be better in a minute */
 	bool refused;
 	/* FAILED with a token: it may be old: get a fresh one, try once more */
 	bool token_refused;

@@ -2,11 +2,13 @@
  * auth/throttle: failed logins, counted by address (IPv4; /64 of IPv6) and by user; from them the
  * delay to impose, and the ban of an address. Pure: `now` is an argument. One thread at a time.
  *
- * Counts decay by half every half_life. Tables are bounded: the one longest untouched is dropped. A
- * user is never banned, only delayed, and not for an address that has lately logged in as that
- * user: guessing locks nobody out. The same wrong password again and again is a device with an old
- * one, not a guess: it is delayed but leads to no ban. A success takes nothing off the address's
- * count, or one good account would buy free guesses.
+ * Counts decay by half every half_life. Tables are bounded: the one longest untouched is dropped.
+ *
+ * Guessing locks nobody out: a user is never banned, only delayed; and a *friend*, an address that
+ * has lately logged in as this very user, is not asked to pay for what others try as that user, nor
+ * for the ban of an address that it shares with a guesser. The same wrong password again and again
+ * is a device with an old one, not a guess: it is delayed but leads to no ban. A success takes
+ * nothing off the address's count, or one good account would buy free guesses.
  */
 #ifndef TRAM_AUTH_THROTTLE_H
 #define TRAM_AUTH_THROTTLE_H
@@ -22,8 +24,8 @@ struct throttle_config {		/* 0: the default */
 	size_t max_addresses;		/* 20,000 */
 	size_t max_users;		/* 20,000 */
 	size_t max_friends;		/* 50,000 pairs of user and address that logged in */
-	unsigned free_failures;		/* 3: without delay (beyond the first second) */
-	int64_t first_delay_ms;		/* 1 s, doubling with each failure … */
+	unsigned free_failures;		/* 3 cost no delay */
+	int64_t first_delay_ms;		/* 1 s for the next, doubling with each … */
 	int64_t max_delay_ms;		/* … to 15 s */
 	unsigned ban_after;		/* 20 failures */
 	int64_t ban_ms;			/* 1 h, doubling with each ban in a row … */
@@ -36,7 +38,9 @@ struct throttle_config {		/* 0: the default */
 struct throttle;
 
 struct throttle *throttle_new(const struct throttle_config *config, uint64_t seed);
-void throttle_free(struct throttle *throttle);
+void throttle_free(struct throttle *throttle);			/* NULL is fine */
+/* After a reload: the new numbers hold from here on. */
+void throttle_configure(struct throttle *throttle, const struct throttle_config *config);
 
 struct throttle_verdict {
 	int64_t delay_ms;		/* before the answer is given, or the check begins */
@@ -50,13 +54,13 @@ struct throttle_verdict throttle_ask(const struct throttle *throttle, const stru
 				     struct span user, int64_t now_ms);
 /*
  * A guess failed (sasl.failure is SASL_BAD_CREDENTIALS). guess: throttle_guess() of what was tried;
- * 0: not known. The verdict holds for the reply to it.
+ * 0: not known. The verdict holds for the reply to it. user: empty: not known.
  */
 struct throttle_verdict throttle_failed(struct throttle *throttle, const struct netaddr *address,
 					struct span user, uint64_t guess, int64_t now_ms);
 void throttle_succeeded(struct throttle *throttle, const struct netaddr *address, struct span user,
 			int64_t now_ms);
-/* A digest of name and password, of use only with this seed. Any thread. */
+/* A digest of name and password, of use only with this seed; never 0. Any thread. */
 uint64_t throttle_guess(uint64_t seed, struct span user, struct span password);
 
 /* By an operator: forgets an address. True if there was something. */
