@@ -77,7 +77,7 @@ struct play {
 };
 
 static const char *const fate_names[] = { "pending", "delivered", "temporary", "permanent", "not-tried", "uncertain" };
-static const char *const stage_names[] = { "connect", "banner", "ehlo", "tls", "mail", "rcpt", "data", "body", "dot",
+static const char *const stage_names[] = { "connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "dot",
 	"quit" };
 static unsigned plays;
 
