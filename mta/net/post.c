@@ -125,6 +125,9 @@ post_close(struct post *post)
 void
 post_free(struct post *post)
 {
+	letters_open(post->box.first);
+	for (unsigned i = 0; i < post->peers; i++)
+		letters_open(post->out[i].first);
 	uv_mutex_destroy(&post->lock);
 	free(post->out);
 }

@@ -39,6 +39,10 @@ struct post {				/* one per loop */
 int post_init(struct post *post, uv_loop_t *loop, struct post *all, unsigned index, unsigned peers);
 /* closes its handles; the loop must run once more */
 void post_close(struct post *post);
+/*
+ * Once all loops have ended: letters that were on their way between them are opened, for they may
+ * own what they are about.
+ */
 void post_free(struct post *post);
 
 void post_send(struct post *from, struct post *to, struct letter *letter);

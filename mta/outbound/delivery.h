@@ -101,7 +101,8 @@ struct delivery {
 	uint64_t body_at;		/* offset of the content sent so far */
 	bool streaming;			/* the body of current is wanted */
 	size_t replies_seen;		/* client.replies when the deadline was set */
-	uint64_t sent_seen;		/* … and what had been sent */
+	uint64_t sent_seen;		/* … what had been sent … */
+	int64_t wait_seen;		/* … and how long it was to be */
 	bool deadline_set;
 	struct buf body;
 

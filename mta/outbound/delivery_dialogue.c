@@ -341,15 +341,16 @@ set_deadline(struct delivery *d)
 {
 	int64_t wait = smtp_client_timeout_ms(&d->client);
 
-	if (d->deadline_set && d->replies_seen == d->client.replies &&
-	    d->stream.octets_out == d->sent_seen && wait >= 0)
-		return;				/* octets that make no reply buy no time */
-	d->deadline_set = true;
-	d->replies_seen = d->client.replies;
-	d->sent_seen = d->stream.octets_out;
 	if (wait < 0)
 		wait = d->streaming ? d->config->limits.block_timeout_ms
 				    : d->config->limits.idle_connection_ms;
+	if (d->deadline_set && d->replies_seen == d->client.replies &&
+	    d->stream.octets_out == d->sent_seen && wait == d->wait_seen)
+		return;				/* octets that make no reply buy no time */
+	d->deadline_set = true;
+	d->wait_seen = wait;
+	d->replies_seen = d->client.replies;
+	d->sent_seen = d->stream.octets_out;
 	stream_deadline(&d->stream, wait);
 }
 

@@ -360,5 +360,8 @@ settle_without_delivery(struct dispatcher *d, struct job *job, const struct repl
 								       .lane = r->lane,
 								       .old_due_ms = r->due_ms };
 	}
+	/* as if it had been with one: the settle takes it back, and not what another job has taken */
+	if (g->count > 0)
+		queue_taken(d->home->port, &job->id, 1);
 	settling_submit(g);
 }

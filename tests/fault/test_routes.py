@@ -1,4 +1,7 @@
 """What leads where, when that changes while mail waits: by a reload, by the DNS."""
+import json
+import threading
+
 import pytest
 
 from conftest import FAST
@@ -93,3 +96,22 @@ def test_domains_leave_a_dead_host(make_tramd, make_sink, later):
         tramd.wait_log(event="clock-jump")
         sink.wait(3)
         wait_for(lambda: len(tramd.queue_ids()) == 3, timeout=TIMEOUT, what="the others wait")
+
+
+def test_doubt_of_one_recipient_survives_another(make_tramd, make_sink):
+    """One recipient is on its way, another of the same message has failed meanwhile; after a kill the first is in doubt."""
+    sink, go = make_sink(), threading.Event()
+    rule = sink.rule("DOT", None, hold=go)
+    rules = {"gone.test": "slow:2"}
+    with BrokenDns("dst.test MX 10 mx.test\nmx.test A 127.0.0.1\nsrc.test MX 0 .\n", rules=rules).start() as dns:
+        tramd = make_tramd(routes={"*": "mx:%d" % sink.port}, resolver=dns.address, queue=FAST,
+                           extra="allow-private = yes\n")
+        id = tramd.send(BODY, to=["b@dst.test", "b@gone.test"])
+        sink.wait_rule(rule)
+        tramd.wait_log(event="final", to="b@gone.test", outcome="failed")
+        tramd.kill9()
+        tramd.start()
+        rows = map(json.loads, tramd.ctl("queue", "list", "--json").splitlines())
+        assert [row["recipient"] for row in rows if row.get("id") == id and row.get("uncertain")] == ["b@dst.test"]
+        go.set()
+        tramd.wait_empty()

@@ -106,3 +106,29 @@ def test_lanes_make_room_for_lanes(make_tramd, make_sink):
     sink.clear_rules()
     sink.wait(250, timeout=2 * TIMEOUT)
     tramd.wait_empty()
+
+
+def test_idle_time_cannot_be_bought(make_tramd, make_sink):
+    """Octets that make no reply do not keep a connection that has nothing to do."""
+    sink, stop = make_sink(), threading.Event()
+
+    def dribble(session):
+        try:
+            while not stop.wait(0.05):
+                session.conn.sendall(b"2")
+        except OSError:
+            pass
+
+    def at_dot(session, _):
+        session.out.append(b"250 2.0.0 kept\r\n")
+        session.flush()
+        threading.Thread(target=dribble, args=(session,), daemon=True).start()
+        return b""
+    sink.rule("DOT", at_dot)
+    tramd = make_tramd(static=sink, queue=FAST, limits={"idle-connection": "500ms", "quit-timeout": "500ms"})
+    tramd.send(BODY)
+    tramd.wait_empty()
+    try:
+        sink.wait_until(lambda: not sink.open, TIMEOUT, "the connection ends")
+    finally:
+        stop.set()
