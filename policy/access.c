@@ -58,7 +58,7 @@ struct reply
 access_rcpt(const struct access_rules *rules, const struct access_client *client,
 	    struct arena *arena, struct span *address, const struct route **route)
 {
-	bool allowed = client->trusted;
+	bool allowed = client->trusted || client->authenticated;
 	const struct route *found;
 	struct span domain;
 

@@ -23,6 +23,7 @@ struct access_client {
 	struct netaddr peer;
 	struct netaddr server;		/* our end, for postmaster@[it]; family 0: unknown */
 	bool local;			/* a local program, over the Unix socket */
+	bool authenticated;		/* has logged in */
 	bool trusted;			/* peer is in relay_from, or local: by access_greet */
 };
 
@@ -39,7 +40,7 @@ struct reply access_mail(const struct access_rules *rules, const struct access_c
  *	postmaster, bare (any case), at our hostname or at our own address literal → the
  *	configured postmaster, accepted from anyone (RFC 5321 §4.5.1), else postmaster@hostname;
  *	a bare local part of a local program → at our hostname.
- * Trusted clients may send wherever a route leads (else 550 5.4.4), all others to relay-to
+ * Trusted clients and those who have logged in may send wherever a route leads (else 550 5.4.4), all others to relay-to
  * domains (else 550 5.7.1). A route that rejects gives its own reply. The local part is opaque:
  * a%b, a!b or "a@b" route nowhere.
  */

@@ -24,6 +24,11 @@ struct limits {
 	size_t header_lines;			/* 2,000 */
 	size_t hops;				/* Received fields: 50 */
 	int64_t auth_timeout_ms;		/* for a backend's answer, or a smarthost's */
+	uint64_t auth_line;			/* octets of AUTH and of an answer to a challenge */
+	size_t auth_waiting;			/* passwords that wait to be checked */
+	size_t auth_failures;			/* by one network, before it is banned */
+	int64_t auth_ban_ms;			/* 0: never */
+	int64_t auth_delay_ms;			/* before the reply to a wrong password, at most */
 	int64_t tls_timeout_ms;			/* for a handshake, as a whole */
 	/* how long a host whose TLS does not work gets mail in plain text, where that may be */
 	int64_t tls_fallback_ms;

@@ -431,7 +431,7 @@ fill(struct load *load, cfg_t *cfg)
 	set_defaults(load, SECTION_LIMITS, (char *)load->config);
 	set_defaults(load, SECTION_LOG, (char *)load->config);
 	if (!read_settings(load, cfg, false) || !begin_titled(load, cfg) ||
-	    !read_settings(load, cfg, true) || !set_hostname(load) || !config_check_tls(load))
+	    !read_settings(load, cfg, true) || !set_hostname(load) || !config_check_tls(load) || !config_check_auth(load))
 		return false;
 	set_names(load->config);
 	set_rest(load->config);
@@ -501,6 +501,26 @@ config_parse(struct span text, const char *name, struct config **ret, char error
 	return load_config(name, text.at == NULL ? SPAN("") : text, ret, error, warnings);
 }
 
+int
+config_open_files(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
+{
+	int rc = config_open_tls(config, error, warnings);
+
+	return rc < 0 ? rc : config_open_auth(config, error, warnings);
+}
+
+void
+config_use_secrets(struct config *config, const struct config_secrets *secrets)
+{
+	for (size_t i = 0; i < config->listener_count; i++) {
+		struct listener *l = &config->listeners[i];
+
+		if (l->tls_context != NULL)
+			tls_context_use_tickets(l->tls_context, secrets->tickets);
+		memcpy(l->sasl.secret, secrets->sasl, sizeof(l->sasl.secret));
+	}
+}
+
 const struct smtp_server_config *
 listener_smtp(const struct listener *listener, const struct netaddr *client)
 {
@@ -520,6 +540,8 @@ config_free(struct config *config)
 	for (size_t i = 0; i < config->listener_count; i++)
 		tls_context_free(config->listeners[i].tls_context);
 	tls_context_free(config->client_tls);
+	passwords_free(config->passwords);
+	senders_free(config->senders);
 	arena = config->arena;
 	arena_free(&arena);
 	free(config);

@@ -10,6 +10,9 @@
 #define TRAM_CONFIG_H
 
 #include "dns/resolver.h"
+#include "mta/auth/passwords.h"
+#include "mta/auth/sasl.h"
+#include "mta/auth/senders.h"
 #include "mta/base/arena.h"
 #include "mta/base/log.h"
 #include "mta/smtp/client.h"
@@ -19,6 +22,7 @@
 #include "policy/limits.h"
 #include "queue/schedule.h"
 
+enum listener_auth { LISTENER_AUTH_OFF, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_REQUIRED };
 enum listener_tls { LISTENER_TLS_OFF, LISTENER_TLS_OPTIONAL, LISTENER_TLS_REQUIRED };
 
 struct listener {
@@ -28,7 +32,12 @@ struct listener {
 	enum listener_tls tls;
 	bool tls_on_connect;			/* TLS before the greeting (port 465) */
 	struct tls_settings tls_settings;
-	struct tls_context *tls_context;	/* by config_open_tls(); NULL: tls is off */
+	struct tls_context *tls_context;	/* by config_open_files(); NULL: tls is off */
+	enum listener_auth auth;
+	bool auth_without_tls;
+	struct span *mechanisms;		/* as written; none: all that the backend can */
+	size_t mechanism_count;
+	struct sasl_config sasl;		/* what they come to */
 	struct smtp_server_config smtp;		/* what its sessions offer and allow */
 	/* the same with normalise_newlines, for clients in these networks */
 	struct smtp_server_config smtp_normalising;
@@ -71,7 +80,10 @@ struct config {
 	const char *delivery_ca;		/* who signs other servers' certificates; NULL: the system's */
 	struct span delivery_certificate;	/* what we show them: the title of one of certificates */
 	struct tls_settings delivery_tls;
-	struct tls_context *client_tls;		/* by config_open_tls() */
+	struct tls_context *client_tls;		/* by config_open_files() */
+	const char *passwords_path, *auth_socket, *senders_path;	/* NULL: none */
+	struct passwords *passwords;		/* by config_open_files(); NULL: auth_socket knows */
+	struct senders *senders;		/* the same; NULL: everybody may send as anybody */
 	bool check_sender;			/* strangers' senders must be able to get mail */
 	bool allow_private;			/* MX hosts with private addresses are fine */
 	unsigned threads;			/* reactors */
@@ -106,11 +118,16 @@ void config_judge_certificate(const struct config *config,
 /* The TLS contexts of a config, one by one; NULL: no more. */
 struct tls_context *config_tls_context(const struct config *config, size_t i);
 /*
- * Reads certificates and keys: for the daemon, which may; other programs need nothing of them. 0, or
- * -EINVAL and error as above. Blocks.
+ * Reads certificates, keys and passwords: for the daemon, which may; other programs need nothing of
+ * them. 0, or -EINVAL and error as above. Blocks.
  */
-int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
-void config_use_tickets(struct config *config, struct tls_tickets *tickets);
+int config_open_files(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
+/* What lives as long as the process, whatever is reloaded. */
+struct config_secrets {
+	struct tls_tickets *tickets;
+	uint8_t sasl[SCRAM_KEY];		/* for names that nobody has */
+};
+void config_use_secrets(struct config *config, const struct config_secrets *secrets);
 void config_free(struct config *config);	/* NULL is fine */
 
 /*

@@ -127,6 +127,9 @@ bool config_scan_text(struct load *load, struct span text, const char *name);
 bool config_tree(struct load *load);
 bool config_check(struct load *load);
 bool config_check_tls(struct load *load);
+bool config_check_auth(struct load *load);		/* behind config_check_tls() */
+int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
+int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 
 /*
  * The place of the last of these settings that is written in a file (NULL ends the list); false:

@@ -32,6 +32,8 @@ static const char *const formats[] = { [LOG_LOGFMT] = "logfmt", [LOG_JSON] = "js
 
 static const char *const tls_modes[] = { [LISTENER_TLS_OFF] = "off", [LISTENER_TLS_OPTIONAL] = "optional",
 					 [LISTENER_TLS_REQUIRED] = "required", NULL };
+static const char *const auth_modes[] = { [LISTENER_AUTH_OFF] = "off", [LISTENER_AUTH_OPTIONAL] = "optional",
+					  [LISTENER_AUTH_REQUIRED] = "required", NULL };
 static const char *const tls_versions[] = { [TLS_1_0] = "1.0", [TLS_1_1] = "1.1", [TLS_1_2] = "1.2",
 					    [TLS_1_3] = "1.3", NULL };
 static const char *const route_tls[] = { [ROUTE_TLS_AUTO] = "auto", [ROUTE_TLS_OFF] = "off",
@@ -61,6 +63,9 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "ehlo-name", TYPE(domain), CONFIG(client.ehlo_name), .note = "as hostname" },
 	{ SECTION_TOP, "pipelining", TYPE(boolean), "yes", CONFIG(client.pipelining) },
 	{ SECTION_TOP, "chunking", TYPE(boolean), "yes", CONFIG(client.chunking) },
+	{ SECTION_TOP, "passwords", TYPE(path), CONFIG(passwords_path) },
+	{ SECTION_TOP, "auth-socket", TYPE(path), CONFIG(auth_socket) },
+	{ SECTION_TOP, "senders", TYPE(path), CONFIG(senders_path), .note = "anybody as anybody" },
 	{ SECTION_TOP, "delivery-ca", TYPE(path), CONFIG(delivery_ca), .note = "the system's" },
 	{ SECTION_TOP, "delivery-certificate", TYPE(text), CONFIG(delivery_certificate) },
 	{ SECTION_TOP, "delivery-tls-min-version", TYPE(choice), "1.2", CONFIG(delivery_tls.min_version),
@@ -107,6 +112,11 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "tls-timeout", TYPE(time), "1m", 10 * MS, HOUR, LIMIT(tls_timeout_ms) },
 	{ SECTION_LIMITS, "tls-fallback", TYPE(time), "1h", 0, 7 * DAY, LIMIT(tls_fallback_ms) },
 	{ SECTION_LIMITS, "auth-timeout", TYPE(time), "30s", SECOND, HOUR, LIMIT(auth_timeout_ms) },
+	{ SECTION_LIMITS, "auth-line", TYPE(size), "16KB", KB, MB, LIMIT(auth_line) },
+	{ SECTION_LIMITS, "auth-waiting", TYPE(number), "100", 1, 100000, LIMIT(auth_waiting), .restart = true },
+	{ SECTION_LIMITS, "auth-failures", TYPE(number), "20", 1, 1000000, LIMIT(auth_failures), .restart = true },
+	{ SECTION_LIMITS, "auth-ban", TYPE(time), "1h", 0, 30 * DAY, LIMIT(auth_ban_ms), .restart = true },
+	{ SECTION_LIMITS, "auth-delay", TYPE(time), "15s", SECOND, 5 * MINUTE, LIMIT(auth_delay_ms), .restart = true },
 	{ SECTION_LIMITS, "data-timeout", TYPE(time), "3m", 10 * MS, DAY, LIMIT(data_timeout_ms) },
 	{ SECTION_LIMITS, "stress-timeout", TYPE(time), "10s", 10 * MS, DAY, LIMIT(stress_timeout_ms) },
 	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },
@@ -156,6 +166,10 @@ const struct directive directives[] = {
 	{ SECTION_LISTENER, "client-certificates", TYPE(choice), "off", LISTENER(tls_settings.client_certificates),
 	  .words = client_certificates },
 	{ SECTION_LISTENER, "client-ca", TYPE(path), LISTENER(tls_settings.client_ca) },
+	{ SECTION_LISTENER, "auth", TYPE(choice), "off", LISTENER(auth), .words = auth_modes },
+	{ SECTION_LISTENER, "auth-mechanisms", TYPE(words), LISTENER(mechanisms),
+	  COUNT(struct listener, mechanism_count), .note = "all that can be done" },
+	{ SECTION_LISTENER, "auth-without-tls", TYPE(boolean), "no", LISTENER(auth_without_tls) },
 	{ SECTION_LISTENER, "strict-addresses", TYPE(boolean), "no", LISTENER(smtp.strict_addresses) },
 	{ SECTION_LISTENER, "normalise-newlines", TYPE(boolean), "no", LISTENER(smtp.normalise_newlines) },
 	{ SECTION_LISTENER, "normalise-from", TYPE(networks), LISTENER(normalise_from),

@@ -218,11 +218,3 @@ config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf 
 	}
 	return 0;
 }
-
-void
-config_use_tickets(struct config *config, struct tls_tickets *tickets)
-{
-	for (size_t i = 0; i < config->listener_count; i++)
-		if (config->listeners[i].tls_context != NULL)
-			tls_context_use_tickets(config->listeners[i].tls_context, tickets);
-}

@@ -8,17 +8,21 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/base/map.h"
+#include "mta/inbound/login.h"
 #include "mta/net/local.h"
 
 enum {
 	ACCEPT_BATCH = 64,
 	PAUSE_MS = 100,
+	REMEMBER_MS = 300000,		/* a password that was right */
+	BAN_MAX_MS = 24 * 3600 * 1000,
 	DESCRIPTORS_OURS = 64,		/* store, log, resolvers, listeners, standard ones */
 };
 
@@ -55,6 +59,9 @@ struct gate {
 	uint64_t next_number;
 	/* given up for a moment when there are no descriptors left */
 	int spare_fd;
+	struct checker *checker;	/* of all logins */
+	struct throttle *throttle;
+	uint64_t guess_seed;
 	bool accepting;
 	char *local_path;		/* of the socket for local programs */
 	int64_t complained_ms;
@@ -249,6 +256,14 @@ refuse(struct gate *gate, int fd, const struct netaddr *peer, const char *why)
 	}
 }
 
+static bool
+is_banned(struct gate *gate, const struct door *door, const struct netaddr *peer)
+{
+	if (door->local || config_of(gate)->listeners[door->listener].auth == LISTENER_AUTH_OFF)
+		return false;
+	return throttle_ask(gate->throttle, peer, SPAN(""), mono_ms()).banned_until_ms > 0;
+}
+
 static void on_door(uv_poll_t *poll, int status, int events);
 
 static void
@@ -314,6 +329,8 @@ accept_one(struct gate *gate, struct door *door)
 		refuse(gate, fd, &client.peer, "too many connections, try again later");
 	else if (!client.trusted && from_client > limits->connections_per_client)
 		refuse(gate, fd, &client.peer, "too many connections from your network");
+	else if (is_banned(gate, door, &client.peer))
+		refuse(gate, fd, &client.peer, "too many failed logins, try again later");
 	else {
 		hand_over(gate, door, fd, &client.peer, key);
 		return true;
@@ -446,6 +463,48 @@ open_doors(struct gate *gate, char error[GATE_ERROR_MAX])
 	return 0;
 }
 
+static int
+open_logins(struct gate *gate)
+{
+	const struct limits *limits = &config_of(gate)->limits;
+	struct checker_config checker = { .max_waiting = limits->auth_waiting,
+					  .remember_ms = REMEMBER_MS };
+	struct throttle_config throttle = {
+		.max_delay_ms = limits->auth_delay_ms,
+		.ban_after = (unsigned)limits->auth_failures,
+		.ban_ms = limits->auth_ban_ms,
+		.ban_max_ms = limits->auth_ban_ms > BAN_MAX_MS ? limits->auth_ban_ms : BAN_MAX_MS,
+		.never_ban = limits->auth_ban_ms == 0,
+	};
+	int rc = 0;
+
+	if (getrandom(&gate->guess_seed, sizeof(gate->guess_seed), 0) < 0)
+		return -errno;
+	gate->checker = checker_new(&checker);
+	gate->throttle = throttle_new(&throttle, gate->guess_seed);
+	for (unsigned i = 0; rc == 0 && i < gate->reactor_count; i++)
+		rc = login_open(&gate->reactors[i], gate->checker);
+	return rc;
+}
+
+struct throttle_verdict
+gate_login_failed(struct gate *gate, const struct netaddr *client, struct span user, uint64_t guess)
+{
+	return throttle_failed(gate->throttle, client, user, guess, mono_ms());
+}
+
+void
+gate_login_succeeded(struct gate *gate, const struct netaddr *client, struct span user)
+{
+	throttle_succeeded(gate->throttle, client, user, mono_ms());
+}
+
+uint64_t
+gate_guess_seed(const struct gate *gate)
+{
+	return gate->guess_seed;
+}
+
 int
 gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char error[GATE_ERROR_MAX])
 {
@@ -463,7 +522,11 @@ gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char erro
 	gate->pause.data = gate;
 	set_max_sessions(gate);
 	*ret = gate;
-	rc = open_doors(gate, error);
+	rc = open_logins(gate);
+	if (rc < 0)
+		snprintf(error, GATE_ERROR_MAX, "cannot prepare for logins: %s", strerror(-rc));
+	else
+		rc = open_doors(gate, error);
 	if (rc == 0 && path != NULL) {
 		rc = door_open(gate, NULL, path, 0);
 		if (rc < 0)
@@ -537,6 +600,10 @@ gate_free(struct gate *gate)
 	free_nodes(&gate->users);
 	if (gate->spare_fd >= 0)
 		close(gate->spare_fd);
+	for (unsigned i = 0; i < gate->reactor_count; i++)
+		login_free(gate->reactors[i].login);
+	checker_free(gate->checker);
+	throttle_free(gate->throttle);
 	free(gate->local_path);
 	free(gate->per_reactor);
 	free(gate);

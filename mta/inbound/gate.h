@@ -5,6 +5,7 @@
 #ifndef TRAM_GATE_H
 #define TRAM_GATE_H
 
+#include "mta/auth/throttle.h"
 #include "mta/inbound/receiver.h"
 
 struct gate;
@@ -32,6 +33,11 @@ void gate_when_empty(struct gate *gate, void (*gone)(void *arg), void *arg);
 
 /* On the home reactor: may this local user send one more message now? */
 bool gate_local_user_may_send(struct gate *gate, uint32_t uid, size_t per_minute);
+/* On the home reactor: a login failed, or not. Guesses are counted over all sessions. */
+struct throttle_verdict gate_login_failed(struct gate *gate, const struct netaddr *client,
+					  struct span user, uint64_t guess);
+void gate_login_succeeded(struct gate *gate, const struct netaddr *client, struct span user);
+uint64_t gate_guess_seed(const struct gate *gate);	/* any thread */
 /* A session has ended: sends it home, where it is uncounted and freed. */
 void gate_session_ended(struct session *session);
 

@@ -11,6 +11,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
+#include "mta/inbound/login.h"
 
 enum { LINGER_MS = 2000, ERROR_DELAY_MAX_MS = 5000, OUT_HIGH = 65536, RATE_AFTER_MS = 60000 };
 
@@ -53,6 +54,8 @@ session_log(struct session *s)
 		log_u64(&l, "uid", s->uid);
 	log_span(&l, "helo", s->server.helo_name);
 	log_tls(s, &l);
+	if (buf_len(&s->user) > 0)
+		log_span(&l, "user", buf_span(&s->user));
 	log_u64(&l, "commands", s->server.commands);
 	log_u64(&l, "errors", s->server.errors);
 	log_u64(&l, "refused", s->server.recipients_refused);
@@ -64,15 +67,16 @@ session_log(struct session *s)
 	log_end(&l);
 }
 
-static void
+bool
 session_gone(struct session *s)
 {
-	if (!s->closed || s->accepting)
-		return;
+	if (!s->closed || s->accepting || s->outcomes > 0)
+		return false;
 	list_remove(&s->node);
 	s->reactor->session_count--;
 	reactor_config_release(s->reactor, s->config);
 	gate_session_ended(s);
+	return true;
 }
 
 static void
@@ -104,6 +108,7 @@ session_end(struct session *s, const char *why)
 	s->lookup = NULL;
 	if (!s->accepting)
 		message_drop(s);
+	login_drop(s);
 	session_log(s);
 	stream_close(&s->stream, false);
 }
@@ -114,6 +119,7 @@ session_free(struct session *s)
 	assert(!s->accepting && s->draft == NULL);
 	smtp_server_free(&s->server);
 	buf_free(&s->stored_header);
+	buf_free(&s->user);
 	free(s->lanes);
 	free(s);
 }
@@ -329,7 +335,7 @@ session_go_on(struct session *s)
 
 /* The queue has answered; the peer may have left meanwhile. */
 void
-session_accepted(struct session *s, const struct reply *reply)
+session_answered(struct session *s, const struct reply *reply)
 {
 	if (s->closed || s->stream.closing) {
 		session_gone(s);
@@ -386,6 +392,7 @@ on_secured(struct stream *stream)
 	struct session *s = CONTAINER_OF(stream, struct session, stream);
 
 	smtp_server_tls_done(&s->server);
+	login_offer(s);
 	if (s->server.state == SERVER_GREETING)
 		session_greet(s);
 	else
@@ -472,6 +479,7 @@ session_start(struct session *s)
 		session_end(s, "no descriptor");
 		return;
 	}
+	login_offer(s);
 	delay = greet_delay(s);
 	if (s->settings != NULL && s->settings->tls_on_connect)
 		session_start_tls(s);

@@ -39,6 +39,10 @@ struct session {
 	uv_timer_t *delay;
 	size_t commands_seen, errors_seen;
 	struct lookup *lookup;			/* of the sender's domain */
+	/* AUTH: what is offered, who has logged in; the exchange under way, and what it has sent home */
+	struct buf auth_offer, user;
+	struct exchange *exchange;
+	size_t outcomes;
 	/* for an answer; for the peer to read our last words; to end soon */
 	bool waiting, lingering, hurried;
 	const char *why;			/* how it ended */

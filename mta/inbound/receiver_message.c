@@ -11,12 +11,15 @@
 #include "mta/base/id.h"
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
+#include "mta/inbound/login.h"
 #include "mta/smtp/received.h"
 #include "mta/smtp/submission.h"
 
 static const struct reply no_memory =
 	REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
 static const struct reply no_disk = REPLY_INIT(452, 4, 3, 1, "the queue is full, try again later");
+static const struct reply not_yours =
+	REPLY_INIT(553, 5, 7, 1, "you may not send under this address");
 static const struct reply poisoned =
 	REPLY_INIT(421, 4, 3, 0, "the queue has failed, try again later");
 
@@ -63,6 +66,8 @@ accept_log(struct session *s)
 	log_u64(&l, "size", s->message_octets);
 	if (s->server.tls)
 		log_span(&l, "tls", tls_text(s));
+	if (buf_len(&s->user) > 0)
+		log_span(&l, "user", buf_span(&s->user));
 	log_end(&l);
 }
 
@@ -98,7 +103,7 @@ on_accepted(struct queue_op *op)
 			    strerror(-op->result));
 	}
 	message_drop(s);
-	session_accepted(s, &reply);
+	session_answered(s, &reply);
 }
 
 /* Does its author hand it in, and not a server? */
@@ -121,6 +126,7 @@ message_submit(struct session *s)
 		.esmtp = s->server.helo == HELO_EHLO,
 		.utf8 = s->server.envelope.smtputf8,
 		.tls = s->server.tls,
+		.auth = s->client.authenticated,
 		.tls_text = tls_text(s),
 		.hidden = s->settings != NULL && s->settings->hide_client,
 		.local = s->client.local,
@@ -282,6 +288,39 @@ sender_is_looked_up(struct session *s)
 	return true;
 }
 
+/* A user who has logged in sends under names of its own (RFC 6409 §6.1). */
+static bool
+may_send_as(const struct session *s, struct span address)
+{
+	return s->config->senders == NULL || buf_len(&s->user) == 0 ||
+	       senders_allow(s->config->senders, buf_span(&s->user), address);
+}
+
+/* What readers see counts as much as the envelope: each From: and Resent-From:. */
+static bool
+header_is_theirs(const struct session *s)
+{
+	struct span rest = buf_span(&s->header.text), name, value;
+	struct buf culprit = { 0 };
+	struct log_line l;
+	bool good = true;
+
+	if (s->config->senders == NULL || buf_len(&s->user) == 0)
+		return true;
+	while (good && header_next(&rest, &name, &value))
+		if (span_ieq(name, SPAN("From")) || span_ieq(name, SPAN("Resent-From")))
+			good = senders_allow_field(s->config->senders, buf_span(&s->user), value,
+						   &culprit);
+	if (!good && log_begin(&l, LOG_WARNING, "sender-refused")) {
+		log_u64(&l, "session", s->number);
+		log_span(&l, "user", buf_span(&s->user));
+		log_span(&l, "from", buf_span(&culprit));
+		log_end(&l);
+	}
+	buf_free(&culprit);
+	return good;
+}
+
 static void
 ask_mail(struct session *s)
 {
@@ -289,6 +328,8 @@ ask_mail(struct session *s)
 
 	qualify_sender(s);
 	verdict = access_mail(&s->config->access, &s->client, s->server.envelope.reverse_path);
+	if (verdict.code == 250 && !may_send_as(s, s->server.envelope.reverse_path))
+		verdict = not_yours;
 	if (verdict.code == 250 && s->client.local &&
 	    !gate_local_user_may_send(s->reactor->gate, s->uid, s->config->limits.local_rate))
 		verdict = REPLY(451, 4, 7, 0,
@@ -351,6 +392,9 @@ ask_message(struct session *s)
 
 		message_drop(s);
 		smtp_server_answer(&s->server, &loop);
+	} else if (!header_is_theirs(s)) {
+		message_drop(s);
+		smtp_server_answer(&s->server, &not_yours);
 	} else if (s->draft != NULL && draft_error(s->draft) != 0) {
 		struct reply failed = accept_reply(s, draft_error(s->draft));
 
@@ -379,6 +423,8 @@ message_ask(struct session *s, enum smtp_question question)
 		break;
 	case SMTP_QUESTION_AUTH:
 	case SMTP_QUESTION_AUTH_LINE:
+		login_ask(s, question);
+		break;
 	case SMTP_QUESTION_NONE:
 		assert(false);
 	}

@@ -14,8 +14,10 @@ void message_ask(struct session *s, enum smtp_question question);
 void message_drop(struct session *s);
 
 /* receiver.c */
-/* The message given to the queue has its answer; frees the session if its peer is gone. */
-void session_accepted(struct session *s, const struct reply *reply);
+/* A question answered later than it was asked; frees the session if its peer is gone. */
+void session_answered(struct session *s, const struct reply *reply);
 void session_go_on(struct session *s);
+/* Frees the session if nothing of it is left, anywhere: then true. */
+bool session_gone(struct session *s);
 
 #endif

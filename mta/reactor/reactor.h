@@ -18,6 +18,7 @@
 
 struct distrust;
 struct gate;
+struct login;
 struct dispatcher;
 
 struct reactor {
@@ -40,6 +41,7 @@ struct reactor {
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
+	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
 	/* the one of the first reactor: others post to its loop only */
 	struct dispatcher *dispatcher;

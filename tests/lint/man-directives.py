@@ -9,8 +9,8 @@ import tree
 
 MANUAL = "contrib/man/tram.conf.5.scd"
 GLOBAL = "GLOBAL"			# the heading of what stands outside of all sections
-ENTRY = re.compile(r"\*([a-z-]+)\* = _([a-z0-9.|]+)_ \((?:default: )?(.+)\)$")
-LINE = re.compile(r"(?:([a-z]+)\.)?([a-z-]+) (\S+) (.+)$")
+ENTRY = re.compile(r"\*([a-z0-9-]+)\* = _([a-z0-9.|]+)_ \((?:default: )?(.+)\)$")
+LINE = re.compile(r"(?:([a-z]+)\.)?([a-z0-9-]+) (\S+) (.+)$")
 
 
 def table(program):
@@ -31,7 +31,7 @@ def manual():
     for i, line in enumerate(lines, 1):
         if heading := re.match(r"# (.+)", line):
             section = "" if heading[1] == GLOBAL else heading[1].lower()
-        if not re.match(r"\*[a-z-]+\* = ", line):
+        if not re.match(r"\*[a-z0-9-]+\* = ", line):
             continue
         entry = ENTRY.match(line)
         if entry is None:
