@@ -256,14 +256,14 @@ check_content(int fd, const char *path, uint64_t size, char error[PLACE_ERROR_MA
 	default:
 		return refuse(error, -EPROTO,
 			      "%s/data.mdb is not a queue of tram, or its first page is damaged; "
-			      "give another path, restore it, or run `tramctl queue salvage --raw`",
+			      "give another path, restore it, or run `tramctl queue salvage`",
 			      path);
 	}
 	if (meta.last_page >= size / meta.page_size)
 		return refuse(error, -EBADMSG,
 			      "%s/data.mdb is cut short: it has %" PRIu64
 			      " octets and should have at least %" PRIu64
-			      "; restore it, or run `tramctl queue salvage --raw`",
+			      "; restore it, or run `tramctl queue salvage`",
 			      path, size, (meta.last_page + 1) * meta.page_size);
 	if (meta.page_size != place_page_size())
 		return refuse(error, -EOPNOTSUPP,

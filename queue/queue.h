@@ -365,9 +365,8 @@ int queue_walk_sender(struct queue_port *port, struct span address_or_domain, ui
  */
 int queue_check(struct queue *queue, void (*report)(void *arg, const char *fault), void *arg);
 /*
- * Reads what is left of a damaged data file, without the lock, and writes nothing. By its tables,
- * as far as LMDB itself can go; or page by page (raw_scan.h), if `raw` is set or the tables cannot
- * be opened (error then says why, and the result is 0 all the same).
+ * Reads what is left of a damaged data file, page by page (raw_scan.h), without the lock, and
+ * writes nothing. In the order of ids.
  */
 struct queue_salvaged {
 	struct queue_message message;
@@ -376,14 +375,13 @@ struct queue_salvaged {
 	bool lost;			/* its content is damaged: there is none */
 };
 struct queue_salvage_facts {
-	bool raw;			/* it was read page by page */
 	/* the last commit was found by its content: what it settled may be undone */
 	bool guessed;
 	uint64_t expected;		/* messages that the store counts; 0: not known */
 	uint64_t messages;		/* salvaged; doubtful, of these */
 	uint64_t doubtful, lost;
 };
-int queue_salvage(const char *path, bool raw,
+int queue_salvage(const char *path,
 		  int (*message)(void *arg, const struct queue_salvaged *salvaged), void *arg,
 		  struct queue_salvage_facts *ret, char error[QUEUE_ERROR_MAX]);
 

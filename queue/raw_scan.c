@@ -22,7 +22,7 @@ struct row {
 
 /* The tables as of one commit. */
 struct snapshot {
-	uint64_t message, left, sender;		/* roots */
+	uint64_t message, body, left, sender;	/* roots */
 	uint64_t messages;			/* entries */
 	struct meta_record state;		/* only if found by content */
 };
@@ -46,17 +46,18 @@ struct scan {
 static bool
 snapshot_read(const struct lmdb_file *file, uint64_t root, struct snapshot *ret)
 {
-	struct lmdb_table message, left, sender, meta;
+	struct lmdb_table message, body, left, sender, meta;
 	struct meta_record state;
 	struct lmdb_node node;
 
 	if (!lmdb_table_find(file, root, "message", &message) ||
+	    !lmdb_table_find(file, root, "body", &body) ||
 	    !lmdb_table_find(file, root, "left", &left) ||
 	    !lmdb_table_find(file, root, "sender", &sender) ||
 	    !lmdb_table_find(file, root, "meta", &meta))
 		return false;
-	*ret = (struct snapshot){ message.root, left.root, sender.root, message.entries,
-				  { .last_commit_ms = -1 } };
+	*ret = (struct snapshot){ message.root, body.root, left.root, sender.root,
+				  message.entries, { .last_commit_ms = -1 } };
 	if (lmdb_find(file, meta.root, SPAN("state"), &node) == LMDB_FOUND &&
 	    node.value.at != NULL && meta_record_decode(node.value, &state) == 0 &&
 	    state.messages == message.entries)
@@ -337,36 +338,89 @@ open_of(const struct scan *s, uint64_t id, size_t count, bool *open, bool *doubt
 
 /* ---- joining ------------------------------------------------------------------------------ */
 
+/* The value of a key in the newest snapshot, if the way there is whole; else no octets. */
+static struct span
+value_now(const struct scan *s, uint64_t root, const struct key *key)
+{
+	struct lmdb_node node;
+
+	if (s->snapshot_count == 0 ||
+	    lmdb_find(&s->file, root, key_span(key), &node) != LMDB_FOUND || node.value.at == NULL)
+		return SPAN("");
+	return node.value;
+}
+
+static bool
+is_body(struct span value, uint64_t len, uint32_t crc)
+{
+	return value.len == len && crc32c(0, value.at, len) == crc;
+}
+
+/* What the tables lead to, or a version of it. */
+static bool
+body_append(const struct scan *s, const struct message_record *r, uint32_t n, uint64_t len,
+	    struct buf *out)
+{
+	const struct key key = key_body(r->body, n);
+	struct span value = value_now(s, s->snapshots[0].body, &key);
+	const struct row *rows;
+	size_t count;
+
+	if (!is_body(value, len, r->crcs[n])) {
+		rows = rows_find(s, ROW_BODY, r->body, n, &count);
+		while (count > 0 && !is_body(rows->value, len, r->crcs[n])) {
+			rows++;
+			count--;
+		}
+		if (count == 0)
+			return false;
+		value = rows->value;
+	}
+	buf_append(out, value);
+	return true;
+}
+
 static bool
 content_append(const struct scan *s, const struct message_record *r, struct buf *out)
 {
-	const bool whole = r->crc_count == 1;
 	uint64_t left = r->body_size;
 
 	if (r->header_size > s->file.size || r->body_size > s->file.size - r->header_size)
 		return false;
-	for (size_t n = 0; n < r->crc_count; n++) {
-		const uint64_t len = whole	       ? r->header_size + r->body_size
-				     : n == 0	       ? r->header_size
-				     : left < QUEUE_CHUNK ? left
-							 : QUEUE_CHUNK;
-		const struct row *rows;
-		size_t count, i = 0;
+	if (r->crc_count == 1)
+		return body_append(s, r, 0, r->header_size + r->body_size, out);
+	if (!body_append(s, r, 0, r->header_size, out))
+		return false;
+	for (size_t n = 1; n < r->crc_count; n++) {
+		const uint64_t len = left < QUEUE_CHUNK ? left : QUEUE_CHUNK;
 
-		rows = rows_find(s, ROW_BODY, r->body, (uint32_t)n, &count);
-		while (i < count && (rows[i].value.len != len ||
-				     crc32c(0, rows[i].value.at, len) != r->crcs[n]))
-			i++;
-		if (i == count)
+		if (!body_append(s, r, (uint32_t)n, len, out))
 			return false;
-		buf_append(out, rows[i].value);
-		left -= n > 0 ? len : 0;
+		left -= len;
 	}
 	return true;
 }
 
+/*
+ * The record that the tables lead to, or the version given. A body may have octets that look like
+ * a page with records: so a version only counts where the tables do not know better.
+ */
+static bool
+message_of(const struct scan *s, const struct row *version, struct arena *arena,
+	   struct queue_message *ret)
+{
+	const struct key key = key_id(version->id);
+	struct span now = value_now(s, s->snapshots[0].message, &key);
+
+	if (message_record_decode(now, arena, &ret->record, &ret->envelope, &ret->lanes) == 0 &&
+	    ret->record.id == version->id)
+		return true;
+	return message_record_decode(version->value, arena, &ret->record, &ret->envelope,
+				     &ret->lanes) == 0;
+}
+
 static int
-hand_out(struct scan *s, const struct row *row, struct arena *arena)
+hand_out(struct scan *s, const struct row *version, struct arena *arena)
 {
 	struct queue_salvaged found = { 0 };
 	struct queue_message *m = &found.message;
@@ -374,14 +428,14 @@ hand_out(struct scan *s, const struct row *row, struct arena *arena)
 	enum fate fate;
 	int r;
 
-	if (message_record_decode(row->value, arena, &m->record, &m->envelope, &m->lanes) < 0)
+	if (!message_of(s, version, arena, m))
 		return 0;
-	fate = fate_of(s, row->id, m->envelope.reverse_path);
+	fate = fate_of(s, version->id, m->envelope.reverse_path);
 	if (fate == FATE_GONE)
 		return 0;
 	found.doubtful = fate == FATE_DOUBTFUL;
 	m->open = arena_alloc(arena, m->envelope.recipient_count * sizeof(*m->open));
-	open_of(s, row->id, m->envelope.recipient_count, m->open, &found.doubtful);
+	open_of(s, version->id, m->envelope.recipient_count, m->open, &found.doubtful);
 	found.lost = !content_append(s, &m->record, &content);
 	if (!found.lost)
 		found.content = buf_span(&content);
@@ -436,7 +490,6 @@ raw_scan(struct span file, uint32_t page_size,
 	bool exact;
 	int r;
 
-	s.facts.raw = true;
 	metas_read(&s, metas);
 	exact = snapshot_by_metas(&s, metas);
 	for (uint64_t number = 0; number < s.file.size / s.file.page_size; number++)

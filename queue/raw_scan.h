@@ -1,7 +1,7 @@
 /*
- * raw_scan: the messages of a data file, read page by page, without trust in its roots: for
- * `tramctl queue salvage` where LMDB cannot go on. Pure over the octets of the file; any thread.
- * The octets are hostile: see lmdb_page.h.
+ * raw_scan: the messages of a data file, read page by page, without trust in its roots: what
+ * `tramctl queue salvage` does. (LMDB itself ends by SIGSEGV or SIGABRT on many a damaged page.)
+ * Pure over the octets of the file; any thread. The octets are hostile: see lmdb_page.h.
  *
  * Every leaf page is looked at, and each row that is a record of ours by its key, version and
  * checksum is taken; a message's rows are joined by its id and the checksums that it keeps of its

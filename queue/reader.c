@@ -59,7 +59,7 @@ check_format(struct queue_reader *r, const char *path, char error[QUEUE_ERROR_MA
 int
 queue_reader_open(const char *path, struct queue_reader **ret, char error[QUEUE_ERROR_MAX])
 {
-	const struct store_config config = { .path = path, .salvage = true };
+	const struct store_config config = { .path = path, .only_read = true };
 	struct queue_reader *r = xcalloc(1, sizeof(*r));
 	int rc;
 

@@ -41,8 +41,6 @@ struct store {
 	struct store_disk disk;
 };
 
-#define TABLE_LOST UINT_MAX		/* in a damaged file: it reads as empty */
-
 enum { TOP_UP = 4 << 20 };
 
 /* ---- opening ------------------------------------------------------------------------------ */
@@ -79,18 +77,16 @@ error_of(int lmdb)
 }
 
 static int
-tables_open(struct store *s, bool salvage)
+tables_open(struct store *s, bool only_read)
 {
 	MDB_txn *txn;
-	int r = mdb_txn_begin(s->env, NULL, salvage ? MDB_RDONLY : 0, &txn);
+	int r = mdb_txn_begin(s->env, NULL, only_read ? MDB_RDONLY : 0, &txn);
 
 	if (r != 0)
 		return error_of(r);
 	for (int t = 0; t < TABLE_COUNT; t++) {
-		r = mdb_dbi_open(txn, table_names[t], salvage ? 0 : MDB_CREATE, &s->tables[t]);
-		if (r != 0 && salvage && t != TABLE_MESSAGE && t != TABLE_BODY) {
-			s->tables[t] = TABLE_LOST;
-		} else if (r != 0) {
+		r = mdb_dbi_open(txn, table_names[t], only_read ? 0 : MDB_CREATE, &s->tables[t]);
+		if (r != 0) {
 			mdb_txn_abort(txn);
 			return error_of(r);
 		}
@@ -171,11 +167,11 @@ env_open(struct store *s, const struct store_config *c)
 		r = mdb_env_set_mapsize(s->env, s->map_size);
 	if (r == 0)
 		r = mdb_env_open(s->env, c->path,
-				 MDB_NOTLS | (c->salvage ? MDB_RDONLY | MDB_NOLOCK : 0), 0600);
+				 MDB_NOTLS | (c->only_read ? MDB_RDONLY | MDB_NOLOCK : 0), 0600);
 	if (r != 0)
 		return r > 0 ? -r : error_of(r);
 	r = foreign_check(s);
-	return r < 0 ? r : tables_open(s, c->salvage);
+	return r < 0 ? r : tables_open(s, c->only_read);
 }
 
 int
@@ -187,12 +183,12 @@ store_open(const struct store_config *config, struct store **ret, char error[STO
 
 	s->directory = -1;
 	s->map_size = (config->map_size > 0 ? config->map_size : UINT64_C(1) << 40) & ~(page - 1);
-	if (config->salvage)
+	if (config->only_read)
 		s->map_size = page;		/* LMDB maps what the file has, and no more */
 	s->reserve = s->map_size / 8 < STORE_RESERVE ? s->map_size / 8 : STORE_RESERVE;
-	r = place_open(config->path, config->salvage, &s->directory, error);
+	r = place_open(config->path, config->only_read, &s->directory, error);
 	if (r == 0)
-		r = place_check_file(s->directory, config->path, config->salvage, error);
+		r = place_check_file(s->directory, config->path, config->only_read, error);
 	if (r < 0) {
 		store_close(s);
 		return r;
@@ -209,7 +205,7 @@ store_open(const struct store_config *config, struct store **ret, char error[STO
 		store_close(s);
 		return r;
 	}
-	if (!config->salvage) {
+	if (!config->only_read) {
 		/* the names of new files: LMDB syncs only what is in them */
 		fsync(s->directory);
 		store_disk(s, true, &s->disk);
@@ -368,7 +364,7 @@ txn_get(struct txn *txn, enum table table, struct span key, struct span *ret)
 	MDB_val k = val_of(key), v;
 	int r;
 
-	if (txn->error != 0 || txn->store->tables[table] == TABLE_LOST)
+	if (txn->error != 0)
 		return false;
 	r = mdb_get(txn->at, txn->store->tables[table], &k, &v);
 	if (r == MDB_NOTFOUND)

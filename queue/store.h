@@ -42,8 +42,8 @@ struct store_config {
 	const char *path;
 	uint64_t map_size;
 	unsigned readers;
-	/* read only, without locks, of a file that nobody else has open */
-	bool salvage;
+	/* without locks, a file that nobody else has open; map_size does not count */
+	bool only_read;
 };
 
 struct store;

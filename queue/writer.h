@@ -281,7 +281,7 @@ void taken_keep(struct batch *b);
 void taken_drop(struct batch *b);
 void taken_forget(struct queue *queue);
 
-/* ---- read.c: also for check and salvage ---- */
+/* ---- read.c: also for check ---- */
 int message_read_row(struct txn *txn, uint64_t id, struct arena *arena, struct queue_message *ret);
 int content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset,
 		     size_t most, bool may_block, struct buf *out);

@@ -11,7 +11,7 @@
 
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
-	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, RAW = 1024,
+	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -48,8 +48,6 @@ static const struct option {
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
 	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
 	{ "--no-wait", NULL, "return at once", DRAIN, KIND_FLAG, T(no_wait) },
-	{ "--raw", NULL, "look at every page of the file, whatever its tables say", RAW, KIND_FLAG,
-	  T(raw) },
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
 
@@ -81,7 +79,7 @@ static const struct tramctl_command commands[] = {
 	{ "queue check", "", "Check every record of the store, while tramd does not run.", 0,
 	  CONTROL_STATS, tramctl_run_check },
 	{ "queue salvage", "PATH FILE", "Copy what can be read of a damaged store to an archive.",
-	  STORE | FILE_NAME | RAW, CONTROL_STATS, tramctl_run_salvage },
+	  STORE | FILE_NAME, CONTROL_STATS, tramctl_run_salvage },
 	{ "explain", "ID",
 	  "Say why a message is still here, what it waits for, and when it goes next.", ONE_ID,
 	  CONTROL_EXPLAIN, tramctl_run_explain },

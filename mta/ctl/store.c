@@ -176,10 +176,9 @@ tell_salvaged(FILE *to, const struct archive_file *a, const struct queue_salvage
 		fprintf(to, "the file does not say which commit was its last: this may include "
 			    "messages that were delivered already\n");
 	if (facts->expected > facts->messages + facts->lost)
-		fprintf(to, "the store counts %llu: %llu could not be found%s\n",
+		fprintf(to, "the store counts %llu: %llu could not be found\n",
 			(unsigned long long)facts->expected,
-			(unsigned long long)(facts->expected - facts->messages - facts->lost),
-			facts->raw ? "" : "; --raw may find them");
+			(unsigned long long)(facts->expected - facts->messages - facts->lost));
 }
 
 int
@@ -192,12 +191,16 @@ tramctl_run_salvage(struct tramctl *t)
 
 	if (rc != TRAMCTL_OK)
 		return rc;
-	salvaged = queue_salvage(t->store, t->raw, on_message, &a, &facts, error);
+	salvaged = queue_salvage(t->store, on_message, &a, &facts, error);
 	rc = archive_finish(&a);
 	archive_close(&a);
 	if (error[0] != '\0')
-		tramctl_fail(TRAMCTL_FAILED, "%s%s", error,
-			     facts.raw ? "\ntramctl: so it was read page by page" : "");
+		tramctl_fail(TRAMCTL_FAILED, "%s", error);
+	if (salvaged < 0 && a.messages == 0) {		/* nothing could be read: no archive */
+		if (strcmp(t->file, "-") != 0)
+			unlink(t->file);
+		return TRAMCTL_FAILED;
+	}
 	tell_salvaged(strcmp(t->file, "-") == 0 ? stderr : stdout, &a, &facts);
-	return salvaged < 0 || (error[0] != '\0' && a.messages == 0) ? TRAMCTL_FAILED : rc;
+	return salvaged < 0 ? TRAMCTL_FAILED : rc;
 }

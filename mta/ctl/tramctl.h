@@ -33,7 +33,6 @@ struct tramctl {
 	bool json, help, version, list_options, no_wait;
 	struct control_request request;		/* ids not in it: they may be many */
 	const char *file, *store;		/* export, import, salvage */
-	bool raw;
 	uint64_t *ids;
 	size_t id_count;
 	struct arena arena;

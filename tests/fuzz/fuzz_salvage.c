@@ -40,7 +40,7 @@ scan(const char *at, size_t size)
 	struct seen seen = { .file = size };
 	int r = raw_scan(span_of(at, size), LMDB_PAGE_MIN, on_message, &seen, &facts);
 
-	assert(r == 0 && facts.raw && facts.messages + facts.lost == seen.count && facts.doubtful <= facts.messages);
+	assert(r == 0 && facts.messages + facts.lost == seen.count && facts.doubtful <= facts.messages);
 }
 
 /* Version 1, a kind, fields, and four octets for the checksum. */
