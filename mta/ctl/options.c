@@ -236,6 +236,24 @@ take_option(struct parse *p)
 	return usage("there is no option %.*s", SPAN_FMT(name));
 }
 
+/* "list, show, cat": what may stand behind the first word. */
+static const char *
+words_behind(struct parse *p)
+{
+	size_t len = strlen(p->words[0]);
+	struct buf list = { 0 };
+	const char *ret;
+
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		if (strncmp(commands[i].words, p->words[0], len) == 0 &&
+		    commands[i].words[len] == ' ')
+			buf_printf(&list, "%s%s", buf_len(&list) > 0 ? ", " : "",
+				   commands[i].words + len + 1);
+	ret = arena_str(&p->t->arena, buf_span(&list));
+	buf_free(&list);
+	return ret;
+}
+
 /* The longest command that the words begin with. */
 static bool
 take_command(struct parse *p)
@@ -255,10 +273,11 @@ take_command(struct parse *p)
 		}
 	if (p->t->help || p->t->version || p->t->list_options)
 		return true;
-	return p->word_count == 0
-		       ? usage("no command is given")
-		       : usage("there is no command \"%s%s%s\"", p->words[0],
-			       p->word_count > 1 ? " " : "", p->word_count > 1 ? p->words[1] : "");
+	if (p->word_count == 0)
+		return usage("no command is given");
+	if (words_behind(p)[0] != '\0')
+		return usage("%s what? There are: %s", p->words[0], words_behind(p));
+	return usage("there is no command \"%s\"", p->words[0]);
 }
 
 static bool

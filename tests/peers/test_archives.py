@@ -204,3 +204,11 @@ def test_check_and_salvage(make_tramd, sink, tmp_path):
     other.ctl("queue", "import", archive)
     got = sorted(r for m in sink.wait(1) for r in m.recipients)
     assert got == ["a@one.test", "b@two.test"] and sink.messages[0].data.endswith(BODY)
+
+
+def test_salvage_of_nothing(dead, tmp_path):
+    """Where there is no queue there will be no archive."""
+    for place in ("nowhere", ""):
+        done = dead.ctl("queue", "salvage", tmp_path / place, tmp_path / "archive", check=False)
+        assert done.returncode == 1 and b"No such file" in done.stderr and done.stdout == b""
+        assert not (tmp_path / "archive").exists()

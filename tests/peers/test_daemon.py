@@ -2,10 +2,8 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 
@@ -79,53 +77,6 @@ def test_postmaster(make_tramd, sink):
         c.command("MAIL FROM:<a@src.test>", 250)
         c.command("RCPT TO:<postmaster@elsewhere.test>", 550)
     assert [m.recipients for m in sink.wait(3)] == [["admin@ours.test"]] * 3
-
-
-NAMESPACES = os.getuid() == 0 and subprocess.run(["unshare", "-p", "-m", "-f", "true"], stdout=subprocess.DEVNULL,
-                                                 stderr=subprocess.DEVNULL).returncode == 0
-
-
-@pytest.mark.skipif(not NAMESPACES, reason="needs root and namespaces")
-def test_first_process_without_root_on_a_read_only_root(make_tramd, sink):
-    """As in a container: process 1, an account without rights, a root that is read-only but for its own directory."""
-    place = subprocess.run(["mktemp", "-d", "/tmp/tram-pid1.XXXXXX"], capture_output=True, text=True).stdout.strip()
-    port = free_port()
-    os.mkdir(place + "/queue")
-    with open(place + "/tram.conf", "w", encoding="utf-8") as f:
-        f.write('hostname = "tram.test"\ncontrol = "%s/control"\nqueue { path = "%s/queue" %s }\n'
-                'relay-from = {"127.0.0.0/8"}\nlistener smtp { address = {"127.0.0.1:%d"} }\n'
-                'route "*" { deliver = "smtp:[127.0.0.1]:%d" }\n' % (
-                    place, place, " ".join("%s = %s" % item for item in harness.SMALL_MAP.items()), port, sink.port))
-    subprocess.run(["chown", "-R", "nobody", place], check=True)
-    os.chmod(place, 0o755)
-    script = ('mount --make-rprivate / && mount --bind "$1" "$1" && mount -o remount,bind,ro / && '
-              '! touch /tram-can-write 2>/dev/null && '
-              'exec setpriv --reuid nobody --regid nogroup --clear-groups --no-new-privs --bounding-set=-all -- '
-              '"$2" -c "$1/tram.conf"')
-    work = tempfile.mkdtemp(prefix="tram-pid1-bin.")		# the build may lie where nobody may look
-    os.chmod(work, 0o755)
-    shutil.copy(harness.program("tramd"), work)
-    process = subprocess.Popen(["unshare", "-p", "-m", "-f", "--kill-child", "sh", "-c", script, "sh", place,
-                                work + "/tramd"], stderr=subprocess.PIPE)
-    try:
-        def is_up():
-            assert process.poll() is None, process.stderr.read().decode()
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-        wait_for(is_up, what="it listens")
-        with harness.SmtpRaw("127.0.0.1", port) as c:
-            c.hello()
-            c.message(BODY)
-        assert sink.wait(1)[0].data.endswith(BODY)
-        done = subprocess.run([harness.program("tramctl"), "-c", place + "/tram.conf", "stop"], stdout=subprocess.PIPE)
-        assert done.returncode == 0
-        assert process.wait(30) == 0, process.stderr.read().decode()
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-        shutil.rmtree(place)
-        shutil.rmtree(work)
 
 
 def refused(tramd):

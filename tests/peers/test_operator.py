@@ -340,6 +340,8 @@ def test_exit_codes(dead, tmp_path):
                   ["queue", "list", "--limit"], ["queue", "list", "--limit", "0"], ["sites", "retry"], ["reload", "now"]):
         done = code(*config, *words)
         assert done.returncode == 2 and b"See: tramctl --help" in done.stderr, words
+    assert b"queue what? There are: list, show, cat" in code(*config, "queue", "lits").stderr
+    assert b'there is no command "list"' in code(*config, "list").stderr
     assert code("-c", str(tmp_path / "none"), "stats").returncode == 5
     if os.getuid() == 0:
         os.chmod(tmp_path, 0o755)
