@@ -180,7 +180,7 @@ def test_host_without_8bitmime(make_tramd, make_sink, convert):
 
 
 def test_relaying_denied(make_tramd, sink):
-    tramd = make_tramd(static=sink, relay_from=["192.0.2.0/24"], extra='relay-to = {"ours.test"}\ncheck-sender = no')
+    tramd = make_tramd(static=sink, relay_from=["192.0.2.0/24"], extra='relay-to = {"ours.test"}')
     with tramd.client() as c:
         c.hello()
         c.command("MAIL FROM:<a@src.test>", 250)
@@ -196,7 +196,7 @@ def test_relaying_denied(make_tramd, sink):
 def test_two_names_of_one_domain(make_tramd, sink, written):
     """An international domain is the same in U-labels and in A-labels, in the configuration and in addresses."""
     tramd = make_tramd(routes={written: "smtp:[%s]:%d" % (sink.host, sink.port), "*": "reject:550 5.1.2 not here"},
-                       relay_from=["192.0.2.0/24"], extra='relay-to = {"%s"}\ncheck-sender = no' % written)
+                       relay_from=["192.0.2.0/24"], extra='relay-to = {"%s"}' % written)
     with tramd.client() as c:
         c.hello()
         c.command("MAIL FROM:<a@src.test> SMTPUTF8", 250)
