@@ -421,6 +421,7 @@ server_run(struct config *config)
 	config_use_secrets(config, &server.secrets);
 	if (become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
 		config_free(config);
+		tls_tickets_free(server.secrets.tickets);
 		return fail(error[0] ? error : "the configured user does not exist");
 	}
 	if (open_reactors(&server, config) < 0)
