@@ -19,7 +19,7 @@ LIBRARIES = {
     "crypt.h": ["mta/auth/hash.c"],
     "stringprep.h": ["mta/auth/prep.c"],
     "jansson.h": ["mta/outbound/*", "mta/control/*", "mta/ctl/*", "mta/sendmail/*", "mta/*"],
-    "systemd/*": ["mta/server.c"],
+    "systemd/*": ["mta/service.c"],
     "idn2.h": ["dns/*"],
     "arpa/nameser*": ["dns/*"],
     "resolv.h": ["dns/*"],
