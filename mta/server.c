@@ -23,6 +23,7 @@
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/server_certificates.h"
 #include "mta/server_private.h"
 #include "mta/service.h"
 
@@ -92,6 +93,7 @@ close_all(struct server *server)
 	}
 	server->closed = true;
 	control_stop(server->control);
+	certificates_stop(server->certificates);
 	dispatcher_close(home->dispatcher);
 	for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
 		uv_close((uv_handle_t *)&server->signals[i], NULL);
@@ -348,7 +350,8 @@ start_home(struct server *server, struct config *config)
 				       .drain = drain,
 				       .stop = stop,
 				       .sessions = server_sessions,
-				       .stats = server_stats };
+				       .stats = server_stats,
+				       .certificates = server_certificates };
 	char error[GATE_ERROR_MAX];
 
 	if (become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)
@@ -360,6 +363,7 @@ start_home(struct server *server, struct config *config)
 	if (become(config->user, true) < 0)
 		return fail("cannot become the configured user");
 	home->dispatcher = dispatcher_start(home);
+	server->certificates = certificates_start(server);
 	if (config->control != NULL && control_start(home, &owner, &server->control, error) < 0)
 		return fail(error);
 	return 0;

@@ -29,6 +29,7 @@ struct server {
 	bool stopping, hurried, sessions_gone, dispatcher_stopped, closed;
 	int exit_code;
 	struct config_secrets secrets;		/* of all configurations */
+	struct certificates *certificates;
 	struct retired *retired;		/* configurations that old sessions still use */
 };
 

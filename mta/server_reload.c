@@ -10,6 +10,7 @@
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/server_certificates.h"
 #include "mta/service.h"
 
 /* ---- configurations that are no longer used ----------------------------------------------- */
@@ -164,6 +165,7 @@ server_reload(void *arg, struct buf *message)
 	queue_reconfigure(server->queue, fresh->queue.max_size, fresh->queue.min_free);
 	spread_config(server, fresh, old);
 	dispatcher_reconfigure(home->dispatcher);
+	certificates_follow(server->certificates);
 	return 0;
 }
 

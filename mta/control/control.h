@@ -37,6 +37,7 @@ struct control_owner {
 	/* done may be called at once or later, on this loop, exactly once. */
 	void (*sessions)(void *arg, struct control_sessions *request);
 	void (*stats)(void *arg, json_t *into);			/* adds members */
+	void (*certificates)(void *arg, json_t *array);		/* adds an object for each */
 };
 
 /*

@@ -49,6 +49,7 @@ static const struct command {
 	[CONTROL_SITES_RETRY] = { "sites-retry", true, TAKES_SITE | TAKES_ALL, false, false },
 	[CONTROL_SESSIONS] = { "sessions", false, TAKES_LIMIT, false, false },
 	[CONTROL_STATS] = { "stats", false, 0, false, false },
+	[CONTROL_CERTS] = { "certs", false, 0, false, false },
 	[CONTROL_RELOAD] = { "reload", true, 0, false, false },
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
 	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },

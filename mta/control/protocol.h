@@ -39,6 +39,7 @@ enum control_command {
 	CONTROL_SITES_RETRY,
 	CONTROL_SESSIONS,
 	CONTROL_STATS,
+	CONTROL_CERTS,
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
 	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */

@@ -1,5 +1,5 @@
 /*
- * state: sites, sessions, stats, reload, stop: what is not about messages. Home loop.
+ * state: sites, sessions, certificates, stats, reload, stop: what is not about messages. Home loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -88,6 +88,20 @@ sessions_step(struct control_job *job)
 		r->sessions.done = on_sessions;
 		job_owner(job)->sessions(job_owner(job)->arg, &r->sessions);
 		return JOB_WAITS;
+	}
+	return rows_slice(r) ? rows_end(job, r) : JOB_MORE;
+}
+
+/* ---- certificates ------------------------------------------------------------------------- */
+
+static enum job_next
+certs_step(struct control_job *job)
+{
+	struct rows *r = job->state;
+
+	if (r->array == NULL) {
+		r->array = json_array();
+		job_owner(job)->certificates(job_owner(job)->arg, r->array);
 	}
 	return rows_slice(r) ? rows_end(job, r) : JOB_MORE;
 }
@@ -287,6 +301,10 @@ control_state_start(struct control_job *job)
 	case CONTROL_SESSIONS:
 		rows_new(job);
 		job->step = sessions_step;
+		break;
+	case CONTROL_CERTS:
+		rows_new(job);
+		job->step = certs_step;
 		break;
 	case CONTROL_RELOAD:
 		job->step = reload_step;

@@ -89,6 +89,8 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_SITES, tramctl_run_sites },
 	{ "sessions", "", "List the connections of clients.", LIMIT, CONTROL_SESSIONS,
 	  tramctl_run_sessions },
+	{ "certs", "", "List the certificates: names, key, expiry, who uses them.", 0,
+	  CONTROL_CERTS, tramctl_run_certs },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
 	{ "reload", "",
 	  "Read the configuration again: all of it, or (if it has a mistake) nothing.", 0,

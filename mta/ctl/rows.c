@@ -102,6 +102,23 @@ tramctl_run_sessions(struct tramctl *t)
 	return run_table(t, session_columns, COUNT(session_columns), "No client is connected.");
 }
 
+static const struct column certificate_columns[] = {
+	{ "CERTIFICATE", "certificate", COLUMN_TEXT, NULL },
+	{ "KEY", "key", COLUMN_TEXT, NULL },
+	{ "EXPIRES", "expires_ms", COLUMN_TIME, NULL },
+	{ "OCSP", "ocsp", COLUMN_TEXT, NULL },
+	{ "USED BY", "used_by", COLUMN_TEXT, NULL },
+	{ "FILE", "file", COLUMN_TEXT, NULL },
+	{ "NAMES", "names", COLUMN_TEXT, NULL },
+};
+
+int
+tramctl_run_certs(struct tramctl *t)
+{
+	return run_table(t, certificate_columns, COUNT(certificate_columns),
+			 "No certificate is in use.");
+}
+
 /* ---- show --------------------------------------------------------------------------------- */
 
 static void

@@ -119,6 +119,22 @@ width_of(struct span text)
 	return n;
 }
 
+/* A text, or several of them. */
+static void
+cell_words(const json_t *value, struct buf *out)
+{
+	const json_t *word;
+	size_t i;
+
+	if (json_is_string(value))
+		text_safe(span_str(json_string_value(value)), out);
+	json_array_foreach((json_t *)(uintptr_t)value, i, word) {
+		if (i > 0)
+			buf_append(out, SPAN(", "));
+		text_safe(span_str(json_string_value(word)), out);
+	}
+}
+
 static void
 cell_text(const struct table *t, const struct column *c, const json_t *object, struct buf *out)
 {
@@ -126,7 +142,7 @@ cell_text(const struct table *t, const struct column *c, const json_t *object, s
 
 	switch (c->kind) {
 	case COLUMN_TEXT:
-		text_safe(json_span(object, c->key), out);
+		cell_words(json_object_get(object, c->key), out);
 		break;
 	case COLUMN_NUMBER:
 		if (json_object_get(object, c->key) != NULL)

@@ -22,7 +22,7 @@ enum column_kind { COLUMN_TEXT, COLUMN_NUMBER, COLUMN_TIME, COLUMN_AGE, COLUMN_S
 
 struct column {
 	const char *title;
-	const char *key;		/* of the object */
+	const char *key;		/* of the object; an array of texts is joined */
 	enum column_kind kind;
 	const char *empty;		/* what stands for nothing; NULL: "-" */
 };

@@ -72,21 +72,28 @@ load_chain(const struct tls_loading *l, SSL_CTX *ctx, const char *chain)
 			       "with the server's own certificate first", chain, tls_reason());
 }
 
+static bool
+is_mismatch(unsigned long error)
+{
+	int reason = ERR_GET_REASON(error);
+
+	if (ERR_GET_LIB(error) == ERR_LIB_X509)
+		return reason == X509_R_KEY_VALUES_MISMATCH || reason == X509_R_KEY_TYPE_MISMATCH;
+	return ERR_GET_LIB(error) == ERR_LIB_SSL && reason == SSL_R_NO_CERTIFICATE_ASSIGNED;
+}
+
 /* Key and certificate must fit, or clients would see a handshake that fails without a reason. */
 static int
 load_key(const struct tls_loading *l, SSL_CTX *ctx, const char *chain, const char *key)
 {
-	unsigned long error;
-
 	if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1 &&
 	    SSL_CTX_check_private_key(ctx) == 1)
 		return 0;
-	error = ERR_peek_last_error();
-	if (ERR_GET_LIB(error) == ERR_LIB_X509 || ERR_GET_LIB(error) == ERR_LIB_SSL)
+	if (is_mismatch(ERR_peek_last_error()))
 		return tls_complain(l, "%s: the key does not belong to the first certificate in %s; "
 				       "name the pair that was made together", key, chain);
-	return tls_complain(l, "%s: not a readable private key for %s, in PEM and without a "
-			       "password (%s)", key, chain, tls_reason());
+	return tls_complain(l, "%s: not a readable private key (%s); name the one for %s, in PEM "
+			       "and without a password", key, tls_reason(), chain);
 }
 
 static int

@@ -35,3 +35,27 @@ class Authority:
                                 "-CAcreateserial", "-extfile", extra, "-out", chain, *when], check=True,
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return chain, key
+
+    def ocsp(self, name, chain, days=1):
+        """A response about the certificate, good for so many days; days < 0: it has expired. Its path."""
+        index, out = self.at(name + ".index"), self.at(name + ".ocsp")
+        shown = subprocess.run(["openssl", "x509", "-in", chain, "-noout", "-serial"], check=True,
+                               stdout=subprocess.PIPE)
+        serial = shown.stdout.decode("ascii").strip().split("=")[1]
+        with open(index, "w", encoding="ascii") as f:
+            f.write("V\t400101000000Z\t\t%s\tunknown\t/CN=%s\n" % (serial, name))
+        faked = [] if days > 0 else ["faketime", "-f", "%dd" % (days - 2)]
+        subprocess.run(faked + ["openssl", "ocsp", "-index", index, "-rsigner", self.path, "-rkey", self.key,
+                                "-CA", self.path, "-issuer", self.path, "-cert", chain, "-ndays", str(abs(days)),
+                                "-respout", out, "-noverify"], check=True, stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE)
+        return out
+
+
+def certificate(name, pairs, ocsp=()):
+    """The section of tram.conf. pairs: [(chain, key), …]"""
+    def listed(paths):
+        return "{%s}" % ", ".join('"%s"' % path for path in paths)
+    return "certificate %s {\n\tchain = %s\n\tkey = %s\n%s}\n" % (
+        name, listed(p[0] for p in pairs), listed(p[1] for p in pairs),
+        "\tocsp = %s\n" % listed(ocsp) if ocsp else "")

@@ -299,6 +299,10 @@ class Tramd:
     def ctl_json(self, *args, **how):
         return json.loads(self.ctl(*args, "--json", **how))
 
+    def ctl_json_lines(self, *args, **how):
+        """The rows, without the last line, which is their end."""
+        return [json.loads(line) for line in self.ctl(*args, "--json", **how).splitlines()][:-1]
+
     def queue_ids(self):
         return sorted(set(re.findall(r"\b[0-9a-hjkmnp-tv-z]{13}\b", self.ctl("queue", "list"))))
 
