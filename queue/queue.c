@@ -368,12 +368,6 @@ draft_error(const struct draft *draft)
 	return draft->error;
 }
 
-uint64_t
-draft_size(const struct draft *draft)
-{
-	return draft->size;
-}
-
 size_t
 draft_memory(const struct draft *draft)
 {

@@ -114,7 +114,6 @@ void draft_append(struct draft *draft, struct span body);	/* copied */
 bool draft_full(const struct draft *draft);
 /* 0, or a chunk failed (-ENOSPC, -ESHUTDOWN): abort it */
 int draft_error(const struct draft *draft);
-uint64_t draft_size(const struct draft *draft);			/* body octets so far */
 size_t draft_memory(const struct draft *draft);			/* octets it holds in memory now */
 /* Drops it: chunks already stored are deleted. The draft is gone when this returns. */
 void draft_abort(struct draft *draft);

@@ -39,12 +39,3 @@ schedule_probe(const struct schedule_config *c, uint32_t failures, int64_t now_m
 {
 	return now_ms + jittered(doubled(c->probe_first_ms, c->probe_max_ms, failures), chance);
 }
-
-bool
-schedule_expired(const struct schedule_config *c, int64_t arrival_ms, int64_t now_ms, bool report)
-{
-	int64_t lifetime =
-		report && c->report_lifetime_ms > 0 ? c->report_lifetime_ms : c->lifetime_ms;
-
-	return now_ms - arrival_ms >= lifetime;
-}

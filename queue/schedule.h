@@ -24,7 +24,5 @@ int64_t schedule_retry(const struct schedule_config *c, uint32_t attempts, int64
 /* Next probe of a site after failures in a row (1 = the first), ± 10 %. */
 int64_t schedule_probe(const struct schedule_config *c, uint32_t failures, int64_t now_ms,
 		       uint32_t chance);
-bool schedule_expired(const struct schedule_config *c, int64_t arrival_ms, int64_t now_ms,
-		      bool report);
 
 #endif

@@ -447,13 +447,6 @@ cursor_open(struct cursor *c, struct txn *txn, enum table table, struct span fro
 			 error_of(mdb_cursor_open(txn->at, txn->store->tables[table], &c->at)));
 }
 
-void
-cursor_seek(struct cursor *c, struct span from)
-{
-	c->key = from;
-	c->started = false;
-}
-
 bool
 cursor_next(struct cursor *c)
 {

@@ -101,7 +101,6 @@ struct cursor {
 void cursor_open(struct cursor *c, struct txn *txn, enum table table, struct span from);
 /* the first one at or behind `from`, then those that follow */
 bool cursor_next(struct cursor *c);
-void cursor_seek(struct cursor *c, struct span from);
 /* the row it stands on; cursor_next() goes on with the one behind */
 void cursor_del(struct cursor *c);
 void cursor_close(struct cursor *c);

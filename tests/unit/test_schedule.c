@@ -78,21 +78,6 @@ odd_bounds_hold(void **state)
 	within(schedule_retry(&c, 200, 0, UINT32_MAX), c.retry_max_ms);
 }
 
-static void
-lifetimes_end(void **state)
-{
-	struct schedule_config c = config;
-
-	(void)state;
-	assert_false(schedule_expired(&c, 1000, 1000 + 120 * (int64_t)HOUR - 1, false));
-	assert_true(schedule_expired(&c, 1000, 1000 + 120 * (int64_t)HOUR, false));
-	assert_false(schedule_expired(&c, 1000, 0, false));
-	assert_false(schedule_expired(&c, 0, 2 * HOUR, true));
-	c.report_lifetime_ms = HOUR;
-	assert_true(schedule_expired(&c, 0, 2 * HOUR, true));
-	assert_false(schedule_expired(&c, 0, 2 * HOUR, false));
-}
-
 int
 main(void)
 {
@@ -100,7 +85,6 @@ main(void)
 		cmocka_unit_test(retries_double_to_a_bound), cmocka_unit_test(chance_spreads),
 		cmocka_unit_test(the_first_wait_is_never_too_short),
 		cmocka_unit_test(probes_double_to_a_bound), cmocka_unit_test(odd_bounds_hold),
-		cmocka_unit_test(lifetimes_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
