@@ -33,6 +33,7 @@ struct tramctl {
 	bool json, help, version, list_options, no_wait;
 	struct control_request request;		/* ids not in it: they may be many */
 	const char *file, *store;		/* export, import, salvage */
+	const char *user;			/* password */
 	uint64_t *ids;
 	size_t id_count;
 	struct arena arena;
@@ -89,6 +90,8 @@ int tramctl_run_drain(struct tramctl *t);		/* drain.c */
 /* files.c */
 int tramctl_run_cat(struct tramctl *t);
 int tramctl_run_import(struct tramctl *t);
+/* password.c: needs neither daemon nor configuration */
+int tramctl_run_password(struct tramctl *t);
 /* export.c */
 int tramctl_run_export(struct tramctl *t);
 /* store.c: the store itself, while no tramd has it */
