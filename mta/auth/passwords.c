@@ -253,6 +253,7 @@ count_users(struct parser *parser)
 		for (struct map_node *n = p->users.buckets[i]; n != NULL; n = n->next) {
 			const struct entry *e = (const struct entry *)(void *)n;
 
+			assert(e->crypt != NULL || e->scram != NULL);
 			facts->users++;
 			facts->with_crypt += e->crypt != NULL;
 			facts->with_scram += e->scram != NULL;
