@@ -79,12 +79,17 @@ class Records:
         self.tls.write(data)
         return self.out()
 
-    def reply(self, code):
+    def any_reply(self):
+        """One or more."""
         text = b""
         while not (text.endswith(b"\r\n") and text.splitlines()[-1][3:4] != b"-"):
             try:
                 text += self.tls.read(1 << 16)
             except ssl.SSLWantReadError:
-                self.hear()
+                assert self.hear(), "the connection was closed"
+        return text
+
+    def reply(self, code):
+        text = self.any_reply()
         assert text[:3] == b"%d" % code, text
         return text
