@@ -291,7 +291,9 @@ on_ready(struct delivery *d)
 static void
 on_client_closed(struct delivery *d)
 {
-	if (d->client.failure_stage <= STAGE_AUTH && !d->was_ready) {
+	bool of_host = d->client.failure_stage <= STAGE_TLS || d->client.failure_stage == STAGE_AUTH;
+
+	if (of_host && !d->was_ready) {
 		delivery_note_failure(d, d->client.failure_stage, d->client.failure);
 		delivery_log_trouble(d, "host-failed");
 	} else if (d->failure.code == 0 && d->failure.text.len == 0) {

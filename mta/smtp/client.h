@@ -55,13 +55,14 @@ struct smtp_features {
 };
 
 /* where an outcome comes from: decides whom it blames */
-enum smtp_stage {
+enum smtp_stage {				/* stored in the queue: new ones at the end */
 	STAGE_CONNECT,				/* used by the owner */
-	STAGE_BANNER, STAGE_EHLO, STAGE_TLS, STAGE_AUTH,	/* the host */
+	STAGE_BANNER, STAGE_EHLO, STAGE_TLS,	/* the host */
 	STAGE_MAIL,				/* this attempt's recipients */
 	STAGE_RCPT,				/* the recipient */
 	STAGE_DATA, STAGE_BODY, STAGE_DOT,	/* the message */
 	STAGE_QUIT,
+	STAGE_AUTH,				/* the host */
 };
 
 enum smtp_fate {				/* of one recipient in one attempt */

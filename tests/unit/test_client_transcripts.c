@@ -77,8 +77,8 @@ struct play {
 };
 
 static const char *const fate_names[] = { "pending", "delivered", "temporary", "permanent", "not-tried", "uncertain" };
-static const char *const stage_names[] = { "connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "body", "dot",
-	"quit" };
+static const char *const stage_names[] = { "connect", "banner", "ehlo", "tls", "mail", "rcpt", "data", "body", "dot",
+	"quit", "auth" };
 static unsigned plays;
 
 static void __attribute__((noreturn, format(printf, 3, 4)))
