@@ -8,16 +8,15 @@ missing_packages() {
 	done
 }
 
+# A sudo that works: without a question, or there is a terminal to ask at.
+can_be_root() {
+	[ "$(id -u)" = 0 ] || { command -v sudo >/dev/null &&
+		{ sudo -n true 2>/dev/null || { (: </dev/tty) 2>/dev/null && sudo -v; }; }; }
+}
+
 # as_root CMD...: directly, or by sudo.
 as_root() {
-	if [ "$(id -u)" = 0 ]; then
-		"$@"
-	elif command -v sudo >/dev/null; then
-		sudo "$@"
-	else
-		printf '%s\n' "this needs root, or sudo: $*" >&2
-		return 1
-	fi
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # The packages come without a service of their own: no Postfix on port 25, no name server on port 53.
@@ -40,7 +39,13 @@ install_packages() {
 	local missing
 	missing=$(missing_packages "$@")
 	[ -n "$missing" ] || return 0
-	printf 'installing: %s\n' "$(printf '%s ' $missing)" >&2
+	missing=$(printf '%s ' $missing)
+	if ! can_be_root; then
+		printf '%s\n' "packages are missing, and this user may not install them. As root, once:" \
+			"  apt-get install --no-install-recommends $missing" >&2
+		return 1
+	fi
+	printf 'installing: %s\n' "$missing" >&2
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2
 	# shellcheck disable=SC2086
 	quiet_install $missing
