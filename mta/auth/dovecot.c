@@ -48,6 +48,7 @@ struct dovecot {
 	struct list failing;
 	struct map by_id;		/* all of them */
 	size_t pending;
+	bool retired;
 	uint32_t last_id;
 	unsigned mechanisms;
 	char trouble[TROUBLE_MAX];
@@ -71,7 +72,7 @@ set_timer(struct dovecot *d)
 
 	if (!list_empty(&d->waiting))
 		at = CONTAINER_OF(d->waiting.next, struct dovecot_request, node)->deadline_ms;
-	if (d->link == NULL && d->retry_at_ms < at)
+	if (d->link == NULL && !d->retired && d->retry_at_ms < at)
 		at = d->retry_at_ms;
 	if (!list_empty(&d->failing))
 		at = now;
@@ -348,6 +349,18 @@ fail_overdue(struct dovecot *d)
 	}
 }
 
+/* Behind callbacks that may have closed it, or ended the last request of one that was retired. */
+static void
+rest(struct dovecot *d)
+{
+	if (uv_is_closing((uv_handle_t *)&d->timer))
+		return;
+	if (d->retired && d->pending == 0)
+		dovecot_close(d);
+	else
+		set_timer(d);
+}
+
 static void
 on_timer(uv_timer_t *timer)
 {
@@ -355,7 +368,7 @@ on_timer(uv_timer_t *timer)
 	struct list failing;
 
 	fail_overdue(d);
-	if (d->link == NULL && now_ms(d) >= d->retry_at_ms)
+	if (d->link == NULL && !d->retired && now_ms(d) >= d->retry_at_ms)
 		start_link(d);
 	/* those that fail now; callbacks may add others, whose turn is the next */
 	list_init(&failing);
@@ -371,8 +384,7 @@ on_timer(uv_timer_t *timer)
 
 		finish_temporary(r, r->failure);
 	}
-	if (!uv_is_closing((uv_handle_t *)&d->timer))
-		set_timer(d);
+	rest(d);
 }
 
 static char *
@@ -428,7 +440,7 @@ dovecot_close(struct dovecot *d)
 {
 	struct map_node *node;
 
-	if (d == NULL)
+	if (d == NULL || uv_is_closing((uv_handle_t *)&d->timer))
 		return;
 	while ((node = map_any(&d->by_id)) != NULL)
 		finish(CONTAINER_OF(node, struct dovecot_request, by_id), NULL);
@@ -438,6 +450,15 @@ dovecot_close(struct dovecot *d)
 		d->link = NULL;
 	}
 	uv_close((uv_handle_t *)&d->timer, on_timer_closed);
+}
+
+void
+dovecot_retire(struct dovecot *d)
+{
+	d->retired = true;
+	if (d->link != NULL)
+		drop_link(d, "it was replaced", "");
+	rest(d);
 }
 
 unsigned
@@ -479,6 +500,7 @@ dovecot_start(struct dovecot *d, struct dovecot_request *r, enum sasl_mechanism 
 {
 	struct buf out = { 0 };
 
+	assert(!d->retired);
 	add_request(d, r);
 	r->mechanism = mechanism;
 	if (d->pending > d->config.max_pending) {
@@ -550,5 +572,5 @@ dovecot_cancel(struct dovecot_request *r)
 		return;
 	send_cancel(r);
 	finish(r, NULL);
-	set_timer(d);
+	rest(d);
 }

@@ -39,6 +39,12 @@ struct dovecot *dovecot_new(uv_loop_t *loop, struct stream_scratch *scratch,
  */
 void dovecot_close(struct dovecot *dovecot);
 
+/*
+ * The same, gently, where another takes its place: what is open is told as temporary, no request
+ * may be started any more, and it closes by itself behind the last one.
+ */
+void dovecot_retire(struct dovecot *dovecot);
+
 /* What its MECH lines say; 0 until it has been connected once, then the last it said. */
 unsigned dovecot_mechanisms(const struct dovecot *dovecot);
 bool dovecot_connected(const struct dovecot *dovecot);

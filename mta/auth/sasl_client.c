@@ -97,8 +97,7 @@ static enum sasl_client_action
 end_failed(struct sasl_client *c, const char *why, const struct reply *reply)
 {
 	c->state = CLIENT_ENDED;
-	if (c->why == NULL)
-		c->why = why;
+	c->why = why;
 	buf_clear(&c->text);
 	buf_append(&c->text, reply->text);
 	c->reply = *reply;
@@ -263,7 +262,6 @@ take_token_error(struct sasl_client *c, struct span message)
 	for (size_t i = 0; i < message.len; i++)
 		buf_byte(&c->server_error,
 			 message.at[i] < ' ' || message.at[i] > '~' ? '?' : message.at[i]);
-	c->why = "the server does not take the token";
 	c->token_refused = true;
 	return send_line(c, c->mechanism == SASL_OAUTHBEARER ? SPAN("\1") : SPAN(""),
 			 CLIENT_CANCELLED);
@@ -377,5 +375,5 @@ sasl_client_reply(struct sasl_client *c, const struct reply *reply)
 	c->refused = refuses_credentials(reply);
 	if (has_token(c) && c->refused)
 		c->token_refused = true;
-	return end_failed(c, "the server refuses", reply);
+	return end_failed(c, NULL, reply);
 }

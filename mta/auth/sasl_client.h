@@ -48,7 +48,7 @@ struct sasl_client {
 	bool refused;
 	/* FAILED with a token: it may be old: get a fresh one, try once more */
 	bool token_refused;
-	const char *why;		/* of our own failures, for the log */
+	const char *why;		/* NULL if reply is the server's; else what it did wrong */
 	/* the server's error (JSON) about a token, on one line, for the log; may be empty */
 	struct buf server_error;
 	unsigned state;

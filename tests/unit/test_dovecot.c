@@ -557,6 +557,39 @@ test_close(void **state)
 	backend_free(&b, true);
 }
 
+/* Another takes its place: nobody is left waiting, and it goes by itself. */
+static void
+test_retire(void **state)
+{
+	struct asker asked, resting = new_asker(), cancelled = new_asker();
+	struct span first = SPAN("n,,n=anna,r=abc");
+	struct backend b;
+	struct dovecot *d;
+
+	(void)state;
+	backend_init(&b, HELLO, true);
+	d = connect_to(&b, 60000);
+	run_until_connected(&b, d);
+	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 }, &first);
+	dovecot_start(d, &cancelled.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 }, &first);
+	while (resting.challenges == 0 || cancelled.challenges == 0)
+		uv_run(&b.loop, UV_RUN_ONCE);
+	b.silent = true;
+	ask(d, &asked, "anna", "pw");
+	dovecot_retire(d);
+	assert_false(asked.done);
+	run_until(&b, &asked.done);
+	assert_int_equal(asked.result.verdict, SASL_TEMPORARY);
+	dovecot_continue(&resting.request, SPAN("right"));
+	run_until(&b, &resting.done);
+	assert_int_equal(resting.result.verdict, SASL_TEMPORARY);
+	dovecot_cancel(&cancelled.request);
+	/* and one that nobody asks anything */
+	d = connect_to(&b, 60000);
+	dovecot_retire(d);
+	backend_free(&b, true);
+}
+
 /* Users: any, password "pw" (tests/peers/dovecot.py). */
 static void
 ask_real(struct backend *b, struct dovecot *d, const char *authzid, const char *password, enum sasl_verdict expected)
@@ -625,6 +658,7 @@ main(void)
 		cmocka_unit_test(test_codec), cmocka_unit_test(test_codec_endless), cmocka_unit_test(test_put),
 		cmocka_unit_test(test_connection), cmocka_unit_test(test_never_answers),
 		cmocka_unit_test(test_no_handshake), cmocka_unit_test(test_lost), cmocka_unit_test(test_close),
+		cmocka_unit_test(test_retire),
 		cmocka_unit_test(test_real),
 	};
 

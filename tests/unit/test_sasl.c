@@ -465,6 +465,7 @@ test_client_server_lies(void **state)
 	/* yes without proof: at once, after the first message, after a wrong signature */
 	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(235, "ok")), SASL_CLIENT_FAILED);
 	assert_int_equal(c.reply.code, 454);
+	assert_non_null(c.why);
 	assert_false(c.refused);
 	sasl_client_free(&c);
 	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(235, "ok")), SASL_CLIENT_FAILED);
@@ -491,6 +492,7 @@ test_client_server_lies(void **state)
 	assert_int_equal(PLAY(SASL_XOAUTH2, &c, R(334, "eyJzdGF0dXMiOiI0MDAifQ=="), R(535, "no")),
 			 SASL_CLIENT_FAILED);
 	assert_true(c.refused && c.token_refused);
+	assert_null(c.why);			/* the server's own words count */
 	assert_true(span_eq(buf_span(&c.server_error), SPAN("{\"status\":\"400\"}")));
 	sasl_client_free(&c);
 }
