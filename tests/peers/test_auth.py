@@ -1,0 +1,320 @@
+"""Users log in: with what, where, as whom they may send, and what guessing costs."""
+import base64
+import hashlib
+import hmac
+import os
+import smtplib
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from certificates import Authority
+from conftest import FAST
+from harness import free_port, program, quoted
+
+HOST = "127.0.0.1"
+USER, PASSWORD = "anna@src.test", "secret 1"
+DATA = "From: anna@src.test\r\nSubject: way\r\n\r\nbody\r\n"
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def entry():
+    made = subprocess.run([program("tramctl"), "password", USER], input=PASSWORD.encode(), stdout=subprocess.PIPE,
+                          check=True)
+    return made.stdout.decode()
+
+
+@pytest.fixture
+def make_server(make_tramd, sink, ca, entry, tmp_path):
+    """A tramd that nobody may relay through without logging in; daemon.ports: submission, smtps, plain, port25."""
+    def make(extra="", limits=None, passwords=entry, senders=None, submission="", backend=None):
+        chain, key = ca.sign("mail", ["tram.test"])
+        (tmp_path / "passwords").write_text(passwords)
+        os.chmod(tmp_path / "passwords", 0o600)
+        ports = {name: free_port() for name in ("submission", "smtps", "plain")}
+        text = "certificate mail { chain = %s key = %s }\n" % (quoted(chain), quoted(key))
+        text += backend or "passwords = %s\n" % quoted(str(tmp_path / "passwords"))
+        if senders:
+            (tmp_path / "senders").write_text(senders)
+            text += "senders = %s\n" % quoted(str(tmp_path / "senders"))
+        for name, more in (("submission", "tls = required auth = required " + submission),
+                           ("smtps", "tls-on-connect = yes auth = required"),
+                           ("plain", "tls = off auth = optional auth-without-tls = yes")):
+            text += "listener %s { address = \"%s:%d\" %s }\n" % (name, HOST, ports[name], more)
+        daemon = make_tramd(static=sink, queue=FAST, relay_from=(), limits=limits, extra=text + extra)
+        daemon.ports = ports
+        return daemon
+    return make
+
+
+def client(daemon, ca, port="submission"):
+    context = ssl.create_default_context(cafile=ca.path)
+    if port == "smtps":
+        c = smtplib.SMTP_SSL(HOST, daemon.ports[port], context=unnamed(context))
+        c.ehlo("src.test")
+        return c
+    c = smtplib.SMTP(HOST, daemon.ports[port])
+    c.ehlo("src.test")
+    if port == "submission":
+        c.starttls(context=unnamed(context))
+        c.ehlo("src.test")
+    return c
+
+
+def unnamed(context):
+    context.check_hostname = False
+    return context
+
+
+def scram(c, user, password, binding=None, lie=False):
+    """SCRAM-SHA-256 or -PLUS, written from RFC 5802 alone; raises if the server cannot prove itself."""
+    def b64(octets):
+        return base64.b64encode(octets).decode()
+    gs2 = b"p=tls-exporter,," if binding else b"n,,"
+    first = b"n=%s,r=fyko+d2lbbFgONRv9qkxdawL" % user.encode()
+    mechanism = "SCRAM-SHA-256-PLUS" if binding else "SCRAM-SHA-256"
+    code, challenge = c.docmd("AUTH", "%s %s" % (mechanism, b64(gs2 + first)))
+    assert code == 334, challenge
+    server_first = base64.b64decode(challenge)
+    parts = dict(part.split(b"=", 1) for part in server_first.split(b","))
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(parts[b"s"]), int(parts[b"i"]))
+    without = b"c=" + base64.b64encode(gs2 + (b"x" * 32 if lie else binding or b"")) + b",r=" + parts[b"r"]
+    message = first + b"," + server_first + b"," + without
+    key = hmac.new(salted, b"Client Key", "sha256").digest()
+    signature = hmac.new(hashlib.sha256(key).digest(), message, "sha256").digest()
+    proof = bytes(a ^ b for a, b in zip(key, signature))
+    code, challenge = c.docmd(b64(without + b",p=" + base64.b64encode(proof)))
+    if code != 334:
+        return code
+    server_key = hmac.new(salted, b"Server Key", "sha256").digest()
+    verifier = base64.b64encode(hmac.new(server_key, message, "sha256").digest())
+    assert base64.b64decode(challenge) == b"v=" + verifier
+    return c.docmd("")[0]
+
+
+# ---- what is offered, and to whom
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("port", ["submission", "smtps", "plain"])
+def test_a_user_logs_in_and_may_send_anywhere(make_server, sink, ca, port):
+    daemon = make_server()
+    with client(daemon, ca, port) as c:
+        assert c.docmd("MAIL", "FROM:<%s>" % USER)[0] == (250 if port == "plain" else 530)
+        c.rset()
+        c.login(USER, PASSWORD)
+        c.sendmail(USER, ["b@far.test"], DATA)
+    with_what = "ESMTPA" if port == "plain" else "ESMTPSA"
+    assert " with %s" % with_what in sink.wait(1)[0].data.decode()
+    assert daemon.wait_log(event="auth", result="ok")["user"] == USER
+    assert daemon.wait_log(event="accept")["user"] == USER
+
+
+def test_without_a_login_nothing_is_relayed(make_server, ca):
+    daemon = make_server()
+    with client(daemon, ca, "plain") as c:
+        c.mail("x@src.test")
+        assert c.rcpt("b@far.test") == (550, b"5.7.1 relaying denied")
+
+
+def test_nothing_is_offered_in_plain_text(make_server, ca):
+    daemon = make_server()
+    with smtplib.SMTP(HOST, daemon.ports["submission"]) as c:
+        c.ehlo("src.test")
+        assert not c.has_extn("auth")
+        assert c.docmd("AUTH", "PLAIN AGEAYg==")[0] == 538
+    with smtplib.SMTP(HOST, daemon.port) as c:
+        c.ehlo("src.test")
+        c.starttls(context=unnamed(ssl.create_default_context(cafile=ca.path)))
+        c.ehlo("src.test")
+        assert not c.has_extn("auth")			# a port for the world's mail servers
+        assert c.docmd("AUTH", "PLAIN AGEAYg==")[0] == 502
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login"])
+def test_each_mechanism_with_a_password(make_server, ca, mechanism):
+    with client(make_server(), ca) as c:
+        c.user, c.password = USER, PASSWORD
+        assert c.auth(mechanism, getattr(c, "auth_" + mechanism))[0] == 235
+
+
+def test_scram(make_server, ca):
+    daemon = make_server()
+    with client(daemon, ca) as c:
+        assert "SCRAM-SHA-256" in c.esmtp_features["auth"]
+        assert scram(c, USER, PASSWORD) == 235
+    with client(daemon, ca) as c:
+        assert scram(c, USER, "wrong") == 535
+    with client(daemon, ca) as c:
+        assert scram(c, "nobody@src.test", PASSWORD) == 535	# no sooner, and with a salt of its own
+
+
+def test_scram_is_not_offered_if_some_could_not_use_it(make_server, entry, ca):
+    only_hash = entry.split("\n")[0].replace(USER, "bert@src.test")
+    with client(make_server(passwords=entry + only_hash + "\n"), ca) as c:
+        assert "SCRAM" not in c.esmtp_features["auth"]
+
+
+def test_a_wrong_channel_binding_is_refused(make_server, ca):
+    """As for somebody in between, whose two connections have two bindings."""
+    with client(make_server(), ca) as c:
+        assert "SCRAM-SHA-256-PLUS" in c.esmtp_features["auth"]
+        assert scram(c, USER, PASSWORD, binding=b"y" * 32) == 535
+
+
+def test_a_client_certificate_is_a_login(make_server, ca, sink):
+    daemon = make_server(submission="client-certificates = optional client-ca = %s auth-mechanisms = \"EXTERNAL\""
+                         % quoted(ca.path))
+    for email, code in ((USER, 235), ("nobody@src.test", 535)):
+        context = unnamed(ssl.create_default_context(cafile=ca.path))
+        context.load_cert_chain(*ca.sign("client-%d" % code, ["client.test"], email=email))
+        with smtplib.SMTP(HOST, daemon.ports["submission"]) as c:
+            c.starttls(context=context)
+            c.ehlo("src.test")
+            assert c.esmtp_features["auth"].strip() == "EXTERNAL"
+            assert c.docmd("AUTH", "EXTERNAL =")[0] == code
+
+
+# ---- syntax and order
+
+
+def test_what_is_no_login(make_server, ca):
+    with client(make_server(), ca) as c:
+        assert c.docmd("AUTH")[0] == 501
+        assert c.docmd("AUTH", "NTLM")[0] == 504
+        assert c.docmd("AUTH", "PLAIN %%%")[0] == 501
+        assert c.docmd("AUTH", "LOGIN")[0] == 334
+        assert c.docmd("*")[0] == 501
+        assert c.docmd("AUTH", "PLAIN")[0] == 334
+        assert c.docmd("A" * 20000)[0] == 500
+        assert c.noop()[0] == 250
+        c.login(USER, PASSWORD)
+        assert c.docmd("AUTH", "PLAIN AGEAYg==")[0] == 503
+        assert c.docmd("MAIL", "FROM:<%s> AUTH=<>" % USER)[0] == 250
+        assert c.docmd("AUTH", "PLAIN AGEAYg==")[0] == 503
+
+
+def test_a_login_does_not_outlive_its_session_or_starttls(make_server, ca):
+    daemon = make_server()
+    with client(daemon, ca, "plain") as c:
+        c.login(USER, PASSWORD)
+        c.ehlo("again.test")				# EHLO resets the transaction, not the login
+        c.mail(USER)
+        assert c.rcpt("b@far.test")[0] == 250
+    with client(daemon, ca, "plain") as c:
+        c.mail(USER)
+        assert c.rcpt("b@far.test")[0] == 550
+
+
+# ---- who may send as whom
+
+
+def test_users_send_under_their_own_names(make_server, ca, sink):
+    daemon = make_server(senders="%s: @lists.test\n" % USER)
+    with client(daemon, ca) as c:
+        c.login(USER, PASSWORD)
+        assert c.mail("boss@src.test") == (553, b"5.7.1 you may not send under this address")
+        assert c.mail("news@lists.test")[0] == 250
+        c.rset()
+        c.mail(USER)
+        c.rcpt("b@far.test")
+        assert c.data("From: Boss <boss@src.test>\r\n\r\nhello\r\n")[0] == 553
+        c.mail("")						# the null path is anybody's
+        c.rcpt("b@far.test")
+        assert c.data(DATA)[0] == 250
+    assert daemon.wait_log(event="sender-refused")["from"] == "boss@src.test"
+
+
+# ---- guesses
+
+
+def test_guesses_are_slowed_then_banned(make_server, ca):
+    daemon = make_server(limits={"auth-failures": 5, "auth-delay": "1s", "auth-ban": "1h", "errors-per-session": 100})
+    codes = []
+    for i in range(10):
+        try:
+            with client(daemon, ca, "plain") as c:
+                codes.append(c.docmd("AUTH", "PLAIN " + base64.b64encode(b"\0%s\0guess%d" % (USER.encode(), i)).decode())[0])
+        except (smtplib.SMTPException, ConnectionError) as fault:
+            codes.append(getattr(fault, "smtp_code", 421))
+        if codes[-1] == 421:
+            break
+    assert codes[0] == 535 and codes[-1] == 421 and len(codes) >= 5
+    assert daemon.wait_log(event="auth", ban="begins")
+    with socket.create_connection((HOST, daemon.ports["plain"])) as s:
+        assert s.recv(200).startswith(b"421 4.7.0")
+    with smtplib.SMTP(HOST, daemon.port) as c:			# the port without AUTH is open to it
+        assert c.noop()[0] == 250
+
+
+def test_many_guesses_at_once_do_not_hold_up_others(make_server, ca, sink):
+    daemon = make_server(limits={"auth-failures": 1000000, "auth-delay": "1s"})
+    stop = threading.Event()
+
+    def guess():
+        while not stop.is_set():
+            try:
+                with client(daemon, ca, "plain") as c:
+                    c.docmd("AUTH", "PLAIN " + base64.b64encode(b"\0x%s\0y" % os.urandom(4).hex().encode()).decode())
+            except (smtplib.SMTPException, OSError):
+                pass
+    guessers = [threading.Thread(target=guess) for _ in range(20)]
+    for one in guessers:
+        one.start()
+    try:
+        with client(daemon, ca) as c:
+            c.login(USER, PASSWORD)
+            c.sendmail(USER, ["b@far.test"], DATA)
+        assert sink.wait(1)
+    finally:
+        stop.set()
+        for one in guessers:
+            one.join()
+
+
+# ---- other clients
+
+
+def test_swaks_and_msmtp(make_server, ca, sink, tmp_path):
+    daemon = make_server()
+    subprocess.run(["swaks", "--server", HOST, "--port", str(daemon.ports["submission"]), "-tls", "--auth", "LOGIN",
+                    "--auth-user", USER, "--auth-password", PASSWORD, "--from", USER, "--to", "b@far.test"], check=True,
+                   stdout=subprocess.PIPE)
+    config = tmp_path / "msmtprc"
+    config.write_text("account default\nhost localhost\nport %d\ntls on\ntls_starttls off\ntls_certcheck off\nauth plain\n"
+                      "user %s\npassword \"%s\"\nfrom %s\n" % (daemon.ports["smtps"], USER, PASSWORD, USER))
+    os.chmod(config, 0o600)
+    subprocess.run(["msmtp", "-C", str(config), "c@far.test"], input=DATA.encode(), check=True)
+    assert sorted(m.recipients[0] for m in sink.wait(2)) == ["b@far.test", "c@far.test"]
+
+
+def test_a_reload_changes_who_may_log_in(make_server, ca, tmp_path):
+    daemon = make_server()
+    (tmp_path / "passwords").write_text("")
+    daemon.reload()
+    with client(daemon, ca) as c, pytest.raises(smtplib.SMTPAuthenticationError):
+        c.login(USER, PASSWORD)
+    (tmp_path / "passwords").write_text("anna:plain-text\n")
+    daemon.reload()
+    assert "passwords:1:" in daemon.wait_log(event="reload", level="error")["msg"]
+
+
+def test_two_trams_one_the_smarthost_of_the_other(make_server, make_tramd, ca, sink, tmp_path):
+    """SCRAM-SHA-256-PLUS from end to end: both sides prove that they know the password, over one TLS connection."""
+    smarthost = make_server()
+    (tmp_path / "secret").write_text(PASSWORD)
+    route = {"deliver": "smtp:[%s]:%d" % (HOST, smarthost.ports["submission"]), "tls": "verify",
+             "tls-names": '"tram.test"', "user": quoted(USER), "password-file": quoted(str(tmp_path / "secret"))}
+    app = make_tramd(routes={"*": route}, queue=FAST, extra="delivery-ca = %s\n" % quoted(ca.path))
+    with smtplib.SMTP(HOST, app.port) as c:
+        c.sendmail(USER, ["b@far.test"], DATA)
+    assert b"with ESMTPSA" in sink.wait(1)[0].data
+    assert smarthost.wait_log(event="auth", result="ok")["mechanism"] == "SCRAM-SHA-256-PLUS"
