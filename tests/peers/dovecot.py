@@ -50,6 +50,9 @@ service auth-worker {
 }
 service anvil {
   chroot =
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
 }
 %(extra)s
 """
