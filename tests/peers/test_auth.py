@@ -3,6 +3,7 @@ import base64
 import hashlib
 import hmac
 import os
+import signal
 import smtplib
 import socket
 import ssl
@@ -13,7 +14,8 @@ import pytest
 
 from certificates import Authority
 from conftest import FAST
-from harness import free_port, program, quoted
+from dovecot import Dovecot
+from harness import free_port, program, quoted, wait_for
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "anna@src.test", "secret 1"
@@ -318,3 +320,60 @@ def test_two_trams_one_the_smarthost_of_the_other(make_server, make_tramd, ca, s
         c.sendmail(USER, ["b@far.test"], DATA)
     assert b"with ESMTPSA" in sink.wait(1)[0].data
     assert smarthost.wait_log(event="auth", result="ok")["mechanism"] == "SCRAM-SHA-256-PLUS"
+
+
+# ---- users that Dovecot keeps
+
+
+@pytest.fixture
+def dovecot():
+    with Dovecot({USER: PASSWORD}) as one:
+        yield one
+
+
+def with_dovecot(make_server, dovecot, **how):
+    return make_server(backend="auth-socket = %s\n" % quoted(dovecot.socket), **how)
+
+
+def log_in(daemon, ca, mechanism):
+    with client(daemon, ca) as c:
+        c.user, c.password = USER, PASSWORD
+        if mechanism == "scram":
+            return scram(c, USER, PASSWORD)
+        return c.auth(mechanism, getattr(c, "auth_" + mechanism))[0]
+
+
+def test_dovecot_knows_the_users(make_server, dovecot, ca, sink):
+    daemon = with_dovecot(make_server, dovecot)
+    assert [log_in(daemon, ca, m) for m in ("plain", "login", "scram")] == [235] * 3
+    with client(daemon, ca) as c, pytest.raises(smtplib.SMTPAuthenticationError) as refused:
+        c.login(USER, "wrong")
+    assert refused.value.smtp_code == 535
+    with client(daemon, ca) as c:
+        assert scram(c, USER, "wrong") == 535
+    assert daemon.wait_log(event="auth", result="failed", mechanism="PLAIN")
+
+
+def test_dovecot_goes_and_comes(make_server, dovecot, ca):
+    daemon = with_dovecot(make_server, dovecot)
+    assert log_in(daemon, ca, "plain") == 235
+    os.killpg(dovecot.process.pid, signal.SIGKILL)	# its auth process outlives a gentler end while we are connected
+    dovecot.process.wait()
+    with client(daemon, ca) as c:
+        assert c.docmd("AUTH", "PLAIN " + base64.b64encode(b"\0%s\0x" % USER.encode()).decode())[0] == 454
+    assert not [line for line in daemon.events(event="auth", result="failed")]		# nobody guessed
+    dovecot.start()
+    wait_for(lambda: log_in(daemon, ca, "plain") == 235, what="a login")
+
+
+def test_dovecot_hangs(make_server, ca, tmp_path):
+    """It accepts, and says nothing; nobody else is held up."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        daemon = make_server(backend="auth-socket = %s\n" % quoted(str(tmp_path / "silent")),
+                             limits={"auth-timeout": "1s"})
+        with client(daemon, ca) as c, client(daemon, ca) as other:
+            c.putcmd("AUTH", "PLAIN " + base64.b64encode(b"\0a\0b").decode())
+            assert other.noop()[0] == 250
+            assert c.getreply()[0] == 454
