@@ -463,19 +463,25 @@ open_doors(struct gate *gate, char error[GATE_ERROR_MAX])
 	return 0;
 }
 
-static int
-open_logins(struct gate *gate)
+static struct throttle_config
+throttle_of(const struct limits *limits)
 {
-	const struct limits *limits = &config_of(gate)->limits;
-	struct checker_config checker = { .max_waiting = limits->auth_waiting,
-					  .remember_ms = REMEMBER_MS };
-	struct throttle_config throttle = {
+	return (struct throttle_config){
 		.max_delay_ms = limits->auth_delay_ms,
 		.ban_after = (unsigned)limits->auth_failures,
 		.ban_ms = limits->auth_ban_ms,
 		.ban_max_ms = limits->auth_ban_ms > BAN_MAX_MS ? limits->auth_ban_ms : BAN_MAX_MS,
 		.never_ban = limits->auth_ban_ms == 0,
 	};
+}
+
+static int
+open_logins(struct gate *gate)
+{
+	const struct limits *limits = &config_of(gate)->limits;
+	struct checker_config checker = { .max_waiting = limits->auth_waiting,
+					  .remember_ms = REMEMBER_MS };
+	struct throttle_config throttle = throttle_of(limits);
 	int rc = 0;
 
 	if (getrandom(&gate->guess_seed, sizeof(gate->guess_seed), 0) < 0)
@@ -540,6 +546,7 @@ gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char erro
 int
 gate_reconfigure(struct gate *gate, char error[GATE_ERROR_MAX])
 {
+	struct throttle_config throttle = throttle_of(&config_of(gate)->limits);
 	int rc;
 
 	LIST_EACH(struct door, door, &gate->doors, node)
@@ -549,6 +556,7 @@ gate_reconfigure(struct gate *gate, char error[GATE_ERROR_MAX])
 		if (!old->keep && rc == 0)
 			door_close(old);
 	set_max_sessions(gate);
+	throttle_configure(gate->throttle, &throttle);
 	return rc;
 }
 

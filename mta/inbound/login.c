@@ -28,6 +28,7 @@ struct exchange {
 	uint8_t binding[32];
 	struct buf external;		/* the certificate's identity */
 	struct check check;
+	struct buf spelling;		/* of the user in the file */
 	struct dovecot_request request;
 	uint64_t guess;
 	bool suspended;			/* the session waits for session_answered() */
@@ -92,7 +93,7 @@ dovecot_of(struct session *s)
 	if (login->dovecot != NULL && strcmp(login->path, path) == 0)
 		return login->dovecot;
 	if (login->dovecot != NULL)
-		dovecot_close(login->dovecot);
+		dovecot_retire(login->dovecot);
 	free(login->path);
 	login->path = strdup(path);
 	login->dovecot = dovecot_new(&s->reactor->loop, &s->reactor->scratch, &config);
@@ -172,6 +173,7 @@ exchange_free(struct exchange *e)
 		uv_close((uv_handle_t *)e->delay, on_delay_closed);
 	sasl_free(&e->sasl);
 	buf_free(&e->external);
+	buf_free(&e->spelling);
 	free(e);
 }
 
@@ -344,7 +346,7 @@ on_checked(struct check *check, bool right)
 {
 	struct exchange *e = CONTAINER_OF(check, struct exchange, check);
 
-	login_go(e, sasl_answer(&e->sasl, right ? SASL_OK : SASL_REFUSED, SPAN(""),
+	login_go(e, sasl_answer(&e->sasl, right ? SASL_OK : SASL_REFUSED, buf_span(&e->spelling),
 				right ? NULL : "wrong password or no such user"));
 }
 
@@ -403,6 +405,8 @@ ask_file(struct exchange *e)
 	struct span spelling;
 
 	passwords_hash_of(s->config->passwords, e->sasl.user, &hash, &spelling);
+	buf_clear(&e->spelling);
+	buf_append(&e->spelling, spelling);
 	e->check.done = on_checked;
 	return checker_submit(&s->reactor->login->port, &e->check,
 			      netaddr_limit_key(&s->client.peer), &hash, e->sasl.password) == 0;

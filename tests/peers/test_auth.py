@@ -340,7 +340,10 @@ def log_in(daemon, ca, mechanism):
         c.user, c.password = USER, PASSWORD
         if mechanism == "scram":
             return scram(c, USER, PASSWORD)
-        return c.auth(mechanism, getattr(c, "auth_" + mechanism))[0]
+        try:
+            return c.auth(mechanism, getattr(c, "auth_" + mechanism))[0]
+        except smtplib.SMTPAuthenticationError as refused:
+            return refused.smtp_code
 
 
 def test_dovecot_knows_the_users(make_server, dovecot, ca, sink):
