@@ -278,6 +278,8 @@ watch_all(struct certificates *c)
 	for (size_t i = 0; i < config->listener_count; i++)
 		if (config->listeners[i].tls_settings.client_ca != NULL)
 			watch_file(c, span_str(config->listeners[i].tls_settings.client_ca));
+	if (config->delivery_ca != NULL)
+		watch_file(c, span_str(config->delivery_ca));
 	close_folders(&old);
 }
 

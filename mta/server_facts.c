@@ -18,6 +18,16 @@ struct sessions_letter {
 	json_t *part;
 };
 
+static const char *
+waiting_for(const struct session *s)
+{
+	if (s->accepting)
+		return "commit";
+	if (s->stream.tls != NULL && tls_state(s->stream.tls) == TLS_SHAKING)
+		return "tls handshake";
+	return smtp_server_waiting_for(&s->server);
+}
+
 static json_t *
 session_json(const struct session *s)
 {
@@ -29,7 +39,7 @@ session_json(const struct session *s)
 			 "listener", s->listener.at, s->listener.len, "client",
 			 s->client.local ? "local" : netaddr_format_port(&s->client.peer, text),
 			 "helo", helo ? helo : json_string("?"), "waiting_for",
-			 s->accepting ? "commit" : smtp_server_waiting_for(&s->server), "messages",
+			 waiting_for(s), "messages",
 			 (json_int_t)s->accepted, "errors", (json_int_t)s->server.errors, "age_ms",
 			 (json_int_t)(mono_ms() - s->began_ms), "thread", (int)s->reactor->index);
 }

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "mta/base/clock.h"
 #include "mta/config/private.h"
@@ -154,6 +155,25 @@ config_judge_certificate(const struct config *config, const struct tls_certifica
 				"for it, or remove `ocsp`\n", SPAN_FMT(facts->file));
 }
 
+/* Who has the key can be this server. */
+static void
+judge_keys(const struct config *config, struct buf *out)
+{
+	struct arena arena = { 0 };
+	struct stat there;
+
+	for (size_t i = 0; i < config->certificate_count; i++) {
+		const struct tls_identity *c = &config->certificates[i];
+
+		for (size_t j = 0; j < c->key_count; j++)
+			if (stat(arena_str(&arena, c->keys[j]), &there) == 0 &&
+			    (there.st_mode & (S_IROTH | S_IWOTH)) != 0)
+				buf_printf(out, "%.*s: everybody on this machine can read this "
+						"key; chmod o= it\n", SPAN_FMT(c->keys[j]));
+	}
+	arena_free(&arena);
+}
+
 struct judging {
 	const struct config *config;
 	struct buf *warnings;
@@ -216,5 +236,7 @@ config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf 
 			tls_context_certificates(l->tls_context, judge_certificate, &judging);
 		told = true;
 	}
+	if (warnings != NULL)
+		judge_keys(config, warnings);
 	return 0;
 }

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@ static const char old_ciphers[] = "ALL:!aNULL:!eNULL:!PSK:@SECLEVEL=0";
 /* Plain text would be worse than what a server of long ago can do. */
 static const char client_ciphers[] = "HIGH:!aNULL:!PSK:!SRP:@SECLEVEL=1";
 static const char default_groups[] = "X25519:P-256:P-384:P-521";
+/* Who asks us for it has got its longer hello through to us. OpenSSL has it from 3.5 on. */
+static const char hybrid_groups[] = "X25519MLKEM768:X25519:P-256:P-384:P-521";
 
 struct faces *
 tls_faces_of(const SSL *ssl)
@@ -71,6 +74,15 @@ on_status(SSL *ssl, void *arg)
 	return SSL_TLSEXT_ERR_NOACK;
 }
 
+static bool
+set_groups(const struct tls_context *context, SSL_CTX *ctx, const char *groups)
+{
+	if (context->settings.groups.len == 0 && context->server &&
+	    SSL_CTX_set1_groups_list(ctx, hybrid_groups) == 1)
+		return true;
+	return SSL_CTX_set1_groups_list(ctx, groups) == 1;
+}
+
 static int
 set_protocol(const struct tls_loading *l, SSL_CTX *ctx)
 {
@@ -93,9 +105,10 @@ set_protocol(const struct tls_loading *l, SSL_CTX *ctx)
 		 SSL_CTX_set_ciphersuites(ctx, arena_str(&arena, s->ciphersuites)) != 1)
 		rc = tls_complain(l, "tls-ciphersuites: OpenSSL knows none of \"%.*s\" (see: openssl "
 				 "ciphers -tls1_3)", SPAN_FMT(s->ciphersuites));
-	else if (SSL_CTX_set1_groups_list(ctx, groups) != 1)
+	else if (!set_groups(l->context, ctx, groups))
 		rc = tls_complain(l, "tls-groups: OpenSSL does not know all of \"%s\"; say, "
 				 "\"X25519:P-256\"", groups);
+	ERR_clear_error();
 	arena_free(&arena);
 	return rc;
 }

@@ -111,6 +111,16 @@ def test_refused(make_secure, ca, place):
         assert file in line and said in line and ";" in line, line
 
 
+def test_key_that_all_can_read(make_secure, ca, place):
+    paths = put(place, ca.sign("a", ["a.test"]))
+    os.chmod(paths[1], 0o644)
+    daemon = make_secure(certificate("mail", [paths]), start=False)
+    said = daemon.run_tool("tramd", "-n").stderr.decode()
+    assert "%s: everybody" % paths[1] in said
+    os.chmod(paths[1], 0o640)
+    assert "everybody" not in daemon.run_tool("tramd", "-n").stderr.decode()
+
+
 def test_refused_client_ca(make_secure, ca, place):
     with open(str(place / "empty.pem"), "wb"):
         pass

@@ -204,6 +204,8 @@ def test_half_open_handshakes(make_secure, sink, ca):
         held.append(SmtpRaw(HOST, daemon.tls_port, greet=False))
         if number % 2:
             held[-1].send(hello[:number])
+    waiting = [row["waiting_for"] for row in daemon.ctl_json_lines("sessions")]
+    assert waiting.count("tls handshake") > 0, waiting
     for _ in range(5):
         still_serves(daemon, sink, ca)
     for c in held:
