@@ -224,6 +224,12 @@ read_record(struct reading *r, const ns_rr *rr, struct dns_record *ret)
 			return false;
 		ret->preference = (uint16_t)ns_get16(ns_rr_rdata(*rr));
 		return rdata_name(r, rr, 2, &ret->name);
+	case DNS_CNAME:
+		return rdata_name(r, rr, 0, &ret->name);
+	case DNS_TXT:
+	case DNS_TLSA:
+		ret->data = arena_copy(r->arena, span_of(ns_rr_rdata(*rr), ns_rr_rdlen(*rr)));
+		return true;
 	}
 	return false;
 }
@@ -292,7 +298,7 @@ dns_answer_parse(struct span message, struct span name, enum dns_type type, stru
 		fail(ret, SPAN("malformed answer"));
 		return;
 	}
-	if (!follow_aliases(&r))
+	if (type != DNS_CNAME && !follow_aliases(&r))
 		return;
 	if (ret->rcode == ns_r_noerror && !read_records(&r)) {
 		fail(ret, SPAN("malformed answer"));

@@ -8,7 +8,7 @@
 #include "mta/base/netaddr.h"
 #include "mta/base/span.h"
 
-enum dns_type { DNS_A = 1, DNS_MX = 15, DNS_AAAA = 28 };
+enum dns_type { DNS_A = 1, DNS_CNAME = 5, DNS_MX = 15, DNS_TXT = 16, DNS_AAAA = 28, DNS_TLSA = 52 };
 
 enum dns_outcome {
 	DNS_FOUND,	/* at least one record of the type asked for */
@@ -20,8 +20,9 @@ enum dns_outcome {
 
 struct dns_record {
 	uint16_t preference;	/* MX */
-	struct span name;	/* MX: lower case, no final dot; "" for the root (null MX) */
+	struct span name;	/* MX, CNAME: lower case, no final dot; "" for the root (null MX) */
 	struct netaddr address;	/* A, AAAA; an IPv4-mapped one is the IPv4 address */
+	struct span data;	/* TXT, TLSA: as it came; read by dns/txt and dns/tlsa */
 };
 
 struct dns_answer {
@@ -46,8 +47,8 @@ enum {
 /*
  * Never fails: what cannot be read is DNS_TEMPORARY. The question in the answer must be (name,
  * type); the name as dns_ask() takes it, in any case. CNAME chains inside the answer are followed
- * (to DNS_CNAMES_MAX; a loop or a longer chain is DNS_TEMPORARY). Records beyond DNS_RECORDS_MAX
- * are dropped. Everything in *ret is in the arena.
+ * (to DNS_CNAMES_MAX; a loop or a longer chain is DNS_TEMPORARY), but not where a CNAME is what was
+ * asked for. Records beyond DNS_RECORDS_MAX are dropped. Everything in *ret is in the arena.
  */
 void dns_answer_parse(struct span message, struct span name, enum dns_type type,
 		      struct arena *arena, struct dns_answer *ret);

@@ -162,7 +162,11 @@ void
 mx_from_answer(const struct dns_answer *answer, struct span domain, const struct span *own_names,
 	       size_t own_count, bool lax, struct arena *arena, struct mx_set *ret)
 {
-	*ret = (struct mx_set){ .ttl_ms = (int64_t)answer->ttl * 1000 };
+	*ret = (struct mx_set){
+		.ttl_ms = (int64_t)answer->ttl * 1000,
+		.secure = answer->authenticated,
+		.canonical = answer->canonical,
+	};
 	if (ret->ttl_ms < MX_TTL_MIN_MS)
 		ret->ttl_ms = MX_TTL_MIN_MS;
 	switch (answer->outcome) {

@@ -18,6 +18,8 @@ struct mx_set {				/* where a domain's mail goes */
 	struct mx_host *hosts;		/* by preference; equals by name (shuffled per attempt) */
 	size_t count;
 	bool implicit;			/* no MX: the domain itself */
+	bool secure;			/* DNSSEC vouches for it, where the resolver is trusted */
+	struct span canonical;		/* the domain after its CNAMEs; of the answer, not copied */
 	int64_t ttl_ms;			/* at least MX_TTL_MIN_MS, but 0 for a temporary failure */
 	struct reply failure;		/* count 0: why; 5xx or 4xx with its status */
 };

@@ -8,11 +8,12 @@
 #include <stdint.h>
 
 #include "mta/base/arena.h"
+#include "mta/base/buf.h"
 #include "mta/base/span.h"
 
 enum { TLSA_PKIX_TA = 0, TLSA_PKIX_EE = 1, TLSA_DANE_TA = 2, TLSA_DANE_EE = 3 };	/* usage */
-enum { TLSA_CERTIFICATE = 0, TLSA_SPKI = 1 };						/* selector */
-enum { TLSA_FULL = 0, TLSA_SHA256 = 1, TLSA_SHA512 = 2 };				/* matching */
+enum { TLSA_CERTIFICATE = 0, TLSA_SPKI = 1 };				/* selector */
+enum { TLSA_FULL = 0, TLSA_SHA256 = 1, TLSA_SHA512 = 2 };		/* matching */
 
 enum { TLSA_PREFIX_MAX = sizeof("_65535._tcp.") - 1 };
 

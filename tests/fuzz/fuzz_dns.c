@@ -11,6 +11,8 @@
 
 #include "dns/lookup.h"
 #include "dns/question.h"
+#include "dns/tlsa.h"
+#include "dns/txt.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,6 +24,21 @@ check_answer(const struct dns_answer *answer)
 	assert(answer->count <= DNS_RECORDS_MAX);
 	assert(answer->ttl <= (answer->outcome == DNS_FOUND ? DNS_TTL_MAX : DNS_TTL_NEGATIVE_MAX));
 	assert(answer->text.len > 0);
+}
+
+static void
+check_data(const struct dns_answer *answer, struct arena *arena)
+{
+	for (size_t i = 0; i < answer->count; i++) {
+		struct span rdata = answer->records[i].data, text;
+		struct dns_tlsa tlsa;
+
+		if (dns_tlsa_read(rdata, &tlsa))
+			assert(dns_tlsa_text(&tlsa, arena).len == 6 + 2 * tlsa.data.len ||
+			       tlsa.usage > 9 || tlsa.selector > 9 || tlsa.matching > 9);
+		if (dns_txt_read(rdata, arena, &text))
+			assert(text.len < rdata.len);
+	}
 }
 
 static void
@@ -71,7 +88,8 @@ check_domain(struct span domain, struct arena *arena)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const enum dns_type types[] = { DNS_A, DNS_MX, DNS_AAAA };
+	static const enum dns_type types[] = { DNS_A, DNS_MX, DNS_AAAA },
+				   more[] = { DNS_TXT, DNS_TLSA, DNS_CNAME };
 	const struct span own = SPAN("mx2.example.org");
 	struct arena arena = { 0 };
 	struct span message, name = SPAN("example.org");
@@ -83,7 +101,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 1)
 		return 0;
-	type = types[data[0] % 3];
+	type = (data[0] & 0x20 ? more : types)[data[0] % 3];
 	message = span_of(data + 1, size - 1);
 	if ((data[0] & 0x80) && message.len > 12 &&
 	    dn_expand(data + 1, data + size, data + 13, text, sizeof(text)) > 0)
@@ -93,6 +111,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (type == DNS_MX) {
 		mx_from_answer(&answer, name, &own, 1, (data[0] & 0x40) != 0, &arena, &set);
 		check_set(&set, &arena);
+	} else if (type == DNS_TXT || type == DNS_TLSA) {
+		check_data(&answer, &arena);
 	} else {
 		assert(mx_interleave(&answer, &answer, (data[0] & 0x40) != 0, addresses, 8) <= 8);
 	}
