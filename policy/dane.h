@@ -14,7 +14,7 @@
 enum dane_path {			/* how the host became known */
 	DANE_BY_MX,			/* by an MX answer that was secure */
 	DANE_BY_INSECURE_MX,		/* then TLSA records prove nothing: always DANE_NONE */
-	DANE_DIRECT,			/* the domain has no MX, or the configuration names the host */
+	DANE_DIRECT,			/* the domain has no MX, or the route names the host */
 };
 
 struct dane_question {
@@ -25,8 +25,8 @@ struct dane_question {
 	struct span next_hop_expanded;	/* BY_MX: the MX answer's canonical name; may be empty */
 };
 
-/* From the MX answer itself: FOUND and authenticated → BY_MX, … NODATA → DIRECT. */
-enum dane_path dane_path_of(const struct dns_answer *mx);
+/* From what MX said (mx_set): implicit → DIRECT, secure → BY_MX. */
+enum dane_path dane_path_of(bool implicit, bool secure);
 
 enum dane_outcome {
 	DANE_NEEDS,			/* look verdict.needs up, add the answers, ask again */
@@ -39,7 +39,7 @@ enum dane_outcome {
 struct dane_verdict {
 	enum dane_outcome outcome;
 	struct facts_needs needs;	/* DANE_NEEDS */
-	struct span base;		/* USABLE, UNUSABLE: the TLSA base domain, which is the SNI */
+	struct span base;		/* USABLE, UNUSABLE: the TLSA base domain; the SNI */
 	struct dns_tlsa *records;	/* USABLE: the usable ones */
 	size_t count;
 	size_t published;		/* of all of base's records */

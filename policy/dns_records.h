@@ -11,7 +11,7 @@
 struct dns_records_key {		/* a certificate that the MX host presents, or will */
 	uint8_t spki_sha256[32];
 	struct span label;		/* "ECDSA 256, /etc/tram/mx.pem": goes into a comment */
-	bool next;			/* of the key that is to be used next: published beforehand */
+	bool next;			/* of the key used next: published beforehand */
 };
 
 struct dns_records_facts {
@@ -32,10 +32,15 @@ void dns_records_mx(const struct dns_records_facts *facts, struct buf *out);
 void dns_records_tlsa(const struct dns_records_facts *facts, struct buf *out);
 void dns_records_sts(const struct dns_records_facts *facts, struct buf *out);
 void dns_records_tlsrpt(const struct dns_records_facts *facts, struct buf *out);
-/* All of these; then, behind a comment, the policy file and where it goes. */
+/* The file at STS_POLICY_PATH of mta-sts.DOMAIN, as it must be there; facts->sts is set. */
+void dns_records_policy_file(const struct dns_records_facts *facts, struct buf *out);
+/* All of these; then, as a comment, the policy file and where it goes. */
 void dns_records_all(const struct dns_records_facts *facts, struct buf *out);
 
-/* Is it published? Compares an answer with what should be there. */
+/*
+ * Is it published? Compares an answer with what should be there; of MTA-STS only that the record is
+ * well-formed, and has the id if sts_id is given.
+ */
 enum dns_record_state {
 	DNS_RECORD_THERE,
 	DNS_RECORD_MISSING,

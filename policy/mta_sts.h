@@ -65,6 +65,12 @@ const char *sts_mode_text(enum sts_mode mode);			/* "enforce" */
 /* In the arena. False: *error says what is wrong, for people. */
 bool sts_policy_parse(struct span text, struct arena *arena, struct sts_policy *ret,
 		      const char **error);
+/*
+ * The same from what the policy host answered (RFC 8461 §3.2, §3.3): 200 and text/plain, or it is
+ * none. The body may have been cut at STS_POLICY_MAX + 1 octets.
+ */
+bool sts_policy_from_response(unsigned status, struct span content_type, struct span body,
+			      struct arena *arena, struct sts_policy *ret, const char **error);
 /* Host: A-labels, any case. A wildcard stands for exactly one label, the leftmost. */
 bool sts_policy_lists(const struct sts_policy *policy, struct span host);
 /* As a policy file, CRLF. */
@@ -100,7 +106,7 @@ struct sts_decision {
 	enum sts_use use;
 	const struct sts_policy *policy;	/* USE_POLICY; its mode may be `none` */
 	bool ask_record;		/* look _mta-sts.DOMAIN up (with USE_POLICY: beside it) */
-	bool fetch;			/* ask the policy host (with USE_POLICY: in the background) */
+	bool fetch;			/* ask the policy host (USE_POLICY: in the background) */
 	struct span reason;		/* one line: literals, or the entry's error */
 };
 
@@ -126,7 +132,10 @@ bool sts_entry_useless(const struct sts_entry *entry, int64_t now_ms);
 bool sts_must_check_again(const struct sts_entry *entry, const struct sts_record *record,
 			  int64_t now_ms);
 
-/* After a fetch: the entry that replaces *entry (which may be NULL). It shares entry's spans. */
+/*
+ * After a fetch: the entry that replaces *entry (which may be NULL). Its spans are those given. One
+ * fetch for a domain at a time: whoever is told to fetch while one is under way waits for that one.
+ */
 void sts_fetched(const struct sts_entry *entry, const struct sts_policy *policy, struct span id,
 		 int64_t now_ms, struct sts_entry *ret);
 void sts_fetch_failed(const struct sts_entry *entry, struct span why, int64_t now_ms,

@@ -19,7 +19,7 @@ enum resolver_trust {
 
 enum {
 	RESOLVER_TEST_AGAIN_MS = 60 * 60 * 1000,	/* while it validates */
-	RESOLVER_TEST_RETRY_MS = 60 * 1000,		/* while it does not, or could not be asked */
+	RESOLVER_TEST_RETRY_MS = 60 * 1000,		/* while it does not, or is silent */
 	RESOLVER_TEST_TEXT_MAX = 320,
 };
 

@@ -77,9 +77,9 @@ struct tls_demand {
 	struct reply reply;		/* not GO */
 	enum tls_use use;
 	enum tls_proof proof;
-	bool enforce;			/* false: the proof is tried and noted, its failure is not one */
+	bool enforce;			/* false: the proof is tried and noted, no more */
 	bool requiretls;		/* MAIL needs REQUIRETLS, offered inside TLS */
-	bool final;			/* a host that cannot do it fails for good, if all hosts fail so */
+	bool final;			/* what all hosts lack is lacking for good: 5xx */
 	struct span sni;		/* empty: none (address literal, no TLS) */
 	struct span names[4];
 	size_t name_count;
@@ -105,8 +105,8 @@ enum tls_trouble {
 };
 
 /*
- * True: go on without TLS, on a new connection (or without the proof); *ret is untouched. False: not
- * with this host, *ret says why: 4xx, or 5xx if demand->final and the trouble is one that lasts;
+ * True: go on without TLS, on a new connection (or without the proof); *ret is untouched. False:
+ * not with this host, *ret says why: 4xx, or 5xx if demand->final and the trouble is one that lasts;
  * then the next host is tried all the same, and the message bounces only if all say 5xx.
  * detail: from the TLS library or the server's reply; may be empty.
  */

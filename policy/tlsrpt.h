@@ -68,7 +68,7 @@ enum {
 /* One session, as the delivery saw it. */
 struct tlsrpt_event {
 	enum tlsrpt_policy_type type;
-	struct span lines[TLSRPT_LINES_MAX];	/* the policy's text; NO_POLICY: none */
+	const struct span *lines;	/* the policy's text; NO_POLICY: none */
 	size_t line_count;
 	const struct span *hosts;	/* STS: its mx patterns */
 	size_t host_count;
@@ -89,7 +89,7 @@ struct tlsrpt_failure {
 
 struct tlsrpt_policy {
 	enum tlsrpt_policy_type type;
-	struct span *lines, *hosts;
+	const struct span *lines, *hosts;
 	size_t line_count, host_count;
 	uint64_t successes, failed;
 	struct tlsrpt_failure *failures;
