@@ -11,13 +11,11 @@
 struct tlsrpt_facts {
 	const struct tlsrpt_day *day;
 	struct span organization;	/* "Example, Inc."; empty: hostname */
-	struct span hostname;		/* who reports */
+	struct span hostname;		/* who reports; A-labels, as the domain */
 	struct span contact;		/* "tls-reports@example.org": From, contact-info */
-	struct span report_id;		/* unique: the id of the message that carries it */
+	struct span report_id;		/* unique: letters, digits, ".-_" (an id of the queue) */
 	int64_t now_ms;			/* wall clock */
 };
-
-enum { TLSRPT_JSON_MAX = 10 << 20 };
 
 /* UTF-8, whatever octets the other side sent. Appended. */
 void tlsrpt_json(const struct tlsrpt_facts *facts, struct buf *out);
