@@ -1,8 +1,11 @@
 /*
  * main: tramd's command line; server.c is what it runs.
  */
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "mta/base/log.h"
@@ -11,11 +14,23 @@
 #include "mta/service.h"
 
 static int
-usage(void)
+usage(FILE *to, int code)
 {
-	fprintf(stderr, "usage: tramd [-n] -c FILE   run in the foreground (-n: only check FILE)\n"
-			"       tramd -V             print the version\n");
-	return 64;
+	fprintf(to, "usage: tramd [-n] -c FILE   run in the foreground (-n: only check FILE)\n"
+		    "       tramd -V | -h        print the version, or this\n");
+	return code;
+}
+
+/* Opened before the user is taken on, the log must be one that this user can open again. */
+static void
+own_log(struct config *config)
+{
+	const struct passwd *pw = config->user != NULL ? getpwnam(config->user) : NULL;
+
+	if (pw == NULL)
+		return;
+	config->log.uid = pw->pw_uid;
+	config->log.gid = pw->pw_gid;
 }
 
 static int
@@ -39,20 +54,24 @@ main(int argc, char **argv)
 	char error[CONFIG_ERROR_MAX];
 	int option, rc;
 
+	if (argc == 2 && strcmp(argv[1], "--help") == 0)
+		return usage(stdout, 0);
 	if (argc == 2 && strcmp(argv[1], "--print-directives") == 0)
 		return print_directives();
-	while ((option = getopt(argc, argv, "c:nV")) != -1) {
+	while ((option = getopt(argc, argv, "c:hnV")) != -1) {
 		if (option == 'c')
 			path = optarg;
 		else if (option == 'n')
 			check = true;
 		else if (option == 'V')
 			return printf("tramd %s\n", TRAM_VERSION) < 0;
+		else if (option == 'h')
+			return usage(stdout, 0);
 		else
-			return usage();
+			return usage(stderr, EX_USAGE);
 	}
 	if (path == NULL || optind != argc)
-		return usage();
+		return usage(stderr, EX_USAGE);
 	rc = config_load(path, &config, error, &warnings);
 	if (rc == 0 && (rc = config_open_files(config, error, &warnings)) < 0)
 		config_free(config);
@@ -67,6 +86,7 @@ main(int argc, char **argv)
 		return printf("%s: no mistake found\n", path) < 0;
 	}
 	service_hold_signals();
+	own_log(config);
 	rc = log_start(&config->log);
 	if (rc < 0) {
 		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,

@@ -16,7 +16,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mta/base/arena.h"
@@ -72,6 +74,19 @@ open_sink(const char *path)
 	int fd = path == NULL ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, flags, 0640);
 
 	return fd < 0 ? -errno : fd;
+}
+
+/* Opened by root, reopened by the user who runs by then: it must be that one's. */
+static void
+give_away(int fd, const struct log_config *config)
+{
+	struct stat there;
+
+	if (config->path == NULL || config->uid == 0 || geteuid() != 0)
+		return;
+	if (fstat(fd, &there) == 0 && S_ISREG(there.st_mode) && there.st_uid == 0 &&
+	    fchown(fd, config->uid, config->gid) < 0)
+		fprintf(stderr, "tramd: %s stays root's: %s\n", config->path, strerror(errno));
 }
 
 static size_t
@@ -155,6 +170,18 @@ append_loss(struct log_writer *writer, uint64_t lost)
 	writer->len += line.len;
 }
 
+static void
+tell_not_reopened(struct log_writer *writer, int error)
+{
+	struct log_line line;
+
+	log_line_open(&line, LOG_ERROR, "log-reopen");
+	log_str(&line, "msg", "the log file cannot be opened again, the old one is used");
+	log_errno(&line, "error", error);
+	log_line_close(&line);
+	write_all(writer, span_of(line.at, line.len));
+}
+
 /* With the mutex held: waits for something to do, and then a little for what comes with it. */
 static void
 wait_for_work(void)
@@ -185,6 +212,8 @@ change_sink(struct log_writer *writer)
 		pthread_mutex_unlock(&logger.mutex);
 		fd = open_sink(path);
 		free(path);
+		if (fd < 0)
+			tell_not_reopened(writer, fd);
 		pthread_mutex_lock(&logger.mutex);
 	}
 	if (fd < 0)
@@ -300,6 +329,7 @@ log_start(const struct log_config *config)
 
 	if (fd < 0)
 		return fd;
+	give_away(fd, config);
 	log_line_shape(config->level, config->format);
 	writer = xcalloc(1, sizeof(*writer));
 	writer->fd = fd;

@@ -38,6 +38,7 @@ struct log_config {
 	enum log_format format;
 	const char *path;		/* NULL: standard error; reopened by log_reopen() */
 	size_t ring_octets;		/* bound of what waits to be written; fixed at the start */
+	uint32_t uid, gid;		/* whose the file becomes that root opens; 0: root's */
 };
 
 /* 0 or negative errno (path cannot be opened) */

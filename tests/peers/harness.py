@@ -123,7 +123,7 @@ class Tramd:
         self.process, self.reader = None, None
         self.lines, self.changed = [], threading.Condition()
         self.allow_sanitizer_report = False
-        os.makedirs(self.queue_path, exist_ok=True)
+        os.makedirs(self.queue_path, mode=0o700, exist_ok=True)
         if static is not None:
             host, port = (static.host, static.port) if hasattr(static, "port") else static
             routes = dict(routes or {}, **{"*": "smtp:[%s]:%d" % (host, port)})

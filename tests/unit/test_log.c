@@ -37,7 +37,7 @@ contents(const char *file)
 static struct log_config
 config_for(enum log_format format)
 {
-	return (struct log_config){ LOG_INFO, format, path, 1 << 20 };
+	return (struct log_config){ LOG_INFO, format, path, 1 << 20, 0, 0 };
 }
 
 /* What one value looks like, behind its key and without the end of its line. */
@@ -190,7 +190,7 @@ many_lines(void *arg)
 static void
 test_threads(void **state)
 {
-	struct log_config config = config_for(LOG_LOGFMT), debug = { LOG_DEBUG, LOG_LOGFMT, path, 1 << 20 };
+	struct log_config config = config_for(LOG_LOGFMT), debug = { LOG_DEBUG, LOG_LOGFMT, path, 1 << 20, 0, 0 };
 	int next[THREADS] = { 0 };
 	pthread_t threads[THREADS];
 	uint64_t lost = log_lost();
@@ -270,7 +270,7 @@ test_reopen(void **state)
 static void
 test_full_fifo(void **state)
 {
-	struct log_config config = { LOG_INFO, LOG_LOGFMT, path, 0 };
+	struct log_config config = { LOG_INFO, LOG_LOGFMT, path, 0, 0, 0 };
 	int64_t began = mono_ms(), until = began + 5000;
 	uint64_t lost = log_lost();
 	bool told = false;
@@ -305,7 +305,7 @@ test_full_fifo(void **state)
 static void
 test_blocked_forever(void **state)
 {
-	struct log_config config = { LOG_INFO, LOG_LOGFMT, NULL, 0 };
+	struct log_config config = { LOG_INFO, LOG_LOGFMT, NULL, 0, 0, 0 };
 	int saved = dup(STDERR_FILENO), ends[2];
 	int64_t began;
 
@@ -326,7 +326,7 @@ test_blocked_forever(void **state)
 		close(ends[0]);			/* the thread left behind gets EPIPE and goes */
 	}
 	close(saved);
-	assert_int_equal(log_start(&(struct log_config){ LOG_INFO, LOG_LOGFMT, path, 0 }), 0);
+	assert_int_equal(log_start(&(struct log_config){ LOG_INFO, LOG_LOGFMT, path, 0, 0, 0 }), 0);
 	log_message(LOG_INFO, "again", "1");
 	log_stop();
 	assert_non_null(strstr(contents(path), "event=again"));
@@ -336,7 +336,7 @@ test_blocked_forever(void **state)
 static void
 test_failing_sink(void **state)
 {
-	struct log_config config = { LOG_INFO, LOG_LOGFMT, "/dev/full", 0 };
+	struct log_config config = { LOG_INFO, LOG_LOGFMT, "/dev/full", 0, 0, 0 };
 	uint64_t lost = log_lost();
 
 	(void)state;
