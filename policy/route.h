@@ -22,6 +22,7 @@ enum route_tls {
 	ROUTE_TLS_MAY,			/* TLS if it works, plain text if not */
 	ROUTE_TLS_REQUIRED,		/* TLS with anybody */
 	ROUTE_TLS_VERIFY,		/* TLS with the host whose name it is */
+	ROUTE_TLS_DANE,			/* as AUTO, and only once the resolver validates DNSSEC */
 };
 
 struct deliver_host {

@@ -14,10 +14,21 @@ static const struct {
 	{ ROUTE_TLS_MAY, { "tls=may", 7 } },
 	{ ROUTE_TLS_REQUIRED, { "tls=required", 12 } },
 	{ ROUTE_TLS_VERIFY, { "tls=verify", 10 } },
+	{ ROUTE_TLS_DANE, { "tls=dane", 8 } },
 };
 
+static const char *const mx_words[] = { [SITE_MX_INSECURE] = "",
+					[SITE_MX_SECURE] = " mx=secure",
+					[SITE_MX_IMPLICIT] = " mx=implicit" };
+
+static bool
+listens_to_dane(const struct route *route)
+{
+	return route == NULL || route->tls == ROUTE_TLS_AUTO || route->tls == ROUTE_TLS_DANE;
+}
+
 struct span
-site_key_of(struct span place, const struct route *route, struct arena *arena)
+site_key_of(struct span place, const struct route *route, enum site_mx mx, struct arena *arena)
 {
 	struct span key = place;
 
@@ -35,6 +46,8 @@ site_key_of(struct span place, const struct route *route, struct arena *arena)
 		key = arena_printf(arena, "%.*s user=%.*s", SPAN_FMT(key), SPAN_FMT(buf_span(&user)));
 		buf_free(&user);
 	}
+	if (mx != SITE_MX_INSECURE && listens_to_dane(route))
+		key = arena_printf(arena, "%.*s%s", SPAN_FMT(key), mx_words[mx]);
 	return key;
 }
 
@@ -48,7 +61,9 @@ bool
 site_key_fits(struct span key, const struct route *route)
 {
 	struct arena arena = { 0 };
-	bool fits = span_eq(site_key_of(site_key_place(key), route, &arena), key);
+	struct site_tls now;
+	bool fits = site_key_tls(key, &arena, &now) &&
+		    span_eq(site_key_of(site_key_place(key), route, now.mx, &arena), key);
 
 	arena_free(&arena);
 	return fits;
@@ -74,6 +89,10 @@ read_word(struct span word, struct arena *arena, struct site_tls *ret)
 		read_names(span_skip(word, 6), arena, ret);
 	else if (span_starts(word, SPAN("user=")))
 		ret->login = true;
+	else if (span_eq(word, SPAN("mx=secure")))
+		ret->mx = SITE_MX_SECURE;
+	else if (span_eq(word, SPAN("mx=implicit")))
+		ret->mx = SITE_MX_IMPLICIT;
 	else
 		return false;
 	return true;

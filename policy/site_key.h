@@ -3,15 +3,20 @@
  * ask for different TLS, or another login, are two sites, so that a connection is never shared between them. Pure.
  *
  *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its route
- *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna"
+ *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna"; and
+ *	" mx=secure", " mx=implicit", where that matters
  */
 #ifndef TRAM_SITE_KEY_H
 #define TRAM_SITE_KEY_H
 
 #include "policy/route.h"
 
+/* How the hosts became known: what DANE may build on (RFC 7672 §2.2). */
+enum site_mx { SITE_MX_INSECURE, SITE_MX_SECURE, SITE_MX_IMPLICIT };
+
 /* place in the arena, or as it is. route may be NULL. */
-struct span site_key_of(struct span place, const struct route *route, struct arena *arena);
+struct span site_key_of(struct span place, const struct route *route, enum site_mx mx,
+			struct arena *arena);
 struct span site_key_place(struct span key);
 /* Does the key still say of TLS what the route says? */
 bool site_key_fits(struct span key, const struct route *route);
@@ -21,6 +26,7 @@ struct site_tls {
 	struct span *names;
 	size_t name_count;
 	bool login;			/* as somebody: who, its route says */
+	enum site_mx mx;
 };
 /* False: unknown words (a newer tram's): no TLS of ours is good enough for it. */
 bool site_key_tls(struct span key, struct arena *arena, struct site_tls *ret);

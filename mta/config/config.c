@@ -389,6 +389,20 @@ set_names(struct config *config)
 	config->submission.local_submission = true;
 }
 
+/* Names of people who look after them; "off": nobody is asked, and DANE is not used. */
+static void
+set_resolver_test(struct config *config)
+{
+	static struct span usual[] = { { "isc.org", 7 }, { "dnssec-failed.org", 17 } };
+
+	if (config->resolver_test_count == 1 && span_eq(config->resolver_test[0], SPAN("off"))) {
+		config->resolver_test_count = 0;
+	} else if (config->resolver_test_count == 0) {
+		config->resolver_test = usual;
+		config->resolver_test_count = 2;
+	}
+}
+
 static void
 set_rest(struct config *config)
 {
@@ -396,6 +410,7 @@ set_rest(struct config *config)
 
 	if (config->queue.schedule.report_lifetime_ms == 0)
 		config->queue.schedule.report_lifetime_ms = config->queue.schedule.lifetime_ms;
+	set_resolver_test(config);
 	config->queue.return_full = config->queue.bounce_size > 0;
 	config->client.max_reply = REPLY_OCTETS;
 	config->client.timeouts = (struct smtp_client_timeouts){
@@ -416,7 +431,7 @@ set_rest(struct config *config)
 	for (size_t i = 0; i < config->access.routes.count; i++) {
 		struct route *route = &config->access.routes.routes[i];
 
-		route->site_key = site_key_of(route->site_key, route, &config->arena);
+		route->site_key = site_key_of(route->site_key, route, SITE_MX_INSECURE, &config->arena);
 	}
 	routes_sort(&config->access.routes);
 }

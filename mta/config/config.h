@@ -67,6 +67,8 @@ struct config {
 	uint32_t control_mode;			/* 0660 */
 	const char *submission_socket;		/* path of tram-sendmail's socket; NULL: none */
 	struct dns_config resolver;
+	struct span *resolver_test;		/* a signed name, a bogus one; none: DANE is not used */
+	size_t resolver_test_count;
 	struct log_config log;
 	struct limits limits;
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */

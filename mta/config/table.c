@@ -38,7 +38,7 @@ static const char *const tls_versions[] = { [TLS_1_0] = "1.0", [TLS_1_1] = "1.1"
 					    [TLS_1_3] = "1.3", NULL };
 static const char *const route_tls[] = { [ROUTE_TLS_AUTO] = "auto", [ROUTE_TLS_OFF] = "off",
 					 [ROUTE_TLS_MAY] = "may", [ROUTE_TLS_REQUIRED] = "required",
-					 [ROUTE_TLS_VERIFY] = "verify", NULL };
+					 [ROUTE_TLS_VERIFY] = "verify", [ROUTE_TLS_DANE] = "dane", NULL };
 static const char *const client_certificates[] = { [TLS_CLIENT_CERT_OFF] = "off",
 						   [TLS_CLIENT_CERT_OPTIONAL] = "optional",
 						   [TLS_CLIENT_CERT_REQUIRED] = "required", NULL };
@@ -54,6 +54,8 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "resolver-timeout", TYPE(time), "5s", 10 * MS, 5 * MINUTE, CONFIG(resolver.timeout_ms) },
 	{ SECTION_TOP, "resolver-tries", TYPE(number), "3", 1, 10, CONFIG(resolver.tries) },
 	{ SECTION_TOP, "resolver-grace", TYPE(time), "500ms", 10 * MS, 5 * MINUTE, CONFIG(resolver.grace_ms) },
+	{ SECTION_TOP, "resolver-test", TYPE(words), CONFIG(resolver_test), COUNT(struct config, resolver_test_count),
+	  .note = "isc.org dnssec-failed.org" },
 	{ SECTION_TOP, "resolver-tcp", TYPE(boolean), "no", CONFIG(resolver.tcp) },
 	{ SECTION_TOP, "relay-from", TYPE(networks), CONFIG(access.relay_from),
 	  COUNT(struct config, access.relay_from_count) },

@@ -111,6 +111,7 @@ site_destination(struct site *site)
 		if (!route_parse_deliver(span_skip(place, 7), &site->arena, &route, &error))
 			return to;
 		to->tls_on_connect = route.host.tls_on_connect;
+		to->is_static = true;
 		to->port = route.host.port;
 		to->address = route.host.address;
 		to->address.port = route.host.port;
@@ -361,6 +362,7 @@ connection_open(struct site *site)
 	d->connections++;
 	c->delivery = delivery_new(reactor, config_of(d), site_route(site), site_destination(site), site->key,
 				   on_delivery_ended, c);
+	c->delivery->trust = trust_now(d->trust);
 	delivery_start(c->delivery, d->home->post);
 }
 

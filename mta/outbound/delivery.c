@@ -131,6 +131,8 @@ delivery_finish(struct delivery *d)
 		return;
 	lookup_cancel(d->lookup);
 	d->lookup = NULL;
+	facts_fetch_cancel(d->fetch);
+	d->fetch = NULL;
 	if (d->stream_open) {
 		stream_close(&d->stream, false);	/* on_stream_closed comes back here */
 		return;
@@ -319,6 +321,8 @@ delivery_waiting_for(const struct delivery *d)
 {
 	if (d->lookup != NULL)
 		return "address lookup";
+	if (d->fetch != NULL)
+		return "TLSA lookup";
 	if (d->client_open)
 		return smtp_client_waiting_for(&d->client);
 	return d->stream_open ? "connect" : "start";

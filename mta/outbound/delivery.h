@@ -15,7 +15,9 @@
 #include "mta/net/stream.h"
 #include "mta/reactor/reactor.h"
 #include "mta/smtp/client.h"
+#include "policy/facts_fetch.h"
 #include "policy/site_key.h"
+#include "policy/tls_policy.h"
 
 /* Where a site's mail goes: read from its key once, shared by its deliveries through copies. */
 struct destination {
@@ -25,6 +27,7 @@ struct destination {
 	uint16_t port;
 	struct site_tls tls;
 	bool tls_on_connect;
+	bool is_static;			/* named by the configuration, not by the DNS */
 	size_t messages;		/* per connection */
 };
 
@@ -74,6 +77,10 @@ struct delivery {
 	struct destination to;
 	const struct route *route;	/* config's; NULL: there is none any more */
 	struct delivery_auth *auth;	/* the login under way */
+	enum resolver_trust trust;	/* set by the dispatcher */
+	struct facts facts;		/* for the demand: */
+	struct facts_fetch *fetch;
+	struct tls_demand demand;	/* on TLS with the host that is being tried */
 
 	/* where it is */
 	size_t host, tries;		/* next host; connections tried in this attempt */

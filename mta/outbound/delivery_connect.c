@@ -175,6 +175,20 @@ drop_own_addresses(struct delivery *d)
 	lookup_drop_own(d->lookup, own, n);
 }
 
+/* The demand on TLS is known: on to its addresses. */
+void
+delivery_look_up_host(struct delivery *d)
+{
+	if (d->to.address.family != 0) {
+		next_address(d);
+		return;
+	}
+	d->lookup = lookup_addresses(d->reactor->resolver, d->host_name, d->to.port,
+				     d->config->allow_private,
+				     d->config->limits.addresses_per_attempt, on_addresses, d);
+	drop_own_addresses(d);
+}
+
 /*
  * The next host by preference. None left: the failure of the last one, permanent only if nothing
  * could be tried.
@@ -188,16 +202,13 @@ delivery_next_host(struct delivery *d)
 		d->host = 1;
 		d->addresses = &d->to.address;
 		d->address_count = 1;
-		next_address(d);
+		delivery_judge_tls(d);
 		return;
 	}
 	if (d->to.address.family == 0 && d->host < d->to.host_count &&
 	    d->tries < limits->addresses_per_attempt) {
 		d->host_name = d->to.hosts[d->host++].name;
-		d->lookup = lookup_addresses(d->reactor->resolver, d->host_name, d->to.port,
-					     d->config->allow_private,
-					     limits->addresses_per_attempt, on_addresses, d);
-		drop_own_addresses(d);
+		delivery_judge_tls(d);
 		return;
 	}
 	if (d->failure.code >= 500 && (d->tries > 0 || d->failed_lookup))

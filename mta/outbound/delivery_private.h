@@ -15,7 +15,8 @@ void delivery_finish(struct delivery *d);
 void delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply);
 void delivery_log_trouble(struct delivery *d, const char *event);
 
-/* delivery_tls.c */
+/* delivery_tls.c: what must hold for d->host_name; goes on by delivery_look_up_host() */
+void delivery_judge_tls(struct delivery *d);
 void delivery_start_tls(struct delivery *d);
 /* An event of the stream: the handshake is done. */
 void delivery_on_secured(struct stream *stream);
@@ -30,6 +31,7 @@ void delivery_auth_drop(struct delivery *d);
 
 /* delivery_connect.c */
 void delivery_next_host(struct delivery *d);
+void delivery_look_up_host(struct delivery *d);
 
 /* delivery_dialogue.c: events of the stream */
 size_t delivery_on_read(struct stream *stream, struct span bytes);

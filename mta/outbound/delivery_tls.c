@@ -1,7 +1,9 @@
 /*
- * delivery_tls: what a delivery asks of TLS, and what it makes of what it finds (RFC 3207, 7435).
+ * delivery_tls: what a delivery asks of TLS (policy/tls_policy.h), and what it makes of what it
+ * finds (RFC 3207, 7435, 7672).
  *
- * Where plain text may be, a host whose TLS does not work is tried once more without it, on a new
+ * For each host: what the DNS says of DANE is fetched, then the demand is made, before a connection
+ * is. Where plain text may be, a host whose TLS does not work is tried once more without it, on a new
  * connection, and for a while after that at once. Where TLS is asked for there is no way back: the
  * host has failed, and the next one is tried. Its reactor only.
  */
@@ -15,20 +17,99 @@ address_now(const struct delivery *d)
 	return &d->addresses[d->address - 1];
 }
 
-/* May it go in plain text? */
-static bool
-is_optional(const struct delivery *d)
+/* ---- before the connection ---------------------------------------------------------------- */
+
+static const enum tls_wish wishes[] = {
+	[ROUTE_TLS_AUTO] = TLS_WISH_STRONGEST,	[ROUTE_TLS_OFF] = TLS_WISH_OFF,
+	[ROUTE_TLS_MAY] = TLS_WISH_MAY,		[ROUTE_TLS_REQUIRED] = TLS_WISH_REQUIRED,
+	[ROUTE_TLS_VERIFY] = TLS_WISH_VERIFY,	[ROUTE_TLS_DANE] = TLS_WISH_DANE,
+};
+
+static struct tls_question
+question_of(const struct delivery *d)
 {
-	return (d->to.tls.tls == ROUTE_TLS_AUTO || d->to.tls.tls == ROUTE_TLS_MAY) &&
-	       !d->to.tls_on_connect;
+	return (struct tls_question){
+		.wish = wishes[d->to.tls.tls],
+		.host = d->host_name,
+		.by_configuration = d->to.is_static,
+		.verify_names = d->to.tls.names,
+		.verify_name_count = d->to.tls.name_count,
+		.credentials = d->to.tls.login,
+		.credentials_unverified_ok = d->route != NULL && d->route->auth_unverified,
+		.resolver = d->trust,
+	};
+}
+
+static enum dane_path
+path_of(const struct delivery *d)
+{
+	if (d->to.is_static || d->to.tls.mx == SITE_MX_IMPLICIT)
+		return DANE_DIRECT;
+	return d->to.tls.mx == SITE_MX_SECURE ? DANE_BY_MX : DANE_BY_INSECURE_MX;
+}
+
+static void judge(struct delivery *d);
+
+static void
+on_facts(void *arg)
+{
+	struct delivery *d = arg;
+
+	d->fetch = NULL;
+	judge(d);
+}
+
+/* False: more must be known; on_facts comes back. */
+static bool
+judge_dane(struct delivery *d, struct dane_verdict *verdict)
+{
+	struct dane_question question = {
+		.path = path_of(d), .host = d->host_name, .port = d->to.port,
+	};
+
+	d->facts.arena = &d->arena;
+	dane_judge(&question, &d->facts, verdict);
+	if (verdict->outcome != DANE_NEEDS)
+		return true;
+	d->fetch = facts_fetch(d->reactor->resolver, &d->facts, &verdict->needs, on_facts, d);
+	return false;
+}
+
+static void
+judge(struct delivery *d)
+{
+	struct dane_verdict *verdict = arena_alloc(&d->arena, sizeof(*verdict));
+	struct tls_question question = question_of(d);
+
+	if (d->host_name.len > 0 && tls_policy_asks_dane(&question)) {
+		if (!judge_dane(d, verdict))
+			return;
+		question.dane = verdict;
+	}
+	tls_policy_decide(&question, &d->arena, &d->demand);
+	if (d->demand.go == TLS_GO) {
+		delivery_look_up_host(d);
+		return;
+	}
+	if (d->demand.go == TLS_GO_LATER)
+		d->host = d->to.host_count;	/* no other host would be better */
+	delivery_note_failure(d, STAGE_TLS, d->demand.reply);
+	delivery_log_trouble(d, "host-failed");
+	delivery_next_host(d);
+}
+
+void
+delivery_judge_tls(struct delivery *d)
+{
+	judge(d);
 }
 
 enum smtp_client_tls
 delivery_wants_tls(const struct delivery *d)
 {
-	if (d->to.tls.tls == ROUTE_TLS_OFF)
+	if (d->demand.use == TLS_USE_NEVER)
 		return CLIENT_TLS_NEVER;
-	if (!is_optional(d))
+	if (d->demand.use == TLS_USE_ALWAYS || d->to.tls_on_connect)
 		return CLIENT_TLS_MUST;
 	if (d->plain || distrust_has(d->reactor->distrust, address_now(d), mono_ms()))
 		return CLIENT_TLS_NEVER;
@@ -38,26 +119,35 @@ delivery_wants_tls(const struct delivery *d)
 bool
 delivery_falls_back(struct delivery *d)
 {
-	if (d->plain || !is_optional(d) || d->client.failure_stage != STAGE_TLS || d->finished)
+	if (d->plain || d->finished || d->to.tls_on_connect ||
+	    d->demand.use != TLS_USE_IF_OFFERED || d->client.failure_stage != STAGE_TLS)
 		return false;
 	distrust_add(d->reactor->distrust, address_now(d),
 		     mono_ms() + d->config->limits.tls_fallback_ms);
 	return true;
 }
 
+/* ---- the handshake ------------------------------------------------------------------------ */
+
 void
 delivery_start_tls(struct delivery *d)
 {
+	const struct tls_demand *demand = &d->demand;
 	struct tls_peer peer = {
-		.sni = d->host_name,
-		.names = d->to.tls.names,
-		.name_count = d->to.tls.name_count,
+		.sni = demand->sni,
+		.names = demand->more_count > 0 ? demand->more_names : d->demand.names,
+		.name_count = demand->more_count > 0 ? demand->more_count : demand->name_count,
+		.tlsa_count = demand->proof == TLS_PROOF_TLSA ? demand->tlsa_count : 0,
 	};
 
-	if (peer.name_count == 0 && d->host_name.len > 0) {
+	if (peer.name_count == 0 && d->host_name.len > 0) {	/* for the log: is it who it says? */
 		peer.names = &d->host_name;
 		peer.name_count = 1;
 	}
+	peer.tlsa = arena_alloc(&d->arena, (peer.tlsa_count + 1) * sizeof(*peer.tlsa));
+	for (size_t i = 0; i < peer.tlsa_count; i++)
+		peer.tlsa[i] = (struct tls_tlsa){ demand->tlsa[i].usage, demand->tlsa[i].selector,
+						  demand->tlsa[i].matching, demand->tlsa[i].data };
 	stream_deadline(&d->stream, d->config->limits.tls_timeout_ms);
 	stream_start_tls(&d->stream, tls_client_new(d->config->client_tls, d->reactor->index, &peer));
 }
@@ -82,6 +172,17 @@ describe(struct delivery *d, const struct tls_facts *facts)
 			    facts->group ? facts->group : "-", word);
 }
 
+/* What was asked for must have been shown. */
+static bool
+is_proven(const struct delivery *d, const struct tls_facts *facts)
+{
+	if (d->demand.proof == TLS_PROOF_NONE || !d->demand.enforce)
+		return true;
+	if (d->demand.proof == TLS_PROOF_TLSA)
+		return facts->verified == TLS_BY_DANE;
+	return facts->verified != TLS_NOT_VERIFIED;
+}
+
 void
 delivery_on_secured(struct stream *stream)
 {
@@ -90,9 +191,10 @@ delivery_on_secured(struct stream *stream)
 	struct tls_facts facts;
 
 	tls_facts(stream->tls, &facts);
-	if (d->to.tls.tls == ROUTE_TLS_VERIFY && facts.verified == TLS_NOT_VERIFIED) {
-		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s",
-					      facts.verify_error));
+	if (!is_proven(d, &facts)) {
+		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s (%.*s)",
+					      facts.verify_error ? facts.verify_error : "no proof",
+					      SPAN_FMT(d->demand.reason)));
 		return;
 	}
 	distrust_remove(d->reactor->distrust, address_now(d));

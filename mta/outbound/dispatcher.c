@@ -158,6 +158,7 @@ read_all_again(struct dispatcher *d)
 	for (size_t i = 0; i < d->window.lanes.size; i++)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next)
 			lane_read_again(CONTAINER_OF(n, struct lane, node));
+	trust_reconfigure(d->trust);
 	read_sites_again(d);
 }
 
@@ -529,6 +530,7 @@ dispatcher_start(struct reactor *home)
 	uv_timer_init(&home->loop, &d->timer);
 	d->timer.data = d;
 	queue_port_subscribe(home->port, on_arrivals, d);
+	d->trust = trust_start(home);
 	d->reporter = reporter_start(d);
 	d->wake_at_ms = d->started_ms;
 	uv_timer_start(&d->timer, on_timer, 0, 0);
@@ -615,6 +617,7 @@ void
 dispatcher_close(struct dispatcher *d)
 {
 	uv_close((uv_handle_t *)&d->timer, NULL);
+	trust_close(d->trust);
 	reporter_close(d->reporter);
 	free_window(d);
 }
@@ -622,6 +625,7 @@ dispatcher_close(struct dispatcher *d)
 void
 dispatcher_free(struct dispatcher *d)
 {
+	trust_free(d->trust);
 	reporter_free(d->reporter);
 	free(d->taken);
 	free(d);

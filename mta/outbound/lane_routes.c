@@ -254,8 +254,11 @@ on_mx(void *arg, const struct mx_set *set)
 		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
 				route != NULL ? route->mx_port : 25;
 		struct span place = mx_site_key(set, port, &arena);
+		enum site_mx mx = set->implicit ? SITE_MX_IMPLICIT :
+				  set->secure	? SITE_MX_SECURE :
+						  SITE_MX_INSECURE;
 
-		lane_found(lane, site_key_of(place, route, &arena), wall_ms() + ttl);
+		lane_found(lane, site_key_of(place, route, mx, &arena), wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
 		/* a refresh that failed: the old one serves */
 		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
@@ -302,7 +305,7 @@ lane_resolve(struct lane *lane)
 		struct span place = arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
 						 (unsigned)route->mx_port);
 
-		lane_assign(lane, site_key_of(place, route, &arena), 0);
+		lane_assign(lane, site_key_of(place, route, SITE_MX_INSECURE, &arena), 0);
 	} else {
 		lane_lookup(lane, lane->domain);
 	}

@@ -139,6 +139,8 @@ class Tramd:
                  "submission-socket = %s\n" % quoted(self.submission)]
         if s["resolver"]:
             parts.append("resolver = %s\n" % quoted(s["resolver"]))
+        if "resolver-test" not in s["extra"]:
+            parts.append("resolver-test = \"off\"\n")
         elif "check-sender" not in s["extra"]:
             parts.append("check-sender = no\n")		# the machine's DNS is no part of a test
         if s["relay_from"]:

@@ -16,14 +16,14 @@ static void
 each_way_is_a_site_of_its_own(void **state)
 {
 	struct arena arena = { 0 };
-	struct span keys[ROUTE_TLS_VERIFY + 1];
+	struct span keys[ROUTE_TLS_DANE + 1];
 
 	(void)state;
-	for (int tls = ROUTE_TLS_AUTO; tls <= ROUTE_TLS_VERIFY; tls++) {
+	for (int tls = ROUTE_TLS_AUTO; tls <= ROUTE_TLS_DANE; tls++) {
 		struct route route = { .tls = (enum route_tls)tls };
 		struct site_tls back;
 
-		keys[tls] = site_key_of(place, &route, &arena);
+		keys[tls] = site_key_of(place, &route, SITE_MX_INSECURE, &arena);
 		assert_true(span_eq(site_key_place(keys[tls]), place));
 		assert_true(site_key_tls(keys[tls], &arena, &back));
 		assert_int_equal(back.tls, tls);
@@ -42,7 +42,7 @@ names_are_part_of_it(void **state)
 	struct arena arena = { 0 };
 	struct span names[] = { SPAN("a.example"), SPAN("b.example") };
 	struct route route = { .tls = ROUTE_TLS_VERIFY, .tls_names = names, .tls_name_count = 2 };
-	struct span key = site_key_of(place, &route, &arena);
+	struct span key = site_key_of(place, &route, SITE_MX_INSECURE, &arena);
 	struct site_tls back;
 
 	(void)state;
@@ -50,7 +50,7 @@ names_are_part_of_it(void **state)
 	assert_int_equal(back.name_count, 2);
 	assert_true(span_eq(back.names[1], names[1]));
 	route.user = SPAN("anna b@c");
-	key = site_key_of(place, &route, &arena);
+	key = site_key_of(place, &route, SITE_MX_INSECURE, &arena);
 	assert_true(site_key_tls(key, &arena, &back));
 	assert_int_equal(back.name_count, 2);
 	assert_true(site_key_fits(key, &route));
