@@ -326,9 +326,12 @@ on_owed_timer(uv_timer_t *timer)
 	bool waiting = false;
 
 	do {
-		if (r->stopping ||
-		    queue_read_owed(r->d->home->port, &after, page, WALK_PAGE, &n) < 0)
+		if (r->stopping)
 			return;
+		if (queue_read_owed(r->d->home->port, &after, page, WALK_PAGE, &n) < 0) {
+			waiting = true;			/* they are owed still */
+			break;
+		}
 		for (size_t i = 0; i < n; i++) {
 			after = page[i];
 			waiting = true;

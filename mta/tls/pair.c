@@ -108,7 +108,7 @@ tls_load_pair(const struct tls_loading *l, struct face *face, struct span chain,
 	struct arena arena = { 0 };
 	const char *chain_path = arena_str(&arena, chain);
 	struct pair *pair = &face->pairs[face->pair_count];
-	int rc, types[TLS_PAIRS_MAX];
+	int rc, types[TLS_PAIRS_MAX] = { 0 };
 
 	/* one of the same kind would take the place of the other, and free it */
 	for (size_t i = 0; i < face->pair_count; i++)
