@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from certificates import Authority
 from conftest import FAST
 from harness import BUILD, ROOT, TIMEOUT, program
 
@@ -125,7 +126,12 @@ def test_examples(tmp_path, name):
     with open(os.path.join(ROOT, "contrib", "examples", name), encoding="utf-8") as f:
         text = f.read()
     path = tmp_path / name
-    path.write_text(re.sub(r'(?m)^user\s*=.*$', "", text))
+    chain, key = Authority(tmp_path / "ca").sign("mail", ["relay.example.org"])
+    os.rename(chain, tmp_path / "fullchain.pem")
+    os.rename(key, tmp_path / "privkey.pem")
+    (tmp_path / "passwords").write_text("")
+    (tmp_path / "senders").write_text("anna: anna@example.org\n")
+    path.write_text(re.sub(r'(?m)^user\s*=.*$', "", text).replace("/etc/tram", str(tmp_path)))
     done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout.decode()
