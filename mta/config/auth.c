@@ -3,12 +3,16 @@
  * and the files of passwords and senders, which only the daemon opens.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "mta/config/private.h"
+
+enum { READ_ROOM = 65536 };
 
 static struct place
 place_of(const struct load *load, const char *directive, enum section_kind kind, size_t index)
@@ -90,34 +94,54 @@ config_check_auth(struct load *load)
 
 /* ---- the files ---------------------------------------------------------------------------- */
 
-/* 0, and the content is the caller's to free; or -EINVAL and error. */
 static int
-read_file(const char *path, size_t most, struct buf *ret, char error[CONFIG_ERROR_MAX])
+read_all(int fd, size_t size, size_t most, struct buf *ret)
 {
-	FILE *file = fopen(path, "re");
-	size_t n;
+	ssize_t n;
 
-	if (file == NULL) {
-		snprintf(error, CONFIG_ERROR_MAX, "%s: %s; make it readable for tramd", path,
-			 strerror(errno));
-		return -EINVAL;
+	/* all at once: no smaller ones are left behind with what stood in them */
+	buf_reserve(ret, size + READ_ROOM);
+	while ((n = read(fd, buf_reserve(ret, READ_ROOM), READ_ROOM)) > 0) {
+		buf_grew(ret, (size_t)n);
+		if (buf_len(ret) > most)
+			return -EFBIG;
 	}
-	while (buf_len(ret) <= most && (n = fread(buf_reserve(ret, 65536), 1, 65536, file)) > 0)
-		buf_grew(ret, n);
-	fclose(file);
-	if (buf_len(ret) <= most)
-		return 0;
-	snprintf(error, CONFIG_ERROR_MAX, "%s: larger than %zu MB", path, most >> 20);
-	return -EINVAL;
+	return n < 0 ? -errno : 0;
+}
+
+/*
+ * 0, and the content is the caller's to free; or -EINVAL and error. Only of a file: what may wait
+ * (a pipe) would stop the loop that reloads.
+ */
+static int
+read_file(const char *path, size_t most, struct buf *ret, struct stat *there,
+	  char error[CONFIG_ERROR_MAX])
+{
+	int rc, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	rc = fd < 0 || fstat(fd, there) < 0 ? -errno : 0;
+	if (rc == 0 && !S_ISREG(there->st_mode))
+		rc = -ENOTSUP;
+	else if (rc == 0)
+		rc = (size_t)there->st_size > most ? -EFBIG :
+						     read_all(fd, (size_t)there->st_size, most, ret);
+	if (fd >= 0)
+		close(fd);
+	if (rc == -ENOTSUP)
+		snprintf(error, CONFIG_ERROR_MAX, "%s: not a file; name one", path);
+	else if (rc == -EFBIG)
+		snprintf(error, CONFIG_ERROR_MAX, "%s: larger than %zu MB", path, most >> 20);
+	else if (rc < 0)
+		snprintf(error, CONFIG_ERROR_MAX, "%s: %s; make it readable for tramd", path,
+			 strerror(-rc));
+	return rc < 0 ? -EINVAL : 0;
 }
 
 /* Hashes are worth stealing. */
 static void
-warn_readable(const char *path, struct buf *warnings)
+warn_readable(const char *path, const struct stat *there, struct buf *warnings)
 {
-	struct stat there;
-
-	if (warnings != NULL && stat(path, &there) == 0 && (there.st_mode & S_IROTH) != 0)
+	if (warnings != NULL && (there->st_mode & S_IROTH) != 0)
 		buf_printf(warnings, "%s: everybody on this machine can read it; chmod 0640\n", path);
 }
 
@@ -136,10 +160,11 @@ static int
 open_passwords(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
 	struct buf content = { 0 }, list = { 0 };
-	int rc = read_file(config->passwords_path, PASSWORDS_FILE_MAX, &content, error);
+	struct stat there;
+	int rc = read_file(config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0) {
-		warn_readable(config->passwords_path, warnings);
+		warn_readable(config->passwords_path, &there, warnings);
 		rc = faults(&list, passwords_parse(span_str(config->passwords_path),
 						   buf_span(&content), &list, &config->passwords),
 			    error);
@@ -155,7 +180,8 @@ static int
 open_senders(struct config *config, char error[CONFIG_ERROR_MAX])
 {
 	struct buf content = { 0 }, list = { 0 };
-	int rc = read_file(config->senders_path, SENDERS_FILE_MAX, &content, error);
+	struct stat there;
+	int rc = read_file(config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0)
 		rc = faults(&list, senders_parse(span_str(config->senders_path), buf_span(&content),

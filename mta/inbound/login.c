@@ -19,6 +19,7 @@ struct login {
 	struct checker_port port;
 	struct dovecot *dovecot;	/* begun when first needed */
 	char *path;			/* of its socket */
+	int64_t timeout_ms;
 };
 
 struct exchange {
@@ -79,23 +80,29 @@ login_free(struct login *login)
 	free(login);
 }
 
-/* The socket may have another path since a reload. NULL: it cannot be opened. */
+/*
+ * As the newest configuration wants it, also for sessions that began under an older one: or they
+ * would take the connection from each other, and what the others have asked would be lost.
+ */
 static struct dovecot *
 dovecot_of(struct session *s)
 {
 	struct login *login = s->reactor->login;
-	const char *path = s->config->auth_socket;
+	const struct config *newest = s->reactor->config;
+	const struct config *from = newest->auth_socket != NULL ? newest : s->config;
 	struct dovecot_config config = {
-		.path = span_str(path),
-		.timeout_ms = s->config->limits.auth_timeout_ms,
+		.path = span_str(from->auth_socket),
+		.timeout_ms = from->limits.auth_timeout_ms,
 	};
 
-	if (login->dovecot != NULL && strcmp(login->path, path) == 0)
+	if (login->dovecot != NULL && strcmp(login->path, from->auth_socket) == 0 &&
+	    login->timeout_ms == config.timeout_ms)
 		return login->dovecot;
 	if (login->dovecot != NULL)
 		dovecot_retire(login->dovecot);
 	free(login->path);
-	login->path = strdup(path);
+	login->path = strdup(from->auth_socket);
+	login->timeout_ms = config.timeout_ms;
 	login->dovecot = dovecot_new(&s->reactor->loop, &s->reactor->scratch, &config);
 	return login->dovecot;
 }
@@ -126,7 +133,7 @@ config_of(struct session *s)
 	if (s->config->auth_socket == NULL)
 		return config;
 	dovecot = dovecot_of(s);
-	if (dovecot != NULL && dovecot_mechanisms(dovecot) != 0)
+	if (dovecot_mechanisms(dovecot) != 0)
 		config.offered &= dovecot_mechanisms(dovecot) | 1u << SASL_EXTERNAL;
 	else
 		config.offered &= 1u << SASL_PLAIN | 1u << SASL_LOGIN | 1u << SASL_EXTERNAL;
@@ -376,15 +383,12 @@ dovecot_facts_of(const struct session *s)
 	};
 }
 
-/* False: it cannot be asked now. */
-static bool
+static void
 ask_dovecot(struct exchange *e, enum sasl_action action)
 {
 	struct dovecot *dovecot = dovecot_of(e->session);
 	struct dovecot_facts facts = dovecot_facts_of(e->session);
 
-	if (dovecot == NULL)
-		return false;
 	e->request.challenge = on_challenge;
 	e->request.done = on_dovecot;
 	if (action == SASL_VERIFY_PASSWORD)
@@ -394,7 +398,6 @@ ask_dovecot(struct exchange *e, enum sasl_action action)
 		dovecot_continue(&e->request, e->sasl.message);
 	else
 		dovecot_start(dovecot, &e->request, e->sasl.mechanism, &facts, &e->sasl.message);
-	return true;
 }
 
 static bool
@@ -437,7 +440,9 @@ ask_backend(struct exchange *e, enum sasl_action *action)
 		return true;
 	}
 	asked = passwords != NULL ? *action == SASL_VERIFY_PASSWORD && ask_file(e) :
-				    e->session->config->auth_socket != NULL && ask_dovecot(e, *action);
+				    e->session->config->auth_socket != NULL;
+	if (passwords == NULL && asked)
+		ask_dovecot(e, *action);
 	if (asked)
 		suspend(e);
 	else

@@ -1,5 +1,7 @@
 """Users log in: with what, where, as whom they may send, and what guessing costs."""
 import base64
+import ctypes
+import ctypes.util
 import hashlib
 import hmac
 import os
@@ -309,6 +311,69 @@ def test_a_reload_changes_who_may_log_in(make_server, ca, tmp_path):
     assert "passwords:1:" in daemon.wait_log(event="reload", level="error")["msg"]
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_password_file_is_a_file(make_server, ca, tmp_path, make):
+    daemon = make_server()
+    os.remove(tmp_path / "passwords")
+    make(tmp_path / "passwords")
+    daemon.reload()
+    assert "passwords: not a file" in daemon.wait_log(event="reload", level="error")["msg"]
+    with client(daemon, ca) as c:
+        c.login(USER, PASSWORD)
+
+
+# ---- who leaves in the midst
+
+
+def plain(user, password):
+    return "PLAIN " + base64.b64encode(b"\0%s\0%s" % (user.encode(), password.encode())).decode()
+
+
+def ask_and_leave(daemon, count, password):
+    """So many sessions that ask at the same time; the even ones leave at once."""
+    clients = []
+    for i in range(count):
+        c = smtplib.SMTP(HOST, daemon.ports["plain"])
+        c.ehlo("src.test")
+        clients.append(c)
+    for i, c in enumerate(clients):
+        c.putcmd("AUTH", plain("user%d" % i if password is None else USER, password or "x"))
+    for c in clients[::2]:
+        c.close()
+    return clients[1::2]
+
+
+def slow_entry():
+    """A hash that takes long enough for others to wait behind it."""
+    library = ctypes.CDLL(ctypes.util.find_library("crypt"))
+    library.crypt.restype = ctypes.c_char_p
+    return "%s:%s\n" % (USER, library.crypt(PASSWORD.encode(), b"$6$rounds=300000$saltsalt$").decode())
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("end", ["stop", "cut off"])
+@pytest.mark.parametrize("what", ["check", "delay", "backend"])
+def test_sessions_end_while_they_wait(make_server, ca, tmp_path, what, end):
+    """In a check, a delay, a request to Dovecot: the client leaves, all is reloaded, the server stops."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        how = {"backend": "auth-socket = %s\n" % quoted(str(tmp_path / "silent"))} if what == "backend" else \
+            {"passwords": slow_entry()} if what == "check" else {}
+        daemon = make_server("threads = 2\nstop-timeout = 1s\n", limits={
+            "auth-timeout": "5s" if end == "stop" else "1h", "auth-delay": "2s" if end == "stop" else "5m",
+            "auth-failures": 1000000}, **how)
+        clients = ask_and_leave(daemon, 24, "wrong" if what != "check" else PASSWORD)
+        daemon.reload()
+        daemon.wait_log(event="reload")
+        clients += ask_and_leave(daemon, 8, "other")
+        daemon.reload()
+        daemon.wait_log(event="reload", count=2)
+        daemon.stop()
+        for c in clients:
+            c.close()
+
+
 def test_two_trams_one_the_smarthost_of_the_other(make_server, make_tramd, ca, sink, tmp_path):
     """SCRAM-SHA-256-PLUS from end to end: both sides prove that they know the password, over one TLS connection."""
     smarthost = make_server()
@@ -380,3 +445,31 @@ def test_dovecot_hangs(make_server, ca, tmp_path):
             c.putcmd("AUTH", "PLAIN " + base64.b64encode(b"\0a\0b").decode())
             assert other.noop()[0] == 250
             assert c.getreply()[0] == 454
+
+
+def test_another_socket_holds_for_older_sessions_too(make_server, ca, tmp_path):
+    """Or they would take the connection from each other, and with it what the other has asked."""
+    with socket.socket(socket.AF_UNIX) as before, socket.socket(socket.AF_UNIX) as after:
+        for one, name in ((before, "before"), (after, "after")):
+            one.bind(str(tmp_path / name))
+            one.listen()
+            one.settimeout(30)
+        daemon = make_server("threads = 1\n", backend="auth-socket = %s\n" % quoted(str(tmp_path / "before")),
+                             limits={"auth-timeout": "1h"})
+        with client(daemon, ca) as older:
+            first = before.accept()[0]
+            with open(daemon.config_path, encoding="utf-8") as f:
+                text = f.read()
+            daemon.write_config(text.replace(str(tmp_path / "before"), str(tmp_path / "after")).replace("= 1h", "= 1s"))
+            daemon.reload()
+            daemon.wait_log(event="reload")
+            with client(daemon, ca) as newer:
+                held = after.accept()[0]
+                older.putcmd("AUTH", plain(USER, PASSWORD))
+                assert older.getreply()[0] == 454		# by the new limit of time, too
+                assert newer.docmd("AUTH", plain(USER, PASSWORD))[0] == 454
+            first.close()
+            held.close()
+        before.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            before.accept()
