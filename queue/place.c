@@ -40,6 +40,23 @@ refuse(char error[PLACE_ERROR_MAX], int r, const char *format, ...)
 
 /* ---- the file system ---------------------------------------------------------------------- */
 
+/* The third word of a line of mountinfo: "36 35 98:0 …" (proc(5)). */
+static dev_t
+mounted_device(const char *line)
+{
+	char *at = strchr(line, ' ');
+	unsigned long major_number, minor_number;
+
+	at = at != NULL ? strchr(at + 1, ' ') : NULL;
+	if (at == NULL)
+		return 0;
+	major_number = strtoul(at + 1, &at, 10);
+	if (*at != ':')
+		return 0;
+	minor_number = strtoul(at + 1, NULL, 10);
+	return makedev((unsigned)major_number, (unsigned)minor_number);
+}
+
 /* Is the overlay of this device one whose syncs do nothing? (Newer kernels say fsync=volatile.) */
 static bool
 overlay_is_volatile(dev_t device)
@@ -51,13 +68,11 @@ overlay_is_volatile(dev_t device)
 
 	while (mounts != NULL && !found && getline(&line, &cap, mounts) > 0) {
 		const char *options = strstr(line, " - overlay ");
-		unsigned major_number, minor_number;
 
 		found = options != NULL &&
 			(strstr(options, ",volatile") != NULL ||
 			 strstr(options, ",fsync=volatile") != NULL) &&
-			sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) == 2 &&
-			makedev(major_number, minor_number) == device;
+			mounted_device(line) == device;
 	}
 	free(line);
 	if (mounts != NULL)
