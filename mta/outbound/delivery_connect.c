@@ -208,6 +208,7 @@ delivery_next_host(struct delivery *d)
 	if (d->to.address.family == 0 && d->host < d->to.host_count &&
 	    d->tries < limits->addresses_per_attempt) {
 		d->host_name = d->to.hosts[d->host++].name;
+		d->address = d->address_count = 0;	/* not the last host's */
 		delivery_judge_tls(d);
 		return;
 	}
