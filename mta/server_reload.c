@@ -84,6 +84,16 @@ same_resolver(const struct dns_config *a, const struct dns_config *b)
 	return true;
 }
 
+/* On its loop. */
+static void
+use_resolver(struct reactor *r, const struct config *config, const struct config *old)
+{
+	if (!same_resolver(&old->resolver, &config->resolver) &&
+	    reactor_set_resolver(r, &config->resolver) < 0)
+		log_message(LOG_ERROR, "resolver",
+			    "the new resolver could not be opened: look-ups fail until a reload");
+}
+
 static void
 on_config_letter(struct letter *letter)
 {
@@ -93,12 +103,9 @@ on_config_letter(struct letter *letter)
 	if (r->post != r->home) {			/* home has it since the reload itself */
 		reactor_config_use(r, c->config);
 		r->config = c->config;
+		use_resolver(r, c->config, c->old);
 	}
 	r->memory_max = c->config->limits.memory / r->post->peers;
-	if (!same_resolver(&c->old->resolver, &c->config->resolver) &&
-	    reactor_set_resolver(r, &c->config->resolver) < 0)
-		log_message(LOG_ERROR, "resolver",
-			    "the new resolver could not be opened: look-ups fail until a reload");
 	/* behind whatever was begun under it on its way here */
 	reactor_config_release(r, c->old);
 	free(c);
@@ -161,6 +168,7 @@ server_reload(void *arg, struct buf *message)
 		buf_printf(message, "%.*s\n", SPAN_FMT(restart));
 	arena_free(&arena);
 	reactor_config_use(home, fresh);
+	use_resolver(home, fresh, old);
 	log_configure(&fresh->log);
 	queue_reconfigure(server->queue, fresh->queue.max_size, fresh->queue.min_free);
 	spread_config(server, fresh, old);

@@ -21,12 +21,6 @@ static const char *const mx_words[] = { [SITE_MX_INSECURE] = "",
 					[SITE_MX_SECURE] = " mx=secure",
 					[SITE_MX_IMPLICIT] = " mx=implicit" };
 
-static bool
-listens_to_dane(const struct route *route)
-{
-	return route == NULL || route->tls == ROUTE_TLS_AUTO || route->tls == ROUTE_TLS_DANE;
-}
-
 struct span
 site_key_of(struct span place, const struct route *route, enum site_mx mx, struct arena *arena)
 {
@@ -46,7 +40,7 @@ site_key_of(struct span place, const struct route *route, enum site_mx mx, struc
 		key = arena_printf(arena, "%.*s user=%.*s", SPAN_FMT(key), SPAN_FMT(buf_span(&user)));
 		buf_free(&user);
 	}
-	if (mx != SITE_MX_INSECURE && listens_to_dane(route))
+	if (mx != SITE_MX_INSECURE && (route == NULL || tls_asks_dane(route->tls)))
 		key = arena_printf(arena, "%.*s%s", SPAN_FMT(key), mx_words[mx]);
 	return key;
 }

@@ -14,6 +14,13 @@
 /* How the hosts became known: what DANE may build on (RFC 7672 §2.2). */
 enum site_mx { SITE_MX_INSECURE, SITE_MX_SECURE, SITE_MX_IMPLICIT };
 
+/* Does it matter to such a route what the DNS says of DANE? */
+static inline bool
+tls_asks_dane(enum route_tls tls)
+{
+	return tls == ROUTE_TLS_AUTO || tls == ROUTE_TLS_DANE;
+}
+
 /* place in the arena, or as it is. route may be NULL. */
 struct span site_key_of(struct span place, const struct route *route, enum site_mx mx,
 			struct arena *arena);

@@ -464,15 +464,25 @@ may_open(struct site *site)
 	return false;
 }
 
+static bool
+site_asks_dane(struct site *site)
+{
+	const struct destination *to = site_destination(site);
+
+	return to->host_count > 0 && tls_asks_dane(to->tls.tls);
+}
+
 /* Every reason not to send is one line here. */
 static bool
-site_may_send(const struct site *site)
+site_may_send(struct site *site)
 {
 	const struct dispatcher *d = site->owner;
 
 	if (d->stopping || d->stalled > 0)
 		return false;
 	if (site->mode == SITE_BACKOFF || site->mode == SITE_LOOKUP)
+		return false;
+	if (!trust_settled(d->trust) && site_asks_dane(site))
 		return false;
 	return !list_empty(&site->turns);
 }

@@ -158,7 +158,6 @@ read_all_again(struct dispatcher *d)
 	for (size_t i = 0; i < d->window.lanes.size; i++)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next)
 			lane_read_again(CONTAINER_OF(n, struct lane, node));
-	trust_reconfigure(d->trust);
 	read_sites_again(d);
 }
 
@@ -502,7 +501,17 @@ dispatcher_reconfigure(struct dispatcher *d)
 	for (size_t i = 0; i < idle.count; i++)
 		window_drop_lane(&d->window, idle.at[i]);
 	free(idle.at);
+	trust_reconfigure(d->trust);
 	read_sites_again(d);
+}
+
+static void
+on_trust(void *arg)
+{
+	struct dispatcher *d = arg;
+
+	if (!d->stopping)
+		dispatcher_touch_all(d);
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
@@ -530,7 +539,7 @@ dispatcher_start(struct reactor *home)
 	uv_timer_init(&home->loop, &d->timer);
 	d->timer.data = d;
 	queue_port_subscribe(home->port, on_arrivals, d);
-	d->trust = trust_start(home);
+	d->trust = trust_start(home, on_trust, d);
 	d->reporter = reporter_start(d);
 	d->wake_at_ms = d->started_ms;
 	uv_timer_start(&d->timer, on_timer, 0, 0);

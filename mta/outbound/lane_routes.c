@@ -236,6 +236,25 @@ lane_found(struct lane *lane, struct span key, int64_t until_ms)
 	}
 }
 
+static enum route_tls
+tls_of(const struct route *route)
+{
+	return route != NULL ? route->tls : ROUTE_TLS_AUTO;
+}
+
+/*
+ * Does it mean something if the resolver does not call an MX answer secure? Else its hosts would be
+ * known as insecure ones for as long as the answer is kept, and get mail without DANE.
+ */
+static bool
+mx_counts(const struct dispatcher *d, const struct route *route)
+{
+	if (!tls_asks_dane(tls_of(route)))
+		return true;
+	return trust_settled(d->trust) && (tls_of(route) != ROUTE_TLS_DANE ||
+					   trust_now(d->trust) == RESOLVER_VALIDATES);
+}
+
 static void
 on_mx(void *arg, const struct mx_set *set)
 {
@@ -250,7 +269,10 @@ on_mx(void *arg, const struct mx_set *set)
 	site_touch(d->unresolved);		/* the next look-up may begin */
 	if (d->stopping)
 		return;
-	if (set->count > 0) {
+	if (set->count > 0 && !mx_counts(d, route)) {
+		if (lane->site != d->unresolved)
+			lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
+	} else if (set->count > 0) {
 		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
 				route != NULL ? route->mx_port : 25;
 		struct span place = mx_site_key(set, port, &arena);
@@ -285,6 +307,9 @@ lane_lookup(struct lane *lane, struct span domain)
 static void
 lane_resolve(struct lane *lane)
 {
+	static const struct reply not_validating = REPLY_INIT(
+		451, 4, 7, 5,
+		"the route says tls = dane, but the resolver is not known to validate DNSSEC");
 	struct dispatcher *d = lane->owner;
 	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
 	struct arena arena = { 0 };
@@ -297,19 +322,29 @@ lane_resolve(struct lane *lane)
 		struct reply reply = { 550, { 5, 7, 1 }, route->reject_text };
 
 		lane_fail(lane, &reply, route->kind == DELIVER_DISCARD);
-	} else if (route->kind == DELIVER_SMTP && route->host.use_mx) {
-		lane_lookup(lane, route->host.name);
-	} else if (route->kind == DELIVER_SMTP) {
+	} else if (route->kind == DELIVER_SMTP && !route->host.use_mx) {
 		lane_assign(lane, route->site_key, 0);
-	} else if (lane->domain.len > 0 && lane->domain.at[0] == '[') {
+	} else if (route->kind == DELIVER_MX && lane->domain.len > 0 && lane->domain.at[0] == '[') {
 		struct span place = arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
 						 (unsigned)route->mx_port);
 
 		lane_assign(lane, site_key_of(place, route, SITE_MX_INSECURE, &arena), 0);
+	} else if (!mx_counts(d, route)) {
+		lane_backoff(lane, &not_validating);
 	} else {
-		lane_lookup(lane, lane->domain);
+		lane_lookup(lane, route->kind == DELIVER_SMTP ? route->host.name : lane->domain);
 	}
 	arena_free(&arena);
+}
+
+/* It will be, in a moment. */
+static bool
+lane_waits_for_trust(const struct lane *lane)
+{
+	const struct dispatcher *d = lane->owner;
+
+	return !trust_settled(d->trust) &&
+	       tls_asks_dane(tls_of(route_find(&config_of(d)->access.routes, lane->domain)));
 }
 
 void
@@ -324,7 +359,8 @@ lanes_resolve(struct dispatcher *d)
 			return;
 		list_remove(&lane->turn);			/* to the end of the ring */
 		list_add_last(&d->unresolved->turns, &lane->turn);
-		if (lane->lookup == NULL && !lane->changing && lane->in_flight == 0)
+		if (lane->lookup == NULL && !lane->changing && lane->in_flight == 0 &&
+		    !lane_waits_for_trust(lane))
 			lane_resolve(lane);
 	}
 }

@@ -11,14 +11,19 @@
 
 struct trust {
 	struct reactor *home;
+	struct dns_resolver *asked;	/* which one the test is about */
 	struct resolver_test test;
-	struct arena names;		/* of the test */
+	struct arena names;		/* of the test: */
+	struct span good, bad;
 	struct arena arena;		/* of one round */
 	struct facts facts;
 	struct facts_needs needs;
 	struct facts_fetch *fetch;
 	uv_timer_t timer;
 	bool off;			/* nothing to ask: DANE is not to be had */
+	bool settled;			/* a test of this resolver has ended */
+	void (*changed)(void *arg);
+	void *changed_arg;
 };
 
 static void arm(struct trust *trust);
@@ -27,7 +32,7 @@ static void
 on_facts(void *arg)
 {
 	struct trust *trust = arg;
-	bool changed = false;
+	bool changed = false, first = !trust->settled;
 
 	trust->fetch = NULL;
 	for (size_t i = 0; i < trust->needs.count; i++) {
@@ -39,11 +44,14 @@ on_facts(void *arg)
 	}
 	if (changed && trust->test.trust == RESOLVER_VALIDATES)
 		log_message(LOG_INFO, "resolver-trust", "%s", trust->test.text);
-	else if (changed)
+	else if (changed || first)
 		log_message(LOG_WARNING, "resolver-trust", "%s", trust->test.text);
 	arena_free(&trust->arena);
 	trust->facts = (struct facts){ .arena = &trust->arena };
+	trust->settled = true;
 	arm(trust);
+	if (changed || first)
+		trust->changed(trust->changed_arg);
 }
 
 static void
@@ -75,6 +83,8 @@ begin(struct trust *trust)
 	const struct config *config = trust->home->config;
 	struct resolver_test_name good = { .type = DNS_A }, bad = { .type = DNS_A };
 
+	trust->asked = trust->home->resolver;
+	trust->good = trust->bad = (struct span){ 0 };
 	facts_fetch_cancel(trust->fetch);
 	trust->fetch = NULL;
 	uv_timer_stop(&trust->timer);
@@ -82,31 +92,53 @@ begin(struct trust *trust)
 	arena_free(&trust->arena);
 	trust->facts = (struct facts){ .arena = &trust->arena };
 	trust->off = config->resolver_test_count == 0;
+	trust->settled = trust->off || trust->asked == NULL;
 	if (trust->off)
 		return;
-	good.name = arena_copy(&trust->names, config->resolver_test[0]);
+	good.name = trust->good = arena_copy(&trust->names, config->resolver_test[0]);
 	if (config->resolver_test_count > 1)
-		bad.name = arena_copy(&trust->names, config->resolver_test[1]);
+		bad.name = trust->bad = arena_copy(&trust->names, config->resolver_test[1]);
 	resolver_test_init(&trust->test, good, bad, mono_ms());
 	arm(trust);
 }
 
 struct trust *
-trust_start(struct reactor *home)
+trust_start(struct reactor *home, void (*changed)(void *arg), void *arg)
 {
 	struct trust *trust = xcalloc(1, sizeof(*trust));
 
 	trust->home = home;
+	trust->changed = changed;
+	trust->changed_arg = arg;
 	uv_timer_init(&home->loop, &trust->timer);
 	trust->timer.data = trust;
 	begin(trust);
 	return trust;
 }
 
+/* What has been shown holds on, unless it is about another resolver, or by other names. */
 void
 trust_reconfigure(struct trust *trust)
 {
-	begin(trust);
+	const struct config *config = trust->home->config;
+	size_t count = config->resolver_test_count;
+	struct span good = count > 0 ? config->resolver_test[0] : SPAN("");
+	struct span bad = count > 1 ? config->resolver_test[1] : SPAN("");
+
+	if (trust->asked != trust->home->resolver || !span_eq(good, trust->good) ||
+	    !span_eq(bad, trust->bad)) {
+		begin(trust);
+	} else if (!trust->off && trust->fetch == NULL &&
+		   trust->test.trust != RESOLVER_VALIDATES) {
+		resolver_test_hurry(&trust->test, mono_ms());
+		arm(trust);
+	}
+}
+
+bool
+trust_settled(const struct trust *trust)
+{
+	return trust->settled;
 }
 
 enum resolver_trust

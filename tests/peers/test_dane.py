@@ -4,14 +4,16 @@ All hosts listen on the one port of the route "mx:PORT", and TLSA records are na
 """
 import re
 import shutil
+import threading
 
 import pytest
 
 import dnssec
 from certificates import Authority
 from conftest import FAST
+from dns_server import BrokenDns, ask_raw
 from dnssec import SignedNsd, Unbound, spki_digest, without_ad
-from harness import free_port_on, wait_for
+from harness import free_port_on
 from sink import DROP, Sink
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
@@ -55,6 +57,8 @@ SIGNED = """
     d-sick      MX    10 sick
     d-sicknext  MX    10 sick
     d-sicknext  MX    20 second
+    d-wrongsick MX    10 wrong
+    d-wrongsick MX    20 sick
     d-bare      MX    10 bare
     d-alias     MX    10 alias
     d-outside   MX    10 host.plain.test.
@@ -118,17 +122,16 @@ GOOD = 'resolver-test = {"dane.test", "bogus.dane.test"}\n'
 class World:
     """Sinks with TLS, and a tramd whose resolver has been tested when mail is sent."""
 
-    def __init__(self, make_tramd, place, resolver, hosts=(FIRST, SECOND), starttls=True, test=GOOD, trust="validates",
-                 extra="", routes=None, limits=None, **route):
+    def __init__(self, make_tramd, place, resolver, hosts=(FIRST, SECOND), starttls=True, test=GOOD, extra="", routes=None, limits=None, **route):
         self.port = place.port
         tls = (place.chain, place.key) if starttls else None
-        self.sinks = {host: Sink(host, place.port, tls=tls) for host in hosts}
+        self.sinks = {}
         rest = dict({k.replace("_", "-"): v for k, v in route.items()}, deliver="mx:%d" % place.port)
         self.tramd = make_tramd(routes=dict(routes or {}, **{"src.test": "discard", "*": rest}),
                                 resolver=resolver.address, hostname="relay.test", queue=FAST, limits=limits,
                                 extra=test + "check-sender = no\nallow-private = yes\n" + extra)
-        if trust:
-            self.trusts(trust)
+        for host in hosts:
+            self.sinks[host] = Sink(host, place.port, tls=tls)
 
     def trusts(self, what):
         return self.tramd.wait_log(event="resolver-trust", msg=re.compile("the resolver " + what))
@@ -145,8 +148,9 @@ class World:
     def waits(self, domain):
         """The trouble that it met; nothing of it was said to anybody."""
         message_id = self.send(domain)
-        line = self.tramd.wait_log(event="host-failed")
-        self.tramd.wait_log(event="site-backoff")
+        line = self.tramd.wait_log(event=re.compile("^(host|lookup)-failed$"))
+        if line["event"] == "host-failed":
+            self.tramd.wait_log(event="site-backoff")
         assert message_id in self.tramd.queue_ids()
         assert not any(sink.commands("MAIL") for sink in self.sinks.values())
         return line["reply"]
@@ -170,8 +174,10 @@ class World:
 def make_world(make_tramd, place, resolver):
     made = []
 
-    def make(by=None, **how):
+    def make(by=None, trust="validates", **how):
         made.append(World(make_tramd, place, by or resolver, **how))
+        if trust:
+            made[-1].trusts(trust)
         return made[-1]
     yield make
     for world in made:
@@ -207,3 +213,244 @@ def test_the_next_host_is_good(make_world):
     assert line["tls"].endswith(" dane") and line["host"] == "second.dane.test"
     assert world.got() == {FIRST: 0, SECOND: 1}
     assert not world.tramd.events(event="site-backoff")
+
+
+def test_records_of_no_use_ask_for_tls(make_world):
+    """PKIX usages alone (RFC 7672 §3.1.3): TLS, and nobody is authenticated."""
+    world = make_world()
+    line = world.delivered("d-unusable.dane.test")
+    assert line["tls"].endswith(" unverified") and world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
+
+
+@pytest.mark.parametrize("domain", ["d-ee", "d-unusable"])
+@pytest.mark.parametrize("how", ["none", "454", "handshake"])
+def test_nothing_goes_in_plain(make_world, domain, how):
+    """The records say TLS; the host, or somebody on the way, does not."""
+    world = make_world(starttls=how != "none")
+    if how != "none":
+        world.sinks[FIRST].rule(*{"454": ("STARTTLS", "454 4.7.0 not now"), "handshake": ("TLS", DROP)}[how])
+    world.waits(domain + ".dane.test")
+    assert not any(sink.messages for sink in world.sinks.values())
+
+
+@pytest.mark.parametrize("domain", ["d-ee", "d-unusable"])
+def test_what_failed_goes_once_it_is_mended(make_world, domain):
+    world = make_world()
+    world.sinks[FIRST].rule("STARTTLS", "454 4.7.0 not now")
+    world.waits(domain + ".dane.test")
+    world.sinks[FIRST].clear_rules()
+    assert world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
+
+
+# ---- bogus
+
+def test_a_host_whose_records_are_bogus_is_not_spoken_to(make_world):
+    """SERVFAIL: somebody may hide the records. Not in plain, not with TLS of any kind."""
+    world = make_world()
+    reply = world.waits("d-sick.dane.test")
+    assert "look-up of TLSA" in reply and "4.7.5" in reply
+    assert world.sinks[FIRST].sessions == 0
+
+
+def test_behind_a_bogus_host_the_next_one_is_used(make_world):
+    world = make_world()
+    line = world.delivered("d-sicknext.dane.test")
+    assert line["host"] == "second.dane.test" and line["tls"].endswith(" dane")
+    assert world.sinks[FIRST].sessions == 0
+    assert not world.tramd.events(event="site-backoff")
+
+
+def test_each_host_is_named_by_its_own_trouble(make_world):
+    """The one that was not spoken to has no address in the log."""
+    world = make_world()
+    world.waits("d-wrongsick.dane.test")
+    lines = {line["host"]: line for line in world.tramd.events(event="host-failed")}
+    assert lines["wrong.dane.test"]["address"].startswith(FIRST)
+    assert "address" not in lines["sick.dane.test"] and "look-up of TLSA" in lines["sick.dane.test"]["reply"]
+
+
+def test_bogus_mx_waits(make_world):
+    world = make_world()
+    message_id = world.send("d-sickmx.dane.test")
+    world.tramd.wait_log(event="lookup-failed")
+    assert message_id in world.tramd.queue_ids() and world.sinks[FIRST].sessions == 0
+
+
+# ---- not published, or not securely
+
+@pytest.mark.parametrize("domain", ["d-bare.dane.test", "own.plain.test", "ee.plain.test", "wrong.plain.test",
+                                    "plain.test", "d-outside.dane.test"])
+@pytest.mark.parametrize("starttls", [True, False])
+def test_what_is_not_signed_counts_for_nothing(make_world, domain, starttls):
+    """No records; records in an unsigned zone; an unsigned MX record (or a signed one) that leads elsewhere."""
+    world = make_world(starttls=starttls)
+    line = world.delivered(domain)
+    if starttls:
+        assert line["tls"].endswith(" unverified")
+    else:
+        assert "tls" not in line
+
+
+@pytest.mark.parametrize("order", [("ee.plain.test", "d-ee.dane.test"), ("d-ee.dane.test", "ee.plain.test")])
+def test_signed_and_unsigned_do_not_share_a_connection(make_world, order):
+    """The same host for both. What has been proved for one is not what the other was sent by."""
+    world = make_world()
+    for _ in range(2):
+        for domain in order:
+            assert world.delivered(domain)["tls"].endswith(" dane") == domain.endswith("dane.test")
+    messages = world.sinks[FIRST].wait(4)
+    by_domain = {domain: {m.session for m in messages if m.recipients[0].endswith("@" + domain)} for domain in order}
+    assert not by_domain[order[0]] & by_domain[order[1]]
+
+
+# ---- routes
+
+def test_a_route_to_a_named_host(make_world, place):
+    """No MX record is asked: the host's own zone decides."""
+    static = {"good.test": {"deliver": "smtp:[first.dane.test]:%d" % place.port},
+              "bad.test": {"deliver": "smtp:[wrong.dane.test]:%d" % place.port},
+              "sick.test": {"deliver": "smtp:[sick.dane.test]:%d" % place.port},
+              "open.test": {"deliver": "smtp:[host.plain.test]:%d" % place.port}}
+    world = make_world(routes=static)
+    assert world.delivered("good.test")["tls"].endswith(" dane")
+    assert world.delivered("open.test")["tls"].endswith(" unverified")
+    for name, why in ("bad", "certificate is not good"), ("sick", "look-up of TLSA"):
+        message_id = world.send(name + ".test")
+        line = world.tramd.wait_log(event="host-failed", site=re.compile(
+            {"bad": "wrong", "sick": "sick"}[name] + ".dane.test"))
+        assert why in line["reply"] and message_id in world.tramd.queue_ids()
+    assert len(world.sinks[FIRST].messages) == 2
+
+
+@pytest.mark.parametrize("tls, seen", [("off", None), ("may", " unverified"), ("required", " unverified")])
+def test_a_route_that_does_not_ask_is_not_told(make_world, tls, seen):
+    world = make_world(tls=tls)
+    line = world.delivered("d-wrong.dane.test")
+    assert "tls" not in line if seen is None else line["tls"].endswith(seen)
+
+
+def test_a_reload_from_auto_to_off(make_world):
+    """What waits for a better certificate goes in plain, if the operator says so."""
+    world = make_world(tls="auto")
+    world.waits("d-wrong.dane.test")
+    world.change("tls = auto", "tls = off")
+    assert world.sinks[FIRST].wait(1)[0].tls is None
+
+
+def test_a_reload_from_off_to_auto(make_world):
+    world = make_world(tls="off")
+    assert "tls" not in world.delivered("d-ee.dane.test")
+    world.change("tls = off", "tls = auto")
+    world.tramd.wait_log(event="reload")
+    assert world.delivered("d-ee.dane.test")["tls"].endswith(" dane")
+
+
+# ---- the resolver
+
+def test_no_dane_by_a_resolver_that_does_not_validate(make_world, nsd):
+    """A route that says dane waits, in words; it goes once there is a better resolver, and nothing has been sent before."""
+    world = make_world(nsd, trust="does not validate DNSSEC: no AD for the signed name dane.test", tls="dane")
+    assert "not known to validate" in world.waits("d-ee.dane.test")
+    assert not any(sink.sessions for sink in world.sinks.values())
+
+
+def test_it_goes_once_the_resolver_validates(make_world, resolver):
+    with without_ad(resolver) as stripped:
+        world = make_world(stripped, trust="does not validate", tls="dane")
+        world.waits("d-ee.dane.test")
+        assert not world.sinks[FIRST].sessions
+        world.change(stripped.address, resolver.address)
+        world.trusts("validates")
+        assert world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
+        assert world.tramd.wait_log(event="delivery")["tls"].endswith(" dane")
+
+
+def test_by_itself_it_goes_without_dane(make_world, nsd):
+    """The default is the strongest that can be had; that this is not DANE stands in the log from the start."""
+    world = make_world(nsd, trust="does not validate")
+    assert world.tramd.wait_log(event="resolver-trust")["level"] == "warning"
+    assert world.delivered("d-wrong.dane.test")["tls"].endswith(" unverified")
+
+
+def test_a_resolver_that_answers_for_the_bogus_name(make_world, nsd, resolver):
+    """It says AD, but lets through what it should refuse."""
+    with BrokenDns("bogus.dane.test A 127.0.1.1", upstream=resolver) as dns:
+        world = make_world(dns, trust="does not validate DNSSEC: it answers for the bogus name", tls="dane")
+        world.waits("d-ee.dane.test")
+
+
+def test_a_silent_resolver_is_no_proof(make_world, resolver):
+    """The tests' names are not answered: not DANE. They are, later: the route that waited goes on after a reload."""
+    with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "silence"}) as dns:
+        world = make_world(dns, trust=None, tls="dane", extra="resolver-timeout = 300ms\nresolver-tries = 2\n")
+        assert "not known to validate" in world.waits("d-ee.dane.test")
+        dns.rules.clear()
+        world.tramd.reload()
+        world.trusts("validates")
+        assert world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
+
+
+@pytest.mark.parametrize("tls", ["auto", "dane"])
+def test_until_the_resolver_is_tested_mail_waits(make_world, resolver, tls):
+    """Or a restart would be a moment without DANE."""
+    with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "slow:1"}) as dns:
+        world = make_world(dns, trust=None, tls=tls)
+        ids = [world.send("d-wrong.dane.test"), world.send("d-ee.dane.test"), world.send("own.plain.test")]
+        world.trusts("validates")
+        for message_id in ids[1:]:
+            world.tramd.wait_log(event="final", id=message_id)
+        assert "certificate is not good" in world.tramd.wait_log(event="host-failed")["reply"]
+        assert not [line for line in world.tramd.events(event="delivery") if line["id"] == ids[0]]
+        assert world.tramd.events(event="delivery", id=ids[1])[0]["tls"].endswith(" dane")
+
+
+def test_stopped_before_the_resolver_was_tested(make_world, resolver):
+    """Nothing is lost; the next start finds it."""
+    hold = threading.Event()
+
+    def late(query):
+        return None if not hold.is_set() else ask_raw(resolver.endpoint, query.raw, query.tcp, 5)
+    with BrokenDns(upstream=resolver, rules={("dane.test", "A"): late}) as dns:
+        world = make_world(dns, trust=None)
+        world.send("d-ee.dane.test")
+        dns.wait_for("dane.test", "A")
+        world.tramd.stop()
+        assert not world.sinks[FIRST].sessions
+        hold.set()
+        world.tramd.start()
+        assert world.tramd.wait_log(event="delivery")["tls"].endswith(" dane")
+
+
+def test_by_itself_it_goes_when_the_test_is_not_answered(make_world, resolver):
+    """There is an end to waiting, and the log says what came of it."""
+    with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "silence"}) as dns:
+        world = make_world(dns, trust=None, extra="resolver-timeout = 300ms\nresolver-tries = 2\n")
+        assert world.delivered("d-wrong.dane.test")["tls"].endswith(" unverified")
+        assert world.trusts("could not be tested")["level"] == "warning"
+
+
+def test_what_waits_for_dane_does_not_hold_up_others(make_world, resolver, place):
+    with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "silence"}) as dns:
+        world = make_world(dns, trust=None, tls="dane", extra="resolver-timeout = 300ms\nresolver-tries = 2\n",
+                           routes={"easy.test": {"deliver": "smtp:[%s]:%d" % (SECOND, place.port)},
+                                   "d-bare.dane.test": {"deliver": "mx:%d" % place.port, "tls": "may"}})
+        message_id = world.send("d-ee.dane.test")
+        world.delivered("easy.test")
+        world.delivered("d-bare.dane.test")
+        assert message_id in world.tramd.queue_ids()
+
+
+def test_a_reload_forgets_no_proof(make_world, resolver):
+    """The same resolver, the same names: nothing is asked again, and nothing waits."""
+    with BrokenDns(upstream=resolver) as dns:
+        world = make_world(dns)
+        dns.rules[("dane.test", "A")] = "silence"
+        world.tramd.reload()
+        world.tramd.wait_log(event="reload")
+        assert world.delivered("d-ee.dane.test")["tls"].endswith(" dane")
+        assert dns.count("dane.test", "A") == 1
+
+
+def test_without_a_test_there_is_no_dane(make_world, resolver):
+    world = make_world(test='resolver-test = "off"\n', trust=None, tls="dane")
+    assert "not known to validate" in world.waits("d-ee.dane.test")
