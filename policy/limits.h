@@ -60,6 +60,9 @@ struct limits {
 	size_t lookups;				/* lanes being resolved at once: 100 */
 	/* the queue */
 	size_t local_rate;			/* messages a minute of a local user: 600; 0: any */
+	/* of one who has logged in; 0, as by default: any number */
+	size_t user_messages_hour, user_messages_day;
+	size_t user_recipients_hour, user_recipients_day;
 };
 
 #endif

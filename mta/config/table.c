@@ -143,6 +143,10 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "window-entries", TYPE(number), "50000", 100, 10000000, LIMIT(window_entries), .restart = true },
 	{ SECTION_LIMITS, "lookups", TYPE(number), "100", 1, 10000, LIMIT(lookups) },
 	{ SECTION_LIMITS, "local-rate", TYPE(number), "600", 0, 1000000, LIMIT(local_rate) },
+	{ SECTION_LIMITS, "user-messages-per-hour", TYPE(number), "0", 0, 1000000000, LIMIT(user_messages_hour) },
+	{ SECTION_LIMITS, "user-messages-per-day", TYPE(number), "0", 0, 1000000000, LIMIT(user_messages_day) },
+	{ SECTION_LIMITS, "user-recipients-per-hour", TYPE(number), "0", 0, 1000000000, LIMIT(user_recipients_hour) },
+	{ SECTION_LIMITS, "user-recipients-per-day", TYPE(number), "0", 0, 1000000000, LIMIT(user_recipients_day) },
 
 	{ SECTION_CERTIFICATE, "chain", TYPE(paths), CERTIFICATE(chains), COUNT(struct tls_identity, chain_count),
 	  .note = "required" },

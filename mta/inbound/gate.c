@@ -61,6 +61,7 @@ struct gate {
 	int spare_fd;
 	struct checker *checker;	/* of all logins */
 	struct throttle *throttle;
+	struct quota *quota;
 	uint64_t guess_seed;
 	bool accepting;
 	char *local_path;		/* of the socket for local programs */
@@ -488,6 +489,7 @@ open_logins(struct gate *gate)
 		return -errno;
 	gate->checker = checker_new(&checker);
 	gate->throttle = throttle_new(&throttle, gate->guess_seed);
+	gate->quota = quota_new(0, gate->guess_seed);
 	for (unsigned i = 0; rc == 0 && i < gate->reactor_count; i++)
 		rc = login_open(&gate->reactors[i], gate->checker);
 	return rc;
@@ -509,6 +511,12 @@ uint64_t
 gate_guess_seed(const struct gate *gate)
 {
 	return gate->guess_seed;
+}
+
+struct quota *
+gate_quota(struct gate *gate)
+{
+	return gate->quota;
 }
 
 int
@@ -612,6 +620,7 @@ gate_free(struct gate *gate)
 		login_free(gate->reactors[i].login);
 	checker_free(gate->checker);
 	throttle_free(gate->throttle);
+	quota_free(gate->quota);
 	free(gate->local_path);
 	free(gate->per_reactor);
 	free(gate);

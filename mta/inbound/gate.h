@@ -1,10 +1,12 @@
 /*
  * gate: accepts connections and hands each to the reactor with fewest sessions; owns what spans
- * sessions: connection counts, the rate of local users, descriptors. First reactor's loop.
+ * sessions: connection counts, the rate of local users, what users send, descriptors. First reactor's
+ * loop.
  */
 #ifndef TRAM_GATE_H
 #define TRAM_GATE_H
 
+#include "mta/auth/quota.h"
 #include "mta/auth/throttle.h"
 #include "mta/inbound/receiver.h"
 
@@ -38,6 +40,7 @@ struct throttle_verdict gate_login_failed(struct gate *gate, const struct netadd
 					  struct span user, uint64_t guess);
 void gate_login_succeeded(struct gate *gate, const struct netaddr *client, struct span user);
 uint64_t gate_guess_seed(const struct gate *gate);	/* any thread */
+struct quota *gate_quota(struct gate *gate);		/* of users; the home reactor's */
 /* A session has ended: sends it home, where it is uncounted and freed. */
 void gate_session_ended(struct session *session);
 

@@ -42,7 +42,7 @@ struct session {
 	/* AUTH: what is offered, who has logged in; the exchange under way, and what it has sent home */
 	struct buf auth_offer, user;
 	struct exchange *exchange;
-	size_t outcomes;
+	size_t outcomes;			/* and questions of what its user may send */
 	/* for an answer; for the peer to read our last words; to end soon */
 	bool waiting, lingering, hurried;
 	const char *why;			/* how it ended */
@@ -51,6 +51,8 @@ struct session {
 	/* the message */
 	uint64_t id;
 	struct draft *draft;
+	uint64_t recipients_left;		/* of its user, for this message */
+	bool recipients_refused;		/* for they were more than that */
 	struct header_scan header;
 	struct lane_name *lanes;		/* one per recipient accepted */
 	size_t lane_cap;

@@ -10,6 +10,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
 #include "mta/base/log.h"
+#include "mta/inbound/allowance.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
 #include "mta/smtp/received.h"
@@ -20,6 +21,9 @@ static const struct reply no_memory =
 static const struct reply no_disk = REPLY_INIT(452, 4, 3, 1, "the queue is full, try again later");
 static const struct reply not_yours =
 	REPLY_INIT(553, 5, 7, 1, "you may not send under this address");
+static const struct reply no_more_recipients =
+	REPLY_INIT(452, 4, 7, 1, "too many recipients for this user, try again later");
+static const struct reply sender_good = REPLY_INIT(250, 2, 1, 0, "sender ok");
 static const struct reply poisoned =
 	REPLY_INIT(421, 4, 3, 0, "the queue has failed, try again later");
 
@@ -113,7 +117,7 @@ is_submission(const struct session *s)
 	return s->settings == NULL || s->settings->submission;
 }
 
-static void
+void
 message_submit(struct session *s)
 {
 	struct queue_accept *accept = &s->accept;
@@ -262,7 +266,7 @@ on_sender_mx(void *arg, const struct mx_set *set)
 {
 	struct session *s = arg;
 	const struct status *status = &set->failure.status;
-	struct reply verdict = REPLY(250, 2, 1, 0, "sender ok");
+	struct reply verdict = sender_good;
 
 	s->lookup = NULL;
 	s->waiting = false;
@@ -321,11 +325,20 @@ header_is_theirs(const struct session *s)
 	return good;
 }
 
+void
+message_go_on_mail(struct session *s)
+{
+	if (!sender_is_looked_up(s))
+		session_answered(s, &sender_good);
+}
+
 static void
 ask_mail(struct session *s)
 {
 	struct reply verdict;
 
+	s->recipients_left = UINT64_MAX;
+	s->recipients_refused = false;
 	qualify_sender(s);
 	verdict = access_mail(&s->config->access, &s->client, s->server.envelope.reverse_path);
 	if (verdict.code == 250 && !may_send_as(s, s->server.envelope.reverse_path))
@@ -336,8 +349,9 @@ ask_mail(struct session *s)
 				"too many messages from this user, try again in a minute");
 	if (verdict.code == 250 && !queue_has_room(s->reactor->queue, s->server.declared_size))
 		verdict = no_disk;
-	if (verdict.code != 250 || !sender_is_looked_up(s))
-		smtp_server_answer(&s->server, &verdict);
+	if (verdict.code == 250 && (allowance_ask_mail(s) || sender_is_looked_up(s)))
+		return;
+	smtp_server_answer(&s->server, &verdict);
 }
 
 static void
@@ -349,6 +363,10 @@ ask_rcpt(struct session *s)
 
 	verdict = access_rcpt(&s->config->access, &s->client, &s->server.arena,
 			      &s->server.asked.address, &route);
+	if (verdict.code == 250 && n >= s->recipients_left) {
+		verdict = no_more_recipients;
+		s->recipients_refused = true;
+	}
 	smtp_server_answer(&s->server, &verdict);
 	if (s->server.envelope.recipient_count == n)
 		return;
@@ -400,7 +418,7 @@ ask_message(struct session *s)
 
 		message_drop(s);
 		smtp_server_answer(&s->server, &failed);
-	} else {
+	} else if (!allowance_ask_message(s)) {
 		message_submit(s);
 	}
 }

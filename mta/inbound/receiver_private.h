@@ -13,6 +13,9 @@ void message_ask(struct session *s, enum smtp_question question);
 /* What was taken of it is forgotten, its draft deleted. Not while it is with the queue. */
 void message_drop(struct session *s);
 
+void message_go_on_mail(struct session *s);	/* its user may send it */
+void message_submit(struct session *s);		/* it is complete, and may be sent */
+
 /* receiver.c */
 /* A question answered later than it was asked; frees the session if its peer is gone. */
 void session_answered(struct session *s, const struct reply *reply);

@@ -284,6 +284,101 @@ def test_many_guesses_at_once_do_not_hold_up_others(make_server, ca, sink):
             one.join()
 
 
+# ---- how much a user may send
+
+
+def send(c, count=1):
+    """Messages with that many recipients each; the last reply."""
+    assert c.mail(USER)[0] == 250
+    for i in range(count):
+        assert c.rcpt("b%d@far.test" % i)[0] == 250
+    return c.data(DATA)[0]
+
+
+@pytest.mark.quick
+def test_a_user_sends_so_many_messages(make_server, ca, sink, entry):
+    daemon = make_server("threads = 2\n", limits={"user-messages-per-hour": 5, "user-messages-per-day": 1000},
+                         passwords=entry + entry.replace(USER, "bert@src.test"))
+    with client(daemon, ca) as c, client(daemon, ca, "plain") as other, client(daemon, ca) as bert:
+        c.login(USER, PASSWORD)
+        other.login(USER, PASSWORD)
+        bert.login("bert@src.test", PASSWORD)
+        assert [send(c), send(other), send(c)] == [250] * 3
+        assert not daemon.events(event="user-limit")
+        assert [send(other), send(c)] == [250] * 2
+        near = daemon.wait_log(event="user-limit", state="near")
+        assert (near["user"], near["limit"], near["count"], near["most"]) == (USER, "user-messages-per-hour", "4", "5")
+        for one in (c, other):
+            for _ in range(2):
+                assert one.mail(USER) == (451, b"4.7.1 too many messages from this user, try again later")
+        assert daemon.wait_log(event="user-limit", state="exceeded")["count"] == "5"
+        assert send(bert) == 250						# others are not concerned
+        with open(daemon.config_path, encoding="utf-8") as f:
+            text = f.read()
+        daemon.write_config(text.replace("per-hour = 5", "per-hour = 6"))
+        daemon.reload()
+        daemon.wait_log(event="reload")
+        assert send(c) == 250
+        assert c.mail(USER)[0] == 451
+    assert len(sink.wait(7)) == 7
+    assert len(daemon.events(event="user-limit", user=USER)) == 2		# each told once
+
+
+def test_a_user_sends_to_so_many_recipients(make_server, ca, sink):
+    daemon = make_server(limits={"user-recipients-per-day": 10, "user-recipients-per-hour": 100})
+    with client(daemon, ca) as c:
+        c.login(USER, PASSWORD)
+        assert send(c, 3) == 250
+        c.mail(USER)
+        assert [c.rcpt("c%d@far.test" % i)[0] for i in range(9)] == [250] * 7 + [452] * 2
+        assert c.data(DATA)[0] == 250
+        assert c.mail(USER) == (451, b"4.7.1 too many recipients for this user, try again later")
+    daemon.wait_log(event="user-limit", count=2)
+    told = [(line["limit"], line["state"]) for line in daemon.events(event="user-limit")]
+    assert told == [("user-recipients-per-day", "near"), ("user-recipients-per-day", "exceeded")]
+
+
+@pytest.mark.quick
+def test_messages_at_the_same_time_are_counted(make_server, ca, sink):
+    """All were begun when there was room for each of them."""
+    daemon = make_server("threads = 2\n", limits={"user-messages-per-day": 3})
+    clients = []
+    for _ in range(8):
+        c = client(daemon, ca, "plain")
+        c.login(USER, PASSWORD)
+        c.mail(USER)
+        c.rcpt("b@far.test")
+        assert c.docmd("DATA")[0] == 354
+        clients.append(c)
+    for c in clients:
+        c.send(DATA + ".\r\n")
+    assert sorted(c.getreply()[0] for c in clients) == [250] * 3 + [451] * 5
+    for c in clients:
+        assert c.noop()[0] == 250
+        c.close()
+    assert len(sink.wait(3)) == 3
+
+
+@pytest.mark.quick
+def test_who_leaves_before_the_answer(make_server, ca, sink):
+    daemon = make_server("threads = 2\n", limits={"user-messages-per-day": 1000})
+    for i in range(40):
+        c = client(daemon, ca, "plain")
+        c.login(USER, PASSWORD)
+        if i % 2:
+            c.send("MAIL FROM:<%s>\r\n" % USER)
+        else:
+            c.mail(USER)
+            c.rcpt("b@far.test")
+            c.docmd("DATA")
+            c.send(DATA + ".\r\nMAIL FROM:<%s>\r\n" % USER)
+        c.close()
+    with client(daemon, ca) as c:
+        c.login(USER, PASSWORD)
+        assert send(c) == 250
+    daemon.stop()
+
+
 # ---- other clients
 
 
@@ -304,6 +399,7 @@ def test_a_reload_changes_who_may_log_in(make_server, ca, tmp_path):
     daemon = make_server()
     (tmp_path / "passwords").write_text("")
     daemon.reload()
+    daemon.wait_log(event="reload")
     with client(daemon, ca) as c, pytest.raises(smtplib.SMTPAuthenticationError):
         c.login(USER, PASSWORD)
     (tmp_path / "passwords").write_text("anna:plain-text\n")
