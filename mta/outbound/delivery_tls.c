@@ -139,6 +139,7 @@ delivery_start_tls(struct delivery *d)
 		.name_count = demand->more_count > 0 ? demand->more_count : demand->name_count,
 		.tlsa_count = demand->proof == TLS_PROOF_TLSA ? demand->tlsa_count : 0,
 	};
+	struct tls *tls;
 
 	if (peer.name_count == 0 && d->host_name.len > 0) {	/* for the log: is it who it says? */
 		peer.names = &d->host_name;
@@ -148,8 +149,11 @@ delivery_start_tls(struct delivery *d)
 	for (size_t i = 0; i < peer.tlsa_count; i++)
 		peer.tlsa[i] = (struct tls_tlsa){ demand->tlsa[i].usage, demand->tlsa[i].selector,
 						  demand->tlsa[i].matching, demand->tlsa[i].data };
+	tls = tls_client_new(d->config->client_tls, d->reactor->index, &peer);
+	if (peer.tlsa_count > 0 && tls_tlsa_count(tls) == 0 && !d->to.tls.login)
+		d->demand.proof = TLS_PROOF_NONE;	/* RFC 7672 §2.2: all of them are unusable */
 	stream_deadline(&d->stream, d->config->limits.tls_timeout_ms);
-	stream_start_tls(&d->stream, tls_client_new(d->config->client_tls, d->reactor->index, &peer));
+	stream_start_tls(&d->stream, tls);
 }
 
 static bool

@@ -20,6 +20,7 @@ struct tls {
 	struct tls_wire wire;
 	enum tls_state state;
 	const char *error;
+	size_t tlsa_count;		/* records that could be read */
 };
 
 /* ---- beginning and end -------------------------------------------------------------------- */
@@ -73,9 +74,11 @@ expect_dane(struct tls *tls, const struct tls_peer *peer)
 	for (size_t i = 0; i < peer->tlsa_count; i++) {
 		const struct tls_tlsa *r = &peer->tlsa[i];
 
-		SSL_dane_tlsa_add(tls->ssl, r->usage, r->selector, r->matching,
-				  (const unsigned char *)r->data.at, r->data.len);
+		if (SSL_dane_tlsa_add(tls->ssl, r->usage, r->selector, r->matching,
+				      (const unsigned char *)r->data.at, r->data.len) > 0)
+			tls->tlsa_count++;
 	}
+	ERR_clear_error();
 	arena_free(&arena);
 }
 
@@ -89,6 +92,12 @@ tls_client_new(struct tls_context *context, unsigned thread, const struct tls_pe
 	expect_names(tls, peer);
 	SSL_set_connect_state(tls->ssl);
 	return tls;
+}
+
+size_t
+tls_tlsa_count(const struct tls *tls)
+{
+	return tls->tlsa_count;
 }
 
 void

@@ -54,6 +54,8 @@ struct tls_facts {
 struct tls *tls_server_new(struct tls_context *context, unsigned thread);
 /* peer is copied. */
 struct tls *tls_client_new(struct tls_context *context, unsigned thread, const struct tls_peer *peer);
+/* How many of peer's TLSA records the library can read; none: whoever it is, no record names it. */
+size_t tls_tlsa_count(const struct tls *tls);
 void tls_free(struct tls *tls);					/* NULL is fine */
 
 /* A client begins: its hello. A server's first call may have no octets. */

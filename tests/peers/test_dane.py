@@ -4,6 +4,7 @@ All hosts listen on the one port of the route "mx:PORT", and TLSA records are na
 """
 import re
 import shutil
+import ssl
 import threading
 
 import pytest
@@ -29,6 +30,11 @@ SIGNED = """
     wrong       A     127.0.1.1
     unusable    A     127.0.1.1
     mixed       A     127.0.1.1
+    garbage     A     127.0.1.1
+    halfgarbage A     127.0.1.1
+    whole       A     127.0.1.1
+    old         A     127.0.1.1
+    oldca       A     127.0.1.1
     sick        A     127.0.1.1
     bare        A     127.0.1.1
     alias       CNAME first
@@ -41,6 +47,14 @@ SIGNED = """
     _%(port)d._tcp.unusable   TLSA 0 0 1 %(none)s
     _%(port)d._tcp.mixed      TLSA 3 1 1 %(none)s
     _%(port)d._tcp.mixed      TLSA 1 1 1 %(leaf)s
+    _%(port)d._tcp.garbage    TLSA 3 0 0 30820102deadbeef
+    _%(port)d._tcp.garbage    TLSA 3 1 0 30820102deadbeef
+    _%(port)d._tcp.halfgarbage TLSA 3 0 0 30820102deadbeef
+    _%(port)d._tcp.halfgarbage TLSA 3 1 1 %(none)s
+    _%(port)d._tcp.whole      TLSA 3 0 0 %(whole)s
+    _%(port)d._tcp.whole      TLSA 3 0 0 30820102deadbeef
+    _%(port)d._tcp.old        TLSA 3 1 1 %(old)s
+    _%(port)d._tcp.oldca      TLSA 2 1 1 %(ca)s
     _%(port)d._tcp.sick       TLSA 3 1 1 %(leaf)s
     _%(port)d._tcp.implicit   TLSA 3 1 1 %(leaf)s
     _%(port)d._tcp.implicit2  TLSA 3 1 1 %(none)s
@@ -54,6 +68,11 @@ SIGNED = """
     d-next      MX    20 second
     d-unusable  MX    10 unusable
     d-mixed     MX    10 mixed
+    d-garbage   MX    10 garbage
+    d-half      MX    10 halfgarbage
+    d-whole     MX    10 whole
+    d-old       MX    10 old
+    d-oldca     MX    10 oldca
     d-sick      MX    10 sick
     d-sicknext  MX    10 sick
     d-sicknext  MX    20 second
@@ -85,16 +104,27 @@ class Place:
 
     def __init__(self, ca):
         leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test"])
-        self.chain = ca.at("mx-chain.pem")
-        with open(self.chain, "wb") as out:		# DANE-TA: the authority is in the chain (RFC 7672 §3.1.2)
-            for path in (leaf, ca.path):
-                with open(path, "rb") as f:
-                    shutil.copyfileobj(f, out)
+        old, old_key = ca.sign("old", ["oldca.dane.test"], days=-1)
+        self.old = self.with_authority(old, ca), old_key
+        self.chain = self.with_authority(leaf, ca)
         self.port = free_port_on([FIRST, SECOND])
-        words = {"port": self.port, "leaf": spki_digest(leaf), "ca": spki_digest(ca.path), "none": NONSENSE}
+        with open(leaf, encoding="ascii") as f:
+            whole = ssl.PEM_cert_to_DER_cert(f.read()).hex()
+        words = {"port": self.port, "leaf": spki_digest(leaf), "ca": spki_digest(ca.path), "none": NONSENSE,
+                 "old": spki_digest(old), "whole": whole}
         self.zones = {"dane.test": SIGNED % words, "plain.test": UNSIGNED % words}
         self.broken = {"_%d._tcp.sick.dane.test TLSA" % self.port, "d-sickmx.dane.test MX", "bogus.dane.test A"}
         self.zones["dane.test"] += "bogus A 127.0.1.1\n"
+
+    @staticmethod
+    def with_authority(leaf, ca):
+        """DANE-TA: the authority is in the chain (RFC 7672 §3.1.2)."""
+        chain = leaf + ".chain"
+        with open(chain, "wb") as out:
+            for path in (leaf, ca.path):
+                with open(path, "rb") as f:
+                    shutil.copyfileobj(f, out)
+        return chain
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +152,9 @@ GOOD = 'resolver-test = {"dane.test", "bogus.dane.test"}\n'
 class World:
     """Sinks with TLS, and a tramd whose resolver has been tested when mail is sent."""
 
-    def __init__(self, make_tramd, place, resolver, hosts=(FIRST, SECOND), starttls=True, test=GOOD, extra="", routes=None, limits=None, **route):
+    def __init__(self, make_tramd, place, resolver, hosts=(FIRST, SECOND), starttls=True, tls_of_hosts=None, test=GOOD, extra="", routes=None, limits=None, **route):
         self.port = place.port
-        tls = (place.chain, place.key) if starttls else None
+        tls = (tls_of_hosts or (place.chain, place.key)) if starttls else None
         self.sinks = {}
         rest = dict({k.replace("_", "-"): v for k, v in route.items()}, deliver="mx:%d" % place.port)
         self.tramd = make_tramd(routes=dict(routes or {}, **{"src.test": "discard", "*": rest}),
@@ -188,16 +218,16 @@ def make_world(make_tramd, place, resolver):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("tls", ["auto", "dane"])
-@pytest.mark.parametrize("domain", ["d-ee", "d-ta", "d-alias", "implicit"])
+@pytest.mark.parametrize("domain", ["d-ee", "d-ta", "d-whole", "d-alias", "implicit"])
 def test_the_right_host_gets_it(make_world, domain, tls):
-    """By the host's own key, by its authority and name, behind an alias, without an MX record."""
+    """By the host's own key, by its authority and name, by all of its certificate (beside garbage), behind an alias, without an MX record."""
     world = make_world(tls=tls)
     line = world.delivered(domain + ".dane.test")
     assert line["tls"].startswith("TLSv1.3 ") and line["tls"].endswith(" dane")
     assert world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
 
 
-@pytest.mark.parametrize("domain", ["d-wrong", "d-mixed", "d-misnamed", "implicit2"])
+@pytest.mark.parametrize("domain", ["d-wrong", "d-mixed", "d-half", "d-misnamed", "implicit2"])
 def test_another_host_gets_nothing(make_world, domain):
     """Another key than the records name; so, too, beside one that cannot be used; the wrong name under the right CA."""
     world = make_world()
@@ -215,14 +245,25 @@ def test_the_next_host_is_good(make_world):
     assert not world.tramd.events(event="site-backoff")
 
 
-def test_records_of_no_use_ask_for_tls(make_world):
-    """PKIX usages alone (RFC 7672 §3.1.3): TLS, and nobody is authenticated."""
+def test_a_key_does_not_grow_old(make_world, place):
+    """DANE-EE: the record says what is good, not the dates in the certificate (RFC 7671 §5.1). An authority is asked."""
+    world = make_world(tls_of_hosts=place.old)
+    assert world.delivered("d-old.dane.test")["tls"].endswith(" dane")
+    message_id = world.send("d-oldca.dane.test")
+    line = world.tramd.wait_log(event="host-failed", host="oldca.dane.test")
+    assert "expired" in line["reply"] and message_id in world.tramd.queue_ids()
+    assert len(world.sinks[FIRST].messages) == 1
+
+
+@pytest.mark.parametrize("domain", ["d-unusable", "d-garbage"])
+def test_records_of_no_use_ask_for_tls(make_world, domain):
+    """PKIX usages alone (RFC 7672 §3.1.3), or what nobody can read: TLS, and nobody is authenticated."""
     world = make_world()
-    line = world.delivered("d-unusable.dane.test")
+    line = world.delivered(domain + ".dane.test")
     assert line["tls"].endswith(" unverified") and world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
 
 
-@pytest.mark.parametrize("domain", ["d-ee", "d-unusable"])
+@pytest.mark.parametrize("domain", ["d-ee", "d-unusable", "d-garbage"])
 @pytest.mark.parametrize("how", ["none", "454", "handshake"])
 def test_nothing_goes_in_plain(make_world, domain, how):
     """The records say TLS; the host, or somebody on the way, does not."""
@@ -267,6 +308,33 @@ def test_each_host_is_named_by_its_own_trouble(make_world):
     lines = {line["host"]: line for line in world.tramd.events(event="host-failed")}
     assert lines["wrong.dane.test"]["address"].startswith(FIRST)
     assert "address" not in lines["sick.dane.test"] and "look-up of TLSA" in lines["sick.dane.test"]["reply"]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_stopped_while_records_are_awaited(make_world, place, resolver, threads):
+    names = ["_%d._tcp.first.dane.test" % place.port, "_%d._tcp.second.dane.test" % place.port]
+    with BrokenDns(upstream=resolver, rules={(name, "TLSA"): "silence" for name in names}) as dns:
+        world = make_world(dns, extra="threads = %d\n" % threads)
+        for domain in "d-ee", "d-alias", "d-next", "d-sicknext":
+            world.send(domain + ".dane.test")
+        for name in names:
+            dns.wait_for(name, "TLSA")
+        world.tramd.stop()
+        assert not any(sink.messages for sink in world.sinks.values())
+        dns.rules.clear()
+        world.tramd.start()
+        world.tramd.wait_log(event="final", outcome="delivered", count=4)
+
+
+def test_several_threads(make_world):
+    world = make_world(extra="threads = 3\n")
+    domains = ["d-ee", "d-ta", "d-whole", "d-alias", "d-next", "d-sicknext", "implicit", "d-unusable", "d-bare"]
+    for i in range(10):
+        for domain in domains:
+            world.send(domain + ".dane.test", "r%d" % i)
+    world.tramd.wait_log(event="final", count=90)
+    for line in world.tramd.events(event="delivery", fate="delivered"):
+        assert line["tls"].endswith(" dane") == (not line["to"].endswith(("@d-unusable.dane.test", "@d-bare.dane.test")))
 
 
 def test_bogus_mx_waits(make_world):
