@@ -351,7 +351,9 @@ start_home(struct server *server, struct config *config)
 				       .stop = stop,
 				       .sessions = server_sessions,
 				       .stats = server_stats,
-				       .certificates = server_certificates };
+				       .certificates = server_certificates,
+				       .bans = server_bans,
+				       .pardon = server_pardon };
 	char error[GATE_ERROR_MAX];
 
 	if (become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)

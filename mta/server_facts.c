@@ -86,13 +86,59 @@ server_sessions(void *arg, struct control_sessions *request)
 	}
 }
 
+/* Until when: on the clock that people read. */
+static void
+add_ban(void *arg, const struct netaddr *address, int64_t until_ms)
+{
+	char text[NETADDR_TEXT_MAX];
+
+	json_array_append_new(arg, json_pack("{s:s,s:I}", "address", netaddr_format(address, text),
+					     "until_ms",
+					     (json_int_t)(until_ms - mono_ms() + wall_ms())));
+}
+
+void
+server_bans(void *arg, json_t *array)
+{
+	throttle_banned(gate_throttle(home_of(arg)->gate), mono_ms(), add_ban, array);
+}
+
+bool
+server_pardon(void *arg, const struct netaddr *address)
+{
+	return throttle_pardon(gate_throttle(home_of(arg)->gate), address);
+}
+
+static void
+count_ban(void *arg, const struct netaddr *address, int64_t until_ms)
+{
+	size_t *count = arg;
+
+	(void)address;
+	(void)until_ms;
+	++*count;
+}
+
+static size_t
+bans(struct gate *gate)
+{
+	size_t count = 0;
+
+	throttle_banned(gate_throttle(gate), mono_ms(), count_ban, &count);
+	return count;
+}
+
 void
 server_stats(void *arg, json_t *into)
 {
 	struct server *server = arg;
+	struct gate *gate = home_of(server)->gate;
 
+	json_object_set_new(into, "failed_logins",
+			    json_integer((json_int_t)gate_failed_logins(gate)));
+	json_object_set_new(into, "banned", json_integer((json_int_t)bans(gate)));
 	json_object_set_new(into, "sessions",
-			    json_integer((json_int_t)gate_sessions(home_of(server)->gate)));
+			    json_integer((json_int_t)gate_sessions(gate)));
 	json_object_set_new(into, "threads", json_integer(server->count));
 	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
 }

@@ -46,8 +46,10 @@ void server_reload_on_signal(struct server *server);
 void server_config_unused(struct reactor *r, struct config *config);
 void server_free_retired(struct server *server);
 
-/* server_facts.c: control_owner.sessions, .stats */
+/* server_facts.c: control_owner.sessions, .stats, .bans, .pardon */
 void server_sessions(void *arg, struct control_sessions *request);
 void server_stats(void *arg, json_t *into);
+void server_bans(void *arg, json_t *array);
+bool server_pardon(void *arg, const struct netaddr *address);
 
 #endif

@@ -10,11 +10,13 @@
 #define TRAM_CONTROL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "mta/base/buf.h"
 
-struct reactor;
 struct control;
+struct netaddr;
+struct reactor;
 
 enum { CONTROL_ERROR_MAX = 512 };
 
@@ -38,6 +40,9 @@ struct control_owner {
 	void (*sessions)(void *arg, struct control_sessions *request);
 	void (*stats)(void *arg, json_t *into);			/* adds members */
 	void (*certificates)(void *arg, json_t *array);		/* adds an object for each */
+	void (*bans)(void *arg, json_t *array);			/* the same */
+	/* forgets the failed logins of its network; false: there were none */
+	bool (*pardon)(void *arg, const struct netaddr *address);
 };
 
 /*

@@ -40,6 +40,8 @@ enum control_command {
 	CONTROL_SESSIONS,
 	CONTROL_STATS,
 	CONTROL_CERTS,
+	CONTROL_BANS,
+	CONTROL_PARDON,
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
 	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */
@@ -78,7 +80,7 @@ struct control_request {
 	struct span site;			/* key of a site */
 	bool off;				/* drain: end it */
 	/* import: as export gave them */
-	struct span reverse_path, envid, client;
+	struct span reverse_path, envid, client;	/* pardon: client alone */
 	uint64_t ret, body, flags, arrival_ms, header_size, body_size;
 	bool smtputf8;
 	struct span address, orcpt;

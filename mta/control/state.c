@@ -1,5 +1,5 @@
 /*
- * state: sites, sessions, certificates, stats, reload, stop: what is not about messages. Home loop.
+ * state: sites, sessions, certificates, bans, stats, reload, stop: what is not about messages. Home loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -104,6 +104,33 @@ certs_step(struct control_job *job)
 		job_owner(job)->certificates(job_owner(job)->arg, r->array);
 	}
 	return rows_slice(r) ? rows_end(job, r) : JOB_MORE;
+}
+
+/* ---- bans --------------------------------------------------------------------------------- */
+
+static enum job_next
+bans_step(struct control_job *job)
+{
+	struct rows *r = job->state;
+
+	if (r->array == NULL) {
+		r->array = json_array();
+		job_owner(job)->bans(job_owner(job)->arg, r->array);
+	}
+	return rows_slice(r) ? rows_end(job, r) : JOB_MORE;
+}
+
+static enum job_next
+pardon_step(struct control_job *job)
+{
+	struct netaddr address;
+
+	if (!netaddr_parse(job->request.client, 0, &address))
+		return job_fail(job, "That is not an IP address.", "See them in: tramctl bans");
+	if (!job_owner(job)->pardon(job_owner(job)->arg, &address))
+		return job_fail(job, "No login from there has failed lately.",
+				"Those that are banned are in: tramctl bans");
+	return job_end(job, NULL);
 }
 
 /* ---- sites -------------------------------------------------------------------------------- */
@@ -305,6 +332,13 @@ control_state_start(struct control_job *job)
 	case CONTROL_CERTS:
 		rows_new(job);
 		job->step = certs_step;
+		break;
+	case CONTROL_BANS:
+		rows_new(job);
+		job->step = bans_step;
+		break;
+	case CONTROL_PARDON:
+		job->step = pardon_step;
 		break;
 	case CONTROL_RELOAD:
 		job->step = reload_step;

@@ -79,6 +79,9 @@ say_done(const struct tramctl *t, const json_t *last)
 	case CONTROL_SITES_RETRY:
 		printf("It is tried now.\n");
 		break;
+	case CONTROL_PARDON:
+		printf("Its failed logins are forgotten.\n");
+		break;
 	default:
 		printf("tramd stops.\n");
 	}

@@ -11,7 +11,7 @@
 
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
-	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024,
+	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -91,6 +91,10 @@ static const struct tramctl_command commands[] = {
 	  tramctl_run_sessions },
 	{ "certs", "", "List the certificates: names, key, expiry, who uses them.", 0,
 	  CONTROL_CERTS, tramctl_run_certs },
+	{ "bans", "", "List the addresses that are banned for failed logins.", LIMIT, CONTROL_BANS,
+	  tramctl_run_bans },
+	{ "pardon", "ADDRESS", "Forget the failed logins of an address, and end its ban.", CLIENT,
+	  CONTROL_PARDON, tramctl_run_plain },
 	{ "password", "USER", "Ask for a password and print its entry for the file of `passwords`.",
 	  USER, CONTROL_STATS, tramctl_run_password },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
@@ -340,6 +344,10 @@ take_arguments(struct parse *p)
 		return usage("%s needs a file", t->command->words);
 	if ((takes & USER) != 0 && (t->user = take_word(p)) == NULL)
 		return usage("%s needs the user's name", t->command->words);
+	if ((takes & CLIENT) != 0 && p->word_count == 0)
+		return usage("%s needs an IP address", t->command->words);
+	if ((takes & CLIENT) != 0)
+		t->request.client = span_str(take_word(p));
 	if ((takes & SITE) != 0 && p->word_count > 0)
 		t->request.site = span_str(take_word(p));
 	if ((takes & (IDS | ONE_ID)) != 0 && !take_ids(p))

@@ -119,6 +119,17 @@ tramctl_run_certs(struct tramctl *t)
 			 "No certificate is in use.");
 }
 
+static const struct column ban_columns[] = {
+	{ "ADDRESS", "address", COLUMN_TEXT, NULL },
+	{ "UNTIL", "until_ms", COLUMN_TIME, NULL },
+};
+
+int
+tramctl_run_bans(struct tramctl *t)
+{
+	return run_table(t, ban_columns, COUNT(ban_columns), "Nobody is banned.");
+}
+
 /* ---- show --------------------------------------------------------------------------------- */
 
 static void

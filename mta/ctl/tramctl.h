@@ -82,6 +82,7 @@ int tramctl_run_explain(struct tramctl *t);
 int tramctl_run_sites(struct tramctl *t);
 int tramctl_run_sessions(struct tramctl *t);
 int tramctl_run_certs(struct tramctl *t);
+int tramctl_run_bans(struct tramctl *t);
 int tramctl_run_stats(struct tramctl *t);
 /* edit.c: what changes something and prints little */
 int tramctl_run_edit(struct tramctl *t);

@@ -55,7 +55,7 @@ struct gate {
 	uv_timer_t pause;
 	struct map clients, users;
 	size_t *per_reactor;
-	size_t sessions, max_sessions, refused;
+	size_t sessions, max_sessions, refused, failed_logins;
 	uint64_t next_number;
 	/* given up for a moment when there are no descriptors left */
 	int spare_fd;
@@ -498,6 +498,7 @@ open_logins(struct gate *gate)
 struct throttle_verdict
 gate_login_failed(struct gate *gate, const struct netaddr *client, struct span user, uint64_t guess)
 {
+	gate->failed_logins++;
 	return throttle_failed(gate->throttle, client, user, guess, mono_ms());
 }
 
@@ -505,6 +506,18 @@ void
 gate_login_succeeded(struct gate *gate, const struct netaddr *client, struct span user)
 {
 	throttle_succeeded(gate->throttle, client, user, mono_ms());
+}
+
+struct throttle *
+gate_throttle(struct gate *gate)
+{
+	return gate->throttle;
+}
+
+size_t
+gate_failed_logins(const struct gate *gate)
+{
+	return gate->failed_logins;
 }
 
 uint64_t

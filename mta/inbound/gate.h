@@ -39,6 +39,8 @@ bool gate_local_user_may_send(struct gate *gate, uint32_t uid, size_t per_minute
 struct throttle_verdict gate_login_failed(struct gate *gate, const struct netaddr *client,
 					  struct span user, uint64_t guess);
 void gate_login_succeeded(struct gate *gate, const struct netaddr *client, struct span user);
+struct throttle *gate_throttle(struct gate *gate);	/* the home reactor's */
+size_t gate_failed_logins(const struct gate *gate);	/* since the start */
 uint64_t gate_guess_seed(const struct gate *gate);	/* any thread */
 struct quota *gate_quota(struct gate *gate);		/* of users; the home reactor's */
 /* A session has ended: sends it home, where it is uncounted and freed. */

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -257,6 +258,20 @@ def test_guesses_are_slowed_then_banned(make_server, ca):
         assert s.recv(200).startswith(b"421 4.7.0")
     with smtplib.SMTP(HOST, daemon.port) as c:			# the port without AUTH is open to it
         assert c.noop()[0] == 250
+    stats = daemon.ctl_json("stats")
+    assert stats["banned"] == 1 and stats["failed_logins"] >= 5
+    ban = daemon.ctl_json_lines("bans")[0]
+    assert ban["address"] == HOST and 0 < ban["until_ms"] / 1000 - time.time() <= 3600
+    assert HOST in daemon.ctl("bans")
+    for wrong in ("somebody", "192.0.2.1"):			# no address, and one that did nothing
+        assert daemon.ctl("pardon", wrong, check=False).returncode == 1
+    assert daemon.ctl("pardon", check=False).returncode == 2
+    assert "forgotten" in daemon.ctl("pardon", HOST)
+    assert daemon.wait_log(event="control", command="pardon")
+    assert daemon.ctl("bans").strip() == "Nobody is banned."
+    assert daemon.ctl_json("stats")["banned"] == 0
+    with client(daemon, ca) as c:
+        c.login(USER, PASSWORD)
 
 
 def test_many_guesses_at_once_do_not_hold_up_others(make_server, ca, sink):
