@@ -61,6 +61,7 @@ SIGNED = """
     implicit    A     127.0.1.1
     implicit2   A     127.0.1.1
     d-ee        MX    10 first
+    d-ee2       MX    10 first
     d-ta        MX    10 authority
     d-misnamed  MX    10 misnamed
     d-wrong     MX    10 wrong
@@ -359,6 +360,24 @@ def test_what_is_not_signed_counts_for_nothing(make_world, domain, starttls):
         assert "tls" not in line
 
 
+def test_a_route_that_says_dane_has_others_as_well(make_world):
+    """Only who publishes records is asked for them."""
+    world = make_world(tls="dane", starttls=False)
+    for domain in "d-bare.dane.test", "own.plain.test", "plain.test":
+        assert "tls" not in world.delivered(domain)
+
+
+def test_no_records_are_asked_for_where_they_count_for_nothing(make_world, place, resolver):
+    """RFC 7672 §2.2.2: servers that choke on TLSA questions stand in unsigned zones."""
+    with BrokenDns(upstream=resolver) as dns:
+        world = make_world(dns)
+        for domain in "own.plain.test", "plain.test", "ee.plain.test", "d-outside.dane.test":
+            world.delivered(domain)
+        assert not dns.count(kind="TLSA")
+        world.delivered("d-ee.dane.test")
+        assert dns.count(kind="TLSA") == 1
+
+
 @pytest.mark.parametrize("order", [("ee.plain.test", "d-ee.dane.test"), ("d-ee.dane.test", "ee.plain.test")])
 def test_signed_and_unsigned_do_not_share_a_connection(make_world, order):
     """The same host for both. What has been proved for one is not what the other was sent by."""
@@ -369,6 +388,25 @@ def test_signed_and_unsigned_do_not_share_a_connection(make_world, order):
     messages = world.sinks[FIRST].wait(4)
     by_domain = {domain: {m.session for m in messages if m.recipients[0].endswith("@" + domain)} for domain in order}
     assert not by_domain[order[0]] & by_domain[order[1]]
+
+
+def test_two_signed_domains_share_a_connection(make_world):
+    world = make_world()
+    for domain in "d-ee.dane.test", "d-ee2.dane.test":
+        assert world.delivered(domain)["tls"].endswith(" dane")
+    assert len({message.session for message in world.sinks[FIRST].wait(2)}) == 1
+
+
+def test_a_restart_forgets_nothing(make_world):
+    """That the MX records were secure is kept with the hosts."""
+    world = make_world()
+    message_id = world.send("d-wrong.dane.test")
+    world.tramd.wait_log(event="site-backoff")
+    world.tramd.restart()
+    first = len(world.tramd.events(event="host-failed"))
+    line = world.tramd.wait_log(event="host-failed", count=first + 1)
+    assert "certificate is not good" in line["reply"] and message_id in world.tramd.queue_ids()
+    assert not world.sinks[FIRST].messages
 
 
 # ---- routes
