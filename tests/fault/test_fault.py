@@ -71,7 +71,7 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small file system needs root")
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tram-test", str(place)], check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=0700", "tram-test", str(place)], check=False)
     if done.returncode:
         pytest.skip("no tmpfs can be mounted here")
     yield place
