@@ -91,10 +91,10 @@ static void
 add_ban(void *arg, const struct netaddr *address, int64_t until_ms)
 {
 	char text[NETADDR_TEXT_MAX];
+	json_int_t until = until_ms - mono_ms() + wall_ms();
 
 	json_array_append_new(arg, json_pack("{s:s,s:I}", "address", netaddr_format(address, text),
-					     "until_ms",
-					     (json_int_t)(until_ms - mono_ms() + wall_ms())));
+					     "until_ms", until));
 }
 
 void

@@ -160,7 +160,7 @@ static int
 open_passwords(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
 	struct buf content = { 0 }, list = { 0 };
-	struct stat there;
+	struct stat there = { 0 };
 	int rc = read_file(config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0) {
@@ -180,7 +180,7 @@ static int
 open_senders(struct config *config, char error[CONFIG_ERROR_MAX])
 {
 	struct buf content = { 0 }, list = { 0 };
-	struct stat there;
+	struct stat there = { 0 };
 	int rc = read_file(config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0)

@@ -375,6 +375,11 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 		return config_fail(load, at,
 				   "route \"%.*s\": smtps has no plain text to fall back to; remove "
 				   "tls, or set tls = required or verify", SPAN_FMT(route->name));
+	if (route->tls == ROUTE_TLS_DANE && load->config->resolver_test_count == 0)
+		return config_fail(load, at,
+				   "route \"%.*s\": tls = dane needs a resolver that shows that it "
+				   "validates DNSSEC; remove resolver-test = \"off\"",
+				   SPAN_FMT(route->name));
 	if (route->tls_name_count > 0 && route->tls != ROUTE_TLS_VERIFY)
 		return config_fail(load, at,
 				   "route \"%.*s\": tls-names are looked at only with tls = verify; "

@@ -147,12 +147,6 @@ trust_now(const struct trust *trust)
 	return trust->off ? RESOLVER_FAILS : trust->test.trust;
 }
 
-const char *
-trust_text(const struct trust *trust)
-{
-	return trust->off ? "not tested" : resolver_trust_text(trust->test.trust);
-}
-
 void
 trust_close(struct trust *trust)
 {

@@ -19,8 +19,6 @@ bool trust_settled(const struct trust *trust);
 /* The configuration may name another resolver, or other names: it is asked anew. */
 void trust_reconfigure(struct trust *trust);
 enum resolver_trust trust_now(const struct trust *trust);
-/* "the resolver validates DNSSEC: AD for …", for `stats`. */
-const char *trust_text(const struct trust *trust);
 void trust_close(struct trust *trust);		/* its timer; the loop must run on */
 void trust_free(struct trust *trust);
 
