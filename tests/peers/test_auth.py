@@ -18,7 +18,7 @@ import pytest
 from certificates import Authority
 from conftest import FAST
 from dovecot import Dovecot
-from harness import free_port, program, quoted, wait_for
+from harness import TIMEOUT, free_port, program, quoted, wait_for
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "anna@src.test", "secret 1"
@@ -63,10 +63,10 @@ def make_server(make_tramd, sink, ca, entry, tmp_path):
 def client(daemon, ca, port="submission"):
     context = ssl.create_default_context(cafile=ca.path)
     if port == "smtps":
-        c = smtplib.SMTP_SSL(HOST, daemon.ports[port], context=unnamed(context))
+        c = smtplib.SMTP_SSL(HOST, daemon.ports[port], context=unnamed(context), timeout=2 * TIMEOUT)
         c.ehlo("src.test")
         return c
-    c = smtplib.SMTP(HOST, daemon.ports[port])
+    c = smtplib.SMTP(HOST, daemon.ports[port], timeout=2 * TIMEOUT)
     c.ehlo("src.test")
     if port == "submission":
         c.starttls(context=unnamed(context))
