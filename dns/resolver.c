@@ -517,6 +517,12 @@ set_defaults(struct dns_resolver *r)
 	}
 }
 
+bool
+dns_resolver_trusted(const struct dns_resolver *r)
+{
+	return r->trusted;
+}
+
 int
 dns_resolver_open(const struct dns_config *config, const struct dns_loop *loop,
 		  struct dns_resolver **ret)

@@ -44,6 +44,8 @@ struct dns_config {
 
 int dns_resolver_open(const struct dns_config *config, const struct dns_loop *loop,
 		      struct dns_resolver **ret);
+/* Does what it says of DNSSEC count? Not if its answers could be forged on the way to us. */
+bool dns_resolver_trusted(const struct dns_resolver *resolver);
 /*
  * Outstanding queries end without their callback, and are gone: not to be cancelled. May be
  * called from a callback. NULL is fine.

@@ -20,7 +20,8 @@ struct trust {
 	struct facts_needs needs;
 	struct facts_fetch *fetch;
 	uv_timer_t timer;
-	bool off;			/* nothing to ask: DANE is not to be had */
+	/* no test, or no answer that would count: nobody is asked, and DANE is not to be had */
+	bool off;
 	bool settled;			/* a test of this resolver has ended */
 	void (*changed)(void *arg);
 	void *changed_arg;
@@ -91,8 +92,9 @@ begin(struct trust *trust)
 	arena_free(&trust->names);
 	arena_free(&trust->arena);
 	trust->facts = (struct facts){ .arena = &trust->arena };
-	trust->off = config->resolver_test_count == 0;
-	trust->settled = trust->off || trust->asked == NULL;
+	trust->off = config->resolver_test_count == 0 || trust->asked == NULL ||
+		     !dns_resolver_trusted(trust->asked);
+	trust->settled = trust->off;
 	if (trust->off)
 		return;
 	good.name = trust->good = arena_copy(&trust->names, config->resolver_test[0]);
