@@ -471,6 +471,31 @@ test_system_servers(void **state)
 	loop_open(&loop, &(struct dns_config){ 0 });
 }
 
+/* What could be forged on the way shows nothing of DNSSEC. */
+static void
+test_trusted(void **state)
+{
+	static const struct { const char *servers[2]; bool declared, trusted; } cases[] = {
+		{ { "127.0.0.1", "::1" }, false, true },
+		{ { "192.0.2.1", NULL }, false, false },
+		{ { "127.0.0.1", "192.0.2.1" }, false, false },
+		{ { "192.0.2.1", NULL }, true, true },
+	};
+
+	(void)state;
+	start(1000, 1);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct dns_config config = { .trusted = cases[i].declared };
+
+		for (size_t j = 0; j < 2 && cases[i].servers[j] != NULL; j++)
+			assert_true(netaddr_parse(span_str(cases[i].servers[j]), 53,
+						  &config.servers[config.server_count++]));
+		loop_close(&loop);
+		loop_open(&loop, &config);
+		assert_int_equal(dns_resolver_trusted(loop.resolver), cases[i].trusted);
+	}
+}
+
 int
 main(void)
 {
@@ -493,6 +518,7 @@ main(void)
 		cmocka_unit_test_teardown(test_thousand, finish),
 		cmocka_unit_test_teardown(test_slow_do_not_block, finish),
 		cmocka_unit_test_teardown(test_system_servers, finish),
+		cmocka_unit_test_teardown(test_trusted, finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
