@@ -2,7 +2,7 @@
  * config: one immutable value, read from one file (with includes), checked whole before use.
  *
  * A reload makes a new struct config; sessions and deliveries begun under the old one keep it
- * until they end (each reactor counts its users per configuration: see mta/main.c). Directives,
+ * until they end (each reactor counts its users per configuration: see mta/server_reload.c). Directives,
  * types, defaults and bounds stand in one table, table.c, which is also what tests/lint
  * checks the manual against.
  */
