@@ -40,16 +40,6 @@ fail(struct dns_answer *answer, struct span why)
 	answer->authenticated = false;
 }
 
-static struct span
-copy_lower(struct arena *arena, struct span name)
-{
-	char *copy = arena_str(arena, name);
-
-	for (size_t i = 0; i < name.len; i++)
-		copy[i] = ascii_lower(copy[i]);
-	return span_of(copy, name.len);
-}
-
 static void
 lower_ttl(struct dns_answer *answer, uint32_t ttl)
 {
@@ -72,7 +62,7 @@ rdata_name(struct reading *r, const ns_rr *rr, size_t skip, struct span *ret)
 			 sizeof(text));
 	if (used < 0 || (size_t)used != ns_rr_rdlen(*rr) - skip)
 		return false;
-	*ret = copy_lower(r->arena, span_str(text));
+	*ret = arena_lower(r->arena, span_str(text));
 	return true;
 }
 
@@ -162,7 +152,7 @@ read_aliases(struct reading *r)
 			continue;
 		if (!rdata_name(r, &rr, 0, &alias->target))
 			return false;
-		alias->owner = copy_lower(r->arena, span_str(ns_rr_name(rr)));
+		alias->owner = arena_lower(r->arena, span_str(ns_rr_name(rr)));
 		alias->ttl = ns_rr_ttl(rr);
 		r->alias_count++;
 	}
@@ -291,7 +281,7 @@ dns_answer_parse(struct span message, struct span name, enum dns_type type, stru
 	struct reading r = { .arena = arena, .answer = ret, .type = type };
 
 	*ret = (struct dns_answer){ .ttl = DNS_TTL_MAX, .rcode = DNS_RCODE_NONE };
-	ret->canonical = copy_lower(arena, name);
+	ret->canonical = arena_lower(arena, name);
 	if (!read_header(&r, message, name))
 		return;
 	if (!read_aliases(&r)) {

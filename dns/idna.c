@@ -10,15 +10,6 @@
 
 enum { U_DOMAIN_MAX = 1024 };
 
-static bool
-is_ascii(struct span s)
-{
-	for (size_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.at[i] >= 0x80)
-			return false;
-	return true;
-}
-
 /* The octets may hold anything, also a NUL, which libidn2 would take for the end. */
 static bool
 to_a_labels(struct span domain, struct arena *arena, struct span *ret)
@@ -43,7 +34,7 @@ domain_to_ascii(struct span domain, struct arena *arena, struct span *ret)
 
 	if (span_starts(domain, SPAN("[")))		/* an address literal, or a bad one */
 		return false;
-	if (!is_ascii(domain) && !to_a_labels(domain, arena, &ascii))
+	if (!span_is_ascii(domain) && !to_a_labels(domain, arena, &ascii))
 		return false;
 	if (ascii.len > 1 && ascii.at[ascii.len - 1] == '.')
 		ascii.len--;

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "queue/record.h"
+#include "mta/base/crc32c.h"
 
 enum { HEAD = 2, TAIL = 4 };	/* version and kind; CRC */
 

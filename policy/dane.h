@@ -9,7 +9,7 @@
 #define TRAM_POLICY_DANE_H
 
 #include "dns/tlsa.h"
-#include "policy/facts.h"
+#include "dns/facts.h"
 
 enum dane_path {			/* how the host became known */
 	DANE_BY_MX,			/* by an MX answer that was secure */

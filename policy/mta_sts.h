@@ -11,7 +11,7 @@
 #define TRAM_POLICY_MTA_STS_H
 
 #include "mta/base/buf.h"
-#include "policy/facts.h"
+#include "dns/facts.h"
 
 enum {
 	STS_POLICY_MAX = 65536,		/* octets of a policy's text */

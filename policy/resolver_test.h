@@ -9,7 +9,7 @@
 #ifndef TRAM_POLICY_RESOLVER_TEST_H
 #define TRAM_POLICY_RESOLVER_TEST_H
 
-#include "policy/facts.h"
+#include "dns/facts.h"
 
 enum resolver_trust {
 	RESOLVER_UNTESTED,		/* no test has come to an end yet: as if it failed */

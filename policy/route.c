@@ -55,22 +55,13 @@ route_by_name(const struct routes *routes, struct span name)
 	return NULL;
 }
 
-static bool
-is_ascii(struct span s)
-{
-	for (size_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.at[i] > 127)
-			return false;
-	return true;
-}
-
 /* As patterns are written: A-labels. What has no such form stays as it is, for "*" to match. */
 static struct span
 canonical(struct span domain, struct arena *arena)
 {
 	struct span ascii;
 
-	return is_ascii(domain) || !domain_to_ascii(domain, arena, &ascii) ? domain : ascii;
+	return span_is_ascii(domain) || !domain_to_ascii(domain, arena, &ascii) ? domain : ascii;
 }
 
 static const struct route *
@@ -103,21 +94,11 @@ route_find(const struct routes *routes, struct span domain)
 	return found;
 }
 
-static struct span
-lower(struct span text, struct arena *arena)
-{
-	char *at = arena_str(arena, text);
-
-	for (size_t i = 0; i < text.len; i++)
-		at[i] = ascii_lower(at[i]);
-	return span_of(at, text.len);
-}
-
 bool
 domain_pattern_read(struct span text, struct arena *arena, struct span *ret)
 {
 	bool below = span_starts(text, SPAN("*."));
-	struct span domain = lower(span_skip(text, below ? 2 : 0), arena), ascii;
+	struct span domain = arena_lower(arena, span_skip(text, below ? 2 : 0)), ascii;
 
 	if (span_eq(text, SPAN("*"))) {
 		*ret = SPAN("*");
@@ -125,7 +106,7 @@ domain_pattern_read(struct span text, struct arena *arena, struct span *ret)
 	}
 	if (!domain_valid(domain, true) || (below && domain.at[0] == '['))
 		return false;
-	if (!is_ascii(domain)) {
+	if (!span_is_ascii(domain)) {
 		if (!domain_to_ascii(domain, arena, &ascii))
 			return false;
 		domain = ascii;
@@ -204,7 +185,7 @@ parse_host(struct span text, bool smtps, struct arena *arena, struct deliver_hos
 		*ret = host;
 		return !host.use_mx;
 	}
-	name = lower(name, arena);
+	name = arena_lower(arena, name);
 	if (!domain_valid(name, false)) {
 		*error =
 			"there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "

@@ -10,7 +10,7 @@
 
 #include "mta/base/buf.h"
 #include "mta/base/netaddr.h"
-#include "policy/facts.h"
+#include "dns/facts.h"
 
 /* ---- the record at _smtp._tls.DOMAIN ------------------------------------------------------- */
 

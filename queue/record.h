@@ -11,6 +11,7 @@
 
 #include "mta/base/arena.h"
 #include "mta/base/buf.h"
+#include "mta/base/crc32c.h"
 #include "mta/base/envelope.h"
 #include "mta/base/reply.h"
 
@@ -154,12 +155,6 @@ void left_encode(const bool *open, size_t count, struct buf *out);
 int left_decode(struct span octets, size_t count, bool *open);
 bool left_valid(struct span octets);	/* it is such a record, of whatever count */
 
-/*
- * crc: 0, or that of what stood before. Portable: the same without special instructions (for its
- * test).
- */
-uint32_t crc32c(uint32_t crc, const void *at, size_t len);
-uint32_t crc32c_portable(uint32_t crc, const void *at, size_t len);
 /*
  * How many body records a message of these sizes has: one if both fit a chunk, else the header
  * and its chunks.

@@ -209,16 +209,6 @@ drop_needless_quotes(struct span quoted, struct arena *arena)
 	return arena_copy(arena, quoted);
 }
 
-static struct span
-lower_copy(struct span s, struct arena *arena)
-{
-	char *at = arena_str(arena, s);
-
-	for (size_t i = 0; i < s.len; i++)
-		at[i] = ascii_lower(at[i]);
-	return span_of(at, s.len);
-}
-
 /* The octets up to the first of the two stops that stands outside quotes and brackets. */
 static size_t
 token_len(struct span s, char stop1, char stop2)
@@ -303,7 +293,7 @@ parse_mailbox(struct span text, unsigned flags, struct arena *arena, struct addr
 	else if (text.at[0] != '@' || !domain_valid(span_skip(text, 1), utf8))
 		error = ADDRESS_SYNTAX;
 	else
-		address.domain = lower_copy(span_skip(text, 1), arena);
+		address.domain = arena_lower(arena, span_skip(text, 1));
 	if (error != ADDRESS_OK)
 		return error;
 	address.local = quoted ? drop_needless_quotes(address.local, arena)

@@ -86,6 +86,16 @@ arena_copy(struct arena *arena, struct span s)
 }
 
 struct span
+arena_lower(struct arena *arena, struct span s)
+{
+	char *at = arena_str(arena, s);
+
+	for (size_t i = 0; i < s.len; i++)
+		at[i] = ascii_lower(at[i]);
+	return span_of(at, s.len);
+}
+
+struct span
 arena_printf(struct arena *arena, const char *format, ...)
 {
 	va_list ap;

@@ -21,6 +21,8 @@ void *arena_alloc(struct arena *arena, size_t size);		/* zeroed, aligned for any
 /* also NUL-terminated, beyond its len */
 struct span arena_copy(struct arena *arena, struct span s);
 char *arena_str(struct arena *arena, struct span s);		/* the same, as a C string */
+/* a copy with ASCII letters in lower case */
+struct span arena_lower(struct arena *arena, struct span s);
 struct span arena_printf(struct arena *arena, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void arena_free(struct arena *arena);				/* empty, and usable again */

@@ -30,6 +30,15 @@ span_ends(struct span s, struct span suffix)
 	return s.len >= suffix.len && span_eq(span_skip(s, s.len - suffix.len), suffix);
 }
 
+bool
+span_is_ascii(struct span s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.at[i] > 127)
+			return false;
+	return true;
+}
+
 struct span
 span_trim(struct span s)
 {

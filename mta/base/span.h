@@ -63,6 +63,7 @@ bool span_ieq(struct span a, struct span b);			/* ASCII letters alike */
 bool span_starts(struct span s, struct span prefix);
 bool span_istarts(struct span s, struct span prefix);
 bool span_ends(struct span s, struct span suffix);
+bool span_is_ascii(struct span s);				/* no octet above 127 */
 struct span span_trim(struct span s);				/* blanks and tabs at both ends */
 
 /* The first c, or NULL. */

@@ -59,16 +59,6 @@ store_number(const struct reading *r, int64_t value)
 	}
 }
 
-static struct span
-lower(const struct reading *r, struct span value)
-{
-	char *at = arena_str(arena_of(r), value);
-
-	for (size_t i = 0; i < value.len; i++)
-		at[i] = ascii_lower(at[i]);
-	return span_of(at, value.len);
-}
-
 /* ---- text and names ----------------------------------------------------------------------- */
 
 static bool
@@ -135,7 +125,7 @@ read_user(const struct reading *r)
 static bool
 read_domain(const struct reading *r)
 {
-	struct span name = lower(r, r->values[0]);
+	struct span name = arena_lower(arena_of(r), r->values[0]);
 
 	if (!domain_valid(name, false) || name.at[0] == '[')
 		return wrong(r, r->values[0], "it is not a host name like mail.example.org");
@@ -149,7 +139,7 @@ read_domains(const struct reading *r)
 	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
 
 	for (size_t i = 0; i < r->count; i++) {
-		list[i] = lower(r, r->values[i]);
+		list[i] = arena_lower(arena_of(r), r->values[i]);
 		if (!domain_valid(list[i], false))
 			return wrong(r, r->values[i],
 				     "it is not a host name like mail.example.org");

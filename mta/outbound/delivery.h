@@ -15,7 +15,7 @@
 #include "mta/net/stream.h"
 #include "mta/reactor/reactor.h"
 #include "mta/smtp/client.h"
-#include "policy/facts_fetch.h"
+#include "dns/facts_fetch.h"
 #include "policy/site_key.h"
 #include "policy/tls_policy.h"
 

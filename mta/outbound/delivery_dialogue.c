@@ -14,22 +14,13 @@ enum { BODY_PIECE = 65520, OUT_HIGH = 262144 };
 
 /* ---- jobs and bodies ---------------------------------------------------------------------- */
 
-static bool
-non_ascii(struct span s)
-{
-	for (size_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.at[i] > 127)
-			return true;
-	return false;
-}
-
 static void
 build_transaction(struct job *job)
 {
 	struct smtp_transaction *t = &job->transaction;
 	const struct envelope *e = &job->message.envelope;
 	bool utf8 = (job->message.record.flags & MESSAGE_HEADER_UTF8) != 0 ||
-		    non_ascii(e->reverse_path);
+		    !span_is_ascii(e->reverse_path);
 
 	*t = (struct smtp_transaction){ .arena = &job->arena, .envelope = e };
 	t->recipients = arena_alloc(&job->arena, job->count * sizeof(*t->recipients));
@@ -40,7 +31,7 @@ build_transaction(struct job *job)
 		if (r->skipped)
 			continue;
 		t->recipients[t->recipient_count++].recipient = &e->recipients[r->recipient];
-		utf8 = utf8 || non_ascii(e->recipients[r->recipient].address);
+		utf8 = utf8 || !span_is_ascii(e->recipients[r->recipient].address);
 	}
 	t->size = job->message.record.header_size + job->message.record.body_size;
 	t->needs_8bit = (job->message.record.flags & MESSAGE_8BIT) != 0;

@@ -7,7 +7,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "policy/facts_fetch.h"
+#include "dns/facts_fetch.h"
 
 struct trust {
 	struct reactor *home;

@@ -252,15 +252,6 @@ worth_again(const struct dialogue *d)
 
 /* ---- the transaction ---------------------------------------------------------------------- */
 
-static bool
-is_ascii(struct span s)
-{
-	for (size_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.at[i] >= 0x80)
-			return false;
-	return true;
-}
-
 static void
 prepare(const struct sendmail *s, const struct sendmail_message *m, struct arena *arena,
 	struct envelope *envelope, struct smtp_transaction *t)
@@ -271,7 +262,7 @@ prepare(const struct sendmail *s, const struct sendmail_message *m, struct arena
 				       .envid = s->envid,
 				       .ret = s->ret,
 				       .body = m->eightbit ? BODY_8BITMIME : BODY_7BIT,
-				       .smtputf8 = !is_ascii(s->sender),
+				       .smtputf8 = !span_is_ascii(s->sender),
 				       .recipients =
 					       arena_alloc(arena, count * sizeof(struct recipient)),
 				       .recipient_count = count };
@@ -283,7 +274,7 @@ prepare(const struct sendmail *s, const struct sendmail_message *m, struct arena
 		envelope->recipients[i] =
 			(struct recipient){ .address = s->recipients.list[i], .notify = s->notify };
 		t->recipients[i].recipient = &envelope->recipients[i];
-		envelope->smtputf8 = envelope->smtputf8 || !is_ascii(s->recipients.list[i]);
+		envelope->smtputf8 = envelope->smtputf8 || !span_is_ascii(s->recipients.list[i]);
 	}
 	t->needs_smtputf8 = envelope->smtputf8;
 }

@@ -199,23 +199,14 @@ client_recipients_allowed(const struct smtp_transaction *t, const struct smtp_fe
 	return allowed;
 }
 
-static bool
-is_ascii(struct span s)
-{
-	for (size_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.at[i] > 127)
-			return false;
-	return true;
-}
-
 /* Is it for an address that the message needs SMTPUTF8, and not for its header alone? */
 static bool
 has_utf8_address(const struct smtp_transaction *t)
 {
-	bool ascii = is_ascii(t->envelope->reverse_path);
+	bool ascii = span_is_ascii(t->envelope->reverse_path);
 
 	for (size_t i = 0; ascii && i < t->recipient_count; i++)
-		ascii = is_ascii(t->recipients[i].recipient->address);
+		ascii = span_is_ascii(t->recipients[i].recipient->address);
 	return !ascii;
 }
 

@@ -5,7 +5,7 @@
 #include "dns_fixture.h"
 
 #include "policy/dane.h"
-#include "policy/facts_fetch.h"
+#include "dns/facts_fetch.h"
 
 static struct arena arena;
 static struct facts facts;

@@ -8,11 +8,11 @@
  *		fetch = facts_fetch(resolver, &facts, &verdict.needs, on_facts, arg);
  *	… on_facts: judge again.
  */
-#ifndef TRAM_POLICY_FACTS_FETCH_H
-#define TRAM_POLICY_FACTS_FETCH_H
+#ifndef TRAM_DNS_FACTS_FETCH_H
+#define TRAM_DNS_FACTS_FETCH_H
 
 #include "dns/resolver.h"
-#include "policy/facts.h"
+#include "dns/facts.h"
 
 struct facts_fetch;
 

@@ -1,10 +1,11 @@
 /*
- * crc32c: the checksum of all that is stored (Castagnoli's polynomial, reflected), by the
- * processor's own instruction where there is one, else by eight tables. Pure; any thread.
+ * crc32c: by the processor's own instruction where there is one, else by eight tables. See
+ * crc32c.h.
  */
 #include <pthread.h>
+#include <string.h>
 
-#include "queue/record.h"
+#include "mta/base/crc32c.h"
 
 static uint32_t tables[8][256];
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;

@@ -6,8 +6,8 @@
  * look-up that failed or took too long is a fact, too (DNS_TEMPORARY): with it the function will
  * not ask for that name again. One thread at a time; all lives in the arena.
  */
-#ifndef TRAM_POLICY_FACTS_H
-#define TRAM_POLICY_FACTS_H
+#ifndef TRAM_DNS_FACTS_H
+#define TRAM_DNS_FACTS_H
 
 #include "dns/answer.h"
 

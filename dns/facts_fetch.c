@@ -1,5 +1,5 @@
 /* facts_fetch: one query for each need; see facts_fetch.h. */
-#include "policy/facts_fetch.h"
+#include "dns/facts_fetch.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,15 +1,5 @@
 /* facts: a short list, searched from the start; see facts.h. */
-#include "policy/facts.h"
-
-static struct span
-copy_lower(struct arena *arena, struct span name)
-{
-	char *copy = arena_str(arena, name);
-
-	for (size_t i = 0; i < name.len; i++)
-		copy[i] = ascii_lower(copy[i]);
-	return span_of(copy, name.len);
-}
+#include "dns/facts.h"
 
 void
 facts_add(struct facts *facts, struct span name, enum dns_type type,
@@ -22,11 +12,11 @@ facts_add(struct facts *facts, struct span name, enum dns_type type,
 		return;
 	fact = arena_alloc(facts->arena, sizeof(*fact));
 	copy = &fact->answer;
-	fact->name = copy_lower(facts->arena, name);
+	fact->name = arena_lower(facts->arena, name);
 	fact->type = type;
 	*copy = *answer;
 	copy->text = arena_copy(facts->arena, answer->text);
-	copy->canonical = copy_lower(facts->arena, answer->canonical);
+	copy->canonical = arena_lower(facts->arena, answer->canonical);
 	copy->records = NULL;
 	if (answer->count > 0)
 		copy->records =
@@ -72,6 +62,6 @@ facts_want(const struct facts *facts, struct span name, enum dns_type type,
 			return NULL;
 	if (needs->count < FACTS_NEEDS_MAX)
 		needs->need[needs->count++] =
-			(struct facts_need){ copy_lower(facts->arena, name), type };
+			(struct facts_need){ arena_lower(facts->arena, name), type };
 	return NULL;
 }
