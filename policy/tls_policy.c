@@ -45,6 +45,18 @@ tls_wish_text(enum tls_wish wish)
 	return "strongest";
 }
 
+const char *
+tls_source_text(enum tls_source source)
+{
+	static const char *const names[] = {
+		[TLS_SOURCE_DEFAULT] = "default", [TLS_SOURCE_ROUTE] = "route",
+		[TLS_SOURCE_DANE] = "dane",	  [TLS_SOURCE_MTA_STS] = "mta-sts",
+		[TLS_SOURCE_SENDER] = "sender",
+	};
+
+	return names[source];
+}
+
 /* ---- which facts --------------------------------------------------------------------------- */
 
 /* "TLS-Required: No" does not count where REQUIRETLS was given (RFC 8689 §2, §5). */

@@ -71,6 +71,7 @@ enum tls_source {			/* who demands it */
 	TLS_SOURCE_MTA_STS,
 	TLS_SOURCE_SENDER,
 };
+const char *tls_source_text(enum tls_source source);		/* "mta-sts" */
 
 struct tls_demand {
 	enum tls_go go;

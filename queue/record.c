@@ -143,6 +143,9 @@ put_attempt(struct encoder *e, const struct attempt *a)
 	put_number(e, a->status.subject, 2);
 	put_number(e, a->status.detail, 2);
 	put_span(e, span_first(a->text, 1000));
+	put_span(e, a->tls);
+	put_span(e, a->tls_policy);
+	put_number(e, a->tls_resumed, 1);
 }
 
 static void
@@ -157,6 +160,13 @@ take_attempt(struct decoder *d, struct attempt *a)
 	a->status.subject = take_u16(d);
 	a->status.detail = take_u16(d);
 	a->text = take_span(d);
+	a->tls = a->tls_policy = (struct span){ 0 };
+	a->tls_resumed = false;
+	if (d->version < 2)
+		return;
+	a->tls = take_span(d);
+	a->tls_policy = take_span(d);
+	a->tls_resumed = take_bool(d);
 }
 
 void

@@ -102,6 +102,10 @@ struct attempt {			/* one of a recipient's own attempts */
 	uint16_t code;			/* of the reply; 0: none came */
 	struct status status;
 	struct span text;		/* reply or error, one line, at most 1000 octets */
+	/* of the connection; all empty: it had no TLS, or the record is of version 1 */
+	struct span tls;		/* version, cipher, group, how verified */
+	struct span tls_policy;		/* who asked for it: "dane" */
+	bool tls_resumed;
 };
 
 struct history_record {

@@ -17,6 +17,7 @@
 #include "queue/record.h"
 
 enum { RECORD_VERSION = 1, RECORD_FRAME = 2 + 4 };	/* version, kind, CRC */
+enum { HISTORY_VERSION = 2 };	/* 1: attempts without their TLS */
 enum record_kind {
 	KIND_MESSAGE = 'M',
 	KIND_LANE = 'L',
@@ -25,6 +26,13 @@ enum record_kind {
 	KIND_LEFT = 'O',
 	KIND_META = 'T'
 };
+
+/* What is written; all up to it can be read. */
+static inline uint8_t
+record_version(enum record_kind kind)
+{
+	return kind == KIND_HISTORY ? HISTORY_VERSION : RECORD_VERSION;
+}
 
 /* ---- encoding ----------------------------------------------------------------------------- */
 
@@ -62,7 +70,7 @@ encode_begin(struct buf *out, enum record_kind kind)
 {
 	struct encoder e = { out, buf_len(out) };
 
-	put_number(&e, RECORD_VERSION, 1);
+	put_number(&e, record_version(kind), 1);
 	put_number(&e, (uint8_t)kind, 1);
 	return e;
 }
@@ -80,6 +88,7 @@ encode_end(struct encoder *e)
 struct decoder {
 	struct span left;
 	bool bad;
+	uint8_t version;
 };
 
 static inline uint64_t
@@ -188,11 +197,12 @@ decode_begin(struct span octets, enum record_kind kind, struct decoder *d)
 	    ((uint32_t)crc[0] << 24 | (uint32_t)crc[1] << 16 | (uint32_t)crc[2] << 8 |
 	     (uint32_t)crc[3]))
 		return -EBADMSG;
-	if ((unsigned char)octets.at[0] > RECORD_VERSION)
+	if ((unsigned char)octets.at[0] > record_version(kind))
 		return -EPROTO;
 	if (octets.at[0] == 0 || octets.at[1] != (char)kind)
 		return -EBADMSG;
-	*d = (struct decoder){ span_of(octets.at + 2, octets.len - RECORD_FRAME), false };
+	*d = (struct decoder){ span_of(octets.at + 2, octets.len - RECORD_FRAME), false,
+			       (uint8_t)octets.at[0] };
 	return 0;
 }
 

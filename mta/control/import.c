@@ -235,7 +235,10 @@ attempt_step(struct control_job *job)
 			       .address = arena_copy(&import->arena, r->peer),
 			       .stage = (uint8_t)r->stage,
 			       .code = (uint16_t)r->code,
-			       .text = arena_copy(&import->arena, span_first(r->text, 1000)) };
+			       .text = arena_copy(&import->arena, span_first(r->text, 1000)),
+			       .tls = arena_copy(&import->arena, span_first(r->tls, 200)),
+			       .tls_policy = arena_copy(&import->arena, span_first(r->tls_policy, 20)),
+			       .tls_resumed = r->tls_resumed };
 	if (!status_parse(r->status, &a->status, &len))
 		a->status = (struct status){ 0 };
 	if (to->attempt_count < to->kept)

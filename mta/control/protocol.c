@@ -123,6 +123,9 @@ static const struct member {
 	{ "text", TYPE_TEXT, TAKES_ATTEMPT, AT(text), 0, false },
 	{ "status", TYPE_TEXT, TAKES_ATTEMPT, AT(status), 0, false },
 	{ "code", TYPE_NUMBER, TAKES_ATTEMPT, AT(code), 599, false },
+	{ "tls", TYPE_TEXT, TAKES_ATTEMPT, AT(tls), 0, false },
+	{ "tls_policy", TYPE_TEXT, TAKES_ATTEMPT, AT(tls_policy), 0, false },
+	{ "tls_resumed", TYPE_BOOL, TAKES_ATTEMPT, AT(tls_resumed), 0, false },
 	{ "data", TYPE_DATA, TAKES_DATA, AT(data), 0, false },
 };
 enum { MEMBER_COUNT = sizeof(members) / sizeof(members[0]) };

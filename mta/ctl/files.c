@@ -92,7 +92,10 @@ attempt_request(const json_t *a, struct control_request *r)
 				       .stage = number(a, "stage"),
 				       .code = number(a, "code"),
 				       .status = json_span(a, "status"),
-				       .text = json_span(a, "text") };
+				       .text = json_span(a, "text"),
+				       .tls = json_span(a, "tls"),
+				       .tls_policy = json_span(a, "tls_policy"),
+				       .tls_resumed = json_flag(a, "tls_resumed") };
 }
 
 static int

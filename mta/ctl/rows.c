@@ -209,6 +209,18 @@ tramctl_run_show(struct tramctl *t)
 /* ---- explain ------------------------------------------------------------------------------ */
 
 static void
+print_try_tls(const json_t *a, struct buf *line)
+{
+	buf_clear(line);
+	text_safe(json_span(a, "tls"), line);
+	if (json_span(a, "tls_policy").len > 0)
+		buf_append(line, SPAN(", by policy: "));
+	text_safe(json_span(a, "tls_policy"), line);
+	printf("      TLS: %.*s%s\n", SPAN_FMT(buf_span(line)),
+	       json_flag(a, "tls_resumed") ? ", resumed" : "");
+}
+
+static void
 print_try(const json_t *a)
 {
 	struct buf line = { 0 };
@@ -228,6 +240,8 @@ print_try(const json_t *a)
 		buf_printf(&line, "%.*s ", SPAN_FMT(json_span(a, "status")));
 	text_safe(json_span(a, "text"), &line);
 	printf("    %.*s\n", SPAN_FMT(buf_span(&line)));
+	if (json_span(a, "tls").len > 0)
+		print_try_tls(a, &line);
 	buf_free(&line);
 }
 

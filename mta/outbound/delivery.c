@@ -55,8 +55,12 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 	log_str(&l, "fate", fate_name(r->outcome.fate));
 	log_span(&l, "host", job->host);
 	log_span(&l, "address", job->address);
-	if (job->tls.len > 0)
+	if (job->tls.len > 0) {
 		log_span(&l, "tls", job->tls);
+		log_str(&l, "tls_policy", job->tls_policy);
+		if (job->tls_resumed)
+			log_str(&l, "tls_resumed", "yes");
+	}
 	log_reply(&l, "reply", &r->outcome.reply);
 	log_i64(&l, "ms", mono_ms() - job->began_ms);
 	log_i64(&l, "age", (wall_ms() - job->message.record.arrival_ms) / 1000);

@@ -56,6 +56,8 @@ struct job {				/* one message, some of its recipients, one attempt */
 	bool dsn_passed;
 	struct span host, address;	/* of the peer */
 	struct span tls;		/* of the connection; empty: none */
+	const char *tls_policy;		/* … who asked for it */
+	bool tls_resumed;
 	struct queue_message message;
 	struct smtp_transaction transaction;
 	int64_t began_ms;		/* monotonic */
@@ -97,6 +99,7 @@ struct delivery {
 	bool client_open;
 	bool plain;			/* TLS failed with this address: now without, as it may be */
 	struct span tls_text;		/* of this connection, for log and explain; empty: none */
+	bool tls_resumed;
 
 	/* its work */
 	struct job *current;		/* being sent, or whose body is */

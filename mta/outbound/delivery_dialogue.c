@@ -59,6 +59,8 @@ take_job(struct delivery *d)
 			job->began_ms = mono_ms();
 			job->host = arena_copy(&job->arena, d->host_name);
 			job->tls = arena_copy(&job->arena, d->tls_text);
+			job->tls_policy = tls_source_text(d->demand.source);
+			job->tls_resumed = d->tls_resumed;
 			job->address = arena_copy(&job->arena,
 				span_str(netaddr_format_port(&d->addresses[d->address - 1], text)));
 			if (job->transaction.recipient_count > 0)

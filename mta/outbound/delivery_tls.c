@@ -203,6 +203,7 @@ delivery_on_secured(struct stream *stream)
 	}
 	distrust_remove(d->reactor->distrust, address_now(d));
 	d->tls_text = describe(d, &facts);
+	d->tls_resumed = facts.resumed;
 	d->deadline_set = false;
 	smtp_client_tls_done(&d->client);
 	delivery_pump(d, &none);

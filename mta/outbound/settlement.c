@@ -42,6 +42,10 @@ attempt_of(struct job *job, const struct job_recipient *r)
 	a->at_ms = wall_ms();
 	a->host = job->host;
 	a->address = job->address;
+	a->tls = job->tls;
+	if (job->tls.len > 0)
+		a->tls_policy = span_str(job->tls_policy);
+	a->tls_resumed = job->tls.len > 0 && job->tls_resumed;
 	a->stage = (uint8_t)r->outcome.stage;
 	a->code = r->outcome.reply.code;
 	a->status = r->outcome.reply.status;

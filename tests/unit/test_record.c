@@ -217,6 +217,41 @@ history_keeps_first_and_last(void **state)
 	arena_free(&arena);
 }
 
+/* Its TLS comes back; a record of before there was such a thing is read, too. */
+static void
+attempts_have_their_tls(void **state)
+{
+	static const char before[] = "\1H\0\0\0\0\0\0\0\0\0\0\7\0\0\0\0\0\0\0\11\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\1"
+				     "\0\0\0\0\0\0\0\11\0\0\0\2mx\0\0\0\0\3\1\303\4\0\3\0\2\0\0\0\5later\0\0\0\0";
+	struct history_record h = { 0 }, got;
+	struct arena arena = { 0 };
+	struct buf out = { 0 };
+
+	(void)state;
+	history_add_attempt(&h, &(struct attempt){ .code = 450, .tls = SPAN("TLSv1.3 x y dane"), .tls_policy = SPAN("dane"),
+						   .tls_resumed = true }, &arena);
+	history_record_encode(&h, &out);
+	assert_int_equal(history_record_decode(buf_span(&out), &arena, &got), 0);
+	assert_true(span_eq(got.attempts[0].tls, SPAN("TLSv1.3 x y dane")));
+	assert_true(span_eq(got.attempts[0].tls_policy, SPAN("dane")));
+	assert_true(got.attempts[0].tls_resumed);
+	out.at[0] = 3;
+	seal(&out);
+	assert_int_equal(history_record_decode(buf_span(&out), &arena, &got), -EPROTO);
+	buf_clear(&out);
+	buf_append(&out, span_of(before, sizeof(before) - 1));
+	seal(&out);
+	assert_int_equal(history_record_decode(buf_span(&out), &arena, &got), 0);
+	assert_int_equal(got.attempts[0].code, 451);
+	assert_true(span_eq(got.attempts[0].text, SPAN("later")));
+	assert_int_equal(got.attempts[0].tls.len, 0);
+	buf_clear(&out);
+	history_record_encode(&got, &out);
+	assert_int_equal(out.at[out.start], 2);
+	buf_free(&out);
+	arena_free(&arena);
+}
+
 static void
 left_is_a_set(void **state)
 {
@@ -326,7 +361,8 @@ main(void)
 		cmocka_unit_test(checksums_are_castagnoli), cmocka_unit_test(a_message_comes_back),
 		cmocka_unit_test(damage_is_found), cmocka_unit_test(newer_and_foreign_are_refused),
 		cmocka_unit_test(lengths_are_not_trusted), cmocka_unit_test(lanes_and_sites_come_back),
-		cmocka_unit_test(history_keeps_first_and_last), cmocka_unit_test(left_is_a_set),
+		cmocka_unit_test(history_keeps_first_and_last), cmocka_unit_test(attempts_have_their_tls),
+		cmocka_unit_test(left_is_a_set),
 		cmocka_unit_test(meta_comes_back), cmocka_unit_test(domains_are_reversed),
 		cmocka_unit_test(names_hash_by_their_parts), cmocka_unit_test(long_names_fit_a_key),
 		cmocka_unit_test(body_records_are_counted),
