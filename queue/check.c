@@ -288,6 +288,22 @@ check_sites(struct check *c)
 		fault(c, "keys lead to sites that are gone");
 }
 
+static void
+check_notes(struct check *c)
+{
+	struct span value;
+	struct cursor at;
+
+	cursor_open(&at, &c->txn, TABLE_NOTE, SPAN(""));
+	while (cursor_next(&at)) {
+		if (at.key.len < 2)
+			fault(c, "a note has no key");
+		else if (note_record_decode(at.value, &value) < 0)
+			fault(c, "a note of kind %u is damaged", (unsigned char)at.key.at[0]);
+	}
+	cursor_close(&at);
+}
+
 /* ---- all of it ---------------------------------------------------------------------------- */
 
 static void
@@ -327,6 +343,7 @@ queue_check(struct queue *queue, void (*report)(void *arg, const char *fault), v
 	check_messages(&c);
 	check_lanes(&c);
 	check_sites(&c);
+	check_notes(&c);
 	check_counts(&c);
 	if (c.txn.error != 0)
 		fault(&c, "the file is damaged: a table cannot be read to its end");

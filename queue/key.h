@@ -168,6 +168,18 @@ key_timer(int64_t at_ms, enum timer_kind kind, uint64_t id)
 	return k;
 }
 
+/* note: kind, the owner's key. */
+static inline struct key
+key_note(uint8_t kind, struct span octets)
+{
+	struct key k;
+
+	k.len = 0;
+	key_u8(&k, kind);
+	key_octets(&k, octets);
+	return k;
+}
+
 /* lane_hash, site_key: hash, number (so that two names of one hash stand side by side). */
 enum { HASH_LEN = 16, HASH_KEY_LEN = 24 };
 static inline struct key

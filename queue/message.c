@@ -314,6 +314,8 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 
 	assert(count > 0);
 	r = accept_check(b, a, stored_cost(a->header.len + tail.len), exempt);
+	if (r == 0 && a->note != NULL)
+		r = note_apply(b, a->note);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < count && b->txn.error == 0; i++) {

@@ -475,6 +475,12 @@ queue_submit_edit(struct queue_port *port, struct queue_edit *edit)
 }
 
 void
+queue_submit_note(struct queue_port *port, struct queue_note *note)
+{
+	port_submit(port, &note->op, OP_NOTE, CLASS_SETTLE);
+}
+
+void
 queue_submit_cursors(struct queue_port *port, struct queue_cursor_set *set)
 {
 	port_submit(port, &set->op, OP_CURSORS, CLASS_SETTLE);

@@ -118,6 +118,29 @@ size_t draft_memory(const struct draft *draft);			/* octets it holds in memory n
 /* Drops it: chunks already stored are deleted. The draft is gone when this returns. */
 void draft_abort(struct draft *draft);
 
+/*
+ * A note: a small record that is not mail and outlives the process: a policy that was looked up,
+ * counters of a day. Each kind has one owner, who knows what is in it and bounds how many there
+ * are; this table as a whole is bounded too (64 MB), apart from the quota of mail. What a note
+ * says can be had again, or done without: salvage leaves it behind.
+ */
+enum note_kind { NOTE_STS_POLICY = 1, NOTE_TLS_REPORT = 2 };
+enum { NOTE_KEY_MAX = 510, NOTE_VALUE_MAX = 64 << 10 };
+
+struct queue_note {
+	struct queue_op op;		/* unused as part of an accept */
+	uint8_t kind;			/* enum note_kind */
+	struct span key;		/* 1 to NOTE_KEY_MAX octets */
+	struct span value;		/* at most NOTE_VALUE_MAX octets */
+	bool remove;			/* no value; fine if it is not there */
+};
+/*
+ * Puts it, in the place of one of the same key, or removes it. Nobody waits for it unless
+ * op.urgent is set: it rides with the next commit. -EMSGSIZE: key or value are too long, or
+ * there is no key; -ENOSPC: no room.
+ */
+void queue_submit_note(struct queue_port *port, struct queue_note *note);
+
 struct queue_accept {
 	struct queue_op op;		/* op.done, set by the caller; op.result */
 	uint64_t id;
@@ -132,6 +155,8 @@ struct queue_accept {
 	struct span body;
 	int64_t due_ms;			/* first due; arrival, usually */
 	bool hold;			/* enters held */
+	/* put or removed in the same transaction; NULL: none. Must live until done */
+	const struct queue_note *note;
 };
 /* 250 may be said when done is called with result 0, not before (invariant 1). */
 void queue_submit_accept(struct queue_port *port, struct queue_accept *accept);
@@ -355,6 +380,20 @@ int queue_walk_recipient_domain(struct queue_port *port, struct span domain, boo
 				size_t max, size_t *ret_count);
 int queue_walk_sender(struct queue_port *port, struct span address_or_domain, uint64_t after,
 		      uint64_t *ret, size_t max, size_t *ret_count);
+
+/* Appends the value of a note: 0, -ENOENT, -EBADMSG. */
+int queue_read_note(struct queue_port *port, enum note_kind kind, struct span key, struct buf *out);
+struct queue_note_row {			/* in the arena given */
+	struct span key, value;
+	bool damaged;			/* no value; may be removed or put anew */
+};
+/*
+ * Notes whose key starts with a prefix, in the order of their keys, behind the key `after`
+ * (empty: from the first on), at most max and about 1 MB; *ret_count 0: there are no more.
+ */
+int queue_read_notes(struct queue_port *port, enum note_kind kind, struct span prefix,
+		     struct span after, struct arena *arena, struct queue_note_row *ret, size_t max,
+		     size_t *ret_count);
 
 /* ---- the store as a whole ----------------------------------------------------------------- */
 

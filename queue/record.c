@@ -318,3 +318,28 @@ meta_record_decode(struct span octets, struct meta_record *ret)
 		*ret = meta;
 	return r;
 }
+
+void
+note_record_encode(struct span value, struct buf *out)
+{
+	struct encoder e = encode_begin(out, KIND_NOTE);
+
+	put_span(&e, value);
+	encode_end(&e);
+}
+
+int
+note_record_decode(struct span octets, struct span *ret_value)
+{
+	struct span value;
+	struct decoder d;
+	int r = decode_begin(octets, KIND_NOTE, &d);
+
+	if (r < 0)
+		return r;
+	value = take_span(&d);
+	r = decode_end(&d);
+	if (r == 0)
+		*ret_value = value;
+	return r;
+}

@@ -154,6 +154,10 @@ int meta_record_decode(struct span octets, struct meta_record *ret);
 void history_add_attempt(struct history_record *r, const struct attempt *attempt,
 			 struct arena *arena);
 
+/* A note's value; decoded without a copy. */
+void note_record_encode(struct span value, struct buf *out);
+int note_record_decode(struct span octets, struct span *ret_value);
+
 /* Open recipients of a message to several: a set of numbers below count. */
 void left_encode(const bool *open, size_t count, struct buf *out);
 int left_decode(struct span octets, size_t count, bool *open);

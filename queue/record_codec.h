@@ -24,7 +24,8 @@ enum record_kind {
 	KIND_SITE = 'S',
 	KIND_HISTORY = 'H',
 	KIND_LEFT = 'O',
-	KIND_META = 'T'
+	KIND_META = 'T',
+	KIND_NOTE = 'N'
 };
 
 /* What is written; all up to it can be read. */

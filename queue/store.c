@@ -28,12 +28,13 @@ static const char *const table_names[TABLE_COUNT] = {
 	[TABLE_SITE] = "site",		 [TABLE_SITE_KEY] = "site_key",
 	[TABLE_ASLEEP] = "asleep",	 [TABLE_WAKE] = "wake",
 	[TABLE_SENDER] = "sender",	 [TABLE_TIMER] = "timer",
-	[TABLE_TAKEN] = "taken",
+	[TABLE_TAKEN] = "taken",	 [TABLE_NOTE] = "note",
 };
 
 struct store {
 	MDB_env *env;
 	MDB_dbi tables[TABLE_COUNT];
+	bool no_notes;			/* made by a version without this table, and only read */
 	int directory;			/* holds the lock */
 	uint64_t map_size;
 	uint64_t reserve;		/* octets */
@@ -86,6 +87,10 @@ tables_open(struct store *s, bool only_read)
 		return error_of(r);
 	for (int t = 0; t < TABLE_COUNT; t++) {
 		r = mdb_dbi_open(txn, table_names[t], only_read ? 0 : MDB_CREATE, &s->tables[t]);
+		if (r == MDB_NOTFOUND && t == TABLE_NOTE) {
+			s->no_notes = true;
+			r = 0;
+		}
 		if (r != 0) {
 			mdb_txn_abort(txn);
 			return error_of(r);
@@ -358,13 +363,19 @@ txn_reset(struct txn *txn)
 	mdb_txn_reset(txn->at);
 }
 
+static bool
+is_missing(const struct txn *txn, enum table table)
+{
+	return table == TABLE_NOTE && txn->store->no_notes;
+}
+
 bool
 txn_get(struct txn *txn, enum table table, struct span key, struct span *ret)
 {
 	MDB_val k = val_of(key), v;
 	int r;
 
-	if (txn->error != 0)
+	if (txn->error != 0 || is_missing(txn, table))
 		return false;
 	r = mdb_get(txn->at, txn->store->tables[table], &k, &v);
 	if (r == MDB_NOTFOUND)
@@ -426,14 +437,29 @@ txn_del(struct txn *txn, enum table table, struct span key)
 	return r == 0;
 }
 
+static MDB_stat
+table_stat(struct txn *txn, enum table table)
+{
+	MDB_stat stat = { 0 };
+
+	if (txn->error == 0 && !is_missing(txn, table))
+		txn_fail(txn, error_of(mdb_stat(txn->at, txn->store->tables[table], &stat)));
+	return stat;
+}
+
 uint64_t
 txn_count(struct txn *txn, enum table table)
 {
-	MDB_stat stat;
+	return table_stat(txn, table).ms_entries;
+}
 
-	if (txn->error == 0)
-		txn_fail(txn, error_of(mdb_stat(txn->at, txn->store->tables[table], &stat)));
-	return txn->error == 0 ? stat.ms_entries : 0;
+uint64_t
+txn_octets(struct txn *txn, enum table table)
+{
+	const MDB_stat stat = table_stat(txn, table);
+
+	return (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) *
+	       (uint64_t)stat.ms_psize;
 }
 
 /* ---- cursors ------------------------------------------------------------------------------ */
@@ -442,7 +468,7 @@ void
 cursor_open(struct cursor *c, struct txn *txn, enum table table, struct span from)
 {
 	*c = (struct cursor){ .txn = txn, .key = from };
-	if (txn->error == 0)
+	if (txn->error == 0 && !is_missing(txn, table))
 		txn_fail(txn,
 			 error_of(mdb_cursor_open(txn->at, txn->store->tables[table], &c->at)));
 }
@@ -453,7 +479,7 @@ cursor_next(struct cursor *c)
 	MDB_val k = val_of(c->key), v;
 	int r;
 
-	if (c->txn->error != 0)
+	if (c->txn->error != 0 || c->at == NULL)
 		return false;
 	r = mdb_cursor_get(c->at, &k, &v,
 			   c->started	    ? MDB_NEXT

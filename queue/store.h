@@ -31,6 +31,7 @@ enum table {
 	TABLE_SENDER,
 	TABLE_TIMER,
 	TABLE_TAKEN,
+	TABLE_NOTE,			/* since a later version: may be missing where only read */
 	TABLE_COUNT
 };
 
@@ -89,6 +90,7 @@ char *txn_reserve(struct txn *txn, enum table table, struct span key, size_t len
 bool txn_del(struct txn *txn, enum table table, struct span key);
 void txn_fail(struct txn *txn, int error);
 uint64_t txn_count(struct txn *txn, enum table table);
+uint64_t txn_octets(struct txn *txn, enum table table);		/* of its pages */
 
 /* for (cursor_open(&c, txn, t, from); cursor_next(&c);) use c.key, c.value; cursor_close(&c); */
 struct cursor {

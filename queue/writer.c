@@ -139,6 +139,8 @@ op_apply(struct batch *b, struct queue_op *op)
 	}
 	case OP_EDIT:
 		return edit_apply(b, CONTAINER_OF(op, struct queue_edit, op));
+	case OP_NOTE:
+		return note_apply(b, CONTAINER_OF(op, struct queue_note, op));
 	}
 	abort();
 }
@@ -152,6 +154,7 @@ crash_points(unsigned kinds, bool committed)
 		{ OP_REPORT, "report-before-commit", "report-after-commit" },
 		{ OP_CHUNK, "chunk-before-commit", "chunk-after-commit" },
 		{ OP_EDIT, "edit-before-commit", "edit-after-commit" },
+		{ OP_NOTE, "note-before-commit", "note-after-commit" },
 	};
 
 	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
@@ -300,6 +303,8 @@ op_octets(const struct queue_op *op)
 		octets = a->header.len + (a->draft != NULL ? a->draft->len : a->body.len);
 		octets += a->envelope->recipient_count * RECIPIENT_OCTETS;
 	}
+	if (op->kind == OP_NOTE)
+		octets = CONTAINER_OF(op, const struct queue_note, op)->value.len;
 	if (op->kind == OP_SETTLE)
 		octets = CONTAINER_OF(op, const struct queue_settle, op)->count * RECIPIENT_OCTETS;
 	return octets;

@@ -25,7 +25,8 @@ enum op_kind {
 	OP_LANE,
 	OP_SITE,
 	OP_CURSORS,
-	OP_EDIT
+	OP_EDIT,
+	OP_NOTE
 };
 /*
  * What is taken first into a batch. The order within a class is kept, so a draft's chunks come
@@ -247,6 +248,9 @@ void recipient_owe(struct batch *b, struct message_state *m, uint32_t recipient,
 		   struct history_record *h, enum report_action action);
 /* removes the timer if none is owed any more */
 void recipient_unowe(struct batch *b, struct message_state *m);
+
+/* ---- note.c ---- */
+int note_apply(struct batch *b, const struct queue_note *note);
 
 /* ---- edit.c ---- */
 int edit_apply(struct batch *b, struct queue_edit *edit);

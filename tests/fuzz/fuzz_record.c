@@ -50,6 +50,10 @@ try_all(struct span s, struct arena *arena, struct buf *out)
 	}
 	if (history_record_decode(s, arena, &history) == 0)		/* long texts are cut: no comparison */
 		history_record_encode(&history, out);
+	if (note_record_decode(s, &path) == 0) {
+		note_record_encode(path, out);
+		same(s, out);
+	}
 	(void)left_decode(s, s.len < 6 ? 0 : (s.len - 6) * 8 < 512 ? (s.len - 6) * 8 : 512, open);
 }
 

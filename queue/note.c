@@ -1,0 +1,97 @@
+/*
+ * note: small records that are not mail, by kind and key; see queue.h. They are written on the
+ * writer's thread and read on a port's. Bounded by the octets of the table, so that an owner who
+ * forgot to bound his own cannot fill the disk.
+ */
+#include <errno.h>
+
+#include "queue/writer.h"
+
+enum { NOTES_OCTETS = 64 << 20, PAGE_OCTETS = 1 << 20 };
+
+int
+note_apply(struct batch *b, const struct queue_note *note)
+{
+	struct key key;
+
+	if (note->key.len == 0 || note->key.len > NOTE_KEY_MAX || note->value.len > NOTE_VALUE_MAX)
+		return -EMSGSIZE;
+	key = key_note(note->kind, note->key);
+	if (note->remove) {
+		txn_del(&b->txn, TABLE_NOTE, key_span(&key));
+		return 0;
+	}
+	if (!b->queue->disk_ok || txn_octets(&b->txn, TABLE_NOTE) + note->value.len > NOTES_OCTETS)
+		return -ENOSPC;
+	buf_clear(&b->record);
+	note_record_encode(note->value, &b->record);
+	txn_put(&b->txn, TABLE_NOTE, key_span(&key), buf_span(&b->record));
+	return 0;
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+static int
+read_end(struct txn *txn, int result)
+{
+	int r = txn->error != 0 ? txn->error : result;
+
+	txn_reset(txn);
+	return r;
+}
+
+int
+queue_read_note(struct queue_port *port, enum note_kind kind, struct span key, struct buf *out)
+{
+	struct txn *txn = &port->reader;
+	struct span octets, value;
+	struct key row;
+	int r = -ENOENT;
+
+	if (key.len == 0 || key.len > NOTE_KEY_MAX)
+		return -ENOENT;
+	row = key_note((uint8_t)kind, key);
+	txn_renew(txn);
+	if (txn_get(txn, TABLE_NOTE, key_span(&row), &octets)) {
+		r = note_record_decode(octets, &value);
+		if (r == 0)
+			buf_append(out, value);
+	}
+	return read_end(txn, r);
+}
+
+static size_t
+row_copy(const struct cursor *at, struct arena *arena, struct queue_note_row *ret)
+{
+	struct span value = SPAN("");
+
+	*ret = (struct queue_note_row){ .key = arena_copy(arena, span_skip(at->key, 1)) };
+	ret->damaged = note_record_decode(at->value, &value) < 0;
+	ret->value = arena_copy(arena, value);
+	return at->key.len + value.len;
+}
+
+int
+queue_read_notes(struct queue_port *port, enum note_kind kind, struct span prefix,
+		 struct span after, struct arena *arena, struct queue_note_row *ret, size_t max,
+		 size_t *ret_count)
+{
+	struct txn *txn = &port->reader;
+	struct key first, from;
+	size_t octets = 0;
+	struct cursor at;
+
+	*ret_count = 0;
+	if (prefix.len > NOTE_KEY_MAX || after.len > NOTE_KEY_MAX)
+		return 0;
+	first = key_note((uint8_t)kind, prefix);
+	from = after.len > 0 ? key_note((uint8_t)kind, after) : first;
+	txn_renew(txn);
+	cursor_open(&at, txn, TABLE_NOTE, key_span(&from));
+	while (*ret_count < max && octets < PAGE_OCTETS && cursor_next(&at) &&
+	       key_starts(at.key, &first))
+		if (after.len == 0 || !span_eq(at.key, key_span(&from)))
+			octets += row_copy(&at, arena, &ret[(*ret_count)++]);
+	cursor_close(&at);
+	return read_end(txn, 0);
+}
