@@ -7,9 +7,11 @@ import sys
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+HOST = "127.0.0.1"
 sys.path[:0] = [os.path.join(HERE, "peers"), os.path.join(HERE, "crash")]
 
 import harness  # noqa: E402
+from certificates import Authority, certificate  # noqa: E402
 from sink import Sink  # noqa: E402
 
 
@@ -65,6 +67,34 @@ def make_tramd(tmp_path, request):
 def tramd(make_tramd, sink):
     """The usual one: everything goes to `sink`, retries come fast."""
     return make_tramd(static=sink, queue=FAST)
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def pair(ca):
+    return ca.sign("mail", ["mail.test"])
+
+
+@pytest.fixture
+def make_secure(make_tramd, sink, pair):
+    """A tramd with a certificate: a plain listener with STARTTLS on .port, TLS from the first octet on .tls_port."""
+    def make(certificates=None, listener=None, on_connect=None, **how):
+        port = harness.free_port()
+        settings = dict({"address": ["%s:%d" % (HOST, port)], "tls-on-connect": "yes"}, **(on_connect or {}))
+        extra = (certificates or certificate("mail", [pair])) + harness.block("listener", "smtps", settings)
+        made = make_tramd(static=sink, queue=FAST, listener=listener, extra=extra + how.pop("extra", ""), **how)
+        made.tls_port = port
+        return made
+    return make
+
+
+@pytest.fixture
+def secure(make_secure):
+    return make_secure()
 
 
 @pytest.fixture

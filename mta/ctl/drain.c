@@ -12,14 +12,6 @@
 
 enum { LOOK_MS = 300, SHOWN = 20 };
 
-static void
-no_row(struct tramctl *t, const json_t *line, void *arg)
-{
-	(void)t;
-	(void)line;
-	(void)arg;
-}
-
 /* The answer's last line is not printed: it may be one of many. */
 static int
 ask_quietly(struct tramctl *t, const struct control_request *request, json_t **last)
@@ -28,7 +20,7 @@ ask_quietly(struct tramctl *t, const struct control_request *request, json_t **l
 	int rc;
 
 	t->json = false;
-	rc = tramctl_ask(t, request, no_row, NULL, last);
+	rc = tramctl_ask(t, request, NULL, NULL, last);
 	t->json = json;
 	return rc;
 }
@@ -116,7 +108,7 @@ tramctl_run_drain(struct tramctl *t)
 	int rc;
 
 	if (t->request.off || t->no_wait) {
-		rc = tramctl_ask(t, &t->request, no_row, NULL, &last);
+		rc = tramctl_ask(t, &t->request, NULL, NULL, &last);
 		if (rc == TRAMCTL_OK && !t->json)
 			printf("%s\n", t->request.off ? "Mail is accepted again."
 						      : "Nothing more is accepted; what is queued "

@@ -59,14 +59,6 @@ tramctl_run_edit(struct tramctl *t)
 }
 
 static void
-no_row(struct tramctl *t, const json_t *line, void *arg)
-{
-	(void)t;
-	(void)line;
-	(void)arg;
-}
-
-static void
 say_done(const struct tramctl *t, const json_t *last)
 {
 	struct span message = json_span(last, "message");
@@ -91,7 +83,7 @@ int
 tramctl_run_plain(struct tramctl *t)
 {
 	json_t *last = NULL;
-	int rc = tramctl_ask(t, &t->request, no_row, NULL, &last);
+	int rc = tramctl_ask(t, &t->request, NULL, NULL, &last);
 
 	if (rc == TRAMCTL_OK && !t->json)
 		say_done(t, last);

@@ -33,14 +33,6 @@ tramctl_run_cat(struct tramctl *t)
 
 /* ---- import ------------------------------------------------------------------------------- */
 
-static void
-no_row(struct tramctl *t, const json_t *line, void *arg)
-{
-	(void)t;
-	(void)line;
-	(void)arg;
-}
-
 static uint64_t
 number(const json_t *object, const char *key)
 {
@@ -106,7 +98,7 @@ ask_one(struct tramctl *t, const struct control_request *request)
 	int rc;
 
 	t->json = false;
-	rc = tramctl_ask(t, request, no_row, NULL, &last);
+	rc = tramctl_ask(t, request, NULL, NULL, &last);
 	t->json = json;
 	if (rc == TRAMCTL_OK && request->command == CONTROL_IMPORT_COMMIT && json)
 		printf("{\"id\":\"%s\"}\n", json_span(last, "id").at);

@@ -337,20 +337,12 @@ tramctl_run_explain(struct tramctl *t)
 
 /* ---- stats -------------------------------------------------------------------------------- */
 
-static void
-no_row(struct tramctl *t, const json_t *line, void *arg)
-{
-	(void)t;
-	(void)line;
-	(void)arg;
-}
-
 int
 tramctl_run_stats(struct tramctl *t)
 {
 	json_t *last = NULL, *value;
 	const char *key;
-	int rc = tramctl_ask(t, &t->request, no_row, NULL, &last);
+	int rc = tramctl_ask(t, &t->request, NULL, NULL, &last);
 
 	if (rc != TRAMCTL_OK || t->json) {
 		json_decref(last);

@@ -178,7 +178,7 @@ ask_once(struct tramctl *t, const struct control_request *request,
 			dropped++;
 		else if (t->json)
 			print_json(line);
-		else
+		else if (row != NULL)
 			row(t, line, arg);
 		json_decref(line);
 	}

@@ -66,8 +66,8 @@ int tramctl_connect(struct tramctl *t);
 int tramctl_try_connect(struct tramctl *t);
 int tramctl_load_config(struct tramctl *t);
 /*
- * Asks, in as many requests as the ids need, and gives each line but the last to row(); 0 or an
- * exit code.
+ * Asks, in as many requests as the ids need, and gives each line but the last to row() if
+ * there is one; 0 or an exit code.
  */
 int tramctl_ask(struct tramctl *t, const struct control_request *request,
 		void (*row)(struct tramctl *t, const json_t *line, void *arg), void *arg,

@@ -78,10 +78,11 @@ judge_dane(struct delivery *d, struct dane_verdict *verdict)
 static void
 judge(struct delivery *d)
 {
-	struct dane_verdict *verdict = arena_alloc(&d->arena, sizeof(*verdict));
 	struct tls_question question = question_of(d);
 
 	if (d->host_name.len > 0 && tls_policy_asks_dane(&question)) {
+		struct dane_verdict *verdict = arena_alloc(&d->arena, sizeof(*verdict));
+
 		if (!judge_dane(d, verdict))
 			return;
 		question.dane = verdict;

@@ -254,12 +254,50 @@ def zone_records(text):
     return "\n".join(line for line in lines if line) + "\n"
 
 
-class Nsd(Address):
+class Program(Address):
+    """A name server that is a program: its process, and a directory of its own for as long as it lives."""
+
+    LOG = "log"
+
+    def __init__(self, host="127.0.0.1"):
+        self.host, self.process, self.place = host, None, None
+
+    @property
+    def log_path(self):
+        return os.path.join(self.place, self.LOG)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def _end(self):
+        """The process alone: who has children ends them itself."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def stop(self):
+        self._end()
+        if self.place is not None:
+            shutil.rmtree(self.place, ignore_errors=True)
+            self.place = None
+
+
+class Nsd(Program):
     """NSD with these zones: {"example.test": "@ MX 10 mail\\n…"}, or a list of texts that begin with $ORIGIN.
 
     SOA and NS are added where there are none. With root (the default) it also serves ".", so that all other names do
     not exist, as in the real DNS; without it they are REFUSED.
     """
+
+    LOG = "nsd.log"
 
     CONFIG = """
 server:
@@ -284,7 +322,8 @@ remote-control:
 """
 
     def __init__(self, zones=(), root=True, ttl=60, host="127.0.0.1"):
-        self.host, self.ttl, self.process, self.place = host, ttl, None, None
+        super().__init__(host)
+        self.ttl = ttl
         self.serials, self.zones = {}, {}
         if not isinstance(zones, dict):
             zones = {self._origin(text): text for text in zones}
@@ -326,14 +365,6 @@ remote-control:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([shutil.which("nsd") or "/usr/sbin/nsd", "-d", "-c", config],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    @property
-    def log_path(self):
-        return os.path.join(self.place, "nsd.log")
-
-    def log(self):
-        with open(self.log_path, encoding="utf-8", errors="replace") as f:
-            return f.read()
 
     def _is_well(self):
         """A zone that it cannot read is an error in its log, and it would answer SERVFAIL for ever."""
@@ -377,25 +408,6 @@ remote-control:
         want = struct.pack(">I", self.serials[name])
         wait_until_answered(self.endpoint, name, alive=self._is_well,
                             good=lambda a: any(r[1] == "SOA" and r[3][-20:-16] == want for r in a.records))
-
-    def _end(self):
-        """The process alone: NSD ends its children itself."""
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def stop(self):
-        self._end()
-        if self.place is not None:
-            shutil.rmtree(self.place, ignore_errors=True)
-            self.place = None
 
 
 # ---- the one that misbehaves ----------------------------------------------------------------------------------

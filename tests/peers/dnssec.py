@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 
-from dns_server import AD, Address, BrokenDns, Nsd, ask_raw, free_sockets, wait_until_answered
+from dns_server import AD, BrokenDns, Nsd, Program, ask_raw, free_sockets, wait_until_answered
 
 PROGRAMS = ("nsd", "unbound", "ldns-signzone", "ldns-keygen")
 
@@ -76,8 +76,10 @@ class SignedNsd(Nsd):
         return [path for key in self.keys.values() for path in glob.glob(key + ".ds")]
 
 
-class Unbound(Address):
+class Unbound(Program):
     """A validating resolver of what `nsd` serves, and of nothing else."""
+
+    LOG = "unbound.log"
 
     CONFIG = """
 server:
@@ -103,7 +105,8 @@ server:
 %(stubs)s"""
 
     def __init__(self, nsd, host="127.0.0.1"):
-        self.nsd, self.host, self.process, self.place = nsd, host, None, None
+        super().__init__(host)
+        self.nsd = nsd
 
     def _config(self):
         stubs = "".join('stub-zone:\n    name: "%s"\n    stub-addr: %s@%d\n' % (name, self.nsd.host, self.nsd.port)
@@ -120,13 +123,9 @@ server:
         path = os.path.join(self.place, "unbound.conf")
         with open(path, "w", encoding="utf-8") as f:
             f.write(self._config())
-        with open(os.path.join(self.place, "unbound.log"), "ab") as log:
+        with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([shutil.which("unbound") or "/usr/sbin/unbound", "-d", "-p", "-c", path],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def log(self):
-        with open(os.path.join(self.place, "unbound.log"), encoding="utf-8", errors="replace") as f:
-            return f.read()
 
     def start(self):
         self.place = tempfile.mkdtemp(prefix="tram-unbound-")
@@ -147,24 +146,6 @@ server:
         except BaseException:
             self.stop()
             raise
-
-    def _end(self):
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def stop(self):
-        self._end()
-        if self.place is not None:
-            shutil.rmtree(self.place, ignore_errors=True)
-            self.place = None
 
 
 def without_ad(upstream):

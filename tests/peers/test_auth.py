@@ -15,7 +15,6 @@ import time
 
 import pytest
 
-from certificates import Authority
 from conftest import FAST
 from dovecot import Dovecot
 from harness import TIMEOUT, free_port, program, quoted, wait_for
@@ -23,11 +22,6 @@ from harness import TIMEOUT, free_port, program, quoted, wait_for
 HOST = "127.0.0.1"
 USER, PASSWORD = "anna@src.test", "secret 1"
 DATA = "From: anna@src.test\r\nSubject: way\r\n\r\nbody\r\n"
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,6 @@ HOST = "127.0.0.1"
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
 @pytest.fixture
 def place(tmp_path):
     made = tmp_path / "certificates"

@@ -10,7 +10,6 @@ import threading
 import pytest
 
 import dnssec
-from certificates import Authority
 from conftest import FAST
 from dns_server import BrokenDns, ask_raw
 from dnssec import SignedNsd, Unbound, spki_digest, without_ad
@@ -93,11 +92,6 @@ UNSIGNED = """
     ee          MX    10 first.dane.test.
     wrong       MX    10 wrong.dane.test.
 """
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 class Place:

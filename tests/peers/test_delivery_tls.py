@@ -13,11 +13,6 @@ DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
 HOST = "127.0.0.1"
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
 @pytest.fixture
 def make_relay(make_tramd, ca):
     """make_relay(sink, tls="verify", …): a tramd with one route to it, settings of the route as given."""

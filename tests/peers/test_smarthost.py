@@ -3,18 +3,12 @@ import smtplib
 
 import pytest
 
-from certificates import Authority
 from conftest import FAST
 from harness import quoted
 from sink import FEATURES, SILENT
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
 HOST = "127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture

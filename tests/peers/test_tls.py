@@ -8,8 +8,7 @@ import subprocess
 import pytest
 
 from certificates import Authority, certificate
-from conftest import FAST
-from harness import TIMEOUT, block, free_port, split_received
+from harness import TIMEOUT, split_received
 from test_clients import letter, need, run, without_received
 from tls_client import TlsRaw, context
 
@@ -18,36 +17,8 @@ DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
 
 
 @pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def foreign(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("foreign"), "foreign authority")
-
-
-@pytest.fixture(scope="module")
-def pair(ca):
-    return ca.sign("mail", ["mail.test"])
-
-
-@pytest.fixture
-def make_secure(make_tramd, sink, pair):
-    """A tramd with a certificate: a plain listener with STARTTLS on .port, TLS from the first octet on .tls_port."""
-    def make(certificates=None, listener=None, on_connect=None, **how):
-        port = free_port()
-        settings = dict({"address": ["%s:%d" % (HOST, port)], "tls-on-connect": "yes"}, **(on_connect or {}))
-        extra = (certificates or certificate("mail", [pair])) + block("listener", "smtps", settings)
-        made = make_tramd(static=sink, queue=FAST, listener=listener, extra=extra + how.pop("extra", ""), **how)
-        made.tls_port = port
-        return made
-    return make
-
-
-@pytest.fixture
-def secure(make_secure):
-    return make_secure()
 
 
 def connect(daemon, **how):

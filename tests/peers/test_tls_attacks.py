@@ -8,40 +8,11 @@ import subprocess
 
 import pytest
 
-from certificates import Authority, certificate
-from conftest import FAST
-from harness import TIMEOUT, SmtpRaw, block, free_port, split_received
+from harness import TIMEOUT, SmtpRaw, split_received
 from tls_client import Records, TlsRaw, context
 
 HOST = "127.0.0.1"
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def pair(ca):
-    return ca.sign("mail", ["mail.test"])
-
-
-@pytest.fixture
-def make_secure(make_tramd, sink, pair):
-    def make(**how):
-        port = free_port()
-        extra = certificate("mail", [pair]) + block("listener", "smtps", {
-            "address": ["%s:%d" % (HOST, port)], "tls-on-connect": "yes"})
-        made = make_tramd(static=sink, queue=FAST, extra=extra, **how)
-        made.tls_port = port
-        return made
-    return make
-
-
-@pytest.fixture
-def secure(make_secure):
-    return make_secure()
 
 
 def connect(daemon, **how):

@@ -120,6 +120,15 @@ struct file {
 
 static struct file *file;
 
+/* Without meta pages, snapshots are told apart by the millisecond of their commit. */
+static void
+next_millisecond(void)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+
+	nanosleep(&pause, NULL);
+}
+
 static void
 settle(struct fixture *f, struct truth *t, uint32_t recipient)
 {
@@ -135,6 +144,8 @@ live_a_life(struct fixture *f)
 	for (size_t i = 0; i < MOST; i++) {
 		struct truth *t = &file->truth[i], *old = &file->truth[i < EACH ? 0 : i - EACH];
 
+		if (i + 2 >= MOST)
+			next_millisecond();
 		t->recipients = i % 3 == 0 ? 3 : 1;
 		t->id = fixture_deliverable(f, t->recipients, 2, i % 20 == 7 ? 150000 : i % 7 == 3 ? 6000 : 300);
 		for (size_t k = 0; k < t->recipients; k++)
@@ -165,6 +176,7 @@ file_make(struct fixture *f)
 	data_path(f, path);
 	fixture_open(f);
 	live_a_life(f);
+	next_millisecond();
 	fixture_close(f);
 	fd = open(path, O_RDONLY);
 	file->at = malloc(LMDB_META_LEN);
@@ -314,10 +326,7 @@ without_meta_pages(void **state)
 		scan(copy, file->size);
 		assert_int_equal(missing(), 0);
 		assert_true(file->facts.guessed);
-		/* what the commit before it had, and those of the same millisecond */
-		assert_in_range(file->facts.expected, file->live, file->live + 16);
-		assert_in_range(file->found, file->live, file->live + 16);
-		assert_int_equal(file->doubtful, file->found - file->live);
+		assert_int_equal(file->facts.expected, file->live);
 		free(copy);
 	}
 }
