@@ -98,6 +98,8 @@ struct delivery {
 	struct smtp_client client;
 	bool client_open;
 	bool plain;			/* TLS failed with this address: now without, as it may be */
+	/* … failed when an earlier session was offered: now without that */
+	bool offered_session, afresh;
 	struct span tls_text;		/* of this connection, for log and explain; empty: none */
 	bool tls_resumed;
 

@@ -32,6 +32,7 @@ on_connected(struct stream *stream, int error)
 	d->client_open = true;
 	d->deadline_set = false;
 	d->tls_text = (struct span){ 0 };
+	d->offered_session = false;
 	if (d->to.tls_on_connect)
 		delivery_start_tls(d);
 	else
@@ -55,12 +56,16 @@ on_stream_closed(struct stream *stream)
 		delivery_finish(d);
 		return;
 	}
-	if (d->client_open && delivery_falls_back(d)) {
+	if (d->client_open && delivery_tries_afresh(d)) {
+		d->afresh = true;
+		d->address--;
+		d->tries--;
+	} else if (d->client_open && delivery_falls_back(d)) {
 		d->plain = true;
 		d->address--;
 		d->tries--;
 	} else {
-		d->plain = false;
+		d->plain = d->afresh = false;
 	}
 	if (d->client_open)
 		smtp_client_free(&d->client);

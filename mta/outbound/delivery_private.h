@@ -25,6 +25,9 @@ enum smtp_client_tls delivery_wants_tls(const struct delivery *d);
 /* The connection ended at TLS: may the same address be tried in plain text? */
 bool delivery_falls_back(struct delivery *d);
 
+/* … or with a full handshake, if it was to be a resumed one? */
+bool delivery_tries_afresh(struct delivery *d);
+
 /* delivery_auth.c: CLIENT_AUTH; the connection is gone */
 void delivery_auth(struct delivery *d);
 void delivery_auth_drop(struct delivery *d);

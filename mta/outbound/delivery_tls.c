@@ -128,7 +128,30 @@ delivery_falls_back(struct delivery *d)
 	return true;
 }
 
+bool
+delivery_tries_afresh(struct delivery *d)
+{
+	return d->offered_session && !d->afresh && !d->finished &&
+	       d->client.failure_stage == STAGE_TLS;
+}
+
 /* ---- the handshake ------------------------------------------------------------------------ */
+
+/* Who is called, and by what policy: a session is resumed only if all of it is the same. */
+static struct span
+resume_key(struct delivery *d)
+{
+	char text[NETADDR_TEXT_MAX];
+	struct span who = d->host_name, policy = tls_policy_key(&d->demand, &d->arena);
+
+	if (d->afresh)
+		return (struct span){ 0 };
+	if (who.len == 0)
+		who = span_str(netaddr_format(address_now(d), text));
+	return arena_printf(&d->arena, "%.*s:%u %s %d%d %.*s", SPAN_FMT(who),
+			    (unsigned)address_now(d)->port, tls_source_text(d->demand.source),
+			    d->to.tls_on_connect, d->to.tls.login, SPAN_FMT(policy));
+}
 
 void
 delivery_start_tls(struct delivery *d)
@@ -150,7 +173,9 @@ delivery_start_tls(struct delivery *d)
 	for (size_t i = 0; i < peer.tlsa_count; i++)
 		peer.tlsa[i] = (struct tls_tlsa){ demand->tlsa[i].usage, demand->tlsa[i].selector,
 						  demand->tlsa[i].matching, demand->tlsa[i].data };
+	peer.resume = resume_key(d);
 	tls = tls_client_new(d->config->client_tls, d->reactor->index, &peer);
+	d->offered_session = tls_offers_session(tls);
 	if (peer.tlsa_count > 0 && tls_tlsa_count(tls) == 0 && !d->to.tls.login)
 		d->demand.proof = TLS_PROOF_NONE;	/* RFC 7672 §2.2: all of them are unusable */
 	stream_deadline(&d->stream, d->config->limits.tls_timeout_ms);
@@ -197,6 +222,7 @@ delivery_on_secured(struct stream *stream)
 
 	tls_facts(stream->tls, &facts);
 	if (!is_proven(d, &facts)) {
+		tls_forget(stream->tls);
 		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s (%.*s)",
 					      facts.verify_error ? facts.verify_error : "no proof",
 					      SPAN_FMT(d->demand.reason)));

@@ -198,6 +198,11 @@ new_ctx(struct faces *faces)
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
 				 SSL_OP_CLEANSE_PLAINTEXT |
 				 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+	if (!faces->owner->server) {
+		SSL_CTX_set_session_cache_mode(ctx, faces->sessions == NULL ? SSL_SESS_CACHE_OFF :
+					       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_sess_set_new_cb(ctx, tls_on_session);
+	}
 	return ctx;
 }
 
@@ -226,6 +231,7 @@ load_face(const struct tls_loading *l, struct faces *faces, struct face *face)
 static void
 faces_free_one(struct faces *faces)
 {
+	tls_sessions_free(faces->sessions);
 	for (size_t i = 0; i < faces->count; i++) {
 		SSL_CTX_free(faces->each[i].ctx);
 		for (size_t j = 0; j < TLS_PAIRS_MAX; j++)
@@ -295,6 +301,9 @@ faces_new(const struct tls_loading *l, unsigned thread, struct faces **ret)
 	*ret = faces;
 	faces->owner = context;
 	faces->thread = thread;
+	if (!context->server && context->settings.sessions > 0)
+		faces->sessions = tls_sessions_new(context->settings.sessions,
+						   context->settings.session_lifetime_ms);
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		struct face *face = &faces->each[faces->count++];
 

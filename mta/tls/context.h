@@ -40,6 +40,9 @@ struct tls_settings {
 	bool tickets;			/* session tickets */
 	enum tls_client_certificates client_certificates;
 	const char *client_ca;		/* PEM: who signs clients' certificates */
+	/* of connections that we make, to be resumed: how many for a thread, how long */
+	size_t sessions;		/* 0: none */
+	int64_t session_lifetime_ms;
 };
 
 /* Keys of session tickets, shared by all contexts of the process; thread-safe. RFC 5077 §5.5. */

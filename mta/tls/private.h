@@ -28,6 +28,7 @@ struct faces {
 	struct faces *older;		/* replaced; sessions still use them */
 	struct tls_context *owner;
 	unsigned thread;
+	struct tls_sessions *sessions;	/* client; NULL: none are kept */
 	size_t users;			/* sessions */
 	size_t count;
 	struct face each[];
@@ -51,6 +52,27 @@ struct tls_loading {
 	struct tls_context *context;
 	char *error;
 };
+
+/* sessions.c */
+struct tls_sessions;
+struct tls_found {			/* by a full handshake, for those that resume it */
+	enum tls_verified verified;
+	const char *verify_error;
+	int64_t until_ms;		/* monotonic */
+};
+struct tls_sessions *tls_sessions_new(size_t most, int64_t lifetime_ms);
+void tls_sessions_free(struct tls_sessions *sessions);	/* NULL is fine */
+int64_t tls_sessions_lifetime(const struct tls_sessions *sessions);
+/* True: the reference is taken over. */
+bool tls_sessions_add(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN],
+		      SSL_SESSION *session, const struct tls_found *found, int64_t now_ms);
+/* A copy; NULL: there is none. */
+SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN],
+			       int64_t now_ms, struct tls_found *ret);
+void tls_sessions_forget(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN]);
+
+/* tls.c */
+int tls_on_session(SSL *ssl, SSL_SESSION *session);
 
 /* tickets.c */
 int tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,

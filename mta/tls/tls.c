@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "mta/base/arena.h"
+#include "mta/base/clock.h"
 #include "mta/tls/bio.h"
 #include "mta/tls/private.h"
 
@@ -21,6 +22,11 @@ struct tls {
 	enum tls_state state;
 	const char *error;
 	size_t tlsa_count;		/* records that could be read */
+	/* client */
+	bool keeps;			/* sessions under key */
+	bool offered;			/* one that was kept */
+	uint8_t key[TLS_DIGEST_LEN];
+	struct tls_found found;		/* by the handshake of the session that was offered */
 };
 
 /* ---- beginning and end -------------------------------------------------------------------- */
@@ -37,6 +43,7 @@ tls_new(struct tls_context *context, unsigned thread)
 		abort();		/* no memory */
 	BIO_set_data(bio, &tls->wire);
 	SSL_set_bio(tls->ssl, bio, bio);
+	SSL_set_app_data(tls->ssl, tls);
 	return tls;
 }
 
@@ -82,6 +89,114 @@ expect_dane(struct tls *tls, const struct tls_peer *peer)
 	arena_free(&arena);
 }
 
+/* ---- sessions of earlier connections ------------------------------------------------------- */
+
+static void
+digest_span(EVP_MD_CTX *digest, struct span s)
+{
+	EVP_DigestUpdate(digest, &s.len, sizeof(s.len));
+	EVP_DigestUpdate(digest, s.at, s.len);
+}
+
+/* Of all that decides what a full handshake would find. */
+static void
+session_key(const struct tls_peer *peer, uint8_t ret[TLS_DIGEST_LEN])
+{
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+
+	EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
+	digest_span(digest, peer->resume);
+	digest_span(digest, peer->sni);
+	EVP_DigestUpdate(digest, &peer->name_count, sizeof(peer->name_count));
+	for (size_t i = 0; i < peer->name_count; i++)
+		digest_span(digest, peer->names[i]);
+	for (size_t i = 0; i < peer->tlsa_count; i++) {
+		const struct tls_tlsa *r = &peer->tlsa[i];
+		const uint8_t kind[] = { r->usage, r->selector, r->matching };
+
+		EVP_DigestUpdate(digest, kind, sizeof(kind));
+		digest_span(digest, r->data);
+	}
+	EVP_DigestFinal_ex(digest, ret, NULL);
+	EVP_MD_CTX_free(digest);
+}
+
+static void
+offer_session(struct tls *tls, const struct tls_peer *peer)
+{
+	SSL_SESSION *session;
+
+	if (tls->faces->sessions == NULL || peer->resume.len == 0)
+		return;
+	tls->keeps = true;
+	session_key(peer, tls->key);
+	session = tls_sessions_take(tls->faces->sessions, tls->key, mono_ms(), &tls->found);
+	if (session == NULL)
+		return;
+	tls->offered = SSL_set_session(tls->ssl, session) == 1;
+	SSL_SESSION_free(session);
+	ERR_clear_error();
+}
+
+/* No later than any certificate of the chain ends (monotonic). */
+static int64_t
+good_until(SSL *ssl, int64_t lifetime_ms)
+{
+	STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+	int64_t left_ms;
+	int days, rest;
+
+	if (chain == NULL)
+		chain = SSL_get_peer_cert_chain(ssl);
+	if (SSL_get_verify_result(ssl) != X509_V_OK)
+		chain = NULL;		/* it is not believed anyway */
+	for (int i = 0; chain != NULL && i < sk_X509_num(chain); i++) {
+		if (ASN1_TIME_diff(&days, &rest, NULL,
+				   X509_get0_notAfter(sk_X509_value(chain, i))) != 1)
+			continue;
+		left_ms = ((int64_t)days * 86400 + rest) * 1000;
+		if (left_ms < lifetime_ms)
+			lifetime_ms = left_ms;
+	}
+	return mono_ms() + lifetime_ms;
+}
+
+static void verified(const struct tls *tls, struct tls_facts *ret);
+
+/* With TLS 1.3 they come when the handshake is long done. */
+int
+tls_on_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct tls *tls = SSL_get_app_data(ssl);
+	struct tls_sessions *sessions = tls->faces->sessions;
+	struct tls_found found = tls->found;
+	struct tls_facts facts = { 0 };
+
+	if (!tls->keeps)
+		return 0;
+	if (!tls->offered || SSL_session_reused(ssl) != 1) {
+		verified(tls, &facts);
+		found.verified = facts.verified;
+		found.verify_error = facts.verify_error;
+		found.until_ms = good_until(ssl, tls_sessions_lifetime(sessions));
+	}
+	return tls_sessions_add(sessions, tls->key, session, &found, mono_ms()) ? 1 : 0;
+}
+
+void
+tls_forget(struct tls *tls)
+{
+	if (tls->keeps)
+		tls_sessions_forget(tls->faces->sessions, tls->key);
+	tls->keeps = false;
+}
+
+bool
+tls_offers_session(const struct tls *tls)
+{
+	return tls->offered;
+}
+
 struct tls *
 tls_client_new(struct tls_context *context, unsigned thread, const struct tls_peer *peer)
 {
@@ -91,6 +206,7 @@ tls_client_new(struct tls_context *context, unsigned thread, const struct tls_pe
 		expect_dane(tls, peer);
 	expect_names(tls, peer);
 	SSL_set_connect_state(tls->ssl);
+	offer_session(tls, peer);
 	return tls;
 }
 
@@ -106,6 +222,9 @@ tls_free(struct tls *tls)
 	if (tls == NULL)
 		return;
 	tls->wire.out = NULL;
+	if (tls->offered && (tls->state == TLS_SHAKING || tls->state == TLS_FAILED))
+		tls_forget(tls);	/* it may be the session's fault */
+	tls->keeps = false;
 	SSL_free(tls->ssl);
 	tls_faces_leave(tls->faces);
 	free(tls);
@@ -220,13 +339,17 @@ tls_error(const struct tls *tls)
 }
 
 static void
-verified(SSL *ssl, struct tls_facts *ret)
+verified(const struct tls *tls, struct tls_facts *ret)
 {
+	SSL *ssl = tls->ssl;
 	long result = SSL_get_verify_result(ssl);
 
 	ret->peer_certificate = SSL_get0_peer_certificate(ssl) != NULL;
 	if (!ret->peer_certificate) {
 		ret->verify_error = "no certificate";
+	} else if (tls->offered && SSL_session_reused(ssl) == 1) {
+		ret->verified = tls->found.verified;
+		ret->verify_error = tls->found.verify_error;
 	} else if (result != X509_V_OK) {
 		ret->verify_error = X509_verify_cert_error_string(result);
 	} else {
@@ -249,7 +372,7 @@ tls_facts(const struct tls *tls, struct tls_facts *ret)
 		.resumed = SSL_session_reused(ssl) == 1,
 		.sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name),
 	};
-	verified(ssl, ret);
+	verified(tls, ret);
 }
 
 bool

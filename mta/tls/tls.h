@@ -26,6 +26,11 @@ struct tls_peer {
 	size_t name_count;
 	struct tls_tlsa *tlsa;		/* DANE (RFC 7672): usable records; none: the CAs decide */
 	size_t tlsa_count;
+	/*
+	 * Who is called, and what is asked of him: a session of an earlier connection is resumed only
+	 * if this, and all above, is as it was. Empty: a full handshake, and nothing is kept.
+	 */
+	struct span resume;
 };
 
 struct tls_tlsa {
@@ -44,7 +49,7 @@ struct tls_facts {
 	const char *cipher;		/* "TLS_AES_256_GCM_SHA384" */
 	const char *group;		/* "X25519"; NULL: none */
 	int bits;
-	bool resumed;
+	bool resumed;			/* verified is what the first handshake found */
 	const char *sni;		/* as the client asked; NULL */
 	bool peer_certificate;
 	enum tls_verified verified;
@@ -56,6 +61,9 @@ struct tls *tls_server_new(struct tls_context *context, unsigned thread);
 struct tls *tls_client_new(struct tls_context *context, unsigned thread, const struct tls_peer *peer);
 /* How many of peer's TLSA records the library can read; none: whoever it is, no record names it. */
 size_t tls_tlsa_count(const struct tls *tls);
+/* What it found is not good enough: it, and those like it, will not be resumed. */
+void tls_forget(struct tls *tls);
+bool tls_offers_session(const struct tls *tls);			/* an earlier one */
 void tls_free(struct tls *tls);					/* NULL is fine */
 
 /* A client begins: its hello. A server's first call may have no octets. */

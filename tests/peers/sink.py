@@ -47,6 +47,7 @@ class Message:
         self.data = data			# octets, un-stuffed; ends with the CRLF before the dot
         self.bdat = bdat			# came by BDAT
         self.tls, self.user = None, None	# or "TLSv1.3", who has logged in
+        self.resumed = False			# the session of an earlier connection
         self.time = time.time()
 
     @property
@@ -83,7 +84,7 @@ class Session:
         self.pending = b""
         self.out = []
         self.helo = ""
-        self.tls, self.user = None, None
+        self.tls, self.user, self.resumed = None, None, False
         self.reset()
 
     def reset(self):
@@ -180,7 +181,7 @@ class Session:
         if rule is not None and rule.reply is DROP:
             raise Ended
         self.conn = self.sink.context.wrap_socket(self.conn, server_side=True)
-        self.tls = self.conn.version()
+        self.tls, self.resumed = self.conn.version(), self.conn.session_reused
 
     def do_starttls(self, line):
         if self.sink.context is None or self.tls:
@@ -288,7 +289,7 @@ class Session:
 
     def finish(self, data, bdat):
         message = Message(self.number, self.helo, self.sender, self.mail_params, self.recipients, data, bdat)
-        message.tls, message.user = self.tls, self.user
+        message.tls, message.user, message.resumed = self.tls, self.user, self.resumed
         if self.say("DOT", message.data.decode("latin-1") if len(data) < 65536 else "", "250 2.0.0 kept"):
             self.sink.keep(message)
         self.reset()

@@ -222,6 +222,13 @@ def test_the_right_host_gets_it(make_world, domain, tls):
     assert world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
 
 
+def test_a_resumed_session_is_still_by_dane(make_world):
+    world = make_world(limits={"messages-per-connection": "1"})
+    lines = [world.delivered("d-ee.dane.test") for _ in range(2)]
+    assert all(line["tls"].endswith(" dane") and line["tls_policy"] == "dane" for line in lines)
+    assert [line.get("tls_resumed") for line in lines] == [None, "yes"]
+
+
 @pytest.mark.parametrize("domain", ["d-wrong", "d-mixed", "d-half", "d-misnamed", "implicit2"])
 def test_another_host_gets_nothing(make_world, domain):
     """Another key than the records name; so, too, beside one that cannot be used; the wrong name under the right CA."""

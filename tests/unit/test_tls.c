@@ -321,6 +321,161 @@ renegotiation_is_refused(void **state)
 	contexts_close(&e);
 }
 
+/* ---- sessions of earlier connections ------------------------------------------------------- */
+
+/* One connection to the end; was it resumed? */
+static bool
+connects(struct ends *e, struct tls_peer *peer, bool forget)
+{
+	struct tls_facts client, server;
+
+	e->server = tls_server_new(e->server_context, 1);
+	e->client = tls_client_new(e->client_context, 0, peer);
+	tls_receive(e->client, SPAN(""), &e->at_client, &e->to_server);
+	shake(e, SIZE_MAX);
+	tls_facts(e->client, &client);
+	tls_facts(e->server, &server);
+	assert_int_equal(client.resumed, server.resumed);
+	assert_int_equal(client.verified, peer->tlsa_count > 0 ? TLS_BY_DANE : TLS_BY_CA);
+	assert_true(client.peer_certificate);
+	if (forget)
+		tls_forget(e->client);
+	tls_close(e->client, &e->to_server);
+	run(e, SIZE_MAX);
+	ends_close(e);
+	return client.resumed;
+}
+
+static void
+keeping_open(struct ends *e, enum tls_version version, size_t most, int64_t lifetime_ms)
+{
+	char error[TLS_ERROR_MAX] = "";
+
+	contexts_open(e, version, true);
+	tls_context_free(e->client_context);
+	e->settings.sessions = most;
+	e->settings.session_lifetime_ms = lifetime_ms;
+	assert_int_equal(tls_client_context(&e->settings, chain_path, NULL, 2, &e->client_context, error), 0);
+}
+
+static void
+the_same_is_resumed(void **state)
+{
+	struct span name = SPAN("mail.test"), names[2] = { SPAN("mail.test"), SPAN("b.test") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+
+	(void)state;
+	for (enum tls_version version = TLS_1_2; version <= TLS_1_3; version++) {
+		struct tls_peer other = peer;
+		struct ends e;
+
+		keeping_open(&e, version, 10, 100000);
+		assert_false(connects(&e, &peer, false));
+		assert_true(connects(&e, &peer, false));
+		assert_true(connects(&e, &peer, false));
+		other.resume = SPAN("a:26");				/* another place or policy */
+		assert_false(connects(&e, &other, false));
+		other = peer;
+		other.names = names;					/* other names to be shown */
+		other.name_count = 2;
+		assert_false(connects(&e, &other, false));
+		other = peer;
+		other.resume = SPAN("");
+		assert_false(connects(&e, &other, false));
+		assert_false(connects(&e, &other, false));
+		assert_true(connects(&e, &peer, true));			/* it was not good enough … */
+		assert_false(connects(&e, &peer, false));		/* … so it starts anew */
+		assert_true(connects(&e, &peer, false));
+		contexts_close(&e);
+	}
+}
+
+static void
+records_are_part_of_it(void **state)
+{
+	static const char digest[32] = "0123456789abcdef0123456789abcdef";
+	struct tls_tlsa tlsa[2] = { { 3, 1, 1, span_of(digest, 32) } };
+	struct span name = SPAN("mail.test");
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .tlsa = tlsa, .tlsa_count = 1,
+				 .resume = SPAN("a:25") };
+	unsigned char key[32];
+	unsigned char *der = NULL;
+	FILE *file = fopen(chain_path, "r");
+	X509 *x = PEM_read_X509(file, NULL, NULL, NULL);
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &der);
+	struct ends e;
+
+	(void)state;
+	fclose(file);
+	EVP_Digest(der, (size_t)len, key, NULL, EVP_sha256(), NULL);
+	OPENSSL_free(der);
+	X509_free(x);
+	tlsa[0].data = span_of(key, 32);
+	keeping_open(&e, TLS_1_3, 10, 100000);
+	assert_false(connects(&e, &peer, false));
+	assert_true(connects(&e, &peer, false));			/* and still verified by DANE */
+	tlsa[1] = (struct tls_tlsa){ 3, 1, 1, span_of(digest, 32) };
+	peer.tlsa_count = 2;						/* one was published beside it */
+	assert_false(connects(&e, &peer, false));
+	assert_true(connects(&e, &peer, false));
+	contexts_close(&e);
+}
+
+static void
+sessions_end(void **state)
+{
+	struct span name = SPAN("mail.test");
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer other = peer;
+	struct tls_context *fresh;
+	char error[TLS_ERROR_MAX];
+	int64_t before;
+	struct ends e;
+
+	(void)state;
+	keeping_open(&e, TLS_1_3, 10, 20);			/* with their time, which no resumption prolongs */
+	before = mono_ms();
+	assert_false(connects(&e, &peer, false));
+	while (connects(&e, &peer, false))
+		assert_true(mono_ms() < before + 60000);
+	assert_true(mono_ms() >= before + 20);
+	contexts_close(&e);
+	keeping_open(&e, TLS_1_3, 1, 100000);			/* for another one, if there is no room */
+	other.resume = SPAN("b:25");
+	assert_false(connects(&e, &peer, false));
+	assert_false(connects(&e, &other, false));
+	assert_false(connects(&e, &peer, false));
+	assert_true(connects(&e, &peer, false));
+	assert_int_equal(tls_context_again(e.client_context, &fresh, error), 0);
+	tls_context_adopt(e.client_context, fresh, 0);		/* with the files they were judged by */
+	tls_context_free(fresh);
+	assert_false(connects(&e, &peer, false));
+	contexts_close(&e);
+	keeping_open(&e, TLS_1_3, 0, 100000);
+	assert_false(connects(&e, &peer, false));
+	assert_false(connects(&e, &peer, false));
+	contexts_close(&e);
+}
+
+/* Cut off in the middle of a resumed handshake: the next one is a full one. */
+static void
+a_session_that_fails_is_not_offered_again(void **state)
+{
+	struct span name = SPAN("mail.test");
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct ends e;
+
+	(void)state;
+	keeping_open(&e, TLS_1_2, 10, 100000);
+	assert_false(connects(&e, &peer, false));
+	e.client = tls_client_new(e.client_context, 0, &peer);
+	assert_true(tls_offers_session(e.client));
+	tls_receive(e.client, SPAN(""), &e.at_client, &e.to_server);
+	ends_close(&e);
+	assert_false(connects(&e, &peer, false));
+	contexts_close(&e);
+}
+
 /* ---- what is known ------------------------------------------------------------------------ */
 
 static void
@@ -503,6 +658,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_same_is_resumed), cmocka_unit_test(records_are_part_of_it),
+		cmocka_unit_test(sessions_end), cmocka_unit_test(a_session_that_fails_is_not_offered_again),
 		cmocka_unit_test(both_ways_in_any_pieces), cmocka_unit_test(cut_at_every_octet),
 		cmocka_unit_test(one_bit_ends_it), cmocka_unit_test(nothing_comes_behind_the_end),
 		cmocka_unit_test(renegotiation_is_refused), cmocka_unit_test(both_know_the_same),
