@@ -20,6 +20,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/control/control.h"
+#include "mta/https/https.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
 #include "mta/outbound/dispatcher.h"
@@ -95,6 +96,7 @@ close_all(struct server *server)
 	control_stop(server->control);
 	certificates_stop(server->certificates);
 	dispatcher_close(home->dispatcher);
+	https_close(home->https);
 	for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
 		uv_close((uv_handle_t *)&server->signals[i], NULL);
 	uv_close((uv_handle_t *)&server->stop_timer, NULL);
@@ -341,6 +343,19 @@ watch_signals(struct server *server)
 	server->stop_timer.data = server->poisoned.data = server;
 }
 
+void
+server_configure_https(struct server *server)
+{
+	struct reactor *home = home_of(server);
+	struct https_settings settings = {
+		.resolver = home->resolver,
+		.ca = home->config->delivery_ca,
+		.allow_private = home->config->allow_private,
+	};
+
+	https_configure(home->https, &settings);
+}
+
 static int
 start_home(struct server *server, struct config *config)
 {
@@ -364,6 +379,8 @@ start_home(struct server *server, struct config *config)
 		server->reactors[i].gate = home->gate;
 	if (become(config->user, true) < 0)
 		return fail("cannot become the configured user");
+	home->https = https_new(&home->loop);
+	server_configure_https(server);
 	home->dispatcher = dispatcher_start(home);
 	server->certificates = certificates_start(server);
 	if (config->control != NULL && control_start(home, &owner, &server->control, error) < 0)
@@ -378,6 +395,7 @@ free_server(struct server *server)
 	struct config *config = home->config;
 
 	dispatcher_free(home->dispatcher);
+	https_free(home->https);
 	gate_free(home->gate);
 	for (unsigned i = 0; i < server->count; i++)
 		reactor_free(&server->reactors[i]);

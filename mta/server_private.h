@@ -39,6 +39,9 @@ home_of(struct server *server)
 	return &server->reactors[0];
 }
 
+/* server.c: what holds for the HTTPS requests that begin from now on */
+void server_configure_https(struct server *server);
+
 /* server_reload.c: whole or not at all; control_owner.reload */
 int server_reload(void *arg, struct buf *message);
 void server_reload_on_signal(struct server *server);

@@ -169,6 +169,7 @@ server_reload(void *arg, struct buf *message)
 	arena_free(&arena);
 	reactor_config_use(home, fresh);
 	use_resolver(home, fresh, old);
+	server_configure_https(server);
 	log_configure(&fresh->log);
 	queue_reconfigure(server->queue, fresh->queue.max_size, fresh->queue.min_free);
 	spread_config(server, fresh, old);

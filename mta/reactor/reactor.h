@@ -18,6 +18,7 @@
 
 struct distrust;
 struct gate;
+struct https;
 struct login;
 struct dispatcher;
 
@@ -43,6 +44,7 @@ struct reactor {
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
 	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
+	struct https *https;			/* the first reactor's: its loop only */
 	/* the one of the first reactor: others post to its loop only */
 	struct dispatcher *dispatcher;
 	struct post *home;			/* the first reactor's post */

@@ -11,8 +11,9 @@ import tree
 LIBRARIES = {
     "lmdb.h": ["queue/store*"],
     "ares.h": ["dns/channel.c", "dns/resolver.c"],
+    "curl/*": ["mta/https/*"],
     "confuse.h": ["mta/config/*.c"],
-    "uv.h": ["mta/net/*", "mta/auth/*", "mta/reactor/*", "mta/inbound/*", "mta/outbound/*", "mta/control/*", "mta/*"],
+    "uv.h": ["mta/net/*", "mta/https/*", "mta/auth/*", "mta/reactor/*", "mta/inbound/*", "mta/outbound/*", "mta/control/*", "mta/*"],
     "openssl/*": ["mta/tls/*", "mta/auth/scram*"],
     "openssl/ssl.h": ["mta/tls/*"],
     "openssl/x509*": ["mta/tls/*"],
