@@ -56,7 +56,8 @@ is_relay_to(const struct access_rules *rules, struct span domain)
 
 struct reply
 access_rcpt(const struct access_rules *rules, const struct access_client *client,
-	    struct arena *arena, struct span *address, const struct route **route)
+	    struct span reverse_path, struct arena *arena, struct span *address,
+	    const struct route **route)
 {
 	bool allowed = client->trusted || client->authenticated;
 	const struct route *found;
@@ -79,7 +80,8 @@ access_rcpt(const struct access_rules *rules, const struct access_client *client
 	domain = address_domain_of(*address);
 	if (!allowed && !is_relay_to(rules, domain))
 		return REPLY(550, 5, 7, 1, "relaying denied");
-	found = route_find(&rules->routes, domain);
+	found = route_choose(&rules->routes,
+			     &(struct route_facts){ domain, reverse_path, client->user });
 	if (found == NULL)
 		return REPLY(550, 5, 4, 4, "no route to this domain");
 	if (found->kind == DELIVER_REJECT)

@@ -25,6 +25,7 @@ struct access_client {
 	bool local;			/* a local program, over the Unix socket */
 	bool authenticated;		/* has logged in */
 	bool trusted;			/* peer is in relay_from, or local: by access_greet */
+	struct span user;		/* who has logged in; empty: nobody */
 };
 
 /* At connect: sets client->trusted. */
@@ -45,6 +46,7 @@ struct reply access_mail(const struct access_rules *rules, const struct access_c
  * a%b, a!b or "a@b" route nowhere.
  */
 struct reply access_rcpt(const struct access_rules *rules, const struct access_client *client,
-			 struct arena *arena, struct span *address, const struct route **route);
+			 struct span reverse_path, struct arena *arena, struct span *address,
+			 const struct route **route);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * route: patterns, the search for the most specific one, and the words of `deliver`. See
- * route.h.
+ * route: patterns, the search for the most specific one, and the words of `deliver`; which one of
+ * several is taken stands in route_choice.c. See route.h.
  */
 #include "policy/route.h"
 
@@ -24,35 +24,62 @@ static int
 compare_routes(const void *a, const void *b)
 {
 	const struct route *left = a, *right = b;
-	int order = compare_names(left->name, right->name);
+	int order = compare_names(left->pattern, right->pattern);
 
+	if (order == 0)
+		order = compare_names(left->name, right->name);
 	return order != 0 ? order : (left->line > right->line) - (left->line < right->line);
+}
+
+static bool
+asks_who_sends(const struct route *route)
+{
+	return route->sender_count > 0 || route->user_count > 0;
+}
+
+/* FNV-1a: of what an operator writes, so that nobody can aim at it. */
+static uint64_t
+mark_of(struct span name)
+{
+	uint64_t mark = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < name.len; i++)
+		mark = (mark ^ (unsigned char)name.at[i]) * UINT64_C(0x100000001b3);
+	return mark;
 }
 
 void
 routes_sort(struct routes *routes)
 {
+	routes->conditional = false;
+	for (size_t i = 0; i < routes->count; i++) {
+		struct route *route = &routes->routes[i];
+
+		route->mark = mark_of(route->name);
+		routes->conditional = routes->conditional || asks_who_sends(route);
+	}
 	if (routes->count > 1)
 		qsort(routes->routes, routes->count, sizeof(*routes->routes), compare_routes);
 }
 
-const struct route *
-route_by_name(const struct routes *routes, struct span name)
+/* Those with this pattern: they stand together. */
+static const struct route *
+with_pattern(const struct routes *routes, struct span pattern, size_t *ret_count)
 {
-	size_t low = 0, high = routes->count;
+	size_t low = 0, high = routes->count, end;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		int order = compare_names(routes->routes[middle].name, name);
 
-		if (order == 0)
-			return &routes->routes[middle];
-		if (order < 0)
+		if (compare_names(routes->routes[middle].pattern, pattern) < 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return NULL;
+	for (end = low; end < routes->count && span_eq(routes->routes[end].pattern, pattern);)
+		end++;
+	*ret_count = end - low;
+	return &routes->routes[low];
 }
 
 /* As patterns are written: A-labels. What has no such form stays as it is, for "*" to match. */
@@ -64,34 +91,53 @@ canonical(struct span domain, struct arena *arena)
 	return span_is_ascii(domain) || !domain_to_ascii(domain, arena, &ascii) ? domain : ascii;
 }
 
-static const struct route *
-find_canonical(const struct routes *routes, struct span domain)
+struct walk {
+	const struct routes *routes;
+	bool (*each)(void *arg, const struct route *routes, size_t count);
+	void *arg;
+};
+
+/* False: that was the last. */
+static bool
+walk_pattern(const struct walk *walk, struct span pattern)
 {
-	const struct route *found = route_by_name(routes, domain);
+	size_t count;
+	const struct route *first = with_pattern(walk->routes, pattern, &count);
+
+	if (count == 0)
+		return true;
+	/* the one that any sender may take has the shortest name: it stands first */
+	return walk->each(walk->arg, first, count) && asks_who_sends(first);
+}
+
+static void
+walk_canonical(const struct walk *walk, struct span domain)
+{
 	bool literal = domain.len > 0 && domain.at[0] == '[';
 	char wildcard[ADDRESS_DOMAIN_MAX + 1] = "*";
 
-	if (found != NULL || literal || domain.len >= sizeof(wildcard))
-		return found != NULL ? found : route_by_name(routes, SPAN("*"));
-	for (const char *dot; (dot = span_find(domain, '.')) != NULL;
-	     domain = span_skip(domain, 1)) {
-		domain = span_skip(domain, (size_t)(dot - domain.at));
-		memcpy(wildcard + 1, domain.at, domain.len);
-		found = route_by_name(routes, span_of(wildcard, domain.len + 1));
-		if (found != NULL)
-			return found;
-	}
-	return route_by_name(routes, SPAN("*"));
+	if (!walk_pattern(walk, domain))
+		return;
+	if (!literal && domain.len < sizeof(wildcard))
+		for (const char *dot; (dot = span_find(domain, '.')) != NULL;
+		     domain = span_skip(domain, 1)) {
+			domain = span_skip(domain, (size_t)(dot - domain.at));
+			memcpy(wildcard + 1, domain.at, domain.len);
+			if (!walk_pattern(walk, span_of(wildcard, domain.len + 1)))
+				return;
+		}
+	walk_pattern(walk, SPAN("*"));
 }
 
-const struct route *
-route_find(const struct routes *routes, struct span domain)
+void
+routes_each(const struct routes *routes, struct span domain,
+	    bool (*each)(void *arg, const struct route *routes, size_t count), void *arg)
 {
+	const struct walk walk = { routes, each, arg };
 	struct arena arena = { 0 };
-	const struct route *found = find_canonical(routes, canonical(domain, &arena));
 
+	walk_canonical(&walk, canonical(domain, &arena));
 	arena_free(&arena);
-	return found;
 }
 
 bool

@@ -1,9 +1,19 @@
 /*
- * route: recipient domain → route name → what the name says now. Pure.
+ * route: recipient domain, sender and user → route name → what the name says now. Pure.
  *
  * A recipient is judged once, at RCPT: its lane keeps the route's *name*. What that name says is
  * read at each attempt, so that a reload re-routes what waits. The most specific pattern wins:
- * "example.org" before "*.example.org" (any depth below) before "*.org" before "*".
+ * "example.org" before "*.example.org" (any depth below) before "*.org" before "*". Of several
+ * routes with one pattern: one that names the user before one that does not; then one that names
+ * the sender's address, its domain, what its domain is below of (the closest first), any. If none
+ * of them fits, the next pattern is looked at.
+ *
+ * A lane keeps a *label*: the route's name, how the message asks to be carried, and, where the
+ * choice hung on more than the domain, a mark of all the routes that it was made from:
+ *
+ *	"*", "* sender=example.org @0123456789abcdef", "* requiretls", "* tls-required=no"
+ *
+ * As long as the mark is what the configuration says, nothing in the lane need be judged again.
  */
 #ifndef TRAM_POLICY_ROUTE_H
 #define TRAM_POLICY_ROUTE_H
@@ -34,7 +44,14 @@ struct deliver_host {
 };
 
 struct route {
-	struct span name;		/* the pattern, lower case: also the lane's route name */
+	/* the pattern, and what it asks of the sender and the user: see route_set_name() */
+	struct span name;
+	struct span pattern;		/* of the recipient's domain, lower case */
+	struct span *senders;		/* none: any. "<>", "a@b", "b", "*.b", "*" */
+	size_t sender_count;
+	struct span *users;		/* none: any, and nobody */
+	size_t user_count;
+	uint64_t mark;			/* of the name: by routes_sort() */
 	enum deliver_kind kind;
 	struct deliver_host host;	/* DELIVER_SMTP */
 	struct span site_key;		/* DELIVER_SMTP: "static:" and the text */
@@ -56,19 +73,59 @@ struct route {
 };
 
 struct routes {
-	struct route *routes;		/* by name: routes_sort() */
+	struct route *routes;		/* by pattern: routes_sort() */
 	size_t count;
+	bool conditional;		/* some ask who sends: routes_sort() */
+};
+
+/* How a message asks to be carried (RFC 8689). */
+enum route_wish {
+	WISH_NONE,
+	WISH_REQUIRETLS,		/* MAIL had REQUIRETLS */
+	WISH_TLS_OPTIONAL,		/* the header has TLS-Required: No */
+};
+
+struct route_facts {
+	struct span domain;		/* the recipient's */
+	struct span sender;		/* as address_text() gives it; empty: the null path */
+	struct span user;		/* who logged in; empty: nobody */
 };
 
 /* Once, after the last route has been added: the look-ups below rely on it. */
 void routes_sort(struct routes *routes);
 
+/* From pattern, senders and users, which are there already. */
+void route_set_name(struct route *route, struct arena *arena);
+/* Would there be messages for which nothing says which of the two comes first? */
+bool route_is_ambiguous(const struct route *a, const struct route *b);
+
 /*
  * NULL: nothing matches (there is no "*"). Domain in lower case, in A-labels or U-labels; a
  * literal matches "*" only, or itself.
  */
+const struct route *route_choose(const struct routes *routes, const struct route_facts *facts);
+/* The same for any sender: routes that ask who sends do not count. */
 const struct route *route_find(const struct routes *routes, struct span domain);
-const struct route *route_by_name(const struct routes *routes, struct span name);
+
+/* route: as chosen from these facts; NULL: there is none. In the arena, or the route's. */
+struct span route_label(const struct routes *routes, struct span domain, const struct route *route,
+			enum route_wish wish, struct arena *arena);
+/* Was it chosen from the routes that are there now? Else each message must be judged again. */
+bool route_label_holds(const struct routes *routes, struct span domain, struct span label);
+/* NULL: there is no such route (any more) that could lead to this domain. */
+const struct route *route_labelled(const struct routes *routes, struct span domain,
+				   struct span label);
+enum route_wish route_label_wish(struct span label);
+struct span route_label_text(struct span label);	/* without the mark: for people */
+
+/*
+ * The routes of the most specific patterns that domain has, down to the first one that any sender
+ * may take: `each` for one after the other, until it says false. For route_choice.c.
+ */
+void routes_each(const struct routes *routes, struct span domain,
+		 bool (*each)(void *arg, const struct route *routes, size_t count), void *arg);
+/* "<>", "a@b.example", or as domain_pattern_read(). */
+bool sender_pattern_read(struct span text, struct arena *arena, struct span *ret);
 
 /*
  * "smtps:…" is like "smtp:…", on port 465 and with TLS before the greeting;

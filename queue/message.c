@@ -306,6 +306,7 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 		.header_size = a->header.len,
 		.body_size = a->draft != NULL ? a->draft->size : a->body.len,
 		.client = a->client,
+		.user = a->user,
 	};
 	uint64_t *lanes = arena_alloc(&b->arena, count * sizeof(*lanes));
 	struct key key = key_id(a->id);

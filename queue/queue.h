@@ -150,6 +150,7 @@ struct queue_accept {
 	struct span header;		/* the header block, Received on top, blank line included */
 	/* facts kept for the operator: "client=… helo=… user=…", may be empty */
 	struct span client;
+	struct span user;		/* who logged in to hand it in; empty: nobody */
 	uint32_t flags;			/* enum message_flags */
 	struct draft *draft;		/* its body; gone once submitted. NULL: body below */
 	struct span body;

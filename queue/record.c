@@ -11,7 +11,8 @@ void
 message_record_encode(const struct message_record *r, const struct envelope *envelope,
 		      const uint64_t *lanes, struct buf *out)
 {
-	struct encoder e = encode_begin(out, KIND_MESSAGE);
+	struct encoder e = encode_begin_as(out, KIND_MESSAGE,
+					   r->user.len > 0 ? MESSAGE_VERSION : RECORD_VERSION);
 
 	assert(envelope->recipient_count <= UINT32_MAX && r->crc_count <= UINT32_MAX);
 	put_number(&e, r->id, 8);
@@ -37,6 +38,8 @@ message_record_encode(const struct message_record *r, const struct envelope *env
 	put_number(&e, (uint32_t)r->crc_count, 4);
 	for (size_t i = 0; i < r->crc_count; i++)
 		put_number(&e, r->crcs[i], 4);
+	if (r->user.len > 0)
+		put_span(&e, r->user);
 	encode_end(&e);
 }
 
@@ -110,6 +113,10 @@ message_record_decode(struct span octets, struct arena *arena, struct message_re
 	message.crcs = arena_alloc(arena, message.crc_count * sizeof(*message.crcs));
 	for (size_t i = 0; i < message.crc_count; i++)
 		message.crcs[i] = take_u32(&d);
+	if (d.version >= 2)
+		message.user = take_span(&d);
+	if (d.version >= 2 && message.user.len == 0)
+		d.bad = true;
 	if (message.crc_count != body_record_count(message.header_size, message.body_size))
 		d.bad = true;
 	r = decode_end(&d);

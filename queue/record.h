@@ -4,7 +4,7 @@
  * A record is: version (1 octet), fields (length-prefixed, big-endian numbers), CRC-32C of all
  * before (4 octets). No octet from the wire is ever a delimiter. Decoding checks everything and
  * never trusts a length; decoded spans point into the arena (copied). A record of a newer
- * version is refused: -EPROTO; a damaged one: -EBADMSG.
+ * version is refused: -EPROTO; a damaged one: -EBADMSG. Version 2: a message with a user.
  */
 #ifndef TRAM_QUEUE_RECORD_H
 #define TRAM_QUEUE_RECORD_H
@@ -30,7 +30,7 @@ enum lane_priority { PRIORITY_NORMAL = 0, PRIORITY_REPORT = 1 };	/* smaller goes
 struct lane_name {			/* known at RCPT; never changes */
 	struct span tenant;		/* empty: none */
 	struct span domain;		/* of the recipient, lower case */
-	struct span route;		/* the route's name, "*" or "example.org" */
+	struct span route;		/* the route's label, "*" or "example.org": policy/route.h */
 	struct span pool;		/* source pool; empty: default */
 	uint8_t priority;		/* enum lane_priority */
 };
@@ -49,6 +49,7 @@ struct message_record {
 	uint32_t flags;
 	uint64_t header_size, body_size;
 	struct span client;		/* facts kept for the operator */
+	struct span user;		/* who handed it in: its route may hang on that. Not by peek */
 	uint32_t *crcs;			/* CRC-32C of each body record, in their order */
 	size_t crc_count;
 };

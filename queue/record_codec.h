@@ -18,6 +18,7 @@
 
 enum { RECORD_VERSION = 1, RECORD_FRAME = 2 + 4 };	/* version, kind, CRC */
 enum { HISTORY_VERSION = 2 };	/* 1: attempts without their TLS */
+enum { MESSAGE_VERSION = 2 };	/* 1: without a user, still written where there is none */
 enum record_kind {
 	KIND_MESSAGE = 'M',
 	KIND_LANE = 'L',
@@ -32,7 +33,9 @@ enum record_kind {
 static inline uint8_t
 record_version(enum record_kind kind)
 {
-	return kind == KIND_HISTORY ? HISTORY_VERSION : RECORD_VERSION;
+	return kind == KIND_HISTORY ? HISTORY_VERSION :
+	       kind == KIND_MESSAGE ? MESSAGE_VERSION :
+				      RECORD_VERSION;
 }
 
 /* ---- encoding ----------------------------------------------------------------------------- */
@@ -67,13 +70,19 @@ put_span(struct encoder *e, struct span s)
 }
 
 static inline struct encoder
-encode_begin(struct buf *out, enum record_kind kind)
+encode_begin_as(struct buf *out, enum record_kind kind, uint8_t version)
 {
 	struct encoder e = { out, buf_len(out) };
 
-	put_number(&e, record_version(kind), 1);
+	put_number(&e, version, 1);
 	put_number(&e, (uint8_t)kind, 1);
 	return e;
+}
+
+static inline struct encoder
+encode_begin(struct buf *out, enum record_kind kind)
+{
+	return encode_begin_as(out, kind, record_version(kind));
 }
 
 static inline void

@@ -41,7 +41,7 @@ route_place(const struct load *load, const struct route *route)
 {
 	for (size_t i = 0; i < load->section_count; i++)
 		if (load->sections[i].kind == SECTION_ROUTE &&
-		    span_eq(load->sections[i].name, route->name) &&
+		    span_eq(load->sections[i].name, route->pattern) &&
 		    load->sections[i].at.line == route->line)
 			return load->sections[i].at;
 	return (struct place){ load->config->path, route->line };
@@ -251,7 +251,7 @@ check_relay_to(struct load *load)
 				"domains you accept mail for");
 		if (route == NULL || route->kind == DELIVER_REJECT)
 			return config_fail(load, at,
-					   "relay-to has %.*s, but no route leads there; add: "
+					   "relay-to has %.*s, but no route leads there for any sender; add: "
 					   "route \"%.*s\" { deliver = \"smtp:[HOST]:25\" }",
 					   SPAN_FMT(domain), SPAN_FMT(domain));
 		if (span_starts(domain, SPAN("*.")) && span_find(span_skip(domain, 2), '.') == NULL)
@@ -394,12 +394,25 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 }
 
 static bool
+anybody_logs_in(const struct config *config)
+{
+	for (size_t i = 0; i < config->listener_count; i++)
+		if (config->listeners[i].auth != LISTENER_AUTH_OFF)
+			return true;
+	return false;
+}
+
+static bool
 check_route(struct load *load, const struct route *route, const struct ifaddrs *interfaces)
 {
 	const struct config *config = load->config;
 	struct place at = route_place(load, route);
 	struct span text = span_skip(site_key_place(route->site_key), 7);
 
+	if (route->user_count > 0 && !anybody_logs_in(config))
+		return config_fail(load, at,
+				   "route \"%.*s\": nobody can log in, so sender-user fits nothing; "
+				   "set auth in a listener", SPAN_FMT(route->pattern));
 	if (route->kind == DELIVER_MX && route->mx_port == 0)
 		return config_fail(load, at, "route \"%.*s\" leads nowhere; add: deliver = \"mx\"",
 				   SPAN_FMT(route->name));
@@ -412,6 +425,28 @@ check_route(struct load *load, const struct route *route, const struct ifaddrs *
 			"route \"%.*s\": %.*s is a listener of this server (a loop); name another host or port",
 			SPAN_FMT(route->name), SPAN_FMT(text));
 	return check_route_tls(load, route, at);
+}
+
+/* Two that stand for the same messages: with the same condition, or each with a part of one. */
+static bool
+check_route_twice(struct load *load, size_t n)
+{
+	const struct route *all = load->config->access.routes.routes, *route = &all[n];
+
+	for (size_t i = n; i-- > 0 && span_eq(all[i].pattern, route->pattern);) {
+		const struct route *first = all[i].line < route->line ? &all[i] : route;
+		const struct route *second = first == route ? &all[i] : route;
+
+		if (!route_is_ambiguous(first, second) && !span_eq(first->name, second->name))
+			continue;
+		return config_fail(load, route_place(load, second),
+				   "route \"%.*s\" is there twice (also in line %d)%s; remove one",
+				   SPAN_FMT(route->pattern), first->line,
+				   first->sender_count + first->user_count == 0 ?
+					   "" :
+					   " for the same sender and sender-user");
+	}
+	return true;
 }
 
 static bool
@@ -427,11 +462,8 @@ check_routes(struct load *load)
 			load, whole,
 			"there is no route, so no mail can go out; add: route \"*\" { deliver = \"mx\" }");
 	for (size_t i = 1; i < routes->count; i++)
-		if (span_eq(routes->routes[i - 1].name, routes->routes[i].name))
-			return config_fail(
-			    load, route_place(load, &routes->routes[i]),
-			    "route \"%.*s\" is there twice (also in line %d); remove one",
-			    SPAN_FMT(routes->routes[i].name), routes->routes[i - 1].line);
+		if (!check_route_twice(load, i))
+			return false;
 	if (getifaddrs(&interfaces) < 0)
 		interfaces = NULL;
 	for (size_t i = 0; i < routes->count && good; i++)

@@ -257,13 +257,13 @@ name_route(struct load *load, struct section *section, struct span title)
 {
 	struct route *route = &load->config->access.routes.routes[section->index];
 	route->line = section->at.line;
-	if (!domain_pattern_read(title, &load->config->arena, &route->name))
+	if (!domain_pattern_read(title, &load->config->arena, &route->pattern))
 		return config_fail(
 		    load, section->at,
 		    "route \"%.*s\": it is not a domain; write example.org, *.example.org for all "
 		    "below it, or * for all others",
 		    SPAN_FMT(title));
-	section->name = route->name;
+	section->name = route->pattern;
 	return true;
 }
 
@@ -431,6 +431,7 @@ set_rest(struct config *config)
 	for (size_t i = 0; i < config->access.routes.count; i++) {
 		struct route *route = &config->access.routes.routes[i];
 
+		route_set_name(route, &config->arena);
 		route->site_key = site_key_of(route->site_key, route, SITE_MX_INSECURE, &config->arena);
 	}
 	routes_sort(&config->access.routes);

@@ -194,6 +194,8 @@ const struct directive directives[] = {
 	  .note = "as limits.messages-per-session" },
 
 	{ SECTION_ROUTE, "deliver", TYPE(deliver), ROUTE(kind), .note = "required" },
+	{ SECTION_ROUTE, "sender", TYPE(senders), ROUTE(senders), COUNT(struct route, sender_count), .note = "any" },
+	{ SECTION_ROUTE, "sender-user", TYPE(words), ROUTE(users), COUNT(struct route, user_count), .note = "any" },
 	{ SECTION_ROUTE, "tls", TYPE(choice), "auto", ROUTE(tls), .words = route_tls },
 	{ SECTION_ROUTE, "tls-names", TYPE(domains), ROUTE(tls_names), COUNT(struct route, tls_name_count),
 	  .note = "the host's" },

@@ -174,6 +174,20 @@ read_mailbox(const struct reading *r)
 }
 
 static bool
+read_senders(const struct reading *r)
+{
+	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
+
+	for (size_t i = 0; i < r->count; i++)
+		if (!sender_pattern_read(r->values[i], arena_of(r), &list[i]))
+			return wrong(r, r->values[i],
+				     "it is no sender; write anna@example.org, example.org, "
+				     "*.example.org, or <> for reports");
+	store_list(r, list);
+	return true;
+}
+
+static bool
 read_choice(const struct reading *r)
 {
 	const char *const *words = r->directive->words;
@@ -359,6 +373,7 @@ const struct value_type type_networks = { "networks", true, read_networks };
 const struct value_type type_addresses = { "addresses", true, read_addresses };
 const struct value_type type_servers = { "servers", true, read_servers };
 const struct value_type type_mailbox = { "mailbox", false, read_mailbox };
+const struct value_type type_senders = { "senders", true, read_senders };
 const struct value_type type_deliver = { "destination", false, read_deliver };
 const struct value_type type_time = { "time", false, read_time };
 const struct value_type type_size = { "size", false, read_size };

@@ -114,7 +114,7 @@ copy_record(struct reading *r, const struct message_record *from)
 	r->record.crcs = arena_alloc(&r->arena, from->crc_count * sizeof(*from->crcs) + 1);
 	if (from->crc_count > 0)
 		memcpy(r->record.crcs, from->crcs, from->crc_count * sizeof(*from->crcs));
-	r->record.client = (struct span){ 0 };
+	r->record.client = r->record.user = (struct span){ 0 };
 	r->offset = 0;
 }
 

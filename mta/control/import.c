@@ -153,6 +153,7 @@ message_step(struct control_job *job)
 					      (r->flags & MESSAGE_REPORT) != 0)),
 		.arrival_ms = arrival,
 		.client = arena_copy(&import->arena, r->client),
+		.user = arena_copy(&import->arena, r->user),
 		.flags = (uint32_t)r->flags | MESSAGE_IMPORTED };
 	import->draft = draft_begin(&(struct draft_config){
 		.port = home->port, .id = import->accept.id, .room = on_room, .arg = import });
@@ -178,6 +179,7 @@ recipient_step(struct control_job *job)
 {
 	struct control_import *import = *job_import(job);
 	const struct control_request *r = &job->request;
+	const struct routes *routes = &job_home(job)->config->access.routes;
 	const struct route *route;
 	struct address address;
 	struct envelope *e;
@@ -196,10 +198,12 @@ recipient_step(struct control_job *job)
 	e->recipients[n] = (struct recipient){
 		.address = address_text(&address, &import->arena),
 		.orcpt = arena_copy(&import->arena, r->orcpt), .notify = (uint8_t)r->notify };
-	route = route_find(&import->home->config->access.routes, address.domain);
+	route = route_choose(routes, &(struct route_facts){ address.domain, e->reverse_path,
+							   import->accept.user });
 	import->lanes[n] = (struct lane_name){
 		.domain = address.domain,
-		.route = route == NULL ? SPAN("*") : arena_copy(&import->arena, route->name),
+		.route = arena_copy(&import->arena, route_label(routes, address.domain, route, WISH_NONE,
+								&import->arena)),
 		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT
 									 : PRIORITY_NORMAL
 	};

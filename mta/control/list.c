@@ -46,7 +46,7 @@ explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
 	if (queue_read_lane(port, lane_id, &job->arena, &lane) < 0)
 		return;
 	json_object_set_new(object, "domain", json_text(lane.name.domain));
-	json_object_set_new(object, "route", json_text(lane.name.route));
+	json_object_set_new(object, "route", json_text(route_label_text(lane.name.route)));
 	if (lane.site == 0 || queue_read_site(port, lane.site, &job->arena, &site) < 0)
 		return;
 	json_object_set_new(object, "site", json_text(site.key));

@@ -100,6 +100,7 @@ static const struct member {
 	{ "reverse_path", TYPE_ADDRESS, TAKES_MESSAGE, AT(reverse_path), 0, false },
 	{ "envid", TYPE_TEXT, TAKES_MESSAGE, AT(envid), 0, false },
 	{ "client", TYPE_TEXT, TAKES_MESSAGE, AT(client), 0, false },
+	{ "user", TYPE_TEXT, TAKES_MESSAGE, AT(user), 0, false },
 	{ "ret", TYPE_NUMBER, TAKES_MESSAGE, AT(ret), 2, false },
 	{ "body", TYPE_NUMBER, TAKES_MESSAGE, AT(body), 2, false },
 	{ "flags", TYPE_NUMBER, TAKES_MESSAGE, AT(flags), UINT32_MAX, false },

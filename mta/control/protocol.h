@@ -80,7 +80,7 @@ struct control_request {
 	struct span site;			/* key of a site */
 	bool off;				/* drain: end it */
 	/* import: as export gave them */
-	struct span reverse_path, envid, client;	/* pardon: client alone */
+	struct span reverse_path, envid, user, client;	/* pardon: client alone */
 	uint64_t ret, body, flags, arrival_ms, header_size, body_size;
 	bool smtputf8;
 	struct span address, orcpt;

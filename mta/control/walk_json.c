@@ -72,6 +72,7 @@ walk_message_json(uint64_t id, const struct queue_message *m)
 	set_number(object, "body_size", m->record.body_size);
 	set_number(object, "flags", m->record.flags);
 	set_text(object, "client", m->record.client);
+	set_text(object, "user", m->record.user);
 	set_text(object, "envid", m->envelope.envid);
 	set_number(object, "ret", m->envelope.ret);
 	set_number(object, "body", m->envelope.body);

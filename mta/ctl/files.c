@@ -48,6 +48,7 @@ message_request(const json_t *m, struct control_request *r)
 				       .reverse_path = json_span(m, "reverse_path"),
 				       .envid = json_span(m, "envid"),
 				       .client = json_span(m, "client"),
+				       .user = json_span(m, "user"),
 				       .ret = number(m, "ret"),
 				       .body = number(m, "body"),
 				       .flags = number(m, "flags"),

@@ -169,6 +169,7 @@ print_message(const json_t *m)
 	print_when("Arrived", json_i64(m, "arrival_ms"));
 	print_pair("Size", buf_span(&size));
 	print_pair("From client", json_span(m, "client"));
+	print_pair("From user", json_span(m, "user"));
 	print_pair("Envelope id", json_span(m, "envid"));
 	if (json_i64(m, "ret") != 0)
 		print_pair("Report returns", json_i64(m, "ret") == 1 ? SPAN("FULL") : SPAN("HDRS"));

@@ -159,6 +159,7 @@ message_submit(struct session *s)
 		.lanes = s->lanes,
 		.header = buf_span(&s->stored_header),
 		.client = received_client(&facts, &s->server.arena),
+		.user = buf_span(&s->user),
 		.draft = s->draft,
 		.flags = (s->server.saw_8bit ? MESSAGE_8BIT : 0u) |
 			 (s->header.saw_8bit ? MESSAGE_HEADER_UTF8 : 0u),
@@ -361,8 +362,9 @@ ask_rcpt(struct session *s)
 	struct reply verdict;
 	size_t n = s->server.envelope.recipient_count;
 
-	verdict = access_rcpt(&s->config->access, &s->client, &s->server.arena,
-			      &s->server.asked.address, &route);
+	s->client.user = buf_span(&s->user);
+	verdict = access_rcpt(&s->config->access, &s->client, s->server.envelope.reverse_path,
+			      &s->server.arena, &s->server.asked.address, &route);
 	if (verdict.code == 250 && n >= s->recipients_left) {
 		verdict = no_more_recipients;
 		s->recipients_refused = true;
@@ -374,9 +376,12 @@ ask_rcpt(struct session *s)
 		s->lane_cap = n ? n * 2 : 4;
 		s->lanes = xrealloc(s->lanes, s->lane_cap * sizeof(*s->lanes));
 	}
-	s->lanes[n] = (struct lane_name){ .domain = address_domain_of(
-						  s->server.envelope.recipients[n].address),
-					  .route = route->name };
+	s->lanes[n].domain = address_domain_of(s->server.envelope.recipients[n].address);
+	s->lanes[n] = (struct lane_name){
+		.domain = s->lanes[n].domain,
+		.route = route_label(&s->config->access.routes, s->lanes[n].domain, route, WISH_NONE,
+				     &s->server.arena),
+	};
 }
 
 static void

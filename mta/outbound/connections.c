@@ -139,7 +139,7 @@ site_route(const struct site *site)
 	if (list_empty(&site->lanes))
 		return NULL;
 	lane = CONTAINER_OF(site->lanes.next, struct lane, in_site);
-	return route_by_name(&config_of(site->owner)->access.routes, lane->route);
+	return route_labelled(&config_of(site->owner)->access.routes, lane->domain, lane->route);
 }
 
 size_t

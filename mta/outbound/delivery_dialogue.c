@@ -208,7 +208,7 @@ start_cold_read(struct delivery *d)
 	cold->record.crcs = arena_alloc(&cold->arena, records * sizeof(*cold->record.crcs));
 	memcpy(cold->record.crcs, d->current->message.record.crcs,
 	       records * sizeof(*cold->record.crcs));
-	cold->record.client = (struct span){ 0 };
+	cold->record.client = cold->record.user = (struct span){ 0 };
 	cold->at = d->body_at;
 	d->cold = cold;
 	d->cold_reads++;

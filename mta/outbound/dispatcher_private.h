@@ -116,7 +116,7 @@ void lane_submit(struct lane *lane);		/* lane->change → the queue */
 void site_save(struct site *site, int64_t wake_ms);
 
 /* lane_routes.c */
-/* Does its name still lead to the same route? If not its entries move to another lane. */
+/* Is its label what the routes of now say? If not its entries move to other lanes. */
 bool lane_judged(struct dispatcher *d, const struct lane_record *record);
 /* False: there is nothing that could be moved now. */
 bool lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *record);

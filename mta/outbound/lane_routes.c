@@ -7,6 +7,7 @@
  * sends nothing; a bounded number of them is looked up at a time. DNS trouble backs off the lane,
  * not a site.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
@@ -15,13 +16,17 @@
 
 /* ---- by which route ----------------------------------------------------------------------- */
 
-/* Does its name still lead to the same route? If not its entries move to another lane. */
 bool
 lane_judged(struct dispatcher *d, const struct lane_record *record)
 {
-	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
+	return route_label_holds(&config_of(d)->access.routes, record->name.domain,
+				 record->name.route);
+}
 
-	return route == NULL || span_eq(route->name, record->name.route);
+static const struct route *
+route_of(const struct lane *lane)
+{
+	return route_labelled(&config_of(lane->owner)->access.routes, lane->domain, lane->route);
 }
 
 struct reroute {
@@ -64,12 +69,46 @@ on_rerouted(struct queue_op *op)
 	}
 	if (op->result == 0)
 		log_message(LOG_INFO, "reroute", "moved %zu recipients of %.*s to route %.*s",
-			    r->edit.changed, SPAN_FMT(r->name.domain), SPAN_FMT(r->name.route));
+			    r->edit.changed, SPAN_FMT(r->name.domain),
+			    SPAN_FMT(route_label_text(r->name.route)));
 	d->settling--;
-	lane_rerouted(d, r->site, r->lane, op->result);
+	/* of what is damaged nothing moves: not again at once */
+	lane_rerouted(d, r->site, r->lane, r->edit.changed > 0 ? op->result : -EBADMSG);
 	arena_free(&r->arena);
 	free(r);
 	dispatcher_check_stopped(d);
+}
+
+/* By its sender and the user who handed it in, as they are stored. */
+static struct span
+label_now(struct dispatcher *d, const struct lane_record *record, uint64_t id, struct arena *arena)
+{
+	const struct routes *routes = &config_of(d)->access.routes;
+	struct route_facts facts = { .domain = record->name.domain };
+	struct queue_message message;
+
+	if (queue_read_message(d->home->port, id, arena, &message) == 0) {
+		facts.sender = message.envelope.reverse_path;
+		facts.user = message.record.user;
+	}
+	return route_label(routes, facts.domain, route_choose(routes, &facts),
+			   route_label_wish(record->name.route), arena);
+}
+
+/* Those of the page that go where the first of them goes. */
+static void
+choose_ids(struct reroute *r, const struct lane_record *record, const struct queue_entry *page,
+	   size_t n)
+{
+	struct arena arena = { 0 };
+
+	r->name.route = label_now(r->owner, record, page[0].id, &r->arena);
+	r->ids[r->edit.count++] = page[0].id;
+	for (size_t i = 1; i < n; i++)
+		if (page[i].id != page[i - 1].id &&
+		    span_eq(label_now(r->owner, record, page[i].id, &arena), r->name.route))
+			r->ids[r->edit.count++] = page[i].id;
+	arena_free(&arena);
 }
 
 bool
@@ -84,9 +123,6 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 	if (n == 0)
 		return false;
 	r = xcalloc(1, sizeof(*r));
-	for (size_t i = 0; i < n; i++)
-		if (r->edit.count == 0 || r->ids[r->edit.count - 1] != page[i].id)
-			r->ids[r->edit.count++] = page[i].id;
 	r->owner = d;
 	r->lane = lane;
 	r->site = record->site;
@@ -94,8 +130,7 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 	r->name.tenant = arena_copy(&r->arena, record->name.tenant);
 	r->name.domain = arena_copy(&r->arena, record->name.domain);
 	r->name.pool = arena_copy(&r->arena, record->name.pool);
-	r->name.route = arena_copy(
-		&r->arena, route_find(&config_of(d)->access.routes, record->name.domain)->name);
+	choose_ids(r, record, page, n);
 	r->edit.op.done = on_rerouted;
 	r->edit.kind = EDIT_MOVE;
 	r->edit.ids = r->ids;
@@ -113,7 +148,8 @@ bool
 lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
 		     const struct site *site)
 {
-	const struct route *route = route_find(&config_of(d)->access.routes, record->name.domain);
+	const struct route *route = route_labelled(&config_of(d)->access.routes,
+						   record->name.domain, record->name.route);
 	bool is_static = span_starts(site->key, SPAN("static:"));
 	bool literal = record->name.domain.len > 0 && record->name.domain.at[0] == '[';
 
@@ -260,7 +296,7 @@ on_mx(void *arg, const struct mx_set *set)
 {
 	struct lane *lane = arg;
 	struct dispatcher *d = lane->owner;
-	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
+	const struct route *route = route_of(lane);
 	int64_t ttl = set->ttl_ms > SITE_UNTIL_MIN_MS ? set->ttl_ms : SITE_UNTIL_MIN_MS;
 	struct arena arena = { 0 };
 
@@ -311,7 +347,7 @@ lane_resolve(struct lane *lane)
 		451, 4, 7, 5,
 		"the route says tls = dane, but the resolver is not known to validate DNSSEC");
 	struct dispatcher *d = lane->owner;
-	const struct route *route = route_find(&config_of(d)->access.routes, lane->domain);
+	const struct route *route = route_of(lane);
 	struct arena arena = { 0 };
 
 	if (route == NULL) {
@@ -344,7 +380,7 @@ lane_waits_for_trust(const struct lane *lane)
 	const struct dispatcher *d = lane->owner;
 
 	return !trust_settled(d->trust) &&
-	       tls_asks_dane(tls_of(route_find(&config_of(d)->access.routes, lane->domain)));
+	       tls_asks_dane(tls_of(route_of(lane)));
 }
 
 void
@@ -368,8 +404,7 @@ lanes_resolve(struct dispatcher *d)
 void
 lane_refresh(struct lane *lane)
 {
-	const struct route *route =
-		route_find(&config_of(lane->owner)->access.routes, lane->domain);
+	const struct route *route = route_of(lane);
 
 	if (lane->lookup != NULL || lane->changing || route == NULL ||
 	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)

@@ -226,8 +226,10 @@ build_report(struct report *p)
 	struct dispatcher *d = p->r->d;
 	struct config *config = config_of(d);
 	const struct message_record *record = &p->message.record;
-	const struct route *route = route_find(&config->access.routes,
-					       address_domain_of(p->message.envelope.reverse_path));
+	const struct routes *routes = &config->access.routes;
+	/* nobody sends it: a route that asks who does is not taken, unless it says "<>" */
+	struct route_facts way = { .domain = address_domain_of(p->message.envelope.reverse_path) };
+	const struct route *route = route_choose(routes, &way);
 	uint64_t size = record->header_size + record->body_size;
 	bool full = config->queue.return_full && p->message.envelope.ret != RET_HDRS && !p->delay &&
 		    size <= config->queue.bounce_size;
@@ -258,7 +260,8 @@ build_report(struct report *p)
 					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME
 									     : BODY_7BIT };
 	p->lane = (struct lane_name){ .domain = address_domain_of(p->to.address),
-				      .route = route->name,
+				      .route = route_label(routes, way.domain, route, WISH_NONE,
+							   &p->arena),
 				      .priority = PRIORITY_REPORT };
 	p->accept = (struct queue_accept){
 		.id = facts.id,

@@ -109,7 +109,7 @@ class Tramd:
     def __init__(self, place, routes=None, static=None, resolver=None, queue=None, limits=None, listener=None,
                  hostname="tram.test", relay_from=("127.0.0.0/8",), extra="", config=None, env=None, wrapper=(),
                  program_path=None):
-        """routes: {pattern: deliver text, or dict}; static: (host, port), or a Sink, for "*". queue, limits,
+        """routes: {pattern: deliver text, or dict, or a list of them}; static: (host, port), or a Sink, for "*". queue, limits,
         listener: settings of these blocks. extra: more text. config: the whole text instead (%(port)d and
         %(place)s are filled in). wrapper: a command in front of tramd (faketime, strace)."""
         self.place = str(place)
@@ -150,10 +150,11 @@ class Tramd:
             parts.append(block("limits", "", s["limits"]))
         parts.append(block("listener", "smtp", dict({"address": ["127.0.0.1:%d" % self.port]}, **s["listener"])))
         parts.append(s["extra"] + "\n")
-        for pattern, route in s["routes"].items():
-            route = {"deliver": route} if isinstance(route, str) else dict(route)
-            route["deliver"] = quoted(route["deliver"])
-            parts.append(block("route", quoted(pattern), route))
+        for pattern, some in s["routes"].items():
+            for route in some if isinstance(some, list) else [some]:
+                route = {"deliver": route} if isinstance(route, str) else dict(route)
+                route["deliver"] = quoted(route["deliver"])
+                parts.append(block("route", quoted(pattern), route))
         return "".join(parts)
 
     def write_config(self, text):

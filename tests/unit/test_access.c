@@ -39,14 +39,16 @@ setup(void **state)
 	f = (struct fixture){ .to = { SPAN("example.org"), SPAN("*.example.org") } };
 	assert_true(network_parse(SPAN("10.0.0.0/8"), &f.from[0]));
 	assert_true(network_parse(SPAN("2001:db8::/32"), &f.from[1]));
-	f.list[0] = (struct route){ .name = SPAN("example.org"), .kind = DELIVER_SMTP };
-	f.list[1] = (struct route){ .name = SPAN("*.example.org"), .kind = DELIVER_SMTP };
-	f.list[2] = (struct route){ .name = SPAN("*.com"), .kind = DELIVER_MX };
-	f.list[3] = (struct route){ .name = SPAN("old.example.org"), .kind = DELIVER_REJECT,
+	f.list[0] = (struct route){ .pattern = SPAN("example.org"), .kind = DELIVER_SMTP };
+	f.list[1] = (struct route){ .pattern = SPAN("*.example.org"), .kind = DELIVER_SMTP };
+	f.list[2] = (struct route){ .pattern = SPAN("*.com"), .kind = DELIVER_MX };
+	f.list[3] = (struct route){ .pattern = SPAN("old.example.org"), .kind = DELIVER_REJECT,
 				    .reject = REPLY(550, 5, 1, 6, "moved") };
 	f.rules = (struct access_rules){ .relay_from = f.from, .relay_from_count = 2,
 					 .relay_to = f.to, .relay_to_count = 2,
-					 .hostname = SPAN("relay.example.net"), .routes = { f.list, 4 } };
+					 .hostname = SPAN("relay.example.net"), .routes = { f.list, 4, false } };
+	for (size_t i = 0; i < 4; i++)
+		f.list[i].name = f.list[i].pattern;
 	routes_sort(&f.rules.routes);
 	f.inside = client_at(&f.rules, "10.1.2.3");
 	f.outside = client_at(&f.rules, "198.51.100.7");
@@ -72,7 +74,7 @@ expect(struct fixture *f, const struct access_client *client, const char *given,
 {
 	const struct route *route = NULL;
 	struct span address = span_str(given);
-	struct reply reply = access_rcpt(&f->rules, client, &f->arena, &address, &route);
+	struct reply reply = access_rcpt(&f->rules, client, SPAN(""), &f->arena, &address, &route);
 	struct buf line = { 0 };
 
 	reply_to_line(&reply, &line);

@@ -79,6 +79,35 @@ a_message_comes_back(void **state)
 	arena_free(&arena);
 }
 
+/* Without a user it is what it always was; with one it says so, and older programs refuse it. */
+static void
+a_user_comes_back(void **state)
+{
+	struct message_record r, got;
+	struct recipient recipients[2];
+	struct envelope e, got_e;
+	uint64_t lanes[2], *got_lanes;
+	uint32_t crcs[3];
+	struct arena arena = { 0 };
+	struct buf out = { 0 };
+
+	(void)state;
+	message_make(&r, &e, lanes, recipients, crcs);
+	message_record_encode(&r, &e, lanes, &out);
+	assert_int_equal(out.at[0], 1);
+	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes), 0);
+	assert_int_equal(got.user.len, 0);
+	buf_clear(&out);
+	r.user = SPAN("anna@src.example");
+	message_record_encode(&r, &e, lanes, &out);
+	assert_int_equal(out.at[0], 2);
+	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes), 0);
+	assert_true(span_eq(got.user, r.user));
+	assert_int_equal(got.crcs[2], 3);
+	buf_free(&out);
+	arena_free(&arena);
+}
+
 /* Every cut, and every octet changed, is found. */
 static void
 damage_is_found(void **state)
@@ -358,7 +387,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(checksums_are_castagnoli), cmocka_unit_test(a_message_comes_back),
+		cmocka_unit_test(checksums_are_castagnoli), cmocka_unit_test(a_message_comes_back), cmocka_unit_test(a_user_comes_back),
 		cmocka_unit_test(damage_is_found), cmocka_unit_test(newer_and_foreign_are_refused),
 		cmocka_unit_test(lengths_are_not_trusted), cmocka_unit_test(lanes_and_sites_come_back),
 		cmocka_unit_test(history_keeps_first_and_last), cmocka_unit_test(attempts_have_their_tls),

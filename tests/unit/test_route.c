@@ -8,24 +8,34 @@
 
 #include "policy/route.h"
 
+static struct arena names;
+
+static void
+name_all(struct routes *routes)
+{
+	for (size_t i = 0; i < routes->count; i++)
+		route_set_name(&routes->routes[i], &names);
+	routes_sort(routes);
+}
+
 static const char *
 found(const char *domain)
 {
 	static struct route list[] = {
-		{ .name = SPAN("*") },
-		{ .name = SPAN("*.example.org") },
-		{ .name = SPAN("mail.example.org") },
-		{ .name = SPAN("*.org") },
-		{ .name = SPAN("*.sub.example.org") },
-		{ .name = SPAN("[192.0.2.1]") },
-		{ .name = SPAN("example.com") },
+		{ .pattern = SPAN("*") },
+		{ .pattern = SPAN("*.example.org") },
+		{ .pattern = SPAN("mail.example.org") },
+		{ .pattern = SPAN("*.org") },
+		{ .pattern = SPAN("*.sub.example.org") },
+		{ .pattern = SPAN("[192.0.2.1]") },
+		{ .pattern = SPAN("example.com") },
 	};
-	struct routes routes = { list, sizeof(list) / sizeof(list[0]) };
+	struct routes routes = { .routes = list, .count = sizeof(list) / sizeof(list[0]) };
 	const struct route *route;
 
-	routes_sort(&routes);
+	name_all(&routes);
 	route = route_find(&routes, span_str(domain));
-	return route ? route->name.at : "none";
+	return route ? route->pattern.at : "none";
 }
 
 static void
@@ -50,20 +60,18 @@ test_most_specific_wins(void **state)
 static void
 test_nothing_matches(void **state)
 {
-	struct route list[] = { { .name = SPAN("*.example.org") }, { .name = SPAN("example.com") } };
-	struct routes routes = { list, 2 };
+	struct route list[] = { { .pattern = SPAN("*.example.org") }, { .pattern = SPAN("example.com") } };
+	struct routes routes = { .routes = list, .count = 2 };
 	char label[512] = { 0 };
 	struct span huge = { label, sizeof(label) - 1 };
 
 	(void)state;
 	memset(label, 'a', huge.len);
-	routes_sort(&routes);
+	name_all(&routes);
 	assert_null(route_find(&routes, SPAN("example.org")));
 	assert_null(route_find(&routes, SPAN("example.net")));
 	assert_null(route_find(&routes, SPAN("[192.0.2.1]")));
 	assert_null(route_find(&routes, huge));
-	assert_null(route_by_name(&routes, SPAN("*")));
-	assert_non_null(route_by_name(&routes, SPAN("*.example.org")));
 	routes.count = 0;
 	assert_null(route_find(&routes, SPAN("example.org")));
 }
@@ -106,10 +114,10 @@ test_patterns(void **state)
 static void
 test_international(void **state)
 {
-	struct route list[] = { { .name = SPAN("xn--bcher-kva.example") },
-				{ .name = SPAN("*.xn--bcher-kva.example") },
-				{ .name = SPAN("*") } };
-	struct routes routes = { list, 3 };
+	struct route list[] = { { .pattern = SPAN("xn--bcher-kva.example") },
+				{ .pattern = SPAN("*.xn--bcher-kva.example") },
+				{ .pattern = SPAN("*") } };
+	struct routes routes = { .routes = list, .count = 3 };
 
 	(void)state;
 	expect_pattern("B\xc3\xbc" "cher.Example", "xn--bcher-kva.example");
@@ -117,15 +125,15 @@ test_international(void **state)
 	expect_pattern("*.XN--bcher-kva.example", "*.xn--bcher-kva.example");
 	expect_pattern("\xe2\x80\x8b.example", NULL);
 	expect_pattern("*.\xff.example", NULL);
-	routes_sort(&routes);
-	assert_string_equal(route_find(&routes, SPAN("b\xc3\xbc" "cher.example"))->name.at,
+	name_all(&routes);
+	assert_string_equal(route_find(&routes, SPAN("b\xc3\xbc" "cher.example"))->pattern.at,
 			    "xn--bcher-kva.example");
-	assert_string_equal(route_find(&routes, SPAN("xn--bcher-kva.example"))->name.at,
+	assert_string_equal(route_find(&routes, SPAN("xn--bcher-kva.example"))->pattern.at,
 			    "xn--bcher-kva.example");
-	assert_string_equal(route_find(&routes, SPAN("a.b\xc3\xbc" "cher.example"))->name.at,
+	assert_string_equal(route_find(&routes, SPAN("a.b\xc3\xbc" "cher.example"))->pattern.at,
 			    "*.xn--bcher-kva.example");
-	assert_string_equal(route_find(&routes, SPAN("a.m\xc3\xbcl.example"))->name.at, "*");
-	assert_string_equal(route_find(&routes, SPAN("\xff.example"))->name.at, "*");
+	assert_string_equal(route_find(&routes, SPAN("a.m\xc3\xbcl.example"))->pattern.at, "*");
+	assert_string_equal(route_find(&routes, SPAN("\xff.example"))->pattern.at, "*");
 	assert_true(domain_pattern_matches(SPAN("xn--bcher-kva.example"),
 					   SPAN("b\xc3\xbc" "cher.example")));
 	assert_true(domain_pattern_matches(SPAN("*.xn--bcher-kva.example"),
@@ -218,6 +226,176 @@ test_deliver_bad(void **state)
 	arena_free(&arena);
 }
 
+/* ---- by sender and by user ------------------------------------------------------------------ */
+
+static struct span shop[] = { SPAN("shop.example") }, below[] = { SPAN("*.shop.example") },
+		   billing[] = { SPAN("Billing@shop.example") }, null_path[] = { SPAN("<>") },
+		   anyone[] = { SPAN("*") }, anna[] = { SPAN("anna") },
+		   both[] = { SPAN("other.example"), SPAN("shop.example") };
+
+static struct route conditional[] = {
+	{ .pattern = SPAN("*"), .line = 1 },
+	{ .pattern = SPAN("*"), .senders = shop, .sender_count = 1, .line = 2 },
+	{ .pattern = SPAN("*"), .senders = below, .sender_count = 1, .line = 3 },
+	{ .pattern = SPAN("*"), .senders = billing, .sender_count = 1, .line = 4 },
+	{ .pattern = SPAN("*"), .users = anna, .user_count = 1, .line = 5 },
+	{ .pattern = SPAN("*"), .users = anna, .user_count = 1, .senders = shop, .sender_count = 1, .line = 6 },
+	{ .pattern = SPAN("*"), .senders = null_path, .sender_count = 1, .line = 7 },
+	{ .pattern = SPAN("*"), .senders = anyone, .sender_count = 1, .line = 8 },
+	{ .pattern = SPAN("example.org"), .senders = shop, .sender_count = 1, .line = 9 },
+	{ .pattern = SPAN("local.example"), .line = 10 },
+};
+enum { CONDITIONAL = sizeof(conditional) / sizeof(*conditional) };
+
+static struct routes
+some_routes(struct route *list, size_t count)
+{
+	struct routes routes = { list, count, false };
+
+	memcpy(list, conditional, count * sizeof(*list));
+	name_all(&routes);
+	return routes;
+}
+
+static int
+line_for(const struct routes *routes, const char *domain, const char *sender, const char *user)
+{
+	const struct route *route = route_choose(
+		routes, &(struct route_facts){ span_str(domain), span_str(sender), span_str(user) });
+
+	return route != NULL ? route->line : 0;
+}
+
+static void
+test_sender_and_user(void **state)
+{
+	struct route list[CONDITIONAL];
+	struct routes routes = some_routes(list, CONDITIONAL);
+
+	(void)state;
+	assert_true(routes.conditional);
+	assert_int_equal(line_for(&routes, "x.example", "a@shop.example", ""), 2);
+	assert_int_equal(line_for(&routes, "x.example", "a@deep.shop.example", ""), 3);
+	assert_int_equal(line_for(&routes, "x.example", "billing@shop.example", ""), 4);
+	assert_int_equal(line_for(&routes, "x.example", "a@else.example", ""), 8);
+	assert_int_equal(line_for(&routes, "x.example", "", ""), 7);
+	assert_int_equal(line_for(&routes, "x.example", "a@else.example", "Anna"), 5);
+	assert_int_equal(line_for(&routes, "x.example", "a@shop.example", "anna"), 6);
+	assert_int_equal(line_for(&routes, "x.example", "a@shop.example", "bert"), 2);
+	/* the recipient's domain comes first; but if nothing of it fits, the next pattern */
+	assert_int_equal(line_for(&routes, "local.example", "a@shop.example", "anna"), 10);
+	assert_int_equal(line_for(&routes, "example.org", "a@shop.example", "anna"), 9);
+	assert_int_equal(line_for(&routes, "example.org", "a@else.example", ""), 8);
+	assert_int_equal(route_find(&routes, SPAN("example.org"))->line, 1);
+	routes = some_routes(list, 1);
+	assert_false(routes.conditional);
+	assert_int_equal(line_for(&routes, "x.example", "", ""), 1);
+	memcpy(list, &conditional[1], sizeof(*list));
+	name_all(&routes);
+	assert_int_equal(line_for(&routes, "x.example", "a@else.example", ""), 0);
+	assert_null(route_find(&routes, SPAN("x.example")));
+}
+
+static void
+test_ambiguous(void **state)
+{
+	struct route other = { .pattern = SPAN("*"), .senders = both, .sender_count = 2 };
+
+	(void)state;
+	assert_true(route_is_ambiguous(&conditional[1], &other));
+	assert_false(route_is_ambiguous(&conditional[0], &other));
+	assert_false(route_is_ambiguous(&conditional[3], &other));
+	assert_false(route_is_ambiguous(&conditional[5], &other));
+	other.users = anna;
+	other.user_count = 1;
+	assert_false(route_is_ambiguous(&conditional[1], &other));
+	assert_true(route_is_ambiguous(&conditional[5], &other));
+	other.pattern = SPAN("example.org");
+	assert_false(route_is_ambiguous(&conditional[5], &other));
+}
+
+/* What a lane remembers: good until a route is added or gone that could have been taken. */
+static void
+test_labels(void **state)
+{
+	struct route list[CONDITIONAL], fewer[CONDITIONAL];
+	struct routes routes = some_routes(list, CONDITIONAL), simple = some_routes(fewer, 1);
+	struct span x = SPAN("x.example"), local = SPAN("local.example"), label, word;
+	struct arena arena = { 0 };
+	const struct route *route;
+
+	(void)state;
+	for (int wish = WISH_NONE; wish <= WISH_TLS_OPTIONAL; wish++) {
+		label = route_label(&simple, x, &fewer[0], (enum route_wish)wish, &arena);
+		assert_int_equal(route_label_wish(label), wish);
+		assert_true(route_label_holds(&simple, x, label));
+		assert_false(route_label_holds(&routes, x, label));
+		assert_ptr_equal(route_labelled(&simple, x, label), &fewer[0]);
+		if (wish == WISH_NONE)
+			assert_true(span_eq(label, SPAN("*")));
+		for (size_t i = 0; i < CONDITIONAL; i++) {
+			if (!span_eq(list[i].pattern, SPAN("*")))
+				continue;
+			label = route_label(&routes, x, &list[i], (enum route_wish)wish, &arena);
+			word = route_label_text(label);
+			assert_int_equal(route_label_wish(label), wish);
+			assert_true(word.len < label.len && span_starts(word, list[i].name));
+			assert_true(route_label_holds(&routes, x, label));
+			assert_false(route_label_holds(&simple, x, label));
+			assert_ptr_equal(route_labelled(&routes, x, label), &list[i]);
+		}
+	}
+	/* a domain whose own route asks nothing is touched by none of this */
+	route = route_find(&routes, local);
+	label = route_label(&routes, local, route, WISH_NONE, &arena);
+	assert_true(span_eq(label, SPAN("local.example")));
+	/* no route: told apart from one that is there */
+	label = route_label(&routes, x, NULL, WISH_NONE, &arena);
+	assert_true(route_label_holds(&routes, x, label));
+	assert_null(route_labelled(&routes, x, label));
+	assert_true(route_label_holds(&(struct routes){ 0 }, x, SPAN("*")));
+	arena_free(&arena);
+}
+
+static void
+test_names(void **state)
+{
+	struct span many[100];
+	struct route a = { .pattern = SPAN("*"), .senders = many, .sender_count = 100 }, b = a;
+	struct span users[] = { SPAN("anna b@c") };
+
+	(void)state;
+	for (size_t i = 0; i < 100; i++)
+		many[i] = arena_printf(&names, "user%zu@shop.example", i);
+	route_set_name(&a, &names);
+	many[99] = SPAN("last@shop.example");
+	route_set_name(&b, &names);
+	assert_true(a.name.len < 250 && !span_eq(a.name, b.name));
+	b = (struct route){ .pattern = SPAN("*"), .users = users, .user_count = 1 };
+	route_set_name(&b, &names);
+	assert_true(span_eq(b.name, SPAN("* user=anna+20b@c")));
+}
+
+static void
+test_sender_patterns(void **state)
+{
+	static const char *const good[][2] = {
+		{ "<>", "<>" }, { "*", "*" }, { "*.Example.org", "*.example.org" },
+		{ "Anna@Example.org", "Anna@example.org" },
+		{ "a@b\xc3\xbc" "cher.example", "a@xn--bcher-kva.example" },
+	};
+	static const char *const bad[] = { "", "<", "a@", "@b", "a@b@c", "a b@c.example", "<a@b.example>", "a@*.b" };
+	struct span got;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		assert_true(sender_pattern_read(span_str(good[i][0]), &names, &got));
+		assert_true(span_eq(got, span_str(good[i][1])));
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_false(sender_pattern_read(span_str(bad[i]), &names, &got));
+}
+
 int
 main(void)
 {
@@ -225,7 +403,9 @@ main(void)
 		cmocka_unit_test(test_most_specific_wins), cmocka_unit_test(test_nothing_matches),
 		cmocka_unit_test(test_patterns),	   cmocka_unit_test(test_international),
 		cmocka_unit_test(test_deliver_smtp),	   cmocka_unit_test(test_deliver_other),
-		cmocka_unit_test(test_deliver_bad),
+		cmocka_unit_test(test_deliver_bad),	   cmocka_unit_test(test_sender_and_user),
+		cmocka_unit_test(test_ambiguous),	   cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_names),		   cmocka_unit_test(test_sender_patterns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
