@@ -55,6 +55,12 @@ tls_event(const struct tls_question *question, const struct tls_demand *demand, 
 		return false;
 	*ret = (struct tlsrpt_event){ .result = result_of(demand, end, trouble, failure) };
 	set_policy(question, demand, arena, ret);
+	/* RFC 8460 §4.3.2.1: none of the records could be used, so nothing was proven. */
+	if (ret->type == TLSRPT_TLSA && ret->result == TLSRPT_SUCCESS &&
+	    question->dane->outcome == DANE_UNUSABLE) {
+		ret->result = TLSRPT_TLSA_INVALID;
+		ret->detail = SPAN("none of the TLSA records can be used");
+	}
 	/* A policy that is only tested: passed by, but told of. */
 	if (ret->type == TLSRPT_STS && ret->result == TLSRPT_SUCCESS &&
 	    !sts_policy_lists(question->sts, question->host)) {

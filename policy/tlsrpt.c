@@ -11,6 +11,9 @@ enum {
 	VERSION = 1, KIND = 'r',
 	FAILURES_KEPT = TLSRPT_FAILURES_MAX + TLSRPT_RESULTS,	/* with those without details */
 	DOMAIN_MAX = 255,
+	DAY_COST = 300, FAILURE_COST = 40,	/* stored, but for their texts and addresses */
+	POLICY_COST = 20 + TLSRPT_RESULTS * FAILURE_COST,
+	LENGTH_COST = 4,
 };
 
 static const char *const results[TLSRPT_RESULTS] = {
@@ -83,6 +86,24 @@ copy_texts(const struct span *texts, size_t count, size_t most, struct arena *ar
 	return copy;
 }
 
+static size_t
+texts_cost(const struct span *texts, size_t count, size_t most)
+{
+	size_t octets = 0;
+
+	for (size_t i = 0; i < count && i < most; i++)
+		octets += cut(texts[i]).len + LENGTH_COST;
+	return octets;
+}
+
+/* With those failures of it that have no details. */
+static size_t
+policy_cost(const struct tlsrpt_policy *p)
+{
+	return POLICY_COST + texts_cost(p->lines, p->line_count, TLSRPT_LINES_MAX) +
+	       texts_cost(p->hosts, p->host_count, TLSRPT_HOSTS_MAX);
+}
+
 /* NULL: there are too many already. */
 static struct tlsrpt_policy *
 policy_for(struct tlsrpt_day *day, const struct tlsrpt_policy *like, struct arena *arena)
@@ -98,8 +119,10 @@ policy_for(struct tlsrpt_day *day, const struct tlsrpt_policy *like, struct aren
 			       TLSRPT_HOSTS_MAX))
 			return policy;
 	}
-	if (day->count == TLSRPT_POLICIES_MAX)
+	if (day->count == TLSRPT_POLICIES_MAX ||
+	    day->octets + policy_cost(like) > TLSRPT_DAY_OCTETS)
 		return NULL;
+	day->octets += policy_cost(like);
 	policy = &day->policies[day->count++];
 	*policy = (struct tlsrpt_policy){ .type = like->type };
 	policy->lines = copy_texts(like->lines, like->line_count, TLSRPT_LINES_MAX, arena,
@@ -135,6 +158,15 @@ failure_find(struct tlsrpt_policy *policy, const struct tlsrpt_failure *like)
 	return NULL;
 }
 
+static size_t
+failure_cost(const struct tlsrpt_failure *f)
+{
+	size_t addresses = 16 * ((size_t)(f->sending.family != 0) + (f->receiving.family != 0));
+	size_t details = f->receiving_host.len + f->receiving_helo.len + f->detail.len + addresses;
+
+	return details > 0 ? FAILURE_COST + details : 0;	/* bare: room for it is kept */
+}
+
 static struct tlsrpt_failure *
 failure_new(struct tlsrpt_policy *policy, const struct tlsrpt_failure *like, struct arena *arena)
 {
@@ -163,7 +195,8 @@ address_alone(const struct netaddr *address)
 }
 
 static void
-add_failure(struct tlsrpt_policy *policy, const struct tlsrpt_failure *one, struct arena *arena)
+add_failure(struct tlsrpt_day *day, struct tlsrpt_policy *policy, const struct tlsrpt_failure *one,
+	    struct arena *arena)
 {
 	struct tlsrpt_failure bare = { .result = one->result }, whole = *one;
 	struct tlsrpt_failure *failure;
@@ -174,8 +207,11 @@ add_failure(struct tlsrpt_policy *policy, const struct tlsrpt_failure *one, stru
 	whole.receiving_helo = cut(one->receiving_helo);
 	whole.detail = cut(one->detail);
 	failure = failure_find(policy, &whole);
-	if (failure == NULL && policy->failure_count < TLSRPT_FAILURES_MAX)
+	if (failure == NULL && policy->failure_count < TLSRPT_FAILURES_MAX &&
+	    day->octets + failure_cost(&whole) <= TLSRPT_DAY_OCTETS) {
+		day->octets += failure_cost(&whole);
 		failure = failure_new(policy, &whole, arena);
+	}
 	if (failure == NULL)
 		failure = failure_find(policy, &bare);
 	if (failure == NULL && policy->failure_count < FAILURES_KEPT)
@@ -193,6 +229,7 @@ tlsrpt_day_init(struct tlsrpt_day *day, struct span domain, uint32_t number, str
 	*day = (struct tlsrpt_day){
 		.domain = arena_copy(arena, span_first(domain, DOMAIN_MAX)),
 		.day = number,
+		.octets = DAY_COST,
 	};
 }
 
@@ -222,7 +259,7 @@ tlsrpt_count(struct tlsrpt_day *day, const struct tlsrpt_event *event, struct ar
 	else if (event->result == TLSRPT_SUCCESS)
 		policy->successes = sum(policy->successes, 1);
 	else
-		add_failure(policy, &failure, arena);
+		add_failure(day, policy, &failure, arena);
 }
 
 void
@@ -239,7 +276,7 @@ tlsrpt_merge(struct tlsrpt_day *into, const struct tlsrpt_day *from, struct aren
 		}
 		ours->successes = sum(ours->successes, theirs->successes);
 		for (size_t k = 0; k < theirs->failure_count; k++)
-			add_failure(ours, &theirs->failures[k], arena);
+			add_failure(into, ours, &theirs->failures[k], arena);
 	}
 }
 
@@ -334,6 +371,19 @@ take_policy(struct decoder *d, struct tlsrpt_policy *policy)
 	}
 }
 
+static size_t
+stored_octets(const struct tlsrpt_day *day)
+{
+	size_t octets = DAY_COST;
+
+	for (size_t i = 0; i < day->count; i++) {
+		octets += policy_cost(&day->policies[i]);
+		for (size_t k = 0; k < day->policies[i].failure_count; k++)
+			octets += failure_cost(&day->policies[i].failures[k]);
+	}
+	return octets;
+}
+
 void
 tlsrpt_day_encode(const struct tlsrpt_day *day, struct buf *out)
 {
@@ -365,7 +415,9 @@ tlsrpt_day_decode(struct span octets, struct arena *arena, struct tlsrpt_day *re
 	for (size_t i = 0; i < day.count && !d.bad; i++)
 		take_policy(&d, &day.policies[i]);
 	r = decoder_end(&d);
-	if (r == 0)
-		*ret = day;
-	return r;
+	if (r < 0)
+		return r;
+	day.octets = stored_octets(&day);
+	*ret = day;
+	return 0;
 }

@@ -63,6 +63,7 @@ enum {
 	TLSRPT_HOSTS_MAX = 64,
 	TLSRPT_FAILURES_MAX = 100,	/* kinds of failure, of a policy */
 	TLSRPT_TEXT_MAX = 255,		/* octets of each text in here; longer ones are cut */
+	TLSRPT_DAY_OCTETS = 60000,	/* of its stored form: details beyond it are left out */
 };
 
 /* One session, as the delivery saw it. */
@@ -101,7 +102,8 @@ struct tlsrpt_day {
 	uint32_t day;			/* since 1970-01-01, UTC */
 	struct tlsrpt_policy policies[TLSRPT_POLICIES_MAX];
 	size_t count;
-	uint64_t lost;			/* events beyond TLSRPT_POLICIES_MAX */
+	uint64_t lost;			/* events of policies that found no room */
+	size_t octets;			/* of its stored form, at most */
 };
 
 static inline uint32_t

@@ -315,10 +315,12 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 
 	assert(count > 0);
 	r = accept_check(b, a, stored_cost(a->header.len + tail.len), exempt);
-	if (r == 0 && a->note != NULL)
-		r = note_apply(b, a->note);
+	for (size_t i = 0; r == 0 && i < a->note_count; i++)
+		r = note_check(b, &a->notes[i]);
 	if (r < 0)
 		return r;
+	for (size_t i = 0; i < a->note_count; i++)
+		note_write(b, &a->notes[i]);
 	for (size_t i = 0; i < count && b->txn.error == 0; i++) {
 		struct lane_node *lane = lane_named(b, &a->lanes[i]);
 

@@ -10,23 +10,39 @@
 enum { NOTES_OCTETS = 64 << 20, PAGE_OCTETS = 1 << 20 };
 
 int
-note_apply(struct batch *b, const struct queue_note *note)
+note_check(struct batch *b, const struct queue_note *note)
 {
-	struct key key;
-
 	if (note->key.len == 0 || note->key.len > NOTE_KEY_MAX || note->value.len > NOTE_VALUE_MAX)
 		return -EMSGSIZE;
-	key = key_note(note->kind, note->key);
-	if (note->remove) {
-		txn_del(&b->txn, TABLE_NOTE, key_span(&key));
+	if (note->remove)
 		return 0;
-	}
 	if (!b->queue->disk_ok || txn_octets(&b->txn, TABLE_NOTE) + note->value.len > NOTES_OCTETS)
 		return -ENOSPC;
+	return 0;
+}
+
+void
+note_write(struct batch *b, const struct queue_note *note)
+{
+	const struct key key = key_note(note->kind, note->key);
+
+	if (note->remove) {
+		txn_del(&b->txn, TABLE_NOTE, key_span(&key));
+		return;
+	}
 	buf_clear(&b->record);
 	note_record_encode(note->value, &b->record);
 	txn_put(&b->txn, TABLE_NOTE, key_span(&key), buf_span(&b->record));
-	return 0;
+}
+
+int
+note_apply(struct batch *b, const struct queue_note *note)
+{
+	int r = note_check(b, note);
+
+	if (r == 0)
+		note_write(b, note);
+	return r;
 }
 
 /* ---- reading ------------------------------------------------------------------------------ */

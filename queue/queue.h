@@ -156,8 +156,9 @@ struct queue_accept {
 	struct span body;
 	int64_t due_ms;			/* first due; arrival, usually */
 	bool hold;			/* enters held */
-	/* put or removed in the same transaction; NULL: none. Must live until done */
-	const struct queue_note *note;
+	/* put or removed in the same transaction; must live until done */
+	const struct queue_note *notes;
+	size_t note_count;
 };
 /* 250 may be said when done is called with result 0, not before (invariant 1). */
 void queue_submit_accept(struct queue_port *port, struct queue_accept *accept);

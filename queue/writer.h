@@ -251,6 +251,8 @@ void recipient_unowe(struct batch *b, struct message_state *m);
 
 /* ---- note.c ---- */
 int note_apply(struct batch *b, const struct queue_note *note);
+int note_check(struct batch *b, const struct queue_note *note);	/* would it be written? */
+void note_write(struct batch *b, const struct queue_note *note);
 
 /* ---- edit.c ---- */
 int edit_apply(struct batch *b, struct queue_edit *edit);

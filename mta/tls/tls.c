@@ -338,6 +338,33 @@ tls_error(const struct tls *tls)
 	return tls->error;
 }
 
+static enum tls_unverified
+unverified(long result)
+{
+	switch (result) {
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		return TLS_UNVERIFIED_NAME;
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return TLS_UNVERIFIED_EXPIRED;
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+	case X509_V_ERR_CERT_UNTRUSTED:
+	case X509_V_ERR_CERT_REJECTED:
+	case X509_V_ERR_CERT_REVOKED:
+	case X509_V_ERR_INVALID_CA:
+		return TLS_UNVERIFIED_ISSUER;
+	case X509_V_ERR_DANE_NO_MATCH:
+		return TLS_UNVERIFIED_TLSA;
+	default:
+		return TLS_UNVERIFIED_OTHER;
+	}
+}
+
 static void
 verified(const struct tls *tls, struct tls_facts *ret)
 {
@@ -352,6 +379,7 @@ verified(const struct tls *tls, struct tls_facts *ret)
 		ret->verify_error = tls->found.verify_error;
 	} else if (result != X509_V_OK) {
 		ret->verify_error = X509_verify_cert_error_string(result);
+		ret->unverified = unverified(result);
 	} else {
 		ret->verified = SSL_get0_dane_authority(ssl, NULL, NULL) >= 0 ? TLS_BY_DANE :
 									      TLS_BY_CA;

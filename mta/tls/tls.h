@@ -44,6 +44,14 @@ enum tls_verified {
 	TLS_BY_DANE,
 };
 
+enum tls_unverified {			/* why not */
+	TLS_UNVERIFIED_OTHER,
+	TLS_UNVERIFIED_NAME,		/* it has another name */
+	TLS_UNVERIFIED_EXPIRED,		/* it, or one above it; or not valid yet */
+	TLS_UNVERIFIED_ISSUER,		/* nobody we trust vouches for it */
+	TLS_UNVERIFIED_TLSA,		/* no TLSA record names it */
+};
+
 struct tls_facts {
 	const char *version;		/* "TLSv1.3" */
 	const char *cipher;		/* "TLS_AES_256_GCM_SHA384" */
@@ -54,6 +62,7 @@ struct tls_facts {
 	bool peer_certificate;
 	enum tls_verified verified;
 	const char *verify_error;	/* NULL if verified */
+	enum tls_unverified unverified;
 };
 
 struct tls *tls_server_new(struct tls_context *context, unsigned thread);

@@ -21,13 +21,15 @@ tlsrpt_file_name(const struct tlsrpt_facts *facts, struct arena *arena)
 }
 
 static void
-put_header(const struct tlsrpt_facts *facts, struct span to, struct buf *out)
+put_header(const struct tlsrpt_facts *facts, const struct span *to, size_t to_count, struct buf *out)
 {
 	char date[RFC5322_DATE_MAX];
 	struct span domain = facts->day->domain;
 
-	buf_printf(out, "From: <%.*s>\r\nTo: <%.*s>\r\nDate: %s\r\n", SPAN_FMT(facts->contact),
-		   SPAN_FMT(to), clock_rfc5322(facts->now_ms, date));
+	buf_printf(out, "From: <%.*s>\r\nTo:", SPAN_FMT(facts->contact));
+	for (size_t i = 0; i < to_count; i++)
+		buf_printf(out, " <%.*s>%s\r\n", SPAN_FMT(to[i]), i + 1 < to_count ? "," : "");
+	buf_printf(out, "Date: %s\r\n", clock_rfc5322(facts->now_ms, date));
 	buf_printf(out, "Message-ID: <%.*s@%.*s>\r\n", SPAN_FMT(facts->report_id),
 		   SPAN_FMT(facts->hostname));
 	buf_printf(out,
@@ -105,7 +107,8 @@ put_body(const struct tlsrpt_facts *facts, struct span gzipped, struct buf *out)
 }
 
 int
-tlsrpt_mail(const struct tlsrpt_facts *facts, struct span to, struct buf *header, struct buf *body)
+tlsrpt_mail(const struct tlsrpt_facts *facts, const struct span *to, size_t to_count,
+	    struct buf *header, struct buf *body)
 {
 	struct buf json = { 0 }, gzipped = { 0 };
 	int r;
@@ -113,7 +116,7 @@ tlsrpt_mail(const struct tlsrpt_facts *facts, struct span to, struct buf *header
 	tlsrpt_json(facts, &json);
 	r = tlsrpt_gzip(buf_span(&json), &gzipped);
 	if (r == 0) {
-		put_header(facts, to, header);
+		put_header(facts, to, to_count, header);
 		put_body(facts, buf_span(&gzipped), body);
 	}
 	buf_free(&json);

@@ -155,25 +155,33 @@ static void
 with_an_accept_or_not_at_all(void **state)
 {
 	struct fixture *f = *state;
-	const struct queue_note note = { .kind = 1, .key = SPAN("counted"), .remove = true };
-	const struct queue_note bad = { .kind = 1, .key = SPAN(""), .value = SPAN("x") };
+	const struct queue_note notes[] = {
+		{ .kind = 1, .key = SPAN("counted"), .remove = true },
+		{ .kind = 1, .key = SPAN("pending"), .value = SPAN("8") },
+		{ .kind = 1, .key = SPAN(""), .value = SPAN("x") },
+	};
 	struct queue_message m;
 	struct queue_accept a;
 
 	fixture_open(f);
 	assert_int_equal(put(f, 1, SPAN("counted"), SPAN("7")), 0);
 	fixture_message(f, &a, 1, 1, 200 << 20);		/* more than the quota */
-	a.note = &note;
+	a.notes = notes;
+	a.note_count = 2;
 	assert_int_equal(fixture_accept(f, &a), -ENOSPC);
 	assert_true(is(f, 1, SPAN("counted"), SPAN("7")));
 	fixture_message(f, &a, 1, 1, 100);
-	a.note = &bad;
+	a.notes = notes;
+	a.note_count = 3;
 	assert_int_equal(fixture_accept(f, &a), -EMSGSIZE);
+	assert_true(is(f, 1, SPAN("counted"), SPAN("7")));
 	assert_int_equal(queue_read_message(f->port, a.id, &f->arena, &m), -ENOENT);
 	fixture_message(f, &a, 1, 1, 100);
-	a.note = &note;
+	a.notes = notes;
+	a.note_count = 2;
 	assert_int_equal(fixture_accept(f, &a), 0);
 	assert_false(is(f, 1, SPAN("counted"), SPAN("7")));
+	assert_true(is(f, 1, SPAN("pending"), SPAN("8")));
 	assert_int_equal(queue_read_message(f->port, a.id, &f->arena, &m), 0);
 }
 

@@ -13,6 +13,7 @@ static struct span listed[] = { { "mx.dom.test", 11 } }, others[] = { { "*.other
 static const struct dane_verdict usable = { .outcome = DANE_USABLE, .records = &record, .count = 1,
 					    .reason = { "usable", 6 } };
 static const struct dane_verdict skip = { .outcome = DANE_SKIP, .reason = { "SERVFAIL", 8 } };
+static const struct dane_verdict unusable = { .outcome = DANE_UNUSABLE, .published = 1, .reason = { "unusable", 8 } };
 static const struct sts_policy enforce = { STS_MODE_ENFORCE, 1, listed, 1 };
 static const struct sts_policy testing = { STS_MODE_TESTING, 1, listed, 1 };
 static const struct sts_policy other = { STS_MODE_ENFORCE, 1, others, 1 };
@@ -53,6 +54,7 @@ test_events(void **state)
 		  TLSRPT_STARTTLS_NOT_SUPPORTED, 1, 0 },
 		{ TLS_WISH_STRONGEST, &usable, NULL, TLS_END_TROUBLE, TLS_TROUBLE_NOT_VERIFIED, TLSRPT_TLSA,
 		  TLSRPT_CERTIFICATE_EXPIRED, 1, 0 },
+		{ TLS_WISH_STRONGEST, &unusable, NULL, TLS_END_OPEN, 0, TLSRPT_TLSA, TLSRPT_TLSA_INVALID, 0, 0 },
 		{ TLS_WISH_STRONGEST, &skip, &enforce, TLS_END_NOT_TRIED, 0, TLSRPT_TLSA, TLSRPT_DNSSEC_INVALID, 0,
 		  0 },
 		{ TLS_WISH_STRONGEST, NULL, &enforce, TLS_END_OPEN, 0, TLSRPT_STS, TLSRPT_SUCCESS, 4, 1 },
