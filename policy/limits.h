@@ -24,6 +24,8 @@ struct limits {
 	size_t header_lines;			/* 2,000 */
 	size_t hops;				/* Received fields: 50 */
 	int64_t auth_timeout_ms;		/* for a backend's answer, or a smarthost's */
+	int64_t token_timeout_ms;		/* for a command that prints a token */
+	size_t token_output;			/* octets that it may print */
 	uint64_t auth_line;			/* octets of AUTH and of an answer to a challenge */
 	size_t auth_waiting;			/* passwords that wait to be checked */
 	size_t auth_failures;			/* by one network, before it is banned */

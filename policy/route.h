@@ -63,7 +63,10 @@ struct route {
 	size_t tls_name_count;
 	/* to log in with, at a smarthost; user empty: nobody */
 	struct span user, password;
-	const char *password_file, *token_file;
+	const char *password_file, *token_file;	/* one of the three, if there is a user */
+	struct span *token_command;	/* its words; NUL behind each */
+	size_t token_command_count;
+	int64_t token_lifetime_ms;	/* of a token that does not say */
 	struct span *mechanisms;	/* as written; none: all that are safe enough */
 	size_t mechanism_count;
 	bool auth_unverified;		/* whoever the host is */

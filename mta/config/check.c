@@ -2,9 +2,11 @@
  * check: what each directive alone cannot show: contradictions, loops, an open relay. An
  * error names the fix; a warning is for what may be meant so.
  */
+#include <errno.h>
 #include <ifaddrs.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -330,6 +332,31 @@ is_own_name(const struct config *config, const struct deliver_host *host)
 	return false;
 }
 
+/* Only what is not there at all: who looks (tramctl, too) need not be who will run it. */
+static bool
+check_token_command(struct load *load, const struct route *route, struct place at)
+{
+	struct config *config = load->config;
+	struct span timeout = units_time_text(config->limits.token_timeout_ms, &config->arena);
+	const char *program = route->token_command[0].at;
+	struct stat there;
+
+	if (stat(program, &there) < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return config_fail(load, at,
+				   "route \"%.*s\": token-command: there is no %s; name the program with "
+				   "its whole path, and each argument in quotes of its own: "
+				   "{\"/usr/bin/program\", \"argument\"}", SPAN_FMT(route->name), program);
+	if (stat(program, &there) == 0 && (!S_ISREG(there.st_mode) || (there.st_mode & 0111) == 0))
+		return config_fail(load, at,
+				   "route \"%.*s\": token-command: %s is not a program; chmod 0755, or "
+				   "name another", SPAN_FMT(route->name), program);
+	if (config->limits.token_timeout_ms >= config->limits.auth_timeout_ms)
+		return config_fail(load, pair_place(load, SECTION_LIMITS, "token-timeout", "auth-timeout"),
+				   "token-timeout (%.*s) must be shorter than auth-timeout, for the login "
+				   "waits for the token; lower it", SPAN_FMT(timeout));
+	return true;
+}
+
 /* Credentials go to a host that has shown who it is, or somebody has said that it need not. */
 static bool
 check_route_user(struct load *load, const struct route *route, struct place at)
@@ -338,11 +365,15 @@ check_route_user(struct load *load, const struct route *route, struct place at)
 		return config_fail(load, at,
 				   "route \"%.*s\": a user logs in at a smarthost; write deliver = "
 				   "\"smtp:[relay.example.net]:587\"", SPAN_FMT(route->name));
-	if ((route->password_file == NULL) == (route->token_file == NULL))
+	if ((route->password_file != NULL) + (route->token_file != NULL) +
+		    (route->token_command_count > 0) != 1)
 		return config_fail(load, at,
 				   "route \"%.*s\": name the file of the user's password "
-				   "(password-file) or of an access token (token-file), one of the two",
+				   "(password-file) or of an access token (token-file), or the command "
+				   "that prints one (token-command), one of the three",
 				   SPAN_FMT(route->name));
+	if (route->token_command_count > 0 && !check_token_command(load, route, at))
+		return false;
 	if (route->tls != ROUTE_TLS_VERIFY && !route->auth_unverified)
 		return config_fail(load, at,
 				   "route \"%.*s\": the password would go to a host that has not "
@@ -366,7 +397,8 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 {
 	if (route->user.len > 0 && !check_route_user(load, route, at))
 		return false;
-	if (route->user.len == 0 && (route->password_file != NULL || route->token_file != NULL))
+	if (route->user.len == 0 && (route->password_file != NULL || route->token_file != NULL ||
+				     route->token_command_count > 0))
 		return config_fail(load, at,
 				   "route \"%.*s\": a password or a token needs its user; add: user = "
 				   "\"name\"", SPAN_FMT(route->name));

@@ -109,6 +109,15 @@ read_paths(const struct reading *r)
 	return true;
 }
 
+/* A program and its arguments, as they are: no shell reads them. */
+static bool
+read_command(const struct reading *r)
+{
+	if (r->values[0].at[0] != '/')
+		return wrong(r, r->values[0], "write the whole path of the program, from the first /");
+	return read_words(r);
+}
+
 static bool
 read_user(const struct reading *r)
 {
@@ -364,6 +373,7 @@ read_deliver(const struct reading *r)
 const struct value_type type_text = { "text", false, read_text };
 const struct value_type type_path = { "path", false, read_path };
 const struct value_type type_words = { "words", true, read_words };
+const struct value_type type_command = { "command", true, read_command };
 const struct value_type type_paths = { "paths", true, read_paths };
 const struct value_type type_user = { "user", false, read_user };
 const struct value_type type_domain = { "name", false, read_domain };

@@ -363,6 +363,7 @@ connection_open(struct site *site)
 	c->delivery = delivery_new(reactor, config_of(d), site_route(site), site_destination(site), site->key,
 				   on_delivery_ended, c);
 	c->delivery->trust = trust_now(d->trust);
+	c->delivery->tokens = d->tokens;
 	delivery_start(c->delivery, d->home->post);
 }
 

@@ -65,6 +65,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 
 struct cold_read;
 struct delivery_auth;
+struct tokens;
 
 struct delivery {
 	struct letter letter;
@@ -80,6 +81,7 @@ struct delivery {
 	const struct route *route;	/* config's; NULL: there is none any more */
 	struct delivery_auth *auth;	/* the login under way */
 	enum resolver_trust trust;	/* set by the dispatcher */
+	struct tokens *tokens;		/* the same; home's */
 	struct facts facts;		/* for the demand: */
 	struct facts_fetch *fetch;
 	struct tls_demand demand;	/* on TLS with the host that is being tried */

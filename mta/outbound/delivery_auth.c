@@ -1,14 +1,16 @@
 /*
  * delivery_auth: logging in at a smarthost (RFC 4954). The secret is read from its file anew for each
  * connection, so that a token that somebody else refreshes is always the newest; that, and what is
- * slow to calculate, happens in the pool. Whether the host is who it should be has been settled by
- * delivery_tls. Its reactor only, but for the pool's part.
+ * slow to calculate, happens in the pool. Or it is a token that a command prints (tokens.h): one that
+ * was known before and is refused is asked for once more. Whether the host is who it should be has
+ * been settled by delivery_tls. Its reactor only, but for the pool's part.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "mta/auth/prep.h"
 #include "mta/auth/sasl_client.h"
 #include "mta/base/log.h"
 #include "mta/outbound/delivery_private.h"
@@ -20,7 +22,10 @@ struct delivery_auth {
 	struct delivery *delivery;	/* NULL: it has gone while the pool was at work */
 	struct arena arena;
 	char *path;
-	bool is_token, loaded, working;
+	bool is_token, loaded;
+	bool working;			/* in the pool, or a token has been asked for */
+	bool asked_again;
+	struct token_request request;
 	struct buf secret;
 	int result;			/* of reading it */
 	uint8_t binding[32];
@@ -39,6 +44,7 @@ auth_free(struct delivery_auth *a)
 	if (a->secret.at != NULL)
 		explicit_bzero(a->secret.at, a->secret.cap);
 	buf_free(&a->secret);
+	buf_wipe(&a->request.token);
 	arena_free(&a->arena);
 	free(a);
 }
@@ -159,6 +165,58 @@ on_worked(uv_work_t *work, int status)
 	delivery_pump(d, &none);
 }
 
+/* ---- a token from a command --------------------------------------------------------------- */
+
+static void
+on_token(struct token_request *request)
+{
+	struct delivery_auth *a = CONTAINER_OF(request, struct delivery_auth, request);
+	struct delivery *d = a->delivery;
+	struct span none = { 0 };
+
+	a->working = false;
+	if (d == NULL) {
+		auth_free(a);
+		return;
+	}
+	a->config.token = buf_span(&request->token);
+	if (a->config.token.len == 0)
+		fail_ours(a, a->path, request->why);
+	else
+		begin(a);
+	delivery_pump(d, &none);
+}
+
+static void
+ask_for_token(struct delivery_auth *a)
+{
+	struct delivery *d = a->delivery;
+
+	a->working = true;
+	buf_wipe(&a->request.token);
+	a->request.tokens = d->tokens;
+	a->request.from = d->reactor->post;
+	a->request.home = d->reactor->home;
+	a->request.done = on_token;
+	a->request.route = d->route;
+	a->request.limits = &d->config->limits;
+	a->request.refused = a->request.number;
+	tokens_ask(&a->request);
+}
+
+/* It may have been taken back before its time: the command is run once more, if nobody has yet. */
+static bool
+asks_again(struct delivery_auth *a)
+{
+	if (!a->client.token_refused || a->request.number == 0 || a->request.fresh || a->asked_again)
+		return false;
+	a->asked_again = true;
+	sasl_client_free(&a->client);
+	a->begun = false;
+	ask_for_token(a);
+	return true;
+}
+
 static void
 start_work(struct delivery_auth *a)
 {
@@ -184,6 +242,8 @@ go(struct delivery_auth *a, enum sasl_client_action action)
 		smtp_client_auth_done(&d->client);
 		break;
 	case SASL_CLIENT_FAILED:
+		if (asks_again(a))
+			break;
 		if (a->client.why != NULL)
 			fail_ours(a, a->client.why, "");
 		else
@@ -200,9 +260,10 @@ auth_new(struct delivery *d)
 	enum sasl_mechanism mechanism;
 
 	a->delivery = d;
-	a->is_token = route->token_file != NULL;
-	a->path = arena_str(&a->arena,
-			    span_str(a->is_token ? route->token_file : route->password_file));
+	a->is_token = route->password_file == NULL;
+	a->path = arena_str(&a->arena, route->password_file != NULL ? span_str(route->password_file) :
+				       route->token_file != NULL ? span_str(route->token_file) :
+								   route->token_command[0]);
 	a->config.user = arena_copy(&a->arena, route->user);
 	a->config.host = arena_copy(&a->arena, d->host_name);
 	a->config.port = d->to.port;
@@ -226,7 +287,10 @@ delivery_auth(struct delivery *d)
 	} else if (d->client.auth_reply.code == 0) {
 		delivery_auth_drop(d);
 		d->auth = auth_new(d);
-		start_work(d->auth);
+		if (d->route->token_command_count > 0)
+			ask_for_token(d->auth);
+		else
+			start_work(d->auth);
 	} else {
 		go(d->auth, sasl_client_reply(&d->auth->client, &d->client.auth_reply));
 	}

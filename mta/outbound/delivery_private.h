@@ -5,6 +5,7 @@
 #define TRAM_DELIVERY_PRIVATE_H
 
 #include "mta/outbound/delivery.h"
+#include "mta/outbound/tokens.h"
 
 /* delivery.c */
 void delivery_job_home(struct delivery *d, struct job *job);	/* as it is */

@@ -502,6 +502,7 @@ dispatcher_reconfigure(struct dispatcher *d)
 		window_drop_lane(&d->window, idle.at[i]);
 	free(idle.at);
 	trust_reconfigure(d->trust);
+	tokens_forget(d->tokens);
 	read_sites_again(d);
 }
 
@@ -540,6 +541,7 @@ dispatcher_start(struct reactor *home)
 	d->timer.data = d;
 	queue_port_subscribe(home->port, on_arrivals, d);
 	d->trust = trust_start(home, on_trust, d);
+	d->tokens = tokens_start(&home->loop, home->post);
 	d->reporter = reporter_start(d);
 	d->wake_at_ms = d->started_ms;
 	uv_timer_start(&d->timer, on_timer, 0, 0);
@@ -627,6 +629,7 @@ dispatcher_close(struct dispatcher *d)
 {
 	uv_close((uv_handle_t *)&d->timer, NULL);
 	trust_close(d->trust);
+	tokens_close(d->tokens);
 	reporter_close(d->reporter);
 	free_window(d);
 }
@@ -635,6 +638,7 @@ void
 dispatcher_free(struct dispatcher *d)
 {
 	trust_free(d->trust);
+	tokens_free(d->tokens);
 	reporter_free(d->reporter);
 	free(d->taken);
 	free(d);

@@ -17,6 +17,7 @@
 #include "mta/outbound/delivery.h"
 #include "mta/outbound/dispatcher.h"
 #include "mta/reactor/reactor.h"
+#include "mta/outbound/tokens.h"
 #include "mta/outbound/trust.h"
 #include "mta/outbound/window.h"
 
@@ -71,6 +72,7 @@ struct dispatcher {
 	void *stopped_arg;
 	struct dispatcher_edit *edits;	/* waiting for deliveries to end */
 	struct trust *trust;
+	struct tokens *tokens;
 	struct reporter *reporter;
 	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
 	uint64_t delivered, deferred, failed, uncertain, discarded, reports;

@@ -235,7 +235,7 @@ class Session:
         return base64.b64decode(self.line())
 
     def do_auth(self, line):
-        """PLAIN, LOGIN and XOAUTH2 against sink.users, {name: password or token}; self.user is who it was."""
+        """PLAIN, LOGIN, XOAUTH2 and OAUTHBEARER against sink.users, {name: password or token}; self.user is who it was."""
         words = line.split(" ")
         first = base64.b64decode(words[2]) if len(words) > 2 else None
         if words[1] == "PLAIN":
@@ -244,10 +244,11 @@ class Session:
             user = first if first is not None else self.ask(b"Username:")
             secret = self.ask(b"Password:")
         else:
-            parts = first.split(b"\1")
-            user, secret = parts[0].removeprefix(b"user="), parts[1].removeprefix(b"auth=Bearer ")
+            parts = (first if first is not None else self.ask(b"")).split(b"\1")
+            user = parts[0].removeprefix(b"user=").removeprefix(b"n,a=").rstrip(b",")
+            secret = next(p for p in parts if p.startswith(b"auth=")).removeprefix(b"auth=Bearer ")
         good = self.sink.users.get(user.decode()) == secret.decode()
-        if not good and words[1] == "XOAUTH2":
+        if not good and words[1] in ("XOAUTH2", "OAUTHBEARER"):
             self.ask(b'{"status":"401"}')
         if self.say("AUTH", line, "235 2.7.0 welcome" if good else "535 5.7.8 no") and good:
             self.user = user.decode()
