@@ -88,43 +88,14 @@ take_job(struct dispatcher *d, struct site *site, struct lane *only)
 
 /* ---- where a site is ---------------------------------------------------------------------- */
 
-/*
- * Reads a destination from its key; what cannot be read has no host, and its deliveries end at
- * once.
- */
 struct destination *
 site_destination(struct site *site)
 {
-	struct destination *to = site->to;
-	struct route route = { 0 };
-	struct mx_set set = { 0 };
-	const char *error;
-	struct span place;
-
-	if (to != NULL)
-		return to;
-	to = site->to = arena_alloc(&site->arena, sizeof(*to));
-	place = site_key_place(site->key);
-	if (!site_key_tls(site->key, &site->arena, &to->tls))
-		return to;
-	if (span_starts(place, SPAN("static:"))) {
-		if (!route_parse_deliver(span_skip(place, 7), &site->arena, &route, &error))
-			return to;
-		to->tls_on_connect = route.host.tls_on_connect;
-		to->is_static = true;
-		to->port = route.host.port;
-		to->address = route.host.address;
-		to->address.port = route.host.port;
-		if (to->address.family == 0) {
-			to->hosts = arena_alloc(&site->arena, sizeof(*to->hosts));
-			to->hosts[0].name = route.host.name;
-			to->host_count = 1;
-		}
-	} else if (mx_parse_site_key(place, &site->arena, &set, &to->port)) {
-		to->hosts = set.hosts;
-		to->host_count = set.count;
-	}
-	return to;
+	if (site->to != NULL)
+		return site->to;
+	site->to = arena_alloc(&site->arena, sizeof(*site->to));
+	destination_read(site->key, &site->arena, site->to);
+	return site->to;
 }
 
 /*

@@ -16,20 +16,8 @@
 #include "mta/reactor/reactor.h"
 #include "mta/smtp/client.h"
 #include "dns/facts_fetch.h"
-#include "policy/site_key.h"
+#include "mta/outbound/destination.h"
 #include "policy/tls_policy.h"
-
-/* Where a site's mail goes: read from its key once, shared by its deliveries through copies. */
-struct destination {
-	struct mx_host *hosts;		/* by preference */
-	size_t host_count;
-	struct netaddr address;		/* instead of hosts: a static address */
-	uint16_t port;
-	struct site_tls tls;
-	bool tls_on_connect;
-	bool is_static;			/* named by the configuration, not by the DNS */
-	size_t messages;		/* per connection */
-};
 
 struct job_recipient {
 	uint32_t recipient;		/* its number in the message */

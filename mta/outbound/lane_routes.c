@@ -309,14 +309,7 @@ on_mx(void *arg, const struct mx_set *set)
 		if (lane->site != d->unresolved)
 			lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
 	} else if (set->count > 0) {
-		uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->host.port :
-				route != NULL ? route->mx_port : 25;
-		struct span place = mx_site_key(set, port, &arena);
-		enum site_mx mx = set->implicit ? SITE_MX_IMPLICIT :
-				  set->secure	? SITE_MX_SECURE :
-						  SITE_MX_INSECURE;
-
-		lane_found(lane, site_key_of(place, route, mx, &arena), wall_ms() + ttl);
+		lane_found(lane, destination_key_by_mx(route, set, &arena), wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
 		/* a refresh that failed: the old one serves */
 		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
@@ -358,17 +351,12 @@ lane_resolve(struct lane *lane)
 		struct reply reply = { 550, { 5, 7, 1 }, route->reject_text };
 
 		lane_fail(lane, &reply, route->kind == DELIVER_DISCARD);
-	} else if (route->kind == DELIVER_SMTP && !route->host.use_mx) {
-		lane_assign(lane, route->site_key, 0);
-	} else if (route->kind == DELIVER_MX && lane->domain.len > 0 && lane->domain.at[0] == '[') {
-		struct span place = arena_printf(&arena, "static:smtp:%.*s:%u", SPAN_FMT(lane->domain),
-						 (unsigned)route->mx_port);
-
-		lane_assign(lane, site_key_of(place, route, SITE_MX_INSECURE, &arena), 0);
+	} else if (destination_key(route, lane->domain, &arena).len > 0) {
+		lane_assign(lane, destination_key(route, lane->domain, &arena), 0);
 	} else if (!mx_counts(d, route)) {
 		lane_backoff(lane, &not_validating);
 	} else {
-		lane_lookup(lane, route->kind == DELIVER_SMTP ? route->host.name : lane->domain);
+		lane_lookup(lane, destination_mx_domain(route, lane->domain));
 	}
 	arena_free(&arena);
 }
@@ -409,5 +397,5 @@ lane_refresh(struct lane *lane)
 	if (lane->lookup != NULL || lane->changing || route == NULL ||
 	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
 		return;
-	lane_lookup(lane, route->kind == DELIVER_SMTP ? route->host.name : lane->domain);
+	lane_lookup(lane, destination_mx_domain(route, lane->domain));
 }

@@ -1,0 +1,35 @@
+/*
+ * destination: from a route to the key of a site, and from the key to the hosts and what holds there.
+ * For lanes, for deliveries, and for those who ask what a delivery would do. Pure.
+ */
+#ifndef TRAM_DESTINATION_H
+#define TRAM_DESTINATION_H
+
+#include "dns/mx.h"
+#include "policy/site_key.h"
+
+/* Where a site's mail goes: read from its key once, shared by its deliveries through copies. */
+struct destination {
+	struct mx_host *hosts;		/* by preference */
+	size_t host_count;
+	struct netaddr address;		/* instead of hosts: a static address */
+	uint16_t port;
+	struct site_tls tls;
+	bool tls_on_connect;
+	bool is_static;			/* named by the configuration, not by the DNS */
+	size_t messages;		/* per connection */
+};
+
+/*
+ * The key of the site where this route takes mail for the domain; empty: it is by the MX records of
+ * destination_mx_domain(). Not for routes that take it nowhere. In the arena, or the route's.
+ */
+struct span destination_key(const struct route *route, struct span domain, struct arena *arena);
+struct span destination_mx_domain(const struct route *route, struct span domain);
+/* … which are these; route may be NULL. */
+struct span destination_key_by_mx(const struct route *route, const struct mx_set *set,
+				  struct arena *arena);
+/* What cannot be read has no host: its deliveries end at once. */
+void destination_read(struct span key, struct arena *arena, struct destination *ret);
+
+#endif
