@@ -243,6 +243,55 @@ parse_host(struct span text, bool smtps, struct arena *arena, struct deliver_hos
 	return true;
 }
 
+static bool
+parse_one(struct span text, struct arena *arena, struct deliver_host *ret, const char **error)
+{
+	bool smtps = span_starts(text, SPAN("smtps:"));
+
+	if (!smtps && !span_starts(text, SPAN("smtp:"))) {
+		*error = "a list of hosts has smtp:[HOST]:PORT, smtp:DOMAIN or smtps:[HOST]:PORT between its commas";
+		return false;
+	}
+	*error = "smtps leads to a host, not to a domain's MX: write smtps:[mail.example.org]:465";
+	if (!parse_host(span_skip(text, smtps ? 6 : 5), smtps, arena, ret, error) ||
+	    (smtps && ret->use_mx))
+		return false;
+	ret->text = arena_copy(arena, text);
+	return true;
+}
+
+/* "smtp:[a]:587, smtp:[b]:587" */
+static bool
+parse_hosts(struct span text, struct arena *arena, struct route *ret, const char **error)
+{
+	struct deliver_host *hosts = arena_alloc(arena, ROUTE_HOSTS_MAX * sizeof(*hosts));
+	struct span key = SPAN("static:");
+	size_t n = 0;
+	bool more;
+
+	do {
+		more = span_find(text, ',') != NULL;
+		if (n == ROUTE_HOSTS_MAX) {
+			*error = "it has more than 16 hosts; 16 at most are tried";
+			return false;
+		}
+		if (!parse_one(span_trim(span_cut(&text, ',')), arena, &hosts[n], error))
+			return false;
+		for (size_t i = 0; i < n; i++)
+			if (span_ieq(hosts[i].text, hosts[n].text)) {
+				*error = "a host stands there twice; remove one";
+				return false;
+			}
+		key = arena_printf(arena, "%.*s%s%.*s", SPAN_FMT(key), n > 0 ? "," : "",
+				   SPAN_FMT(hosts[n].text));
+		n++;
+	} while (more);
+	ret->hosts = hosts;
+	ret->host_count = n;
+	ret->site_key = key;
+	return true;
+}
+
 /* "550 5.1.1 text": a permanent reply, its status of the same class. */
 static bool
 parse_reject(struct span text, struct arena *arena, struct reply *ret)
@@ -278,13 +327,8 @@ route_parse_deliver(struct span text, struct arena *arena, struct route *ret, co
 		return parse_port(span_skip(text, 2), SMTP_PORT, &ret->mx_port);
 	}
 	if (span_starts(text, SPAN("smtp:")) || span_starts(text, SPAN("smtps:"))) {
-		bool smtps = text.at[4] == 's';
-
 		ret->kind = DELIVER_SMTP;
-		ret->site_key = arena_printf(arena, "static:%.*s", SPAN_FMT(text));
-		*error = "smtps leads to a host, not to a domain's MX: write smtps:[mail.example.org]:465";
-		return parse_host(span_skip(text, smtps ? 6 : 5), smtps, arena, &ret->host, error) &&
-		       (!smtps || !ret->host.use_mx);
+		return parse_hosts(text, arena, ret, error);
 	}
 	if (span_starts(text, SPAN("reject:"))) {
 		ret->kind = DELIVER_REJECT;

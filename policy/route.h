@@ -41,7 +41,10 @@ struct deliver_host {
 	uint16_t port;
 	bool use_mx;			/* written without brackets: the MX of name is meant */
 	bool tls_on_connect;		/* smtps: TLS before the greeting */
+	struct span text;		/* as it was written */
 };
+
+enum { ROUTE_HOSTS_MAX = 16 };
 
 struct route {
 	/* the pattern, and what it asks of the sender and the user: see route_set_name() */
@@ -53,8 +56,9 @@ struct route {
 	size_t user_count;
 	uint64_t mark;			/* of the name: by routes_sort() */
 	enum deliver_kind kind;
-	struct deliver_host host;	/* DELIVER_SMTP */
-	struct span site_key;		/* DELIVER_SMTP: "static:" and the text */
+	struct deliver_host *hosts;	/* DELIVER_SMTP: in the order they are tried */
+	size_t host_count;
+	struct span site_key;		/* DELIVER_SMTP: "static:" and the text, without blanks */
 	struct span reject_text;	/* DELIVER_REJECT: "550 5.1.1 text" */
 	struct reply reject;		/* DELIVER_REJECT: the same, as a value */
 	uint16_t mx_port;		/* DELIVER_MX: 25 unless the route says otherwise */
@@ -80,6 +84,17 @@ struct routes {
 	size_t count;
 	bool conditional;		/* some ask who sends: routes_sort() */
 };
+
+/*
+ * Do its hosts stand in the configuration, and are tried in their order? Else they are the MX of a
+ * domain, which is asked for once for all that goes there. Who logs in must know for which domain.
+ */
+static inline bool
+route_is_static(const struct route *route)
+{
+	return route->kind == DELIVER_SMTP &&
+	       (route->host_count > 1 || !route->hosts[0].use_mx || route->user.len > 0);
+}
 
 /* How a message asks to be carried (RFC 8689). */
 enum route_wish {
@@ -134,7 +149,8 @@ bool sender_pattern_read(struct span text, struct arena *arena, struct span *ret
  * "smtps:…" is like "smtp:…", on port 465 and with TLS before the greeting;
  * "mx", "mx:2525", "smtp:[127.0.0.1]:2525", "smtp:[::1]:25", "smtp:[host.name]:587" (its
  * addresses; without brackets: its MX), "discard", "reject:550 5.1.1 text". Without a port: 25.
- * Sets kind, host, site_key, reject and mx_port. False: *error says what is wrong and what would
+ * Several hosts, to be tried in their order, have commas between them: "smtp:[a]:587, smtp:b".
+ * Sets kind, hosts, site_key, reject and mx_port. False: *error says what is wrong and what would
  * be right.
  */
 bool route_parse_deliver(struct span text, struct arena *arena, struct route *ret,

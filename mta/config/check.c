@@ -391,6 +391,23 @@ check_route_user(struct load *load, const struct route *route, struct place at)
 	return true;
 }
 
+static bool
+check_host_tls(struct load *load, const struct route *route, const struct deliver_host *host,
+	       struct place at)
+{
+	if (host->tls_on_connect && (route->tls == ROUTE_TLS_OFF || route->tls == ROUTE_TLS_MAY))
+		return config_fail(load, at,
+				   "route \"%.*s\": smtps has no plain text to fall back to; remove "
+				   "tls, or set tls = required or verify", SPAN_FMT(route->name));
+	if (route->tls == ROUTE_TLS_VERIFY && host->address.family != 0 &&
+	    route->tls_name_count == 0)
+		return config_fail(load, at,
+				   "route \"%.*s\": an address has no name that a certificate could "
+				   "be checked for; name the host, or set tls-names",
+				   SPAN_FMT(route->name));
+	return true;
+}
+
 /* What it asks for must be possible. */
 static bool
 check_route_tls(struct load *load, const struct route *route, struct place at)
@@ -402,11 +419,9 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 		return config_fail(load, at,
 				   "route \"%.*s\": a password or a token needs its user; add: user = "
 				   "\"name\"", SPAN_FMT(route->name));
-	if (route->host.tls_on_connect &&
-	    (route->tls == ROUTE_TLS_OFF || route->tls == ROUTE_TLS_MAY))
-		return config_fail(load, at,
-				   "route \"%.*s\": smtps has no plain text to fall back to; remove "
-				   "tls, or set tls = required or verify", SPAN_FMT(route->name));
+	for (size_t i = 0; i < route->host_count; i++)
+		if (!check_host_tls(load, route, &route->hosts[i], at))
+			return false;
 	if (route->tls == ROUTE_TLS_DANE && load->config->resolver_test_count == 0)
 		return config_fail(load, at,
 				   "route \"%.*s\": tls = dane needs a resolver that shows that it "
@@ -416,12 +431,6 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 		return config_fail(load, at,
 				   "route \"%.*s\": tls-names are looked at only with tls = verify; "
 				   "set it, or remove them", SPAN_FMT(route->name));
-	if (route->tls == ROUTE_TLS_VERIFY && route->kind == DELIVER_SMTP &&
-	    route->host.address.family != 0 && route->tls_name_count == 0)
-		return config_fail(load, at,
-				   "route \"%.*s\": an address has no name that a certificate could "
-				   "be checked for; name the host, or set tls-names",
-				   SPAN_FMT(route->name));
 	return true;
 }
 
@@ -439,7 +448,6 @@ check_route(struct load *load, const struct route *route, const struct ifaddrs *
 {
 	const struct config *config = load->config;
 	struct place at = route_place(load, route);
-	struct span text = span_skip(site_key_place(route->site_key), 7);
 
 	if (route->user_count > 0 && !anybody_logs_in(config))
 		return config_fail(load, at,
@@ -448,14 +456,16 @@ check_route(struct load *load, const struct route *route, const struct ifaddrs *
 	if (route->kind == DELIVER_MX && route->mx_port == 0)
 		return config_fail(load, at, "route \"%.*s\" leads nowhere; add: deliver = \"mx\"",
 				   SPAN_FMT(route->name));
-	if (route->kind == DELIVER_SMTP &&
-	    (route->host.address.family != 0
-		 ? is_own_address(config, &route->host.address, interfaces)
-		 : is_own_name(config, &route->host)))
-		return config_fail(
-			load, at,
-			"route \"%.*s\": %.*s is a listener of this server (a loop); name another host or port",
-			SPAN_FMT(route->name), SPAN_FMT(text));
+	for (size_t i = 0; i < route->host_count; i++) {
+		const struct deliver_host *host = &route->hosts[i];
+
+		if (host->address.family != 0 ? is_own_address(config, &host->address, interfaces) :
+						is_own_name(config, host))
+			return config_fail(load, at,
+					   "route \"%.*s\": %.*s is a listener of this server (a "
+					   "loop); name another host or port",
+					   SPAN_FMT(route->name), SPAN_FMT(host->text));
+	}
 	return check_route_tls(load, route, at);
 }
 
@@ -508,15 +518,23 @@ check_routes(struct load *load)
 /* ---- what may be meant so ----------------------------------------------------------------- */
 
 static bool
+route_asks_the_dns(const struct route *route)
+{
+	bool asks = route->kind == DELIVER_MX;
+
+	for (size_t i = 0; i < route->host_count; i++)
+		asks = asks || route->hosts[i].address.family == 0;
+	return asks;
+}
+
+static bool
 asks_the_dns(const struct config *config)
 {
 	const struct routes *routes = &config->access.routes;
 	bool asks = config->check_sender && config->access.relay_to_count > 0;
 
 	for (size_t i = 0; i < routes->count && !asks; i++)
-		asks = routes->routes[i].kind == DELIVER_MX ||
-		       (routes->routes[i].kind == DELIVER_SMTP &&
-			routes->routes[i].host.address.family == 0);
+		asks = route_asks_the_dns(&routes->routes[i]);
 	return asks;
 }
 

@@ -441,7 +441,11 @@ site_asks_dane(struct site *site)
 {
 	const struct destination *to = site_destination(site);
 
-	return to->host_count > 0 && tls_asks_dane(to->tls.tls);
+	size_t named = to->host_count;
+
+	for (size_t i = 0; i < to->relay_count; i++)
+		named += to->relays[i].name.len > 0;
+	return named > 0 && tls_asks_dane(to->tls.tls);
 }
 
 /* Every reason not to send is one line here. */

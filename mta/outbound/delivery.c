@@ -1,7 +1,7 @@
 /*
  * delivery: see delivery.h; its life, and what comes back from it. In time order:
  *
- *	delivery_start (here) → next_host → on_addresses → next_address → on_connected (delivery_connect.c)
+ *	delivery_start (here) → next_host [→ on_relay_mx] → on_addresses → next_address → on_connected (delivery_connect.c)
  *	[→ start_tls → on_secured (delivery_tls.c)]
  *	→ on_read → pump: READY → begin_job, BODY → send_body, DONE → job_return, CLOSED (delivery_dialogue.c)
  *	→ finish → ended (here)
@@ -14,7 +14,6 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/base/map.h"
 #include "mta/outbound/delivery_private.h"
 
 /* ---- jobs back to the dispatcher ---------------------------------------------------------- */
@@ -199,6 +198,16 @@ delivery_new(struct reactor *reactor, struct config *config, const struct route 
 		d->to.hosts[i] = to->hosts[i];
 		d->to.hosts[i].name = arena_copy(&d->arena, to->hosts[i].name);
 	}
+	d->to.relays = arena_alloc(&d->arena, to->relay_count * sizeof(*to->relays) + 1);
+	for (size_t i = 0; i < to->relay_count; i++) {
+		d->to.relays[i] = to->relays[i];
+		d->to.relays[i].name = arena_copy(&d->arena, to->relays[i].name);
+		d->to.relays[i].text = arena_copy(&d->arena, to->relays[i].text);
+	}
+	if (to->relay_count > 0) {			/* next_relay() begins with the first */
+		d->to.host_count = 0;
+		d->to.next_hop = SPAN("");
+	}
 	d->to.tls.names = arena_alloc(&d->arena, to->tls.name_count * sizeof(*to->tls.names) + 1);
 	for (size_t i = 0; i < to->tls.name_count; i++)
 		d->to.tls.names[i] = arena_copy(&d->arena, to->tls.names[i]);
@@ -214,7 +223,7 @@ on_start(struct letter *letter)
 	list_add_last(&d->reactor->deliveries, &d->node);
 	d->reactor->delivery_count++;
 	reactor_config_use(d->reactor, d->config);
-	mx_shuffle(d->to.hosts, d->to.host_count, hash_bytes(&d, sizeof(d), uv_hrtime()));
+	delivery_shuffle(d);
 	delivery_next_host(d);
 }
 

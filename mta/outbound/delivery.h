@@ -75,7 +75,8 @@ struct delivery {
 	struct tls_demand demand;	/* on TLS with the host that is being tried */
 
 	/* where it is */
-	size_t host, tries;		/* next host; connections tried in this attempt */
+	/* the next ones; connections tried in this attempt */
+	size_t relay, host, tries;
 	struct netaddr *addresses;	/* of the host */
 	size_t address_count, address;
 	struct span host_name;

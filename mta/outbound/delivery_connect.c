@@ -1,9 +1,11 @@
 /*
- * delivery_connect: from a destination to a connection: hosts by preference, their addresses in
- * turn, until one answers (RFC 5321 §5.1). delivery.c has the overview. Its reactor only.
+ * delivery_connect: from a destination to a connection: the relays that the configuration names in
+ * their order, or else the hosts of a domain by preference; of each host its addresses in turn,
+ * until one answers (RFC 5321 §5.1). delivery.c has the overview. Its reactor only.
  */
 #include <stdlib.h>
 
+#include "mta/base/map.h"
 #include "mta/outbound/delivery_private.h"
 
 static void next_address(struct delivery *d);
@@ -184,7 +186,7 @@ drop_own_addresses(struct delivery *d)
 void
 delivery_look_up_host(struct delivery *d)
 {
-	if (d->to.address.family != 0) {
+	if (d->to.address.family != 0) {		/* the address of a relay */
 		next_address(d);
 		return;
 	}
@@ -194,6 +196,59 @@ delivery_look_up_host(struct delivery *d)
 	drop_own_addresses(d);
 }
 
+void
+delivery_shuffle(struct delivery *d)
+{
+	mx_shuffle(d->to.hosts, d->to.host_count, hash_bytes(&d, sizeof(d), uv_hrtime()));
+}
+
+bool
+delivery_has_another(const struct delivery *d)
+{
+	return (d->host < d->to.host_count || d->relay < d->to.relay_count) &&
+	       d->tries < d->config->limits.addresses_per_attempt;
+}
+
+/* ---- hosts that the configuration names ---------------------------------------------------- */
+
+/* What is found out here holds for this connection: the next one asks again. */
+static void
+on_relay_mx(void *arg, const struct mx_set *set)
+{
+	struct delivery *d = arg;
+
+	d->lookup = NULL;
+	if (set->count == 0) {
+		d->failed_lookup = d->failed_lookup || set->failure.code < 500;
+		if (d->failure.text.len == 0 || set->failure.code < 500)
+			delivery_note_failure(d, STAGE_CONNECT, set->failure);
+		delivery_log_trouble(d, "host-failed");
+	}
+	destination_relay_mx(&d->to, set, &d->arena);
+	delivery_shuffle(d);
+	delivery_next_host(d);
+}
+
+static void
+next_relay(struct delivery *d)
+{
+	const struct config *config = d->config;
+
+	d->host_name = d->to.relays[d->relay].name;
+	destination_relay(&d->to, d->relay++, &d->arena);
+	d->host = d->address = d->address_count = 0;		/* not the last one's */
+	if (d->to.address.family != 0) {
+		d->addresses = &d->to.address;
+		d->address_count = 1;
+		delivery_judge_tls(d);
+	} else if (d->to.next_hop.len > 0) {
+		d->lookup = lookup_mx(d->reactor->resolver, d->to.next_hop, config->own_names,
+				      config->own_name_count, config->allow_private, on_relay_mx, d);
+	} else {
+		delivery_next_host(d);
+	}
+}
+
 /*
  * The next host by preference. None left: the failure of the last one, permanent only if nothing
  * could be tried.
@@ -201,20 +256,14 @@ delivery_look_up_host(struct delivery *d)
 void
 delivery_next_host(struct delivery *d)
 {
-	const struct limits *limits = &d->config->limits;
-
-	if (d->to.address.family != 0 && d->host == 0) {
-		d->host = 1;
-		d->addresses = &d->to.address;
-		d->address_count = 1;
-		delivery_judge_tls(d);
-		return;
-	}
-	if (d->to.address.family == 0 && d->host < d->to.host_count &&
-	    d->tries < limits->addresses_per_attempt) {
+	if (delivery_has_another(d) && d->host < d->to.host_count) {
 		d->host_name = d->to.hosts[d->host++].name;
 		d->address = d->address_count = 0;	/* not the last host's */
 		delivery_judge_tls(d);
+		return;
+	}
+	if (delivery_has_another(d)) {
+		next_relay(d);
 		return;
 	}
 	if (d->failure.code >= 500 && (d->tries > 0 || d->failed_lookup))

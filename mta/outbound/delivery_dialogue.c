@@ -90,8 +90,7 @@ had_enough(const struct delivery *d)
 static bool
 wants_another_host(const struct delivery *d, const struct job *job)
 {
-	return d->to.address.family == 0 && d->host < d->to.host_count &&
-	       d->tries < d->config->limits.addresses_per_attempt &&
+	return delivery_has_another(d) &&
 	       smtp_client_refusal(&d->client, &job->transaction).code != 0;
 }
 

@@ -36,6 +36,8 @@ void delivery_auth_drop(struct delivery *d);
 /* delivery_connect.c */
 void delivery_next_host(struct delivery *d);
 void delivery_look_up_host(struct delivery *d);
+void delivery_shuffle(struct delivery *d);		/* hosts of the same preference */
+bool delivery_has_another(const struct delivery *d);	/* host that might be tried */
 
 /* delivery_dialogue.c: events of the stream */
 size_t delivery_on_read(struct stream *stream, struct span bytes);

@@ -31,6 +31,7 @@ question_of(const struct delivery *d)
 	return (struct tls_question){
 		.wish = wishes[d->to.tls.tls],
 		.host = d->host_name,
+		.next_hop = d->to.next_hop,
 		.by_configuration = d->to.is_static,
 		.verify_names = d->to.tls.names,
 		.verify_name_count = d->to.tls.name_count,

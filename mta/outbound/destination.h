@@ -10,13 +10,17 @@
 
 /* Where a site's mail goes: read from its key once, shared by its deliveries through copies. */
 struct destination {
+	/* named by the configuration, in this order: destination_relay() */
+	struct deliver_host *relays;
+	size_t relay_count;
 	struct mx_host *hosts;		/* by preference */
 	size_t host_count;
 	struct netaddr address;		/* instead of hosts: a static address */
 	uint16_t port;
 	struct site_tls tls;
+	struct span next_hop;		/* a relay's domain, whose MX are to be the hosts; or empty */
 	bool tls_on_connect;
-	bool is_static;			/* named by the configuration, not by the DNS */
+	bool is_static;			/* the host is named by the configuration, not by the DNS */
 	size_t messages;		/* per connection */
 };
 
@@ -29,7 +33,16 @@ struct span destination_mx_domain(const struct route *route, struct span domain)
 /* … which are these; route may be NULL. */
 struct span destination_key_by_mx(const struct route *route, const struct mx_set *set,
 				  struct arena *arena);
-/* What cannot be read has no host: its deliveries end at once. */
+/*
+ * What cannot be read has no host: its deliveries end at once. If relays are named the first one
+ * fills the rest, as by destination_relay().
+ */
 void destination_read(struct span key, struct arena *arena, struct destination *ret);
+/*
+ * From now on it is its n-th relay. One whose MX must be asked for (next_hop) has no hosts until
+ * destination_relay_mx().
+ */
+void destination_relay(struct destination *to, size_t n, struct arena *arena);
+void destination_relay_mx(struct destination *to, const struct mx_set *set, struct arena *arena);
 
 #endif

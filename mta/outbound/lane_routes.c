@@ -155,7 +155,7 @@ lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
 
 	if (site == d->unresolved || route == NULL)
 		return false;
-	if (route->kind == DELIVER_SMTP && !route->host.use_mx)
+	if (route_is_static(route))
 		return !span_eq(route->site_key, site->key);
 	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
 		return true;
@@ -394,7 +394,7 @@ lane_refresh(struct lane *lane)
 {
 	const struct route *route = route_of(lane);
 
-	if (lane->lookup != NULL || lane->changing || route == NULL ||
+	if (lane->lookup != NULL || lane->changing || route == NULL || route_is_static(route) ||
 	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
 		return;
 	lane_lookup(lane, destination_mx_domain(route, lane->domain));

@@ -296,7 +296,7 @@ test_values(void **state)
 	assert_int_equal(route->connections, 3);
 	assert_int_equal(route->messages_per_connection, 4);
 	assert_true(span_eq(route->site_key, SPAN("static:smtp:[127.0.0.1]:2526")));
-	assert_true(route_find(&c->access.routes, SPAN("a.example.org"))->host.use_mx);
+	assert_true(route_find(&c->access.routes, SPAN("a.example.org"))->hosts[0].use_mx);
 	assert_int_equal(c->log.level, LOG_DEBUG);
 	assert_int_equal(c->log.format, LOG_JSON);
 	assert_string_equal(c->log.path, "/var/log/tram.log");
@@ -353,7 +353,7 @@ test_many_routes(void **state)
 	buf_byte(&text, '\0');
 	c = parse(buf_span(&text).at, NULL);
 	assert_int_equal(c->access.routes.count, 5001);
-	assert_int_equal(route_find(&c->access.routes, SPAN("d4321.example.org"))->host.port, 4322);
+	assert_int_equal(route_find(&c->access.routes, SPAN("d4321.example.org"))->hosts[0].port, 4322);
 	config_free(c);
 	buf_free(&text);
 }

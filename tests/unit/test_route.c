@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "mta/base/buf.h"
 #include "policy/route.h"
 
 static struct arena names;
@@ -167,14 +168,56 @@ test_deliver_smtp(void **state)
 
 		assert_true(route_parse_deliver(span_str(cases[i].text), &arena, &route, &error));
 		assert_int_equal(route.kind, DELIVER_SMTP);
-		assert_true(span_eq(route.host.name, span_str(cases[i].name)));
-		assert_int_equal(route.host.address.family, cases[i].family);
-		assert_int_equal(route.host.port, cases[i].port);
-		assert_int_equal(route.host.use_mx, cases[i].use_mx);
+		assert_true(span_eq(route.hosts[0].name, span_str(cases[i].name)));
+		assert_int_equal(route.hosts[0].address.family, cases[i].family);
+		assert_int_equal(route.hosts[0].port, cases[i].port);
+		assert_int_equal(route.hosts[0].use_mx, cases[i].use_mx);
 		assert_true(span_starts(route.site_key, SPAN("static:smtp:")));
 		if (cases[i].family != 0)
-			assert_int_equal(route.host.address.port, cases[i].port);
+			assert_int_equal(route.hosts[0].address.port, cases[i].port);
 	}
+	arena_free(&arena);
+}
+
+/* In their order; and what is read from a site's key is what stood in the file. */
+static void
+test_deliver_several(void **state)
+{
+	static const char *const bad[] = {
+		"smtp:[a.example]:25,", ",smtp:[a.example]", "smtp:[a.example], mx", "smtp:[a.example] smtp:[b.example]",
+		"smtp:[a.example]:25, smtp:[A.example]:25", "smtp:[a.example], discard", "smtp:[a.example],,smtp:[b.example]",
+	};
+	struct arena arena = { 0 };
+	struct route route = { 0 }, again = { 0 };
+	struct buf many = { 0 };
+	const char *error = NULL;
+
+	(void)state;
+	assert_true(route_parse_deliver(SPAN("smtp:[a.example]:587, smtps:[192.0.2.1] ,smtp:b.example"), &arena,
+					&route, &error));
+	assert_int_equal(route.host_count, 3);
+	assert_true(span_eq(route.hosts[0].name, SPAN("a.example")));
+	assert_int_equal(route.hosts[0].port, 587);
+	assert_true(route.hosts[1].tls_on_connect);
+	assert_int_equal(route.hosts[1].port, 465);
+	assert_true(route.hosts[2].use_mx && route_is_static(&route));
+	assert_true(span_eq(route.site_key, SPAN("static:smtp:[a.example]:587,smtps:[192.0.2.1],smtp:b.example")));
+	assert_true(route_parse_deliver(span_skip(route.site_key, 7), &arena, &again, &error));
+	assert_true(span_eq(again.site_key, route.site_key));
+	assert_true(route_parse_deliver(SPAN("smtp:b.example"), &arena, &route, &error));
+	assert_false(route_is_static(&route));
+	route.user = SPAN("anna");
+	assert_true(route_is_static(&route));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		error = NULL;
+		assert_false(route_parse_deliver(span_str(bad[i]), &arena, &route, &error));
+		assert_non_null(error);
+	}
+	for (int i = 0; i < ROUTE_HOSTS_MAX + 1; i++) {
+		buf_printf(&many, "%ssmtp:[h%d.example]", i > 0 ? "," : "", i);
+		assert_int_equal(route_parse_deliver(buf_span(&many), &arena, &route, &error), i < ROUTE_HOSTS_MAX);
+	}
+	buf_free(&many);
 	arena_free(&arena);
 }
 
@@ -405,6 +448,7 @@ main(void)
 		cmocka_unit_test(test_deliver_smtp),	   cmocka_unit_test(test_deliver_other),
 		cmocka_unit_test(test_deliver_bad),	   cmocka_unit_test(test_sender_and_user),
 		cmocka_unit_test(test_ambiguous),	   cmocka_unit_test(test_labels),
+		cmocka_unit_test(test_deliver_several),
 		cmocka_unit_test(test_names),		   cmocka_unit_test(test_sender_patterns),
 	};
 
