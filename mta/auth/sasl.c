@@ -434,15 +434,22 @@ sasl_answer_relay(struct sasl *s, struct span text)
 	size_t len;
 	bool good;
 
-	assert(s->asked && s->question == SASL_RELAY);
+	assert(s->asked && s->question != SASL_FETCH_SCRAM);
 	s->asked = false;
 	octets = xcalloc(1, text.len / 4 * 3 + 1);
 	good = text.len <= SASL_LINE_MAX && base64_decode_to(text, octets, &len);
 	free(octets);
 	if (!good)
 		return end_temporary(s, "the backend's challenge is not base64");
-	s->state = STATE_RELAY;
-	s->message = SPAN("");
+	if (s->question == SASL_VERIFY_TOKEN) {
+		end_refused(s, "the token is not accepted");
+		s->state = STATE_TOKEN_LAST;
+	} else if (s->question == SASL_RELAY) {
+		s->state = STATE_RELAY;
+		s->message = SPAN("");
+	} else {
+		return end_temporary(s, "the backend asks on when all has been said");
+	}
 	buf_clear(&s->challenge);
 	buf_append(&s->challenge, text);
 	return SASL_CHALLENGE;

@@ -147,7 +147,11 @@ enum sasl_action sasl_answer(struct sasl *s, enum sasl_verdict verdict, struct s
 /* NULL: there is none; a made-up one takes its place, and the proof fails. */
 enum sasl_action sasl_answer_scram(struct sasl *s, const struct scram_verifier *verifier,
 				   struct span user);
-/* The backend goes on: its challenge, base64 as it came; what is not base64 fails with 454. */
+/*
+ * The backend goes on: its challenge, base64 as it came; what is not base64 fails with 454. For
+ * VERIFY_TOKEN it is what is wrong with the token, in JSON, and the backend is not asked again: the
+ * login has failed, whatever the client says to it (RFC 7628 §3.2.3). For another question: 454.
+ */
 enum sasl_action sasl_answer_relay(struct sasl *s, struct span challenge);
 
 #endif

@@ -26,9 +26,13 @@ answer(struct sasl *s, enum sasl_action action)
 	case SASL_VERIFY_PASSWORD:
 		if (span_eq(s->user, SPAN("down")))
 			return sasl_answer(s, SASL_TEMPORARY, SPAN(""), NULL);
+		if (span_eq(s->password, SPAN("asks")))
+			return sasl_answer_relay(s, SPAN("bW9yZQ=="));
 		right = span_ieq(s->user, SPAN("anna")) && span_eq(s->password, SPAN("pw"));
 		return sasl_answer(s, right ? SASL_OK : SASL_REFUSED, SPAN("anna"), NULL);
 	case SASL_VERIFY_TOKEN:
+		if (span_eq(s->token, SPAN("error")))
+			return sasl_answer_relay(s, SPAN("eyJzdGF0dXMiOiJpbnZhbGlkIn0="));
 		right = span_eq(s->token, SPAN("tok"));
 		return sasl_answer(s, right ? SASL_OK : SASL_REFUSED, right ? SPAN("anna") : SPAN(""), NULL);
 	case SASL_ADMIT:
@@ -125,6 +129,7 @@ test_plain(void **state)
 		{ { "PLAIN AGFubmEAeA==" }, "535 5.7.8" },
 		{ { "PLAIN AG5vYm9keQBwdw==" }, "535 5.7.8" },
 		{ { "PLAIN AGRvd24AcHc=" }, "454 4.7.0" },
+		{ { "PLAIN AGFubmEAYXNrcw==" }, "454 4.7.0" },			/* the backend asks on */
 		{ { "PLAIN AGFubmEA" }, "535 5.7.8" },				/* no password */
 		{ { "PLAIN AAA=" }, "535 5.7.8" },				/* no name */
 		{ { "PLAIN AGEKYgBwdw==" }, "535 5.7.8" },			/* a newline in the name */
@@ -173,6 +178,10 @@ test_token(void **state)
 		{ { "XOAUTH2", "dXNlcj1hbm5hAWF1dGg9QmVhcmVyIHRvawEB" }, "334 |235 2.7.0 anna" },
 		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIHgBAQ==", "" },
 		  "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIn0=|535 5.7.8" },
+		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIGVycm9yAQE=", "" },	/* the backend's JSON */
+		  "334 eyJzdGF0dXMiOiJpbnZhbGlkIn0=|535 5.7.8" },
+		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIGVycm9yAQE=", "*" },
+		  "334 eyJzdGF0dXMiOiJpbnZhbGlkIn0=|535 5.7.8" },
 		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIHRvawE=" }, "501 5.5.2" },
 		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIAEB" }, "501 5.5.2" },	/* no token */
 		{ { "XOAUTH2 dXNlcj0BYXV0aD1CZWFyZXIgdG9rAQE=" }, "501 5.5.2" },	/* no user */
