@@ -54,6 +54,7 @@ struct dovecot {
 	char trouble[TROUBLE_MAX];
 };
 
+static const char too_long[] = "longer than Dovecot takes";
 static const char not_offered[] = "Dovecot does not have this mechanism (auth_mechanisms)";
 
 static void on_timer(uv_timer_t *timer);
@@ -517,7 +518,10 @@ dovecot_start(struct dovecot *d, struct dovecot_request *r, enum sasl_mechanism 
 	}
 	dovecot_put_auth(d->last_id, sasl_name(mechanism), span_str(d->service), facts, message,
 			 &out);
-	if (dovecot_connected(d)) {
+	if (buf_len(&out) > DOVECOT_SENT_MAX) {
+		fail_soon(r, too_long);
+		buf_wipe(&out);
+	} else if (dovecot_connected(d)) {
 		wait_for_answer(r, REQUEST_ASKED);
 		stream_send(&d->link->stream, &out);
 		buf_wipe(&out);
@@ -558,8 +562,13 @@ dovecot_continue(struct dovecot_request *r, struct span response)
 		return;
 	}
 	dovecot_put_cont((uint32_t)r->by_id.key, response, &out);
-	wait_for_answer(r, REQUEST_ASKED);
-	stream_send(&d->link->stream, &out);
+	if (buf_len(&out) > DOVECOT_SENT_MAX) {
+		send_cancel(r);
+		fail_soon(r, too_long);
+	} else {
+		wait_for_answer(r, REQUEST_ASKED);
+		stream_send(&d->link->stream, &out);
+	}
 	buf_wipe(&out);
 }
 

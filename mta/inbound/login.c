@@ -17,7 +17,7 @@
 struct login {
 	struct reactor *reactor;
 	struct checker_port port;
-	struct dovecot *dovecot;	/* begun when first needed */
+	struct dovecot *dovecot;	/* NULL: no configuration has named one yet */
 	char *path;			/* of its socket */
 	int64_t timeout_ms;
 };
@@ -50,14 +50,40 @@ struct outcome {
 
 /* ---- of a reactor ------------------------------------------------------------------------- */
 
+/* The one that from names; another takes the place of the one that was. */
+static struct dovecot *
+dovecot_from(struct login *login, const struct config *from)
+{
+	struct dovecot_config config = {
+		.path = span_str(from->auth_socket),
+		.timeout_ms = from->limits.auth_timeout_ms,
+	};
+
+	if (login->dovecot != NULL && strcmp(login->path, from->auth_socket) == 0 &&
+	    login->timeout_ms == config.timeout_ms)
+		return login->dovecot;
+	if (login->dovecot != NULL)
+		dovecot_retire(login->dovecot);
+	free(login->path);
+	login->path = strdup(from->auth_socket);
+	login->timeout_ms = config.timeout_ms;
+	login->dovecot = dovecot_new(&login->reactor->loop, &login->reactor->scratch, &config);
+	return login->dovecot;
+}
+
+/* Dovecot is asked for its mechanisms at once: who comes first is to see all of them. */
 int
 login_open(struct reactor *reactor, struct checker *checker)
 {
 	struct login *login = xcalloc(1, sizeof(*login));
+	int rc;
 
 	login->reactor = reactor;
 	reactor->login = login;
-	return checker_port_init(&login->port, checker, &reactor->loop);
+	rc = checker_port_init(&login->port, checker, &reactor->loop);
+	if (rc == 0 && reactor->config->auth_socket != NULL)
+		dovecot_from(login, reactor->config);
+	return rc;
 }
 
 void
@@ -87,24 +113,9 @@ login_free(struct login *login)
 static struct dovecot *
 dovecot_of(struct session *s)
 {
-	struct login *login = s->reactor->login;
 	const struct config *newest = s->reactor->config;
-	const struct config *from = newest->auth_socket != NULL ? newest : s->config;
-	struct dovecot_config config = {
-		.path = span_str(from->auth_socket),
-		.timeout_ms = from->limits.auth_timeout_ms,
-	};
 
-	if (login->dovecot != NULL && strcmp(login->path, from->auth_socket) == 0 &&
-	    login->timeout_ms == config.timeout_ms)
-		return login->dovecot;
-	if (login->dovecot != NULL)
-		dovecot_retire(login->dovecot);
-	free(login->path);
-	login->path = strdup(from->auth_socket);
-	login->timeout_ms = config.timeout_ms;
-	login->dovecot = dovecot_new(&s->reactor->loop, &s->reactor->scratch, &config);
-	return login->dovecot;
+	return dovecot_from(s->reactor->login, newest->auth_socket != NULL ? newest : s->config);
 }
 
 /* ---- what is offered ---------------------------------------------------------------------- */
@@ -424,9 +435,9 @@ ask_backend(struct exchange *e, enum sasl_action *action)
 	struct span spelling = { 0 };
 	bool asked;
 
-	if (*action == SASL_VERIFY_PASSWORD)
+	if (*action == SASL_VERIFY_PASSWORD || *action == SASL_VERIFY_TOKEN)
 		e->guess = throttle_guess(gate_guess_seed(e->session->reactor->gate), e->sasl.user,
-					  e->sasl.password);
+					  *action == SASL_VERIFY_TOKEN ? e->sasl.token : e->sasl.password);
 	if (*action == SASL_FETCH_SCRAM) {
 		verifier = passwords_scram(passwords, e->sasl.user, &spelling);
 		*action = sasl_answer_scram(&e->sasl, verifier, spelling);
