@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "mta/auth/lines.h"
+#include "mta/base/lines.h"
 #include "mta/auth/prep.h"
 #include "mta/base/arena.h"
 #include "mta/base/map.h"

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "mta/auth/lines.h"
+#include "mta/base/lines.h"
 #include "mta/auth/prep.h"
 #include "mta/auth/scram.h"
 #include "mta/base/address.h"

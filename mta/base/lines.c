@@ -1,5 +1,5 @@
 /* lines: see lines.h. */
-#include "mta/auth/lines.h"
+#include "mta/base/lines.h"
 
 enum { FAULTS_MAX = 20, SHOWN_MAX = 60 };
 

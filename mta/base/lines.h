@@ -2,8 +2,8 @@
  * lines: files of one entry a line: comments and empty lines passed over, faults told as
  * "FILE:3: what is wrong", 20 of them at most. Pure.
  */
-#ifndef TRAM_AUTH_LINES_H
-#define TRAM_AUTH_LINES_H
+#ifndef TRAM_BASE_LINES_H
+#define TRAM_BASE_LINES_H
 
 #include "mta/base/buf.h"
 #include "mta/base/span.h"
