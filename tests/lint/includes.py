@@ -21,6 +21,7 @@ LIBRARIES = {
     "stringprep.h": ["mta/auth/prep.c"],
     "jansson.h": ["mta/tlsrpt/json.c", "mta/outbound/*", "mta/control/*", "mta/ctl/*", "mta/sendmail/*", "mta/*"],
     "zlib.h": ["mta/tlsrpt/gzip.c"],
+    "pcre2.h": ["policy/pattern.c"],
     "systemd/*": ["mta/service.c"],
     "idn2.h": ["dns/*"],
     "arpa/nameser*": ["dns/*"],
