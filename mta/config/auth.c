@@ -12,8 +12,6 @@
 
 #include "mta/config/private.h"
 
-enum { READ_ROOM = 65536 };
-
 static struct place
 place_of(const struct load *load, const char *directive, enum section_kind kind, size_t index)
 {
@@ -94,49 +92,6 @@ config_check_auth(struct load *load)
 
 /* ---- the files ---------------------------------------------------------------------------- */
 
-static int
-read_all(int fd, size_t size, size_t most, struct buf *ret)
-{
-	ssize_t n;
-
-	/* all at once: no smaller ones are left behind with what stood in them */
-	buf_reserve(ret, size + READ_ROOM);
-	while ((n = read(fd, buf_reserve(ret, READ_ROOM), READ_ROOM)) > 0) {
-		buf_grew(ret, (size_t)n);
-		if (buf_len(ret) > most)
-			return -EFBIG;
-	}
-	return n < 0 ? -errno : 0;
-}
-
-/*
- * 0, and the content is the caller's to free; or -EINVAL and error. Only of a file: what may wait
- * (a pipe) would stop the loop that reloads.
- */
-static int
-read_file(const char *path, size_t most, struct buf *ret, struct stat *there,
-	  char error[CONFIG_ERROR_MAX])
-{
-	int rc, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-	rc = fd < 0 || fstat(fd, there) < 0 ? -errno : 0;
-	if (rc == 0 && !S_ISREG(there->st_mode))
-		rc = -ENOTSUP;
-	else if (rc == 0)
-		rc = (size_t)there->st_size > most ? -EFBIG :
-						     read_all(fd, (size_t)there->st_size, most, ret);
-	if (fd >= 0)
-		close(fd);
-	if (rc == -ENOTSUP)
-		snprintf(error, CONFIG_ERROR_MAX, "%s: not a file; name one", path);
-	else if (rc == -EFBIG)
-		snprintf(error, CONFIG_ERROR_MAX, "%s: larger than %zu MB", path, most >> 20);
-	else if (rc < 0)
-		snprintf(error, CONFIG_ERROR_MAX, "%s: %s; make it readable for tramd", path,
-			 strerror(-rc));
-	return rc < 0 ? -EINVAL : 0;
-}
-
 /* Hashes are worth stealing. */
 static void
 warn_readable(const char *path, const struct stat *there, struct buf *warnings)
@@ -145,27 +100,16 @@ warn_readable(const char *path, const struct stat *there, struct buf *warnings)
 		buf_printf(warnings, "%s: everybody on this machine can read it; chmod 0640\n", path);
 }
 
-/* The parsers list up to twenty faults; the error holds the first ones. */
-static int
-faults(const struct buf *list, int rc, char error[CONFIG_ERROR_MAX])
-{
-	struct span text = span_trim(buf_span(list));
-
-	if (rc < 0)
-		snprintf(error, CONFIG_ERROR_MAX, "%.*s", SPAN_FMT(span_first(text, CONFIG_ERROR_MAX - 1)));
-	return rc;
-}
-
 static int
 open_passwords(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
 	struct buf content = { 0 }, list = { 0 };
 	struct stat there = { 0 };
-	int rc = read_file(config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
+	int rc = config_read_file(config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0) {
 		warn_readable(config->passwords_path, &there, warnings);
-		rc = faults(&list, passwords_parse(span_str(config->passwords_path),
+		rc = config_faults(&list, passwords_parse(span_str(config->passwords_path),
 						   buf_span(&content), &list, &config->passwords),
 			    error);
 	}
@@ -181,10 +125,10 @@ open_senders(struct config *config, char error[CONFIG_ERROR_MAX])
 {
 	struct buf content = { 0 }, list = { 0 };
 	struct stat there = { 0 };
-	int rc = read_file(config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
+	int rc = config_read_file(config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0)
-		rc = faults(&list, senders_parse(span_str(config->senders_path), buf_span(&content),
+		rc = config_faults(&list, senders_parse(span_str(config->senders_path), buf_span(&content),
 						 &list, &config->senders), error);
 	buf_free(&content);
 	buf_free(&list);

@@ -522,7 +522,9 @@ config_open_files(struct config *config, char error[CONFIG_ERROR_MAX], struct bu
 {
 	int rc = config_open_tls(config, error, warnings);
 
-	return rc < 0 ? rc : config_open_auth(config, error, warnings);
+	if (rc == 0)
+		rc = config_open_auth(config, error, warnings);
+	return rc < 0 ? rc : config_open_rules(config, error);
 }
 
 void
@@ -558,6 +560,7 @@ config_free(struct config *config)
 	tls_context_free(config->client_tls);
 	passwords_free(config->passwords);
 	senders_free(config->senders);
+	classifier_free(config->classifier);
 	arena = config->arena;
 	arena_free(&arena);
 	free(config);

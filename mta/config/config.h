@@ -19,6 +19,7 @@
 #include "mta/smtp/server.h"
 #include "mta/tls/context.h"
 #include "policy/access.h"
+#include "policy/classify.h"
 #include "policy/limits.h"
 #include "queue/schedule.h"
 
@@ -86,6 +87,8 @@ struct config {
 	const char *passwords_path, *auth_socket, *senders_path;	/* NULL: none */
 	struct passwords *passwords;		/* by config_open_files(); NULL: auth_socket knows */
 	struct senders *senders;		/* the same; NULL: everybody may send as anybody */
+	const char *classify_path;		/* rules of the operator's; NULL: none */
+	struct classifier *classifier;		/* by config_open_files(); NULL before */
 	bool check_sender;			/* strangers' senders must be able to get mail */
 	bool allow_private;			/* MX hosts with private addresses are fine */
 	unsigned threads;			/* reactors */

@@ -18,6 +18,8 @@
 #ifndef TRAM_CONFIG_PRIVATE_H
 #define TRAM_CONFIG_PRIVATE_H
 
+#include <sys/stat.h>
+
 #include "mta/config/config.h"
 
 struct place {
@@ -130,6 +132,16 @@ bool config_check_tls(struct load *load);
 bool config_check_auth(struct load *load);		/* behind config_check_tls() */
 int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
+
+int config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX]);
+/*
+ * 0, and the content is the caller's to free; or -EINVAL and error. Only of a file: what may wait
+ * (a pipe) would stop the loop that reloads.
+ */
+int config_read_file(const char *path, size_t most, struct buf *ret, struct stat *there,
+		     char error[CONFIG_ERROR_MAX]);
+/* Returns rc. The parsers list up to twenty faults; the error holds the first ones. */
+int config_faults(const struct buf *list, int rc, char error[CONFIG_ERROR_MAX]);
 
 /*
  * The place of the last of these settings that is written in a file (NULL ends the list); false:

@@ -80,6 +80,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "delivery-tls-session-lifetime", TYPE(time), "1h", SECOND, 7 * DAY,
 	  CONFIG(delivery_tls.session_lifetime_ms) },
 	{ SECTION_TOP, "convert-8bit", TYPE(boolean), "no", CONFIG(client.convert_8bit) },
+	{ SECTION_TOP, "classify-rules", TYPE(path), CONFIG(classify_path), .note = "those that are built in" },
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
 	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
 	  .restart = true },

@@ -10,6 +10,7 @@
 #include "mta/control/job.h"
 #include "mta/control/walk.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/outbound/outcome.h"
 
 struct listing {
 	struct walk walk;
@@ -91,9 +92,16 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 static json_t *
 explain_row(struct control_job *job, const struct walk_row *row)
 {
-	json_t *object = walk_row_json(row);
+	json_t *object = walk_row_json(row), *tries = walk_attempts_json(&row->history), *one;
+	size_t i;
 
-	json_object_set_new(object, "tries", walk_attempts_json(&row->history));
+	json_array_foreach(tries, i, one) {
+		const char *class = outcome_of_attempt(job_home(job)->config, &row->history.attempts[i]);
+
+		if (class[0] != '\0')
+			json_object_set_new(one, "class", json_string(class));
+	}
+	json_object_set_new(object, "tries", tries);
 	if (row->history.warned)
 		json_object_set_new(object, "warned", json_true());
 	explain_wait(job, row, object);

@@ -241,6 +241,8 @@ print_try(const json_t *a)
 		buf_printf(&line, "%.*s ", SPAN_FMT(json_span(a, "status")));
 	text_safe(json_span(a, "text"), &line);
 	printf("    %.*s\n", SPAN_FMT(buf_span(&line)));
+	if (json_span(a, "class").len > 0)
+		printf("      Class: %.*s\n", SPAN_FMT(json_span(a, "class")));
 	if (json_span(a, "tls").len > 0)
 		print_try_tls(a, &line);
 	buf_free(&line);
@@ -357,6 +359,8 @@ tramctl_run_stats(struct tramctl *t)
 		else if (json_is_string(value))
 			print_pair(key, json_span(last, key));
 	}
+	json_object_foreach(json_object_get(last, "classes"), key, value)
+		printf("class %-18s %lld\n", key, (long long)json_integer_value(value));
 	json_decref(last);
 	return rc;
 }

@@ -15,6 +15,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/delivery_private.h"
+#include "mta/outbound/outcome.h"
 
 /* ---- jobs back to the dispatcher ---------------------------------------------------------- */
 
@@ -61,6 +62,8 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 			log_str(&l, "tls_resumed", "yes");
 	}
 	log_reply(&l, "reply", &r->outcome.reply);
+	if (r->classified)
+		log_str(&l, "class", reply_class_name(r->class));
 	log_i64(&l, "ms", mono_ms() - job->began_ms);
 	log_i64(&l, "age", (wall_ms() - job->message.record.arrival_ms) / 1000);
 	log_end(&l);
@@ -77,8 +80,10 @@ delivery_job_return(struct delivery *d, struct job *job)
 		if (job->recipients[i].skipped)
 			continue;
 		job->recipients[i].outcome = job->transaction.recipients[n++];
-		if (job->tried)
-			log_outcome(job, &job->recipients[i]);
+		if (!job->tried)
+			continue;
+		outcome_classify(d->config, job, &job->recipients[i]);
+		log_outcome(job, &job->recipients[i]);
 	}
 	d->jobs_done++;
 	delivery_job_home(d, job);
@@ -174,6 +179,7 @@ delivery_log_trouble(struct delivery *d, const char *event)
 	if (d->address > 0)
 		log_addr(&l, "address", &d->addresses[d->address - 1]);
 	log_reply(&l, "reply", &d->failure);
+	log_str(&l, "class", reply_class_name(outcome_class(d->config, d->failure_stage, &d->failure, d->host_name)));
 	log_end(&l);
 }
 

@@ -17,6 +17,7 @@
 #include "mta/smtp/client.h"
 #include "dns/facts_fetch.h"
 #include "mta/outbound/destination.h"
+#include "policy/classify.h"
 #include "policy/tls_policy.h"
 
 struct job_recipient {
@@ -25,6 +26,8 @@ struct job_recipient {
 	int64_t due_ms;			/* the key of its entry */
 	void *entry;			/* the dispatcher's */
 	bool skipped;			/* not open any more */
+	bool classified;		/* class is set: it was not delivered */
+	enum reply_class class;
 	struct smtp_client_recipient outcome;
 };
 

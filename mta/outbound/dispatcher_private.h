@@ -76,6 +76,7 @@ struct dispatcher {
 	struct reporter *reporter;
 	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
 	uint64_t delivered, deferred, failed, uncertain, discarded, reports;
+	uint32_t classes[REPLY_CLASSES];	/* of what was not delivered */
 };
 
 static inline struct config *

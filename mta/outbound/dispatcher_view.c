@@ -7,6 +7,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
+#include "mta/outbound/outcome.h"
 
 static const char *
 mode_name(enum site_mode mode)
@@ -47,6 +48,7 @@ site_json(const struct site *site)
 		json_object_set_new(j, "next_ms", json_integer(site->state.backoff.next_ms));
 		json_object_set_new(j, "last_error", json_span(site->state.backoff.text));
 	}
+	json_object_set_new(j, "classes", outcome_counts_json(site->classes));
 	return j;
 }
 
@@ -203,6 +205,7 @@ dispatcher_stats_json(struct dispatcher *d, json_t *into)
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 		json_object_set_new(into, counters[i].name,
 				    json_integer((json_int_t)counters[i].value));
+	json_object_set_new(into, "classes", outcome_counts_json(d->classes));
 }
 
 /* ---- why it does not go ------------------------------------------------------------------- */

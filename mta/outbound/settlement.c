@@ -11,6 +11,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
+#include "mta/outbound/outcome.h"
 
 enum { AGAIN_MS = 1000 };
 
@@ -76,6 +77,8 @@ log_final(const struct job *job, const struct job_recipient *r, const char *outc
 		log_span(&l, "to", job->message.envelope.recipients[r->recipient].address);
 	log_str(&l, "outcome", outcome);
 	log_reply(&l, "reply", &r->outcome.reply);
+	if (r->classified)
+		log_str(&l, "class", reply_class_name(r->class));
 	log_end(&l);
 }
 
@@ -141,14 +144,20 @@ settle_temporary(struct dispatcher *d, struct job *job, const struct job_recipie
 }
 
 static void
-settle_recipient(struct dispatcher *d, struct settling *g, const struct job_recipient *r)
+settle_recipient(struct dispatcher *d, struct settling *g, struct job_recipient *r)
 {
 	struct settle_recipient *s = &g->recipients[g->count];
+	struct entry *entry = r->entry;
 
 	*s = (struct settle_recipient){ .recipient = r->recipient,
 					.lane = r->lane,
 					.old_due_ms = r->due_ms };
-	g->entries[g->count++] = r->entry;
+	g->entries[g->count++] = entry;
+	outcome_classify(config_of(d), g->job, r);
+	if (r->classified) {
+		d->classes[r->class]++;
+		entry->lane->site->classes[r->class]++;
+	}
 	if (r->outcome.fate == FATE_DELIVERED)
 		settle_delivered(d, g, r, s);
 	else if (r->outcome.fate == FATE_PERMANENT)

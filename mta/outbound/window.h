@@ -16,6 +16,7 @@
 #include "mta/base/heap.h"
 #include "mta/base/list.h"
 #include "mta/base/map.h"
+#include "policy/classify.h"
 #include "queue/queue.h"
 
 struct lane;
@@ -104,6 +105,7 @@ struct site {
 	bool changing, leaving;
 	bool unsaved;			/* the state changed while a change was under way */
 	uint64_t delivered, deferred, failed;
+	uint32_t classes[REPLY_CLASSES];	/* of what was not delivered, since it came to memory */
 	struct dispatcher *owner;
 };
 
