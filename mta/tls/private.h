@@ -63,8 +63,7 @@ struct tls_found {			/* by a full handshake, for those that resume it */
 struct tls_sessions *tls_sessions_new(size_t most, int64_t lifetime_ms);
 void tls_sessions_free(struct tls_sessions *sessions);	/* NULL is fine */
 int64_t tls_sessions_lifetime(const struct tls_sessions *sessions);
-/* True: the reference is taken over. */
-bool tls_sessions_add(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN],
+void tls_sessions_add(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN],
 		      SSL_SESSION *session, const struct tls_found *found, int64_t now_ms);
 /* A copy; NULL: there is none. */
 SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN],

@@ -6,8 +6,10 @@
  *
  * The newest session of a key serves all connections until the next one comes (RFC 8446 §C.4 would have
  * one for each, so that people cannot be followed; a mail server's address says who it is anyway). Beyond
- * `most` the oldest make room.
+ * `most` the oldest make room. Each is kept encoded: without the chain of certificates that OpenSSL's
+ * object holds on to, and bounded, for ticket and certificate are as long as the server likes.
  */
+#include <openssl/err.h>
 #include <stdlib.h>
 
 #include "mta/base/arena.h"
@@ -15,12 +17,15 @@
 #include "mta/base/map.h"
 #include "mta/tls/private.h"
 
+enum { SESSION_OCTETS_MAX = 16384 };	/* an honest one has 1 to 3 thousand */
+
 struct kept {
 	struct map_node node;		/* by the first octets of its key */
 	struct list age;
 	uint8_t key[TLS_DIGEST_LEN];
-	SSL_SESSION *session;
 	struct tls_found found;
+	size_t len;
+	unsigned char encoded[];
 };
 
 struct tls_sessions {
@@ -46,7 +51,7 @@ drop(struct tls_sessions *s, struct kept *kept)
 {
 	map_remove(&s->map, &kept->node);
 	list_remove(&kept->age);
-	SSL_SESSION_free(kept->session);
+	OPENSSL_cleanse(kept->encoded, kept->len);
 	free(kept);
 }
 
@@ -81,27 +86,31 @@ find(const struct tls_sessions *s, const uint8_t key[TLS_DIGEST_LEN])
 	return at == NULL ? NULL : CONTAINER_OF(at, struct kept, node);
 }
 
-bool
+void
 tls_sessions_add(struct tls_sessions *s, const uint8_t key[TLS_DIGEST_LEN], SSL_SESSION *session,
 		 const struct tls_found *found, int64_t now_ms)
 {
 	int64_t most_ms = (int64_t)SSL_SESSION_get_timeout(session) * 1000;
+	int len = i2d_SSL_SESSION(session, NULL);
 	struct kept *kept;
+	unsigned char *at;
 
-	if (SSL_SESSION_is_resumable(session) != 1 || found->until_ms <= now_ms || most_ms <= 0)
-		return false;
+	if (SSL_SESSION_is_resumable(session) != 1 || found->until_ms <= now_ms || most_ms <= 0 ||
+	    len <= 0 || len > SESSION_OCTETS_MAX)
+		return;
 	tls_sessions_forget(s, key);
 	if (s->map.count >= s->most)
 		drop(s, CONTAINER_OF(s->age.next, struct kept, age));
-	kept = xcalloc(1, sizeof(*kept));
-	kept->session = session;
+	kept = xcalloc(1, sizeof(*kept) + (size_t)len);
+	kept->len = (size_t)len;
+	at = kept->encoded;
+	i2d_SSL_SESSION(session, &at);
 	kept->found = *found;
 	if (kept->found.until_ms > now_ms + most_ms)
 		kept->found.until_ms = now_ms + most_ms;
 	memcpy(kept->key, key, TLS_DIGEST_LEN);
 	map_add(&s->map, &kept->node, short_key(key));
 	list_add_last(&s->age, &kept->age);
-	return true;
 }
 
 SSL_SESSION *
@@ -109,16 +118,20 @@ tls_sessions_take(struct tls_sessions *s, const uint8_t key[TLS_DIGEST_LEN], int
 		  struct tls_found *ret)
 {
 	struct kept *kept = find(s, key);
+	const unsigned char *at;
+	SSL_SESSION *session;
 
 	if (kept == NULL)
 		return NULL;
-	/* a connection that was cut off spoils its session */
-	if (kept->found.until_ms <= now_ms || SSL_SESSION_is_resumable(kept->session) != 1) {
+	at = kept->encoded;
+	session = kept->found.until_ms > now_ms ? d2i_SSL_SESSION(NULL, &at, (long)kept->len) : NULL;
+	ERR_clear_error();
+	if (session == NULL) {
 		drop(s, kept);
 		return NULL;
 	}
 	*ret = kept->found;
-	return SSL_SESSION_dup(kept->session);	/* OpenSSL marks the one it resumes as used up */
+	return session;
 }
 
 void

@@ -180,7 +180,8 @@ tls_on_session(SSL *ssl, SSL_SESSION *session)
 		found.verify_error = facts.verify_error;
 		found.until_ms = good_until(ssl, tls_sessions_lifetime(sessions));
 	}
-	return tls_sessions_add(sessions, tls->key, session, &found, mono_ms()) ? 1 : 0;
+	tls_sessions_add(sessions, tls->key, session, &found, mono_ms());
+	return 0;			/* a copy is kept: the reference stays OpenSSL's */
 }
 
 void
@@ -222,8 +223,8 @@ tls_free(struct tls *tls)
 	if (tls == NULL)
 		return;
 	tls->wire.out = NULL;
-	if (tls->offered && (tls->state == TLS_SHAKING || tls->state == TLS_FAILED))
-		tls_forget(tls);	/* it may be the session's fault */
+	if ((SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN) == 0)
+		tls_forget(tls);	/* cut off: it may be the session's fault */
 	tls->keeps = false;
 	SSL_free(tls->ssl);
 	tls_faces_leave(tls->faces);

@@ -21,6 +21,7 @@
 
 static char folder[] = "/tmp/tram-tls-XXXXXX";
 static char chain_path[64], key_path[64], other_chain[64], other_key[64];
+static size_t more_names;			/* in the certificates that are made */
 
 /* ---- certificates ------------------------------------------------------------------------- */
 
@@ -30,10 +31,13 @@ write_pair(const char *host, const char *chain, const char *key_file)
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *x = X509_new();
 	X509_EXTENSION *names;
-	char value[128];
+	struct buf value = { 0 };
 	FILE *file;
 
-	snprintf(value, sizeof(value), "DNS:%s", host);
+	buf_printf(&value, "DNS:%s", host);
+	for (size_t i = 0; i < more_names; i++)
+		buf_printf(&value, ",DNS:host-number-%zu.example", i);
+	buf_byte(&value, '\0');
 	X509_set_version(x, X509_VERSION_3);
 	ASN1_INTEGER_set(X509_get_serialNumber(x), (long)wall_ms());
 	X509_gmtime_adj(X509_getm_notBefore(x), -60);
@@ -42,7 +46,8 @@ write_pair(const char *host, const char *chain, const char *key_file)
 	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
 				   (const unsigned char *)host, -1, -1, 0);
 	X509_set_issuer_name(x, X509_get_subject_name(x));
-	names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, value);
+	names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, buf_span(&value).at);
+	buf_free(&value);
 	X509_add_ext(x, names, -1);
 	assert_true(X509_sign(x, key, EVP_sha256()) > 0);
 	file = fopen(chain, "w");
@@ -476,6 +481,26 @@ a_session_that_fails_is_not_offered_again(void **state)
 	contexts_close(&e);
 }
 
+/* Certificate and ticket are as long as the server likes: what takes much room is not kept. */
+static void
+large_sessions_are_not_kept(void **state)
+{
+	struct span name = SPAN("mail.test");
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct ends e;
+
+	(void)state;
+	for (more_names = 0; more_names <= 1000; more_names += 1000) {
+		write_pair("mail.test", chain_path, key_path);
+		keeping_open(&e, TLS_1_3, 10, 100000);
+		assert_false(connects(&e, &peer, false));
+		assert_int_equal(connects(&e, &peer, false), more_names == 0);
+		contexts_close(&e);
+	}
+	more_names = 0;
+	write_pair("mail.test", chain_path, key_path);
+}
+
 /* ---- what is known ------------------------------------------------------------------------ */
 
 static void
@@ -659,7 +684,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_same_is_resumed), cmocka_unit_test(records_are_part_of_it),
-		cmocka_unit_test(sessions_end), cmocka_unit_test(a_session_that_fails_is_not_offered_again),
+		cmocka_unit_test(sessions_end), cmocka_unit_test(large_sessions_are_not_kept),
+		cmocka_unit_test(a_session_that_fails_is_not_offered_again),
 		cmocka_unit_test(both_ways_in_any_pieces), cmocka_unit_test(cut_at_every_octet),
 		cmocka_unit_test(one_bit_ends_it), cmocka_unit_test(nothing_comes_behind_the_end),
 		cmocka_unit_test(renegotiation_is_refused), cmocka_unit_test(both_know_the_same),
