@@ -11,6 +11,7 @@
 #include "mta/base/log.h"
 #include "mta/config/config.h"
 #include "mta/server.h"
+#include "mta/server_sandbox.h"
 #include "mta/service.h"
 
 static int
@@ -50,6 +51,7 @@ main(int argc, char **argv)
 	const char *path = NULL;
 	bool check = false;
 	struct config *config;
+	struct sandbox sandbox = { 0 };
 	struct buf warnings = { 0 };
 	char error[CONFIG_ERROR_MAX];
 	int option, rc;
@@ -87,15 +89,17 @@ main(int argc, char **argv)
 	}
 	service_hold_signals();
 	own_log(config);
+	server_limit_files(config, &sandbox);	/* no thread is there yet */
 	rc = log_start(&config->log);
 	if (rc < 0) {
 		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,
 			strerror(-rc));
 		return EXIT_CANNOT;
 	}
-	rc = server_run(config);
+	rc = server_run(config, &sandbox);
 	if (rc == 0)
 		log_message(LOG_INFO, "stopped", "clean");
 	log_stop();
+	sandbox_free(&sandbox);
 	return rc;
 }

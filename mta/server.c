@@ -26,6 +26,7 @@
 #include "mta/outbound/dispatcher.h"
 #include "mta/server_certificates.h"
 #include "mta/server_private.h"
+#include "mta/server_sandbox.h"
 #include "mta/service.h"
 
 enum { POISON_MS = 1000, AGAIN_MS = 3000, TICKET_ROTATE_MS = 12 * 3600 * 1000 };
@@ -433,9 +434,9 @@ make_secrets(struct config_secrets *secrets)
 }
 
 int
-server_run(struct config *config)
+server_run(struct config *config, struct sandbox *sandbox)
 {
-	struct server server = { 0 };
+	struct server server = { .sandbox = sandbox };
 	char error[QUEUE_ERROR_MAX] = "";
 	int64_t began = mono_ms();
 	int rc;
@@ -454,6 +455,7 @@ server_run(struct config *config)
 	rc = start_home(&server, config);
 	if (rc != 0)
 		exit(rc);
+	server_limit_calls(sandbox);
 	for (unsigned i = 1; i < server.count; i++)
 		if (uv_thread_create(&server.reactors[i].thread, on_port_thread,
 				     &server.reactors[i]) < 0)

@@ -5,14 +5,15 @@
 #define TRAM_SERVER_H
 
 #include "mta/config/config.h"
+#include "mta/keeper/sandbox.h"
 
 /* sysexits.h: configuration, operating system, try again. */
 enum { EXIT_CONFIG = 78, EXIT_CANNOT = 71, EXIT_POISONED = 75 };
 
 /*
- * Runs until it is told to stop (SIGTERM, SIGINT); takes the configuration. Returns the exit
- * code.
+ * Runs until it is told to stop (SIGTERM, SIGINT); takes the configuration. sandbox_files()
+ * has been called. Returns the exit code.
  */
-int server_run(struct config *config);
+int server_run(struct config *config, struct sandbox *sandbox);
 
 #endif

@@ -9,6 +9,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
+#include "mta/server_sandbox.h"
 
 struct sessions_letter {
 	struct letter letter;
@@ -140,5 +141,6 @@ server_stats(void *arg, json_t *into)
 	json_object_set_new(into, "sessions",
 			    json_integer((json_int_t)gate_sessions(gate)));
 	json_object_set_new(into, "threads", json_integer(server->count));
+	json_object_set_new(into, "sandbox", server_sandbox_json(server->sandbox));
 	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
 }

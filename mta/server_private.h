@@ -21,6 +21,7 @@ struct server {
 	struct post *posts;
 	unsigned count;
 	struct queue *queue;
+	struct sandbox *sandbox;
 	struct control *control;
 	uv_signal_t signals[4];
 	uv_timer_t stop_timer, watchdog;

@@ -11,6 +11,7 @@
 #include "mta/inbound/gate.h"
 #include "mta/outbound/dispatcher.h"
 #include "mta/server_certificates.h"
+#include "mta/server_sandbox.h"
 #include "mta/service.h"
 
 /* ---- configurations that are no longer used ----------------------------------------------- */
@@ -142,6 +143,7 @@ server_reload(void *arg, struct buf *message)
 	int rc = config_load(old->path, &fresh, error, message);
 
 	if (rc == 0) {
+		server_stay_inside(server->sandbox, old, fresh, message);
 		restart = config_needs_restart(old, fresh, &arena);
 		fresh->threads = server->count;		/* those that run, whatever it says */
 	}

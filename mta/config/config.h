@@ -94,6 +94,7 @@ struct config {
 	unsigned threads;			/* reactors */
 	int64_t stop_timeout_ms;		/* 10 s */
 	const char *user;			/* NULL: stays who it is */
+	bool sandbox;				/* gives away what it does not need */
 };
 
 /* What this client's session offers and allows. */

@@ -87,6 +87,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "certificate-warning", TYPE(time), "14d", 0, YEAR, CONFIG(certificate_warning_ms) },
 	{ SECTION_TOP, "stop-timeout", TYPE(time), "10s", 0, HOUR, CONFIG(stop_timeout_ms) },
 	{ SECTION_TOP, "user", TYPE(user), CONFIG(user), .restart = true },
+	{ SECTION_TOP, "sandbox", TYPE(boolean), "yes", CONFIG(sandbox), .restart = true },
 
 	{ SECTION_QUEUE, "path", TYPE(path), "/var/lib/tram/queue", CONFIG(queue.path), .restart = true },
 	{ SECTION_QUEUE, "lifetime", TYPE(time), "5d", SECOND, YEAR, CONFIG(queue.schedule.lifetime_ms) },

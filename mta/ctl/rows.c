@@ -357,6 +357,8 @@ tramctl_run_stats(struct tramctl *t)
 		else if (json_is_boolean(value) && strcmp(key, "end") != 0)
 			printf("%-24s %s\n", key, json_is_true(value) ? "yes" : "no");
 		else if (json_is_string(value))
+			printf("%-24s %s\n", key, json_string_value(value));
+		else if (json_is_string(value))
 			print_pair(key, json_span(last, key));
 	}
 	json_object_foreach(json_object_get(last, "classes"), key, value)

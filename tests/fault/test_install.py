@@ -157,6 +157,7 @@ def test_confined(service, sink):
     with open("/proc/%d/status" % tramd.process.pid) as f:
         status = f.read()
     assert re.search(r"(?m)^Seccomp:\s+2$", status) and re.search(r"(?m)^NoNewPrivs:\s+1$", status)
+    assert "forbidden here" not in tramd.wait_log(event="sandbox")["msg"]
     tramd.send(BODY)
     tramd.send(b"Subject: long\r\n\r\n" + b"x" * 70 + b"\r\n" * 200000)
     subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "b@dst.test"], input=BODY, check=True, timeout=TIMEOUT)

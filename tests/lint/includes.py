@@ -22,6 +22,7 @@ LIBRARIES = {
     "jansson.h": ["mta/tlsrpt/json.c", "mta/outbound/*", "mta/control/*", "mta/ctl/*", "mta/sendmail/*", "mta/*"],
     "zlib.h": ["mta/tlsrpt/gzip.c"],
     "pcre2.h": ["policy/pattern.c"],
+    "seccomp.h": ["mta/keeper/calls.c"],
     "systemd/*": ["mta/service.c"],
     "idn2.h": ["dns/*"],
     "arpa/nameser*": ["dns/*"],
