@@ -34,6 +34,19 @@ own_log(struct config *config)
 	config->log.gid = pw->pw_gid;
 }
 
+/* Before a thread or a secret is here: who runs commands when this process must not any more. */
+static void
+begin(const struct config *config, struct server_rights *rights)
+{
+	int rc = 0;
+
+	service_hold_signals();
+	if (config->sandbox)
+		rc = keeper_link_start(&rights->keeper, config);
+	if (rc < 0)
+		fprintf(stderr, "tramd: no process for token commands: %s\n", strerror(-rc));
+}
+
 static int
 print_directives(void)
 {
@@ -51,7 +64,7 @@ main(int argc, char **argv)
 	const char *path = NULL;
 	bool check = false;
 	struct config *config;
-	struct sandbox sandbox = { 0 };
+	struct server_rights rights = { .keeper.channel = -1 };
 	struct buf warnings = { 0 };
 	char error[CONFIG_ERROR_MAX];
 	int option, rc;
@@ -75,6 +88,8 @@ main(int argc, char **argv)
 	if (path == NULL || optind != argc)
 		return usage(stderr, EX_USAGE);
 	rc = config_load(path, &config, error, &warnings);
+	if (rc == 0 && !check)
+		begin(config, &rights);
 	if (rc == 0 && (rc = config_open_files(config, error, &warnings)) < 0)
 		config_free(config);
 	fprintf(stderr, "%.*s", SPAN_FMT(buf_span(&warnings)));
@@ -87,19 +102,19 @@ main(int argc, char **argv)
 		config_free(config);
 		return printf("%s: no mistake found\n", path) < 0;
 	}
-	service_hold_signals();
 	own_log(config);
-	server_limit_files(config, &sandbox);	/* no thread is there yet */
+	server_limit_files(config, &rights.sandbox);	/* no thread is there yet */
 	rc = log_start(&config->log);
 	if (rc < 0) {
 		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,
 			strerror(-rc));
 		return EXIT_CANNOT;
 	}
-	rc = server_run(config, &sandbox);
+	rc = server_run(config, &rights);
 	if (rc == 0)
 		log_message(LOG_INFO, "stopped", "clean");
 	log_stop();
-	sandbox_free(&sandbox);
+	sandbox_free(&rights.sandbox);
+	keeper_link_close(&rights.keeper);
 	return rc;
 }

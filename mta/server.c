@@ -382,6 +382,8 @@ start_home(struct server *server, struct config *config)
 		return fail("cannot become the configured user");
 	home->https = https_new(&home->loop);
 	server_configure_https(server);
+	if (config->sandbox)
+		home->runner = &server->rights->keeper.runner;
 	home->dispatcher = dispatcher_start(home);
 	server->certificates = certificates_start(server);
 	if (config->control != NULL && control_start(home, &owner, &server->control, error) < 0)
@@ -434,9 +436,9 @@ make_secrets(struct config_secrets *secrets)
 }
 
 int
-server_run(struct config *config, struct sandbox *sandbox)
+server_run(struct config *config, struct server_rights *rights)
 {
-	struct server server = { .sandbox = sandbox };
+	struct server server = { .rights = rights };
 	char error[QUEUE_ERROR_MAX] = "";
 	int64_t began = mono_ms();
 	int rc;
@@ -455,7 +457,7 @@ server_run(struct config *config, struct sandbox *sandbox)
 	rc = start_home(&server, config);
 	if (rc != 0)
 		exit(rc);
-	server_limit_calls(sandbox);
+	server_limit_calls(&rights->sandbox);
 	for (unsigned i = 1; i < server.count; i++)
 		if (uv_thread_create(&server.reactors[i].thread, on_port_thread,
 				     &server.reactors[i]) < 0)

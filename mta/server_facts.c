@@ -141,6 +141,6 @@ server_stats(void *arg, json_t *into)
 	json_object_set_new(into, "sessions",
 			    json_integer((json_int_t)gate_sessions(gate)));
 	json_object_set_new(into, "threads", json_integer(server->count));
-	json_object_set_new(into, "sandbox", server_sandbox_json(server->sandbox));
+	json_object_set_new(into, "sandbox", server_sandbox_json(&server->rights->sandbox));
 	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));
 }

@@ -21,7 +21,7 @@ struct server {
 	struct post *posts;
 	unsigned count;
 	struct queue *queue;
-	struct sandbox *sandbox;
+	struct server_rights *rights;
 	struct control *control;
 	uv_signal_t signals[4];
 	uv_timer_t stop_timer, watchdog;

@@ -143,7 +143,7 @@ server_reload(void *arg, struct buf *message)
 	int rc = config_load(old->path, &fresh, error, message);
 
 	if (rc == 0) {
-		server_stay_inside(server->sandbox, old, fresh, message);
+		server_stay_inside(&server->rights->sandbox, old, fresh, message);
 		restart = config_needs_restart(old, fresh, &arena);
 		fresh->threads = server->count;		/* those that run, whatever it says */
 	}
@@ -169,6 +169,7 @@ server_reload(void *arg, struct buf *message)
 	if (restart.len > 0)
 		buf_printf(message, "%.*s\n", SPAN_FMT(restart));
 	arena_free(&arena);
+	server_tell_keeper(server->rights, fresh, message);
 	reactor_config_use(home, fresh);
 	use_resolver(home, fresh, old);
 	server_configure_https(server);

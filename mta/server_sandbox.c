@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "mta/base/log.h"
+#include "mta/keeper/keeper.h"
 
 enum { ROOTS_MAX = 8 };
 
@@ -81,6 +82,26 @@ server_stay_inside(const struct sandbox *sandbox, const struct config *old, stru
 			    "closed, so the log stays where it is until a restart\n", path);
 	fresh->log.path = old->log.path == NULL ? NULL :
 			  arena_str(&fresh->arena, span_str(old->log.path));
+}
+
+void
+server_tell_keeper(const struct server_rights *rights, const struct config *fresh,
+		   struct buf *message)
+{
+	int rc;
+
+	if (!rights->sandbox.wanted)
+		return;
+	if (rights->keeper.channel < 0) {
+		if (keeper_is_wanted(fresh))
+			buf_printf(message, "token-command: there was none at the start, so the "
+					    "sandbox lets none be run until a restart\n");
+		return;
+	}
+	rc = keeper_link_reload(&rights->keeper);
+	if (rc < 0)
+		buf_printf(message, "token-command: the process that runs commands knows only "
+				    "those it knew (%s); restart\n", strerror(-rc));
 }
 
 json_t *

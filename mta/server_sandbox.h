@@ -7,8 +7,7 @@
 
 #include <jansson.h>
 
-#include "mta/config/config.h"
-#include "mta/keeper/sandbox.h"
+#include "mta/server.h"
 
 /*
  * Before the first thread. In one process only writing is limited: what it may read is what its
@@ -20,6 +19,10 @@ void server_limit_calls(struct sandbox *sandbox);
 /* What a reload moves to where the sandbox does not let it stays where it was, and says so. */
 void server_stay_inside(const struct sandbox *sandbox, const struct config *old,
 			struct config *fresh, struct buf *message);
+
+/* The commands of this configuration are those to be run now; what cannot be is told. */
+void server_tell_keeper(const struct server_rights *rights, const struct config *fresh,
+			struct buf *message);
 
 json_t *server_sandbox_json(const struct sandbox *sandbox);
 

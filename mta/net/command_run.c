@@ -229,3 +229,11 @@ command_run(const struct command_run *run, struct buf *output, char why[COMMAND_
 		add_complaint(&c, why);
 	return rc;
 }
+
+int
+command_run_by(const struct command_runner *runner, const struct command_run *run,
+	       struct buf *output, char why[COMMAND_WHY_MAX])
+{
+	return runner != NULL ? runner->run(runner->arg, run, output, why) :
+				command_run(run, output, why);
+}

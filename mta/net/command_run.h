@@ -31,4 +31,13 @@ struct command_run {
  */
 int command_run(const struct command_run *run, struct buf *output, char why[COMMAND_WHY_MAX]);
 
+/* Who runs commands for a process that must not: as command_run(). NULL: it does so itself. */
+struct command_runner {
+	int (*run)(void *arg, const struct command_run *run, struct buf *output,
+		   char why[COMMAND_WHY_MAX]);
+	void *arg;
+};
+int command_run_by(const struct command_runner *runner, const struct command_run *run,
+		   struct buf *output, char why[COMMAND_WHY_MAX]);
+
 #endif

@@ -541,7 +541,7 @@ dispatcher_start(struct reactor *home)
 	d->timer.data = d;
 	queue_port_subscribe(home->port, on_arrivals, d);
 	d->trust = trust_start(home, on_trust, d);
-	d->tokens = tokens_start(&home->loop, home->post);
+	d->tokens = tokens_start(&home->loop, home->post, home->runner);
 	d->reporter = reporter_start(d);
 	d->wake_at_ms = d->started_ms;
 	uv_timer_start(&d->timer, on_timer, 0, 0);

@@ -43,6 +43,7 @@ struct entry {
 
 struct tokens {
 	struct post *home;
+	const struct command_runner *runner;
 	struct list entries;
 	uint64_t last_number;
 	uv_async_t wake;
@@ -105,7 +106,7 @@ run_command(void *arg)
 	struct buf printed = { 0 };
 	const char *wrong = NULL;
 
-	if (command_run(&e->run, &printed, e->why) == 0)
+	if (command_run_by(tokens->runner, &e->run, &printed, e->why) == 0)
 		wrong = token_answer_read(buf_span(&printed), &e->answer);
 	if (wrong != NULL)
 		snprintf(e->why, sizeof(e->why), "%s", wrong);
@@ -281,11 +282,12 @@ tokens_ask(struct token_request *request)
 /* ---- life --------------------------------------------------------------------------------- */
 
 struct tokens *
-tokens_start(uv_loop_t *loop, struct post *home)
+tokens_start(uv_loop_t *loop, struct post *home, const struct command_runner *runner)
 {
 	struct tokens *tokens = xcalloc(1, sizeof(*tokens));
 
 	tokens->home = home;
+	tokens->runner = runner;
 	list_init(&tokens->entries);
 	tokens->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	uv_async_init(loop, &tokens->wake, on_wake);

@@ -39,7 +39,8 @@ struct token_request {			/* embedded in whoever waits; lives until done */
 void tokens_ask(struct token_request *request);
 
 /* Home loop. */
-struct tokens *tokens_start(uv_loop_t *loop, struct post *home);
+struct tokens *tokens_start(uv_loop_t *loop, struct post *home,
+			    const struct command_runner *runner);
 void tokens_forget(struct tokens *tokens);
 /* Commands are killed, whoever waits is told; the loop must run on. No more requests. */
 void tokens_close(struct tokens *tokens);

@@ -45,6 +45,7 @@ struct reactor {
 	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
 	struct https *https;			/* the first reactor's: its loop only */
+	const struct command_runner *runner;	/* the first reactor's; NULL: commands are run here */
 	/* the one of the first reactor: others post to its loop only */
 	struct dispatcher *dispatcher;
 	struct post *home;			/* the first reactor's post */

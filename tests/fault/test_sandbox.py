@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import FAST
-from harness import quoted
+from harness import quoted, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BODY = b"Subject: x\r\n\r\nbody\r\n"
@@ -90,3 +90,30 @@ def test_a_log_in_a_new_folder(make_tramd, sink, tmp_path):
     tramd.stop()
     with open(far) as f:
         assert "event=ready" in f.read()
+
+
+def children(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return [int(word) for word in f.read().split()]
+
+
+def test_commands_are_run_outside(make_tramd, sink, tmp_path):
+    """By a process that is there only if it is needed, and ends with the daemon, however that ends."""
+    tramd = make_tramd(static=sink, queue=FAST)
+    assert children(tramd.process.pid) == []
+    command = tmp_path / "command"
+    command.write_text("#!/bin/sh\necho x\n")
+    command.chmod(0o755)
+    tramd.write_config(tramd.text() +
+                       'route "token.test" { deliver = "smtp:[127.0.0.1]:2" user = "u" token-command = {%s} '
+                       'auth-unverified = yes }\n' % quoted(str(command)))
+    assert "until a restart" in tramd.ctl("reload")
+    for end in (tramd.kill9, tramd.stop):
+        tramd.restart()
+        keeper, = children(tramd.process.pid)
+        assert state(keeper)["Name"] == "tramd-keeper" and state(keeper)["Seccomp"] == "0"
+        assert "restart" not in tramd.ctl("reload")
+        end()
+        wait_for(lambda: not os.path.exists("/proc/%d" % keeper) or state(keeper)["State"].startswith("Z"), what="its end")
+        if end == tramd.kill9:
+            tramd.start()
