@@ -351,6 +351,9 @@ job_start(struct control_job *job)
 	case CONTROL_DRAIN_STATE:
 		control_drain_start(job);
 		break;
+	case CONTROL_TLS_CHECK:
+		control_check_start(job);
+		break;
 	case CONTROL_IMPORT_MESSAGE:
 	case CONTROL_IMPORT_RECIPIENT:
 	case CONTROL_IMPORT_ATTEMPT:

@@ -77,6 +77,7 @@ void control_edit_start(struct control_job *job);
 void control_content_start(struct control_job *job);	/* content.c: cat, export */
 void control_import_start(struct control_job *job);	/* import.c */
 void control_drain_start(struct control_job *job);	/* drain.c */
+void control_check_start(struct control_job *job);	/* check.c */
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
 

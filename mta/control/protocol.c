@@ -26,6 +26,7 @@ enum members {
 	TAKES_DATA = 256,
 	TAKES_ATTEMPT = 512,
 	TAKES_CLIENT = 1024,
+	TAKES_GOAL = 2048,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -53,6 +54,7 @@ static const struct command {
 	[CONTROL_CERTS] = { "certs", false, 0, false, false },
 	[CONTROL_BANS] = { "bans", false, TAKES_LIMIT, false, false },
 	[CONTROL_PARDON] = { "pardon", true, TAKES_CLIENT, false, false },
+	[CONTROL_TLS_CHECK] = { "tls-check", false, TAKES_GOAL, false, false },
 	[CONTROL_RELOAD] = { "reload", true, 0, false, false },
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
 	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },
@@ -97,6 +99,8 @@ static const struct member {
 	{ "site", TYPE_TEXT, TAKES_SITE, AT(site), 0, false },
 	{ "off", TYPE_BOOL, TAKES_OFF, AT(off), 0, false },
 	{ "client", TYPE_TEXT, TAKES_CLIENT, AT(client), 0, false },
+	{ "domain", TYPE_ADDRESS, TAKES_GOAL, AT(domain), 0, false },
+	{ "host", TYPE_TEXT, TAKES_GOAL, AT(host), 0, false },
 	{ "reverse_path", TYPE_ADDRESS, TAKES_MESSAGE, AT(reverse_path), 0, false },
 	{ "envid", TYPE_TEXT, TAKES_MESSAGE, AT(envid), 0, false },
 	{ "client", TYPE_TEXT, TAKES_MESSAGE, AT(client), 0, false },

@@ -42,6 +42,7 @@ enum control_command {
 	CONTROL_CERTS,
 	CONTROL_BANS,
 	CONTROL_PARDON,
+	CONTROL_TLS_CHECK,	/* domain, or host */
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
 	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */

@@ -12,6 +12,7 @@
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
+	GOAL = 4096, HOST = 8192,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -47,6 +48,8 @@ static const struct option {
 	  T(request.all) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
 	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
+	{ "--host", "HOST:PORT", "this host, instead of those of a domain", HOST, KIND_TEXT,
+	  T(request.host) },
 	{ "--no-wait", NULL, "return at once", DRAIN, KIND_FLAG, T(no_wait) },
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
@@ -95,6 +98,9 @@ static const struct tramctl_command commands[] = {
 	  tramctl_run_bans },
 	{ "pardon", "ADDRESS", "Forget the failed logins of an address, and end its ban.", CLIENT,
 	  CONTROL_PARDON, tramctl_run_plain },
+	{ "tls-check", "[DOMAIN]",
+	  "Say, step by step, what a delivery to a domain or host would meet and do about TLS.",
+	  GOAL | HOST, CONTROL_TLS_CHECK, tramctl_run_tls_check },
 	{ "password", "USER", "Ask for a password and print its entry for the file of `passwords`.",
 	  USER, CONTROL_STATS, tramctl_run_password },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
@@ -348,6 +354,11 @@ take_arguments(struct parse *p)
 		return usage("%s needs an IP address", t->command->words);
 	if ((takes & CLIENT) != 0)
 		t->request.client = span_str(take_word(p));
+	if ((takes & GOAL) != 0 && p->word_count > 0)
+		t->request.domain = span_str(take_word(p));
+	if ((takes & GOAL) != 0 && (t->request.domain.len > 0) == (t->request.host.len > 0))
+		return usage("%s needs a domain%s", t->command->words,
+			     (takes & HOST) != 0 ? ", or --host: one of both" : "");
 	if ((takes & SITE) != 0 && p->word_count > 0)
 		t->request.site = span_str(take_word(p));
 	if ((takes & (IDS | ONE_ID)) != 0 && !take_ids(p))

@@ -88,6 +88,7 @@ int tramctl_run_stats(struct tramctl *t);
 int tramctl_run_edit(struct tramctl *t);
 int tramctl_run_plain(struct tramctl *t);
 int tramctl_run_drain(struct tramctl *t);		/* drain.c */
+int tramctl_run_tls_check(struct tramctl *t);		/* check.c */
 /* files.c */
 int tramctl_run_cat(struct tramctl *t);
 int tramctl_run_import(struct tramctl *t);

@@ -168,10 +168,27 @@ delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply re
 }
 
 void
+delivery_tell(struct delivery *d, enum delivery_event event)
+{
+	if (d->watch != NULL)
+		d->watch->saw(d->watch, d, event);
+}
+
+int64_t
+delivery_wait_ms(const struct delivery *d, int64_t ms)
+{
+	return d->watch != NULL && ms > DELIVERY_WATCH_MS ? DELIVERY_WATCH_MS : ms;
+}
+
+void
 delivery_log_trouble(struct delivery *d, const char *event)
 {
 	struct log_line l;
 
+	if (d->watch != NULL) {
+		delivery_tell(d, WATCH_FAILED);
+		return;
+	}
 	if (!log_begin(&l, LOG_INFO, event))
 		return;
 	log_span(&l, "site", d->site_key);

@@ -56,6 +56,22 @@ struct job {				/* one message, some of its recipients, one attempt */
 
 struct cold_read;
 struct delivery_auth;
+struct delivery;
+
+/* What a delivery meets, for who watches one without mail: see delivery.watch. */
+enum delivery_event {
+	WATCH_HOST,			/* host_name is looked at; or to.address */
+	WATCH_DEMAND,			/* demand is made; dane, if it was asked for */
+	WATCH_ADDRESSES,		/* of the host: address_count */
+	WATCH_SECURED,			/* stream.tls is open; proven says if it will do */
+	WATCH_READY,			/* it would take mail now */
+	WATCH_FALLS_BACK,		/* the same address is called again: in plain text, or afresh */
+	WATCH_FAILED,			/* failure; of this address or host */
+};
+
+struct delivery_watch {
+	void (*saw)(struct delivery_watch *watch, struct delivery *d, enum delivery_event event);
+};
 struct tokens;
 
 struct delivery {
@@ -71,11 +87,19 @@ struct delivery {
 	struct destination to;
 	const struct route *route;	/* config's; NULL: there is none any more */
 	struct delivery_auth *auth;	/* the login under way */
+	/*
+	 * Set before the start: no mail will come. Every host is called, one after the other, as if
+	 * some had, but nobody logs in, no session is resumed, and nothing takes longer than
+	 * DELIVERY_WATCH_MS.
+	 */
+	struct delivery_watch *watch;
 	enum resolver_trust trust;	/* set by the dispatcher */
 	struct tokens *tokens;		/* the same; home's */
 	struct facts facts;		/* for the demand: */
 	struct facts_fetch *fetch;
+	const struct dane_verdict *dane;	/* … NULL: was not to be asked */
 	struct tls_demand demand;	/* on TLS with the host that is being tried */
+	bool proven;			/* … and met by the connection */
 
 	/* where it is */
 	/* the next ones; connections tried in this attempt */
@@ -119,6 +143,8 @@ struct delivery {
 	struct span failure_host;
 	size_t jobs_done;
 };
+
+enum { DELIVERY_WATCH_MS = 20000 };
 
 /* From the home loop. The destination and key are copied; route is config's, or NULL. */
 struct delivery *delivery_new(struct reactor *reactor, struct config *config,

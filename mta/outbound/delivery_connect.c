@@ -30,7 +30,7 @@ on_connected(struct stream *stream, int error)
 	}
 	smtp_client_init(&d->client, &d->config->client);
 	d->client.want_tls = delivery_wants_tls(d);
-	d->client.want_auth = d->to.tls.login;
+	d->client.want_auth = d->to.tls.login && d->watch == NULL;
 	d->client_open = true;
 	d->deadline_set = false;
 	d->tls_text = (struct span){ 0 };
@@ -59,10 +59,12 @@ on_stream_closed(struct stream *stream)
 		return;
 	}
 	if (d->client_open && delivery_tries_afresh(d)) {
+		delivery_tell(d, WATCH_FALLS_BACK);
 		d->afresh = true;
 		d->address--;
 		d->tries--;
 	} else if (d->client_open && delivery_falls_back(d)) {
+		delivery_tell(d, WATCH_FALLS_BACK);
 		d->plain = true;
 		d->address--;
 		d->tries--;
@@ -107,6 +109,7 @@ next_address(struct delivery *d)
 			delivery_note_failure(
 				d, STAGE_CONNECT,
 				REPLY(554, 5, 4, 6, "the address is our own: mail would loop"));
+			delivery_tell(d, WATCH_FAILED);
 			continue;
 		}
 		d->tries++;
@@ -118,7 +121,8 @@ next_address(struct delivery *d)
 			stream_close(&d->stream, false);
 			return;
 		}
-		stream_deadline(&d->stream, d->config->limits.connect_timeout_ms);
+		stream_deadline(&d->stream,
+				delivery_wait_ms(d, d->config->limits.connect_timeout_ms));
 		return;
 	}
 	delivery_next_host(d);
@@ -130,6 +134,8 @@ on_addresses(void *arg, const struct host_addresses *found)
 	struct delivery *d = arg;
 
 	d->lookup = NULL;
+	if (found->count == 0 && d->watch != NULL)
+		delivery_note_failure(d, STAGE_CONNECT, found->failure);
 	if (found->count == 0) {
 		if (found->failure.status.subject == 4 && found->failure.status.detail == 6)
 			d->host =
@@ -146,6 +152,7 @@ on_addresses(void *arg, const struct host_addresses *found)
 	d->addresses = arena_alloc(&d->arena, found->count * sizeof(*found->addresses) + 1);
 	if (found->count > 0)
 		memcpy(d->addresses, found->addresses, found->count * sizeof(*found->addresses));
+	delivery_tell(d, found->count > 0 ? WATCH_ADDRESSES : WATCH_FAILED);
 	next_address(d);
 }
 
@@ -220,7 +227,7 @@ on_relay_mx(void *arg, const struct mx_set *set)
 	d->lookup = NULL;
 	if (set->count == 0) {
 		d->failed_lookup = d->failed_lookup || set->failure.code < 500;
-		if (d->failure.text.len == 0 || set->failure.code < 500)
+		if (d->failure.text.len == 0 || set->failure.code < 500 || d->watch != NULL)
 			delivery_note_failure(d, STAGE_CONNECT, set->failure);
 		delivery_log_trouble(d, "host-failed");
 	}
@@ -237,6 +244,8 @@ next_relay(struct delivery *d)
 	d->host_name = d->to.relays[d->relay].name;
 	destination_relay(&d->to, d->relay++, &d->arena);
 	d->host = d->address = d->address_count = 0;		/* not the last one's */
+	if (d->to.address.family != 0 || d->to.next_hop.len > 0)
+		delivery_tell(d, WATCH_HOST);
 	if (d->to.address.family != 0) {
 		d->addresses = &d->to.address;
 		d->address_count = 1;
@@ -256,9 +265,12 @@ next_relay(struct delivery *d)
 void
 delivery_next_host(struct delivery *d)
 {
+	if (d->watch != NULL)
+		d->tries = 0;			/* who watches wants to see all of them */
 	if (delivery_has_another(d) && d->host < d->to.host_count) {
 		d->host_name = d->to.hosts[d->host++].name;
 		d->address = d->address_count = 0;	/* not the last host's */
+		delivery_tell(d, WATCH_HOST);
 		delivery_judge_tls(d);
 		return;
 	}

@@ -273,6 +273,12 @@ static void
 on_ready(struct delivery *d)
 {
 	d->was_ready = true;
+	if (d->watch != NULL) {			/* seen; on to the next host */
+		delivery_tell(d, WATCH_READY);
+		d->moving = true;
+		smtp_client_quit(&d->client);
+		return;
+	}
 	if (d->current == NULL && d->waiting == NULL)
 		delivery_begin_job(d);
 	if (d->current == NULL && d->waiting == NULL && d->quitting)
@@ -338,6 +344,7 @@ set_deadline(struct delivery *d)
 	if (wait < 0)
 		wait = d->streaming ? d->config->limits.block_timeout_ms
 				    : d->config->limits.idle_connection_ms;
+	wait = delivery_wait_ms(d, wait);
 	if (d->deadline_set && d->replies_seen == d->client.replies &&
 	    d->stream.octets_out == d->sent_seen && wait == d->wait_seen)
 		return;				/* octets that make no reply buy no time */
@@ -422,7 +429,7 @@ delivery_on_stream_ended(struct stream *stream, enum stream_end end, int error)
 		delivery_log_trouble(d, "host-failed");
 		stream_close(stream, false);
 	} else if (end == STREAM_TIMEOUT && d->current == NULL && d->waiting == NULL &&
-		   d->was_ready && !d->quitting) {
+		   d->was_ready && !d->quitting && d->watch == NULL) {
 		stream->told = false;		/* idle for long enough: take leave */
 		d->quitting = true;
 		stream_resume(stream);

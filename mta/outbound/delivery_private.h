@@ -13,6 +13,9 @@ void delivery_job_home(struct delivery *d, struct job *job);	/* as it is */
 void delivery_job_return(struct delivery *d, struct job *job);
 /* the one exit; may have to be called again */
 void delivery_finish(struct delivery *d);
+void delivery_tell(struct delivery *d, enum delivery_event event);	/* who watches */
+/* A deadline, shorter if somebody watches. */
+int64_t delivery_wait_ms(const struct delivery *d, int64_t ms);
 void delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply);
 void delivery_log_trouble(struct delivery *d, const char *event);
 

@@ -81,14 +81,16 @@ judge(struct delivery *d)
 {
 	struct tls_question question = question_of(d);
 
+	d->dane = NULL;
 	if (d->host_name.len > 0 && tls_policy_asks_dane(&question)) {
 		struct dane_verdict *verdict = arena_alloc(&d->arena, sizeof(*verdict));
 
 		if (!judge_dane(d, verdict))
 			return;
-		question.dane = verdict;
+		question.dane = d->dane = verdict;
 	}
 	tls_policy_decide(&question, &d->arena, &d->demand);
+	delivery_tell(d, WATCH_DEMAND);
 	if (d->demand.go == TLS_GO) {
 		delivery_look_up_host(d);
 		return;
@@ -113,7 +115,8 @@ delivery_wants_tls(const struct delivery *d)
 		return CLIENT_TLS_NEVER;
 	if (d->demand.use == TLS_USE_ALWAYS || d->to.tls_on_connect)
 		return CLIENT_TLS_MUST;
-	if (d->plain || distrust_has(d->reactor->distrust, address_now(d), mono_ms()))
+	if (d->plain ||
+	    (d->watch == NULL && distrust_has(d->reactor->distrust, address_now(d), mono_ms())))
 		return CLIENT_TLS_NEVER;
 	return CLIENT_TLS_MAY;
 }
@@ -145,7 +148,7 @@ resume_key(struct delivery *d)
 	char text[NETADDR_TEXT_MAX];
 	struct span who = d->host_name, policy = tls_policy_key(&d->demand, &d->arena);
 
-	if (d->afresh)
+	if (d->afresh || d->watch != NULL)
 		return (struct span){ 0 };
 	if (who.len == 0)
 		who = span_str(netaddr_format(address_now(d), text));
@@ -179,7 +182,7 @@ delivery_start_tls(struct delivery *d)
 	d->offered_session = tls_offers_session(tls);
 	if (peer.tlsa_count > 0 && tls_tlsa_count(tls) == 0 && !d->to.tls.login)
 		d->demand.proof = TLS_PROOF_NONE;	/* RFC 7672 §2.2: all of them are unusable */
-	stream_deadline(&d->stream, d->config->limits.tls_timeout_ms);
+	stream_deadline(&d->stream, delivery_wait_ms(d, d->config->limits.tls_timeout_ms));
 	stream_start_tls(&d->stream, tls);
 }
 
@@ -222,7 +225,9 @@ delivery_on_secured(struct stream *stream)
 	struct tls_facts facts;
 
 	tls_facts(stream->tls, &facts);
-	if (!is_proven(d, &facts)) {
+	d->proven = is_proven(d, &facts);
+	delivery_tell(d, WATCH_SECURED);
+	if (!d->proven) {
 		tls_forget(stream->tls);
 		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s (%.*s)",
 					      facts.verify_error ? facts.verify_error : "no proof",

@@ -11,6 +11,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
+#include "mta/outbound/tls_check.h"
 
 enum { DESCRIPTORS_LEAST = 64 };	/* store, log, resolvers, listeners, standard ones */
 
@@ -532,6 +533,7 @@ dispatcher_start(struct reactor *home)
 	list_init(&d->dirty);
 	list_init(&d->slots);
 	list_init(&d->idle);
+	list_init(&d->checks);
 	d->unresolved = window_add_site(&d->window, 0, SPAN(""));
 	d->unresolved->owner = d;
 	d->unresolved->mode = SITE_LOOKUP;
@@ -552,7 +554,7 @@ bool
 dispatcher_still(const struct dispatcher *d)
 {
 	return d->stopping && d->connections == 0 && d->settling == 0 && d->flying == 0 &&
-	       !reporter_busy(d->reporter);
+	       d->checking == 0 && !reporter_busy(d->reporter);
 }
 
 void
@@ -576,6 +578,7 @@ dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg)
 	d->stopped = stopped;
 	d->stopped_arg = arg;
 	reporter_stop(d->reporter);
+	tls_checks_stop(d);
 	uv_timer_stop(&d->timer);
 	connections_quit(d, again);		/* the second time: at once */
 	dispatcher_check_stopped(d);

@@ -73,6 +73,8 @@ struct dispatcher {
 	struct dispatcher_edit *edits;	/* waiting for deliveries to end */
 	struct trust *trust;
 	struct tokens *tokens;
+	struct list checks;		/* tls_check */
+	size_t checking;		/* their deliveries */
 	struct reporter *reporter;
 	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
 	uint64_t delivered, deferred, failed, uncertain, discarded, reports;

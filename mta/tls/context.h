@@ -96,6 +96,7 @@ struct tls_certificate_facts {
 	struct span key;		/* "ECDSA 256", "RSA 2048" */
 	struct span file;
 	int64_t not_after_ms;		/* wall clock */
+	uint8_t spki_sha256[TLS_DIGEST_LEN];	/* of its key */
 	enum tls_ocsp ocsp;
 };
 /* Calls `each` once per pair. The facts are good during the call. The first thread only. */

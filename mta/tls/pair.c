@@ -132,8 +132,8 @@ tls_load_pair(const struct tls_loading *l, struct face *face, struct span chain,
 	return rc;
 }
 
-static int64_t
-asn1_ms(const ASN1_TIME *time)
+int64_t
+tls_asn1_ms(const ASN1_TIME *time)
 {
 	struct tm tm;
 
@@ -160,7 +160,7 @@ ocsp_until(OCSP_BASICRESP *basic, const X509 *leaf)
 		if (its == NULL || ASN1_INTEGER_cmp(its, serial) != 0)
 			continue;
 		OCSP_single_get0_status(single, NULL, NULL, NULL, &next);
-		return next != NULL ? asn1_ms(next) : INT64_MAX;
+		return next != NULL ? tls_asn1_ms(next) : INT64_MAX;
 	}
 	return 0;
 }
@@ -222,8 +222,8 @@ tls_load_ocsp(const struct tls_loading *l, struct face *face, struct span path)
 
 /* ---- what is there, for people ------------------------------------------------------------ */
 
-static void
-certificate_names(X509 *leaf, struct buf *out)
+void
+tls_certificate_names(X509 *leaf, struct buf *out)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
 
@@ -241,25 +241,44 @@ certificate_names(X509 *leaf, struct buf *out)
 }
 
 void
+tls_certificate_key(X509 *x, struct buf *out)
+{
+	EVP_PKEY *key = X509_get0_pubkey(x);
+
+	buf_printf(out, "%s %d", key != NULL ? EVP_PKEY_get0_type_name(key) : "unknown",
+		   key != NULL ? EVP_PKEY_get_bits(key) : 0);
+}
+
+void
+tls_spki_sha256(X509 *x, uint8_t ret[TLS_DIGEST_LEN])
+{
+	unsigned char *der = NULL;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &der);
+
+	if (len < 0 || EVP_Digest(der, (size_t)len, ret, NULL, EVP_sha256(), NULL) != 1)
+		abort();		/* no memory */
+	OPENSSL_free(der);
+}
+
+void
 tls_tell_pair(const struct face *face, size_t i,
 	      void (*each)(void *arg, const struct tls_certificate_facts *facts), void *arg)
 {
 	const struct pair *pair = &face->pairs[i];
-	EVP_PKEY *key = X509_get0_pubkey(pair->leaf);
 	struct buf names = { 0 }, kind = { 0 };
 	struct tls_certificate_facts facts = {
 		.identity = face->from->name,
 		.file = face->from->chains[i],
-		.not_after_ms = asn1_ms(X509_get0_notAfter(pair->leaf)),
+		.not_after_ms = tls_asn1_ms(X509_get0_notAfter(pair->leaf)),
 		.ocsp = face->from->ocsp_count == 0	   ? TLS_OCSP_NONE :
 			pair->ocsp == NULL		   ? TLS_OCSP_FOREIGN :
 			pair->ocsp_until_ms <= wall_ms()   ? TLS_OCSP_EXPIRED :
 							     TLS_OCSP_STAPLED,
 	};
 
-	certificate_names(pair->leaf, &names);
-	buf_printf(&kind, "%s %d", key != NULL ? EVP_PKEY_get0_type_name(key) : "unknown",
-		   key != NULL ? EVP_PKEY_get_bits(key) : 0);
+	tls_certificate_names(pair->leaf, &names);
+	tls_certificate_key(pair->leaf, &kind);
+	tls_spki_sha256(pair->leaf, facts.spki_sha256);
 	facts.names = buf_span(&names);
 	facts.key = buf_span(&kind);
 	each(arg, &facts);

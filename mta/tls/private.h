@@ -71,6 +71,7 @@ SSL_SESSION *tls_sessions_take(struct tls_sessions *sessions, const uint8_t key[
 void tls_sessions_forget(struct tls_sessions *sessions, const uint8_t key[TLS_DIGEST_LEN]);
 
 /* tls.c */
+SSL *tls_ssl(const struct tls *tls);
 int tls_on_session(SSL *ssl, SSL_SESSION *session);
 
 /* tickets.c */
@@ -88,6 +89,10 @@ int tls_load_pair(const struct tls_loading *l, struct face *face, struct span ch
 int tls_load_ocsp(const struct tls_loading *l, struct face *face, struct span path);
 int tls_complain(const struct tls_loading *l, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+int64_t tls_asn1_ms(const ASN1_TIME *time);
+void tls_certificate_names(X509 *x, struct buf *out);
+void tls_certificate_key(X509 *x, struct buf *out);
+void tls_spki_sha256(X509 *x, uint8_t ret[TLS_DIGEST_LEN]);
 void tls_tell_pair(const struct face *face, size_t i,
 		   void (*each)(void *arg, const struct tls_certificate_facts *facts), void *arg);
 /* What OpenSSL's error queue says first, as a phrase; empties the queue. */

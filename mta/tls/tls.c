@@ -327,6 +327,12 @@ tls_close(struct tls *tls, struct buf *out)
 
 /* ---- what is known ------------------------------------------------------------------------ */
 
+SSL *
+tls_ssl(const struct tls *tls)
+{
+	return tls->ssl;
+}
+
 enum tls_state
 tls_state(const struct tls *tls)
 {

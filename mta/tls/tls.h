@@ -65,6 +65,15 @@ struct tls_facts {
 	enum tls_unverified unverified;
 };
 
+/* A certificate that the peer has shown. */
+struct tls_link {
+	struct span subject, issuer;	/* "CN=mx.example.org" */
+	struct span names;		/* "mx.example.org, *.example.org" */
+	struct span key;		/* "RSA 2048" */
+	int64_t not_after_ms;		/* wall clock */
+	uint8_t spki_sha256[TLS_DIGEST_LEN];	/* of its key: what "3 1 1" has */
+};
+
 struct tls *tls_server_new(struct tls_context *context, unsigned thread);
 /* peer is copied. */
 struct tls *tls_client_new(struct tls_context *context, unsigned thread, const struct tls_peer *peer);
@@ -86,6 +95,10 @@ enum tls_state tls_state(const struct tls *tls);
 const char *tls_error(const struct tls *tls);			/* "certificate has expired" … */
 /* Once open; what it points to lives as long as tls. */
 void tls_facts(const struct tls *tls, struct tls_facts *ret);
+/* Of a client: as they were shown, the server's own first. The link is good during the call. */
+enum { TLS_LINKS_MAX = 10 };
+void tls_chain(const struct tls *tls, void (*each)(void *arg, const struct tls_link *link),
+	       void *arg);
 /* Channel binding tls-exporter (RFC 9266): 32 octets; false: not with this connection. */
 bool tls_channel_binding(const struct tls *tls, uint8_t ret[32]);
 /*

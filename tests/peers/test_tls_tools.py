@@ -1,16 +1,14 @@
 """What the operator is told about TLS: with each try in explain, and by tls-check and dns-records."""
+import json
+import threading
+
 import pytest
 
-from certificates import Authority
 from conftest import FAST
-from harness import quoted, wait_for
+from harness import free_port, quoted, wait_for
 from sink import DROP
-from steering import BODY, NEVER, rows
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
+from steering import BODY, NEVER, rows, start_tool
+from test_dane import FIRST, SECOND, make_world, nsd, place, resolver		# noqa: F401 (fixtures)
 
 
 @pytest.mark.quick
@@ -65,50 +63,50 @@ def make_resuming(make_tramd, ca):
 
 
 @pytest.fixture
-def secure(make_sink, ca):
+def tls_sink(make_sink, ca):
     return make_sink(tls=ca.sign("mx", ["mx.dst.test", "other.dst.test"]))
 
 
 @pytest.mark.quick
-def test_the_next_connection_resumes_what_was_verified(make_resuming, secure):
+def test_the_next_connection_resumes_what_was_verified(make_resuming, tls_sink):
     """What its first handshake has found stands; another policy, or a reload, and it is a full one again."""
-    tramd = make_resuming(secure)
-    seen = [again(tramd, secure) for _ in range(3)]
+    tramd = make_resuming(tls_sink)
+    seen = [again(tramd, tls_sink) for _ in range(3)]
     assert [resumed for _, resumed in seen] == [False, True, True]
     assert len({line["tls"] for line, _ in seen}) == 1 and seen[0][0]["tls"].endswith(" verified")
-    secure.rule("RCPT", "450 4.2.1 later", times=1)
+    tls_sink.rule("RCPT", "450 4.2.1 later", times=1)
     id = tramd.send(BODY, to=["a@dst.test"])
     assert tramd.wait_log(event="delivery", id=id)["tls_resumed"] == "yes"
-    secure.wait(4)
+    tls_sink.wait(4)
     tramd.reload()
-    assert [again(tramd, secure)[1] for _ in range(2)] == [False, True]
+    assert [again(tramd, tls_sink)[1] for _ in range(2)] == [False, True]
     with open(tramd.config_path, encoding="utf-8") as f:
         text = f.read()
     tramd.write_config(text.replace('"mx.dst.test"', '"other.dst.test"'))
     tramd.reload()
-    assert [again(tramd, secure)[1] for _ in range(2)] == [False, True]
+    assert [again(tramd, tls_sink)[1] for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize("extra", ["delivery-tls-sessions = 0", "delivery-tls-session-lifetime = 1s"])
-def test_no_session_is_resumed_beyond_its_time(make_resuming, secure, extra):
-    tramd = make_resuming(secure, extra + "\n")
-    again(tramd, secure)
+def test_no_session_is_resumed_beyond_its_time(make_resuming, tls_sink, extra):
+    tramd = make_resuming(tls_sink, extra + "\n")
+    again(tramd, tls_sink)
     if "lifetime" in extra:			# no resumption prolongs it
-        wait_for(lambda: not again(tramd, secure)[1], what="a full handshake", timeout=60)
+        wait_for(lambda: not again(tramd, tls_sink)[1], what="a full handshake", timeout=60)
     else:
-        assert not again(tramd, secure)[1]
+        assert not again(tramd, tls_sink)[1]
 
 
-def test_two_routes_never_share_a_session(make_tramd, secure, ca):
+def test_two_routes_never_share_a_session(make_tramd, tls_sink, ca):
     """The same host and port: one route verifies it, the other does not."""
-    deliver = "smtp:[127.0.0.1]:%d" % secure.port
+    deliver = "smtp:[127.0.0.1]:%d" % tls_sink.port
     tramd = make_tramd(routes={"dst.test": {"deliver": deliver, "tls": "verify", "tls-names": '"mx.dst.test"'},
                                "*": {"deliver": deliver, "tls": "required"}},
                        queue=FAST, limits={"messages-per-connection": "1"}, extra="delivery-ca = %s\n" % quoted(ca.path))
-    assert [again(tramd, secure, to)[1] for to in ("a@src.test", "a@dst.test", "a@src.test", "a@dst.test")] == [False, False, True, True]
+    assert [again(tramd, tls_sink, to)[1] for to in ("a@src.test", "a@dst.test", "a@src.test", "a@dst.test")] == [False, False, True, True]
 
 
-def test_what_failed_its_proof_is_not_resumed(make_resuming, make_sink, ca, secure):
+def test_what_failed_its_proof_is_not_resumed(make_resuming, make_sink, ca, tls_sink):
     """Each try is a full handshake, so that a certificate that was mended is seen at once."""
     bad, good = ca.sign("bad", ["elsewhere.test"]), ca.sign("mended", ["mx.dst.test"])
     sink = make_sink(tls=bad)
@@ -119,10 +117,134 @@ def test_what_failed_its_proof_is_not_resumed(make_resuming, make_sink, ca, secu
     assert tramd.wait_log(event="delivery", id=id)["fate"] == "delivered"
 
 
-def test_a_host_that_cannot_resume_is_met_afresh(make_resuming, secure):
+def test_a_host_that_cannot_resume_is_met_afresh(make_resuming, tls_sink):
     """It hangs up when a session is offered: the same address is called again, and nothing goes in plain text."""
-    tramd = make_resuming(secure, tls="may")
-    again(tramd, secure)
-    secure.rule("TLS", DROP, times=1)
-    line, resumed = again(tramd, secure)
+    tramd = make_resuming(tls_sink, tls="may")
+    again(tramd, tls_sink)
+    tls_sink.rule("TLS", DROP, times=1)
+    line, resumed = again(tramd, tls_sink)
     assert not resumed and line["tls"].startswith("TLSv1.3")
+
+
+# ---- tls-check
+
+def check(tramd, *goal):
+    """(exit status, rows)"""
+    done = tramd.ctl("tls-check", *goal, "--json", check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()][:-1]
+
+
+def step(found, name, host=None):
+    """The last row of this step."""
+    return [row for row in found if row["step"] == name and (host is None or row.get("host") == host)][-1]
+
+
+@pytest.mark.quick
+def test_check_of_a_domain_with_dane(make_world):
+    """Both of its hosts, each with all that it shows; no mail is said, and a delivery goes where it was said to go."""
+    world = make_world(tls="dane")
+    status, found = check(world.tramd, "d-ee.dane.test")
+    assert status == 0, found
+    assert step(found, "resolver")["text"] == "validates DNSSEC"
+    assert step(found, "mx")["secure"] and step(found, "mx")["hosts"] == ["first.dane.test"]
+    assert step(found, "mta-sts")["verdict"] == "note"
+    dane = step(found, "dane", "first.dane.test")
+    assert dane["verdict"] == "good" and len(dane["records"]) == 1 and dane["records"][0].startswith("3 1 1 ")
+    assert step(found, "policy")["policy"] == "dane" and step(found, "policy")["enforced"]
+    assert step(found, "addresses")["text"] == FIRST
+    assert step(found, "tls")["version"] == "TLSv1.3" and step(found, "tls")["group"]
+    leaf = [row for row in found if row["step"] == "certificate"][0]
+    assert leaf["names"] == "authority.dane.test, other.test" and leaf["spki_sha256"] == dane["records"][0][6:]
+    assert step(found, "verified")["verified"] == "dane"
+    assert step(found, "result")["text"] == "mail would go to first.dane.test, with TLS, verified by DANE"
+    assert world.delivered("d-ee.dane.test")["host"] == "first.dane.test"
+    text = world.tramd.ctl("tls-check", "d-ee.dane.test")
+    assert "first.dane.test\n" in text and "good  verified     verified by DANE\n" in text
+    assert [line.split(" ")[0] for line in world.sinks[FIRST].lines_of(1)] == ["EHLO", "STARTTLS", "EHLO", "QUIT"]
+
+
+def test_check_tells_which_host_is_wrong(make_world):
+    """The first host's records name another key: mail would go to the second; a monitor sees status 1."""
+    world = make_world()
+    status, found = check(world.tramd, "d-next.dane.test")
+    assert status == 1
+    assert step(found, "verified", "wrong.dane.test")["verdict"] == "bad"
+    assert "its certificate is not good" in step(found, "tls", "wrong.dane.test")["text"]
+    assert step(found, "delivery", "second.dane.test")["verdict"] == "good"
+    assert step(found, "result")["verdict"] == "note" and "would go to second.dane.test" in step(found, "result")["text"]
+    assert world.delivered("d-next.dane.test")["host"] == "second.dane.test"
+
+
+@pytest.mark.parametrize("domain,host,name,text", [
+    ("d-wrong", "wrong", "verified", ""), ("d-sick", "sick", "dane", "the look-up of TLSA"),
+    ("d-unusable", "unusable", "dane", ""), ("d-sickmx", None, "mx", "SERVFAIL")])
+def test_check_of_what_is_bad(make_world, domain, host, name, text):
+    status, found = check(make_world().tramd, domain + ".dane.test")
+    row = step(found, name, host and host + ".dane.test")
+    assert status == 1 and row["verdict"] == "bad" and text in row["text"]
+
+
+def check_host(make_tramd, ca, port, extra=""):
+    tramd = make_tramd(static=("127.0.0.1", port), extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
+    return check(tramd, "--host", "127.0.0.1:%d" % port)
+
+
+def test_check_of_a_host_as_a_route_asks(make_tramd, make_sink, ca):
+    """What must be verified: good, wrong name, expired, an unknown authority, none at all; nobody there."""
+    pairs = {"good": ca.sign("c-good", ["mx.dst.test"]), "name": ca.sign("c-name", ["elsewhere.test"]),
+             "expired": ca.sign("c-old", ["mx.dst.test"], days=-1), "plain": None}
+    sinks = {name: make_sink(tls=pair) for name, pair in pairs.items()}
+    ports = dict({name: sink.port for name, sink in sinks.items()}, nobody=free_port())
+    tramd = make_tramd(routes={name + ".test": {"deliver": "smtp:[127.0.0.1]:%d" % port, "tls": "verify",
+                                                "tls-names": '"mx.dst.test"'} for name, port in ports.items()},
+                       extra="delivery-ca = %s\n" % quoted(ca.path))
+    status, found = check(tramd, "good.test")
+    assert status == 0 and step(found, "verified")["verified"] == "verified" and step(found, "policy")["policy"] == "route"
+    wanted = {"name": ("verified", "mismatch"), "expired": ("verified", "expired"), "plain": ("tls", "STARTTLS"),
+              "nobody": ("connect", "refused")}
+    for name, (where, what) in wanted.items():
+        status, found = check(tramd, name + ".test")
+        row = step(found, where)
+        assert status == 1 and row["verdict"] == "bad" and what in row["text"], (name, found)
+        assert step(found, "result")["verdict"] == "bad"
+    assert "expired on" in [row for row in check(tramd, "expired.test")[1] if row["step"] == "certificate"][0]["text"]
+    status, found = check(tramd, "--host", "127.0.0.1:%d" % ports["plain"])		# no route asks for more
+    assert status == 0 and "STARTTLS is not offered" in step(found, "tls")["text"]
+    assert "in plain text" in step(found, "result")["text"]
+    sinks["good"].rule("TLS", DROP)
+    status, found = check(tramd, "--host", "127.0.0.1:%d" % ports["good"])
+    assert status == 1 and "in plain text" in step(found, "result")["text"]
+    for sink in sinks.values():
+        assert not sink.commands("MAIL")
+
+
+def test_check_when_dns_is_down(make_tramd):
+    tramd = make_tramd(routes={"*": {"deliver": "mx"}}, resolver="127.0.0.1:%d" % free_port())
+    status, found = check(tramd, "dst.test")
+    assert status == 1 and step(found, "mx")["verdict"] == "bad" and step(found, "mta-sts")["verdict"] == "bad"
+
+
+def test_check_of_nonsense(make_tramd, sink):
+    tramd = make_tramd(static=sink, routes={"gone.test": "discard"})
+    for goal in (["*.test"], ["--host", "a b:25"], ["--host", "mx.test:0"]):
+        assert tramd.ctl("tls-check", *goal, check=False).returncode == 1
+    for goal in ([], ["a.test", "--host", "mx.test:25"]):
+        assert tramd.ctl("tls-check", *goal, check=False).returncode == 2
+    status, found = check(tramd, "gone.test")
+    assert status == 1 and "discards" in step(found, "route")["text"]
+
+
+def test_a_check_does_not_hold_up_the_stop(make_tramd, make_sink):
+    """The host says nothing; the operator goes away, and another one waits when the server is stopped."""
+    sink = make_sink()
+    late = threading.Event()
+    sink.rule("BANNER", "220 late", hold=late)
+    tramd = make_tramd(static=sink)
+    tools = [start_tool(tramd, "tls-check", "--host", "127.0.0.1:%d" % sink.port) for _ in range(2)]
+    wait_for(lambda: sink.sessions == 2, what="both have called")
+    tools[0].kill()
+    tools[0].communicate()
+    tramd.stop()
+    late.set()
+    tools[1].communicate()

@@ -1,0 +1,40 @@
+/* tls_check_private: what the two files of tls_check share. Home loop only. */
+#ifndef TRAM_TLS_CHECK_PRIVATE_H
+#define TRAM_TLS_CHECK_PRIVATE_H
+
+#include "mta/outbound/delivery.h"
+#include "mta/outbound/tls_check.h"
+
+struct tls_check {
+	struct list node;		/* dispatcher->checks */
+	struct dispatcher *dispatcher;
+	struct config *config;
+	struct arena arena;
+	struct span domain;		/* A-labels, lower case, or a literal */
+	struct span host;		/* instead: the key of its site */
+	const struct route *route;	/* config's; NULL: none */
+	struct facts facts;
+	struct facts_fetch *fetch;
+	struct lookup *lookup;
+	struct delivery_watch watch;
+	struct delivery *delivery;	/* NULL: not yet, or no more */
+	void (*more)(void *arg);
+	void *arg;
+	json_t *rows;
+	size_t at;			/* rows given */
+	size_t bad;
+	struct span at_host;		/* the rows are about this one now */
+	struct span first_good, first_good_how;		/* host where mail would go */
+	const char *last_verified;
+	bool over, released, aborted;
+};
+
+void tls_check_tell_trust(struct tls_check *c, enum resolver_trust trust);
+/* False: this route takes mail nowhere. */
+bool tls_check_tell_route(struct tls_check *c);
+void tls_check_tell_sts(struct tls_check *c, const struct dns_answer *answer);
+void tls_check_tell_mx(struct tls_check *c, const struct mx_set *set);
+void tls_check_tell_event(struct tls_check *c, struct delivery *d, enum delivery_event event);
+void tls_check_conclude(struct tls_check *c);
+
+#endif
