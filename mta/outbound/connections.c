@@ -99,18 +99,17 @@ site_destination(struct site *site)
 }
 
 /*
- * Limits of the route by which mail gets there; of several routes to one site, the first in
- * memory counts.
+ * The route by which mail gets there; of several routes to one site, the first in memory counts. A
+ * stale lane's does not: it may lead elsewhere now, and its password is for there.
  */
 static const struct route *
 site_route(const struct site *site)
 {
-	struct lane *lane;
-
-	if (list_empty(&site->lanes))
-		return NULL;
-	lane = CONTAINER_OF(site->lanes.next, struct lane, in_site);
-	return route_labelled(&config_of(site->owner)->access.routes, lane->domain, lane->route);
+	LIST_EACH(struct lane, lane, &site->lanes, in_site)
+		if (!lane->stale)
+			return route_labelled(&config_of(site->owner)->access.routes, lane->domain,
+					      lane->route);
+	return NULL;
 }
 
 size_t

@@ -1,10 +1,11 @@
 """Logging in at a smarthost: with what, over what, and what happens if it will not have us."""
 import smtplib
+import threading
 
 import pytest
 
 from conftest import FAST
-from harness import quoted
+from harness import quoted, wait_for
 from sink import FEATURES, SILENT
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
@@ -136,3 +137,34 @@ def test_a_smarthost_that_hangs_in_the_exchange(make_relay, make_smarthost):
     send(daemon)
     assert "AUTH" in daemon.wait_log(event="host-failed")["reply"]
     assert sink.wait(1)[0].user == "anna@dst.test"
+
+
+def test_a_password_is_for_its_own_host(make_tramd, make_smarthost, ca, tmp_path):
+    """A route that leads to another host since a reload, while its mail is still on its way to the first: who goes there
+    by another route does not show the new password."""
+    first, second = make_smarthost("PLAIN"), make_smarthost("PLAIN")
+    second.users = {"anna@dst.test": "secret 2"}
+    for name in "1", "2":
+        (tmp_path / name).write_text("secret " + name)
+
+    def to(sink, secret):
+        return {"tls": "verify", "tls-names": '"relay.dst.test"', "user": '"anna@dst.test"',
+                "password-file": quoted(str(tmp_path / secret)), "messages-per-connection": "1",
+                "deliver": "smtp:[%s]:%d" % (HOST, sink.port)}
+    daemon = make_tramd(routes={"*": to(first, "1"), "else.test": to(first, "1")}, queue=FAST,
+                        extra="delivery-ca = %s\n" % quoted(ca.path))
+    go = threading.Event()
+    held = first.rule("DOT", None, times=1, hold=go)
+    send(daemon)
+    first.wait_rule(held)
+    daemon.settings["routes"]["*"] = to(second, "2")
+    daemon.write_config(daemon.text())
+    daemon.reload()
+    daemon.wait_log(event="reload")
+    send(daemon, "b@else.test")
+    wait_for(lambda: len(first.commands("AUTH")) >= 2, what="a second login")
+    go.set()
+    assert len(first.wait(2)) == 2
+    assert len(set(first.commands("AUTH"))) == 1
+    send(daemon)
+    assert second.wait(1)[0].user == "anna@dst.test"
