@@ -41,7 +41,7 @@ begin(const struct config *config, struct server_rights *rights)
 	int rc = 0;
 
 	service_hold_signals();
-	if (config->sandbox)
+	if (config->sandbox || getpid() == 1)	/* who does not hear how its children end */
 		rc = keeper_link_start(&rights->keeper, config);
 	if (rc < 0)
 		fprintf(stderr, "tramd: no process for token commands: %s\n", strerror(-rc));

@@ -8,8 +8,6 @@
  * marks a clean stop.
  */
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +21,7 @@
 #include "mta/https/https.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
+#include "mta/keeper/user.h"
 #include "mta/outbound/dispatcher.h"
 #include "mta/server_certificates.h"
 #include "mta/server_private.h"
@@ -251,40 +250,6 @@ raise_descriptors(void)
 	}
 }
 
-static int
-find_user(const char *name, uid_t *uid, gid_t *gid)
-{
-	const struct passwd *pw = getpwnam(name);
-
-	if (pw == NULL)
-		return -ENOENT;
-	*uid = pw->pw_uid;
-	*gid = pw->pw_gid;
-	return 0;
-}
-
-/*
- * The queue's files belong to the user that will run; the doors need root: so the user is taken
- * on in two steps.
- */
-static int
-become(const char *name, bool for_good)
-{
-	uid_t uid;
-	gid_t gid;
-
-	if (name == NULL || getuid() != 0)
-		return 0;
-	if (find_user(name, &uid, &gid) < 0)
-		return -ENOENT;
-	if (!for_good)
-		return setegid(gid) < 0 || seteuid(uid) < 0 ? -errno : 0;
-	if (seteuid(0) < 0 || initgroups(name, gid) < 0 || setresgid(gid, gid, gid) < 0 ||
-	    setresuid(uid, uid, uid) < 0)
-		return -errno;
-	return 0;
-}
-
 static void
 on_port_thread(void *arg)
 {
@@ -372,17 +337,17 @@ start_home(struct server *server, struct config *config)
 				       .pardon = server_pardon };
 	char error[GATE_ERROR_MAX];
 
-	if (become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)
+	if (keeper_become(config->user, false) == 0 && seteuid(0) < 0 && getuid() == 0)
 		return fail("cannot become root again to open the listeners");
 	if (gate_open(server->reactors, server->count, &home->gate, error) < 0)
 		return fail(error);
 	for (unsigned i = 0; i < server->count; i++)
 		server->reactors[i].gate = home->gate;
-	if (become(config->user, true) < 0)
+	if (keeper_become(config->user, true) < 0)
 		return fail("cannot become the configured user");
 	home->https = https_new(&home->loop);
 	server_configure_https(server);
-	if (config->sandbox)
+	if (config->sandbox || server->rights->keeper.channel >= 0)
 		home->runner = &server->rights->keeper.runner;
 	home->dispatcher = dispatcher_start(home);
 	server->certificates = certificates_start(server);
@@ -446,7 +411,7 @@ server_run(struct config *config, struct server_rights *rights)
 	raise_descriptors();
 	make_secrets(&server.secrets);
 	config_use_secrets(config, &server.secrets);
-	if (become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
+	if (keeper_become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
 		config_free(config);
 		tls_tickets_free(server.secrets.tickets);
 		return fail(error[0] ? error : "the configured user does not exist");

@@ -90,10 +90,8 @@ server_tell_keeper(const struct server_rights *rights, const struct config *fres
 {
 	int rc;
 
-	if (!rights->sandbox.wanted)
-		return;
 	if (rights->keeper.channel < 0) {
-		if (keeper_is_wanted(fresh))
+		if (rights->sandbox.wanted && keeper_is_wanted(fresh))
 			buf_printf(message, "token-command: there was none at the start, so the "
 					    "sandbox lets none be run until a restart\n");
 		return;

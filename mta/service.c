@@ -29,8 +29,7 @@ service_hold_signals(void)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	/* Orphans of the container become children of process 1; the kernel buries them then. */
-	if (getpid() == 1)
-		signal(SIGCHLD, SIG_IGN);
+	signal(SIGCHLD, getpid() == 1 ? SIG_IGN : SIG_DFL);
 }
 
 void

@@ -80,7 +80,6 @@ run_and_tell(const struct config *config, const struct route *route, int answer)
 
 	for (size_t i = 0; i < route->token_command_count; i++)
 		argv[i] = arena_str(&arena, route->token_command[i]);
-	signal(SIGCHLD, SIG_DFL);
 	outcome.rc = command_run(&run, &output, why);
 	outcome.why_len = (uint32_t)strlen(why);
 	outcome.output_len = outcome.rc < 0 ? 0 : (uint32_t)buf_len(&output);
@@ -191,6 +190,7 @@ keeper_serve(struct keeper *keeper)
 	if (octets == NULL)
 		_exit(1);
 	prctl(PR_SET_NAME, "tramd-keeper", 0, 0, 0);
+	signal(SIGCHLD, SIG_DFL);		/* process 1 ignores it; here the ended are counted */
 	do {
 		n = receive(keeper->channel, octets, KEEPER_REQUEST_MAX, &answer);
 		if (n > 0)

@@ -10,6 +10,7 @@
 #include "mta/base/clock.h"
 #include "mta/keeper/keeper.h"
 #include "mta/keeper/request.h"
+#include "mta/keeper/user.h"
 
 enum { GRACE_MS = 10000 };
 
@@ -157,7 +158,9 @@ keeper_link_start(struct keeper_link *link, const struct config *config)
 		char error[CONFIG_ERROR_MAX];
 
 		close(ends[0]);
-		if (config_load(config->path, &keeper.config, error, NULL) < 0)
+		/* commands run as the user that this server will be, not as root */
+		if (config_load(config->path, &keeper.config, error, NULL) < 0 ||
+		    keeper_become(config->user, true) < 0)
 			_exit(1);
 		keeper_serve(&keeper);
 	}

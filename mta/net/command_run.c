@@ -143,17 +143,18 @@ attend(struct child *c, const struct command_run *run)
 	}
 }
 
-/* Kills what is left of it; its status. */
+/* Kills what is left of it; its status, or -errno: it is not known (SIGCHLD is ignored). */
 static int
 finish(struct child *c)
 {
-	int status = 0;
+	int status = 0, rc = 0;
 
 	if (c->pid > 0) {
 		kill(-c->pid, SIGKILL);
 		kill(c->pid, SIGKILL);
-		while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
+		while ((rc = waitpid(c->pid, &status, 0)) < 0 && errno == EINTR)
 			;
+		rc = rc < 0 ? -errno : 0;
 	}
 	if (c->pidfd >= 0)
 		close(c->pidfd);
@@ -161,7 +162,7 @@ finish(struct child *c)
 		close(c->out);
 	if (c->err >= 0)
 		close(c->err);
-	return status;
+	return rc < 0 ? rc : status;
 }
 
 static int
@@ -221,6 +222,8 @@ command_run(const struct command_run *run, struct buf *output, char why[COMMAND_
 	if (rc == 0)
 		rc = attend(&c, run);
 	status = finish(&c);
+	if (rc == 0 && status < 0)
+		rc = status;
 	if (rc < 0)
 		say_why(run, rc, why, COMMAND_WHY_MAX);
 	else

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import FAST
 from harness import TIMEOUT, Tramd, free_port, program, wait_for
-from sink import Sink
+from sink import FEATURES, Sink
 
 BODY = b"Subject: x\r\n\r\nbody\r\n"
 NOBODY = 65534
@@ -175,3 +175,54 @@ def test_a_place_that_cannot_be_written(make_placed, place, sink):
         assert tramd.end() == 71
         assert os.path.join(place, name) in tramd.tail(1), tramd.tail()
         os.chown(os.path.join(place, name), NOBODY, NOBODY)
+
+
+# ---- commands (token-command)
+
+def with_command(place, sink, extra=""):
+    """What it needs to run a command for each connection: a smarthost that takes its token, whoever it is."""
+    script, runs = os.path.join(place, "command"), os.path.join(place, "run", "runs")
+    with open(script, "w", encoding="utf-8") as f:
+        f.write('#!/bin/sh\nid -u >> %s\n[ ! -e %s.fail ] || exit 3\n'
+                'echo \'{"access_token": "t", "expires_in": 0}\'\n' % (runs, runs))
+    os.chmod(script, 0o755)
+    sink.users = {"u": "t"}
+    return runs, {"routes": {"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "user": '"u"', "auth-unverified": "yes",
+                                   "token-command": [script], "messages-per-connection": "1"}}, "extra": extra}
+
+
+@pytest.fixture
+def smarthost():
+    with Sink(features=FEATURES + ("AUTH XOAUTH2",)) as sink:
+        yield sink
+
+
+@as_root
+def test_commands_do_not_run_as_root(place, smarthost, make_placed):
+    """The process that runs them is started before tramd gives root away."""
+    runs, how = with_command(place, smarthost, 'user = "nobody"\n')
+    for name in ("queue", "run"):
+        os.chown(os.path.join(place, name), NOBODY, -1)
+    tramd = make_placed([], None, **how)
+    tramd.send(BODY)
+    smarthost.wait(1)
+    with open(runs, encoding="utf-8") as f:
+        assert set(f.read().split()) == {str(NOBODY)}
+    tramd.stop()
+
+
+@as_root
+@pytest.mark.parametrize("sandbox", ["on", "off"])
+def test_commands_of_process_1(place, smarthost, make_placed, sandbox):
+    """It does not care how its children end; how a command ends counts all the same, and so does that it has ended."""
+    runs, how = with_command(place, smarthost, "sandbox = %s\n" % sandbox)
+    open(runs + ".fail", "w", encoding="utf-8").close()
+    tramd = make_placed(PROCESS_1, None, **how)
+    tramd.send(BODY)
+    assert "status 3" in tramd.wait_log(event="token-failed")["why"]
+    os.unlink(runs + ".fail")
+    smarthost.wait(1)
+    for number in range(2, 70):				# more than may run at once
+        tramd.send(BODY)
+        smarthost.wait(number)
+    assert len(open(runs, encoding="utf-8").read().split()) > 64
