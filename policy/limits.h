@@ -25,6 +25,7 @@ struct limits {
 	size_t hops;				/* Received fields: 50 */
 	int64_t auth_timeout_ms;		/* for a backend's answer, or a smarthost's */
 	int64_t token_timeout_ms;		/* for a command that prints a token */
+	int64_t sts_timeout_ms;		/* for an MTA-STS policy, from asking to having it */
 	size_t token_output;			/* octets that it may print */
 	uint64_t auth_line;			/* octets of AUTH and of an answer to a challenge */
 	size_t auth_waiting;			/* passwords that wait to be checked */
@@ -59,6 +60,7 @@ struct limits {
 	/* the window in memory */
 	size_t window_sites;			/* 10,000 */
 	size_t window_entries;			/* 50,000 */
+	size_t sts_policies;			/* MTA-STS policies that are kept */
 	size_t lookups;				/* lanes being resolved at once: 100 */
 	/* the queue */
 	size_t local_rate;			/* messages a minute of a local user: 600; 0: any */

@@ -33,6 +33,7 @@ enum route_tls {
 	ROUTE_TLS_REQUIRED,		/* TLS with anybody */
 	ROUTE_TLS_VERIFY,		/* TLS with the host whose name it is */
 	ROUTE_TLS_DANE,			/* as AUTO, and only once the resolver validates DNSSEC */
+	ROUTE_TLS_MTA_STS,		/* only by an MTA-STS policy */
 };
 
 struct deliver_host {

@@ -5,6 +5,7 @@
 
 #include "mta/base/address.h"
 #include "mta/base/buf.h"
+#include "dns/mx.h"
 
 static const struct {
 	enum route_tls tls;
@@ -15,6 +16,7 @@ static const struct {
 	{ ROUTE_TLS_REQUIRED, { "tls=required", 12 } },
 	{ ROUTE_TLS_VERIFY, { "tls=verify", 10 } },
 	{ ROUTE_TLS_DANE, { "tls=dane", 8 } },
+	{ ROUTE_TLS_MTA_STS, { "tls=mta-sts", 11 } },
 };
 
 static const char *const mx_words[] = { [SITE_MX_INSECURE] = "",
@@ -51,24 +53,65 @@ site_key_place(struct span key)
 	return span_cut(&key, ' ');
 }
 
+/* Cuts off what an MTA-STS policy says, which is last. */
+static struct span
+cut_sts(struct span *key)
+{
+	static const struct span word = { " sts=", 5 };
+
+	for (size_t i = 0; i + word.len <= key->len; i++)
+		if (span_starts(span_skip(*key, i), word)) {
+			struct span tail = span_skip(*key, i);
+
+			*key = span_first(*key, i);
+			return tail;
+		}
+	return SPAN("");
+}
+
+struct span
+site_key_with_sts(struct span key, const struct sts_policy *policy, struct arena *arena)
+{
+	const char *before = " unlisted=";
+	struct mx_set set = { 0 };
+	uint16_t port;
+
+	cut_sts(&key);
+	if (policy == NULL || policy->mode == STS_MODE_NONE ||
+	    !mx_parse_site_key(site_key_place(key), arena, &set, &port))
+		return key;
+	key = arena_printf(arena, "%.*s sts=%s", SPAN_FMT(key), sts_mode_text(policy->mode));
+	for (size_t i = 0; i < set.count; i++)
+		if (!sts_policy_lists(policy, set.hosts[i].name)) {
+			key = arena_printf(arena, "%.*s%s%.*s", SPAN_FMT(key), before,
+					   SPAN_FMT(set.hosts[i].name));
+			before = ",";
+		}
+	return key;
+}
+
 bool
 site_key_fits(struct span key, const struct route *route)
 {
 	struct arena arena = { 0 };
 	struct site_tls now;
-	bool fits = site_key_tls(key, &arena, &now) &&
-		    span_eq(site_key_of(site_key_place(key), route, now.mx, &arena), key);
+	bool fits = site_key_tls(key, &arena, &now);
 
+	if (cut_sts(&key).len > 0 && !tls_asks_sts(route->tls))
+		fits = false;
+	fits = fits && span_eq(site_key_of(site_key_place(key), route, now.mx, &arena), key);
 	arena_free(&arena);
 	return fits;
 }
 
-static void
-read_names(struct span list, struct arena *arena, struct site_tls *ret)
+static struct span *
+read_list(struct span list, struct arena *arena, size_t *ret_count)
 {
-	ret->names = arena_alloc(arena, (list.len / 2 + 1) * sizeof(*ret->names));
+	struct span *names = arena_alloc(arena, (list.len / 2 + 1) * sizeof(*names));
+
 	while (list.len > 0)
-		ret->names[ret->name_count++] = arena_copy(arena, span_cut(&list, ','));
+		names[(*ret_count)++] = arena_copy(arena, span_cut(&list, ','));
+	return names;
 }
 
 static bool
@@ -79,14 +122,20 @@ read_word(struct span word, struct arena *arena, struct site_tls *ret)
 			ret->tls = words_of[i].tls;
 			return true;
 		}
-	if (span_starts(word, SPAN("names=")))
-		read_names(span_skip(word, 6), arena, ret);
+	if (span_starts(word, SPAN("names=")) && ret->name_count == 0)
+		ret->names = read_list(span_skip(word, 6), arena, &ret->name_count);
+	else if (span_starts(word, SPAN("unlisted=")) && ret->unlisted_count == 0)
+		ret->unlisted = read_list(span_skip(word, 9), arena, &ret->unlisted_count);
 	else if (span_starts(word, SPAN("user=")))
 		ret->login = true;
 	else if (span_eq(word, SPAN("mx=secure")))
 		ret->mx = SITE_MX_SECURE;
 	else if (span_eq(word, SPAN("mx=implicit")))
 		ret->mx = SITE_MX_IMPLICIT;
+	else if (span_eq(word, SPAN("sts=testing")))
+		ret->sts = STS_MODE_TESTING;
+	else if (span_eq(word, SPAN("sts=enforce")))
+		ret->sts = STS_MODE_ENFORCE;
 	else
 		return false;
 	return true;

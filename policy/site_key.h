@@ -4,11 +4,14 @@
  *
  *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its route
  *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna"; and
- *	" mx=secure", " mx=implicit", where that matters
+ *	" mx=secure", " mx=implicit", where that matters. Last, what the domain's MTA-STS policy says of
+ *	the hosts: " sts=enforce", " sts=testing", and those that it does not list: " unlisted=b.example".
+ *	So domains whose policies say the same of the same hosts share a site.
  */
 #ifndef TRAM_SITE_KEY_H
 #define TRAM_SITE_KEY_H
 
+#include "policy/mta_sts.h"
 #include "policy/route.h"
 
 /* How the hosts became known: what DANE may build on (RFC 7672 §2.2). */
@@ -21,10 +24,19 @@ tls_asks_dane(enum route_tls tls)
 	return tls == ROUTE_TLS_AUTO || tls == ROUTE_TLS_DANE;
 }
 
+/* … and of MTA-STS? */
+static inline bool
+tls_asks_sts(enum route_tls tls)
+{
+	return tls == ROUTE_TLS_AUTO || tls == ROUTE_TLS_MTA_STS;
+}
+
 /* place in the arena, or as it is. route may be NULL. */
 struct span site_key_of(struct span place, const struct route *route, enum site_mx mx,
 			struct arena *arena);
 struct span site_key_place(struct span key);
+/* With what this policy says of the key's hosts, in the place of what is there. NULL: nothing. */
+struct span site_key_with_sts(struct span key, const struct sts_policy *policy, struct arena *arena);
 /* Does the key still say of TLS what the route says? */
 bool site_key_fits(struct span key, const struct route *route);
 
@@ -34,6 +46,9 @@ struct site_tls {
 	size_t name_count;
 	bool login;			/* as somebody: who, its route says */
 	enum site_mx mx;
+	enum sts_mode sts;		/* NONE: no policy holds */
+	struct span *unlisted;		/* hosts that are not in it */
+	size_t unlisted_count;
 };
 /* False: unknown words (a newer tram's): no TLS of ours is good enough for it. */
 bool site_key_tls(struct span key, struct arena *arena, struct site_tls *ret);

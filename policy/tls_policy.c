@@ -84,7 +84,7 @@ tls_policy_asks_dane(const struct tls_question *q)
 bool
 tls_policy_asks_sts(const struct tls_question *q)
 {
-	return q->next_hop.len > 0 && q->next_hop.at[0] != '[' && listens(q, TLS_WISH_MTA_STS);
+	return !q->by_configuration && listens(q, TLS_WISH_MTA_STS);
 }
 
 /* ---- the demand ---------------------------------------------------------------------------- */
@@ -204,6 +204,14 @@ decide_dane(struct deciding *d)
 	return true;
 }
 
+/* A policy that is only tested binds those who ask for more than it does. */
+static bool
+must_enforce(const struct deciding *d, const struct sts_policy *sts)
+{
+	return sts->mode == STS_MODE_ENFORCE || d->question->requiretls ||
+	       d->question->wish == TLS_WISH_MTA_STS;
+}
+
 /* True: MTA-STS has spoken. A policy that is only tested is tried and reported, no more. */
 static bool
 decide_sts(struct deciding *d)
@@ -213,7 +221,7 @@ decide_sts(struct deciding *d)
 
 	if (sts == NULL)
 		return false;
-	enforce = sts->mode == STS_MODE_ENFORCE || d->question->requiretls;
+	enforce = must_enforce(d, sts);
 	if (!sts_policy_lists(sts, d->question->host)) {
 		struct span why = SPAN("the MTA-STS policy does not list this host");
 
@@ -238,7 +246,7 @@ decide_published(struct deciding *d)
 	if (!decide_dane(d))
 		return decide_sts(d);
 	if (d->demand->go == TLS_GO && d->demand->proof == TLS_PROOF_NONE && sts_of(d) != NULL &&
-	    (sts_of(d)->mode == STS_MODE_ENFORCE || d->question->requiretls))
+	    must_enforce(d, sts_of(d)))
 		return decide_sts(d);
 	return true;
 }
@@ -298,6 +306,12 @@ decide_wish(struct deciding *d)
 	}
 	if (decide_published(d))
 		return;
+	if (q->wish == TLS_WISH_MTA_STS && !sender_waives(q)) {
+		refuse(d, TLS_GO_LATER, TLS_SOURCE_ROUTE,
+		       REPLY(451, 4, 7, 5,
+			     "the route says tls = mta-sts, but no MTA-STS policy could be had"));
+		return;
+	}
 	demand_tls(d, TLS_USE_IF_OFFERED, sender_waives(q) ? TLS_SOURCE_SENDER : TLS_SOURCE_DEFAULT,
 		   sender_waives(q) ? SPAN("the message says TLS-Required: No") :
 				      SPAN("no policy is published"));

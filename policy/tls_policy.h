@@ -8,7 +8,7 @@
  *	required   TLS, not verified
  *	verify     TLS, verified by CA and name
  *	dane       DANE where it is published, else may; waits while the resolver does not validate
- *	mta-sts    MTA-STS where it is published, else may
+ *	mta-sts    an MTA-STS policy, enforced even if its mode is testing; waits while there is none
  *	(none)     DANE, else MTA-STS, else may
  */
 #ifndef TRAM_POLICY_TLS_POLICY_H
@@ -48,7 +48,10 @@ struct tls_question {
 	const struct sts_policy *sts;		/* the policy that holds; NULL: none */
 };
 
-/* Which facts the decision will look at; the others need not be fetched. Set all but dane, sts. */
+/*
+ * Which facts the decision will look at; the others need not be fetched. Set all but dane, sts.
+ * Where the configuration names the host nobody's policy is asked for.
+ */
 bool tls_policy_asks_dane(const struct tls_question *question);
 bool tls_policy_asks_sts(const struct tls_question *question);
 

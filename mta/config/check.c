@@ -427,6 +427,15 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 				   "route \"%.*s\": tls = dane needs a resolver that shows that it "
 				   "validates DNSSEC; remove resolver-test = \"off\"",
 				   SPAN_FMT(route->name));
+	if (route->tls == ROUTE_TLS_MTA_STS && route_is_static(route))
+		return config_fail(load, at,
+				   "route \"%.*s\": an MTA-STS policy is about MX hosts, and this "
+				   "names its host; set tls = verify, or deliver to the MX of a domain",
+				   SPAN_FMT(route->name));
+	if (route->tls == ROUTE_TLS_MTA_STS && !load->config->mta_sts)
+		return config_fail(load, at,
+				   "route \"%.*s\": tls = mta-sts needs policies; remove mta-sts = no",
+				   SPAN_FMT(route->name));
 	if (route->tls_name_count > 0 && route->tls != ROUTE_TLS_VERIFY)
 		return config_fail(load, at,
 				   "route \"%.*s\": tls-names are looked at only with tls = verify; "

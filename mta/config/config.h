@@ -90,6 +90,7 @@ struct config {
 	const char *classify_path;		/* rules of the operator's; NULL: none */
 	struct classifier *classifier;		/* by config_open_files(); NULL before */
 	bool check_sender;			/* strangers' senders must be able to get mail */
+	bool mta_sts;				/* policies that domains publish are asked for */
 	bool allow_private;			/* MX hosts with private addresses are fine */
 	unsigned threads;			/* reactors */
 	int64_t stop_timeout_ms;		/* 10 s */

@@ -38,7 +38,8 @@ static const char *const tls_versions[] = { [TLS_1_0] = "1.0", [TLS_1_1] = "1.1"
 					    [TLS_1_3] = "1.3", NULL };
 static const char *const route_tls[] = { [ROUTE_TLS_AUTO] = "auto", [ROUTE_TLS_OFF] = "off",
 					 [ROUTE_TLS_MAY] = "may", [ROUTE_TLS_REQUIRED] = "required",
-					 [ROUTE_TLS_VERIFY] = "verify", [ROUTE_TLS_DANE] = "dane", NULL };
+					 [ROUTE_TLS_VERIFY] = "verify", [ROUTE_TLS_DANE] = "dane",
+					 [ROUTE_TLS_MTA_STS] = "mta-sts", NULL };
 static const char *const client_certificates[] = { [TLS_CLIENT_CERT_OFF] = "off",
 						   [TLS_CLIENT_CERT_OPTIONAL] = "optional",
 						   [TLS_CLIENT_CERT_REQUIRED] = "required", NULL };
@@ -81,6 +82,7 @@ const struct directive directives[] = {
 	  CONFIG(delivery_tls.session_lifetime_ms) },
 	{ SECTION_TOP, "convert-8bit", TYPE(boolean), "no", CONFIG(client.convert_8bit) },
 	{ SECTION_TOP, "classify-rules", TYPE(path), CONFIG(classify_path), .note = "those that are built in" },
+	{ SECTION_TOP, "mta-sts", TYPE(boolean), "yes", CONFIG(mta_sts) },
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
 	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
 	  .restart = true },
@@ -126,6 +128,8 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "auth-delay", TYPE(time), "15s", SECOND, 5 * MINUTE, LIMIT(auth_delay_ms) },
 	{ SECTION_LIMITS, "token-timeout", TYPE(time), "20s", 100 * MS, 10 * MINUTE, LIMIT(token_timeout_ms) },
 	{ SECTION_LIMITS, "token-output", TYPE(size), "64KB", 64, MB, LIMIT(token_output) },
+	{ SECTION_LIMITS, "sts-timeout", TYPE(time), "30s", 100 * MS, 10 * MINUTE, LIMIT(sts_timeout_ms) },
+	{ SECTION_LIMITS, "sts-policies", TYPE(number), "10000", 1, 1000000, LIMIT(sts_policies) },
 	{ SECTION_LIMITS, "data-timeout", TYPE(time), "3m", 10 * MS, DAY, LIMIT(data_timeout_ms) },
 	{ SECTION_LIMITS, "stress-timeout", TYPE(time), "10s", 10 * MS, DAY, LIMIT(stress_timeout_ms) },
 	{ SECTION_LIMITS, "data-rate", TYPE(size), "100B", 0, GB, LIMIT(data_rate) },

@@ -202,6 +202,31 @@ delivery_log_trouble(struct delivery *d, const char *event)
 
 /* ---- what the dispatcher calls ------------------------------------------------------------ */
 
+static bool
+is_listed(const struct site_tls *tls, struct span host)
+{
+	for (size_t i = 0; i < tls->unlisted_count; i++)
+		if (span_eq(tls->unlisted[i], host))
+			return false;
+	return true;
+}
+
+/* The part of the policy that matters here: its mode, and those of the hosts that it lists. */
+static const struct sts_policy *
+sts_of_site(struct delivery *d)
+{
+	struct sts_policy *policy = arena_alloc(&d->arena, sizeof(*policy));
+
+	if (d->to.tls.sts == STS_MODE_NONE)
+		return NULL;
+	policy->mode = d->to.tls.sts;
+	policy->mx = arena_alloc(&d->arena, (d->to.host_count + 1) * sizeof(*policy->mx));
+	for (size_t i = 0; i < d->to.host_count; i++)
+		if (is_listed(&d->to.tls, d->to.hosts[i].name))
+			policy->mx[policy->mx_count++] = d->to.hosts[i].name;
+	return policy;
+}
+
 struct delivery *
 delivery_new(struct reactor *reactor, struct config *config, const struct route *route,
 	     const struct destination *to,
@@ -234,6 +259,8 @@ delivery_new(struct reactor *reactor, struct config *config, const struct route 
 	d->to.tls.names = arena_alloc(&d->arena, to->tls.name_count * sizeof(*to->tls.names) + 1);
 	for (size_t i = 0; i < to->tls.name_count; i++)
 		d->to.tls.names[i] = arena_copy(&d->arena, to->tls.names[i]);
+	d->sts = sts_of_site(d);
+	d->to.tls.unlisted_count = 0;			/* not copied */
 	d->todo.last = &d->todo.first;
 	return d;
 }

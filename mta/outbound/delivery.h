@@ -95,6 +95,7 @@ struct delivery {
 	struct delivery_watch *watch;
 	enum resolver_trust trust;	/* set by the dispatcher */
 	struct tokens *tokens;		/* the same; home's */
+	const struct sts_policy *sts;	/* as the site's key has it; NULL: none holds */
 	struct facts facts;		/* for the demand: */
 	struct facts_fetch *fetch;
 	const struct dane_verdict *dane;	/* … NULL: was not to be asked */

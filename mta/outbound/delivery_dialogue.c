@@ -272,6 +272,8 @@ on_done(struct delivery *d, struct smtp_transaction *t)
 static void
 on_ready(struct delivery *d)
 {
+	if (!d->was_ready && d->stream.tls == NULL)
+		delivery_is_plain(d);
 	d->was_ready = true;
 	if (d->watch != NULL) {			/* seen; on to the next host */
 		delivery_tell(d, WATCH_READY);
@@ -292,10 +294,10 @@ on_client_closed(struct delivery *d)
 	bool of_host = d->client.failure_stage <= STAGE_TLS || d->client.failure_stage == STAGE_AUTH;
 
 	if (of_host && !d->was_ready) {
-		delivery_note_failure(d, d->client.failure_stage, d->client.failure);
+		delivery_note_failure(d, d->client.failure_stage, delivery_tls_failure(d));
 		delivery_log_trouble(d, "host-failed");
 	} else if (d->failure.code == 0 && d->failure.text.len == 0) {
-		delivery_note_failure(d, d->client.failure_stage, d->client.failure);
+		delivery_note_failure(d, d->client.failure_stage, delivery_tls_failure(d));
 	}
 	stream_close(&d->stream, false);
 }

@@ -26,6 +26,10 @@ void delivery_start_tls(struct delivery *d);
 void delivery_on_secured(struct stream *stream);
 /* What the client machine must do about TLS with this address. */
 enum smtp_client_tls delivery_wants_tls(const struct delivery *d);
+/* The dialogue begins without TLS, as it may. */
+void delivery_is_plain(struct delivery *d);
+/* Why the dialogue failed; where it was for TLS, also who asked for that. */
+struct reply delivery_tls_failure(struct delivery *d);
 /* The connection ended at TLS: may the same address be tried in plain text? */
 bool delivery_falls_back(struct delivery *d);
 

@@ -8,6 +8,7 @@
  * host has failed, and the next one is tried. Its reactor only.
  */
 #include "mta/base/clock.h"
+#include "mta/base/log.h"
 #include "mta/outbound/delivery_private.h"
 #include "mta/tls/distrust.h"
 
@@ -23,6 +24,7 @@ static const enum tls_wish wishes[] = {
 	[ROUTE_TLS_AUTO] = TLS_WISH_STRONGEST,	[ROUTE_TLS_OFF] = TLS_WISH_OFF,
 	[ROUTE_TLS_MAY] = TLS_WISH_MAY,		[ROUTE_TLS_REQUIRED] = TLS_WISH_REQUIRED,
 	[ROUTE_TLS_VERIFY] = TLS_WISH_VERIFY,	[ROUTE_TLS_DANE] = TLS_WISH_DANE,
+	[ROUTE_TLS_MTA_STS] = TLS_WISH_MTA_STS,
 };
 
 static struct tls_question
@@ -38,6 +40,7 @@ question_of(const struct delivery *d)
 		.credentials = d->to.tls.login,
 		.credentials_unverified_ok = d->route != NULL && d->route->auth_unverified,
 		.resolver = d->trust,
+		.sts = d->sts,
 	};
 }
 
@@ -47,6 +50,21 @@ path_of(const struct delivery *d)
 	if (d->to.is_static || d->to.tls.mx == SITE_MX_IMPLICIT)
 		return DANE_DIRECT;
 	return d->to.tls.mx == SITE_MX_SECURE ? DANE_BY_MX : DANE_BY_INSECURE_MX;
+}
+
+/* An MTA-STS policy that is only tested would have stopped this. */
+static void
+log_tested(struct delivery *d, struct span why)
+{
+	struct log_line l;
+
+	if (d->demand.source != TLS_SOURCE_MTA_STS || d->demand.enforce ||
+	    !log_begin(&l, LOG_INFO, "sts-testing"))
+		return;
+	log_span(&l, "site", d->site_key);
+	log_span(&l, "host", d->host_name);
+	log_span(&l, "why", why);
+	log_end(&l);
 }
 
 static void judge(struct delivery *d);
@@ -92,6 +110,8 @@ judge(struct delivery *d)
 	tls_policy_decide(&question, &d->arena, &d->demand);
 	delivery_tell(d, WATCH_DEMAND);
 	if (d->demand.go == TLS_GO) {
+		if (d->demand.proof == TLS_PROOF_NONE)
+			log_tested(d, d->demand.reason);
 		delivery_look_up_host(d);
 		return;
 	}
@@ -218,6 +238,24 @@ is_proven(const struct delivery *d, const struct tls_facts *facts)
 }
 
 void
+delivery_is_plain(struct delivery *d)
+{
+	log_tested(d, d->client.features.starttls ? SPAN("TLS failed") :
+						    SPAN("STARTTLS is not offered"));
+}
+
+struct reply
+delivery_tls_failure(struct delivery *d)
+{
+	struct reply reply = d->client.failure;
+
+	if (d->client.failure_stage == STAGE_TLS && d->demand.use == TLS_USE_ALWAYS)
+		reply.text = arena_printf(&d->arena, "%.*s (%.*s)", SPAN_FMT(reply.text),
+					  SPAN_FMT(d->demand.reason));
+	return reply;
+}
+
+void
 delivery_on_secured(struct stream *stream)
 {
 	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
@@ -229,11 +267,12 @@ delivery_on_secured(struct stream *stream)
 	delivery_tell(d, WATCH_SECURED);
 	if (!d->proven) {
 		tls_forget(stream->tls);
-		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s (%.*s)",
-					      facts.verify_error ? facts.verify_error : "no proof",
-					      SPAN_FMT(d->demand.reason)));
+		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s",
+					      facts.verify_error ? facts.verify_error : "no proof"));
 		return;
 	}
+	if (d->demand.proof == TLS_PROOF_CA && facts.verified == TLS_NOT_VERIFIED)
+		log_tested(d, span_str(facts.verify_error));
 	distrust_remove(d->reactor->distrust, address_now(d));
 	d->tls_text = describe(d, &facts);
 	d->tls_resumed = facts.resumed;

@@ -473,11 +473,7 @@ lane_outdated(struct dispatcher *d, struct lane *lane)
 	lane->stale = true;
 	lane->looks_again = false;
 	window_drop_ready(&d->window, lane);
-	if (lane->lookup == NULL)
-		return;
-	lookup_cancel(lane->lookup);
-	lane->lookup = NULL;
-	d->lookups--;
+	lane_look_cancel(lane);
 }
 
 /* Lanes are forgotten and read again, so that each is judged by the new routes. */
@@ -543,6 +539,7 @@ dispatcher_start(struct reactor *home)
 	d->timer.data = d;
 	queue_port_subscribe(home->port, on_arrivals, d);
 	d->trust = trust_start(home, on_trust, d);
+	d->policies = policies_start(home, lanes_policy_changed, d);
 	d->tokens = tokens_start(&home->loop, home->post, home->runner);
 	d->reporter = reporter_start(d);
 	d->wake_at_ms = d->started_ms;
@@ -599,8 +596,7 @@ free_window(struct dispatcher *d)
 	while ((node = map_any(&d->window.lanes)) != NULL) {
 		struct lane *lane = CONTAINER_OF(node, struct lane, node);
 
-		lookup_cancel(lane->lookup);
-		lane->lookup = NULL;
+		lane_look_cancel(lane);
 		lane->changing = false;
 		window_drop_lane(&d->window, lane);
 	}
@@ -635,12 +631,14 @@ dispatcher_close(struct dispatcher *d)
 	tokens_close(d->tokens);
 	reporter_close(d->reporter);
 	free_window(d);
+	policies_close(d->policies);
 }
 
 void
 dispatcher_free(struct dispatcher *d)
 {
 	trust_free(d->trust);
+	policies_free(d->policies);
 	tokens_free(d->tokens);
 	reporter_free(d->reporter);
 	free(d->taken);

@@ -4,6 +4,7 @@
  *	dispatcher.c	arrivals, timers, edits, stop: the outside
  *	lanes.c		which lanes and sites are in memory, and how they leave
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
+ *	lane_policy.c	… and by which MTA-STS policy
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
@@ -18,6 +19,7 @@
 #include "mta/outbound/dispatcher.h"
 #include "mta/reactor/reactor.h"
 #include "mta/outbound/tokens.h"
+#include "mta/outbound/policies.h"
 #include "mta/outbound/trust.h"
 #include "mta/outbound/window.h"
 
@@ -34,6 +36,7 @@ enum {
 	FIRST_CONNECTIONS = 5,		/* of a site that nothing is known of */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
 	SITE_UNTIL_MIN_MS = 30000,	/* an MX answer counts so long at least */
+	SITE_UNTIL_STS_MS = 3600000,	/* … and at most, where an MTA-STS policy may appear */
 };
 
 struct connection {			/* the dispatcher's side of a delivery */
@@ -72,6 +75,7 @@ struct dispatcher {
 	void *stopped_arg;
 	struct dispatcher_edit *edits;	/* waiting for deliveries to end */
 	struct trust *trust;
+	struct policies *policies;
 	struct tokens *tokens;
 	struct list checks;		/* tls_check */
 	size_t checking;		/* their deliveries */
@@ -130,6 +134,18 @@ bool lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record
 			  const struct site *site);
 void lanes_resolve(struct dispatcher *d);	/* look-ups for the lanes of site 0 */
 void lane_refresh(struct lane *lane);		/* its MX answer has expired: ask again */
+void lane_look_cancel(struct lane *lane);	/* what it asks for will not come */
+/* The destination is known, and whatever policy there is. */
+void lane_found(struct lane *lane, struct span key, int64_t until_ms);
+
+/* lane_policy.c: → lane_found, now or later */
+void lane_ask_policy(struct lane *lane, const struct route *route, struct span key, int64_t until_ms);
+void lane_asks_cancel(struct lane *lane);
+/* Does the policy that is known now still say this of the site's hosts? */
+bool lane_policy_fits(struct dispatcher *d, struct span domain, const struct route *route,
+		      const struct site *site);
+/* Another policy holds for this domain: where its lanes lead is asked for anew. */
+void lanes_policy_changed(void *dispatcher, struct span domain);
 
 /* connections.c */
 size_t site_max_connections(const struct site *site);	/* what the configuration allows */

@@ -159,7 +159,8 @@ lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
 		return !span_eq(route->site_key, site->key);
 	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
 		return true;
-	return (is_static && !literal) || !site_key_fits(site->key, route);
+	return (is_static && !literal) || !site_key_fits(site->key, route) ||
+	       !lane_policy_fits(d, record->name.domain, route, site);
 }
 
 /* ---- to which site ------------------------------------------------------------------------ */
@@ -259,7 +260,7 @@ lane_fail(struct lane *lane, const struct reply *reply, bool discard)
 }
 
 /* It can only move when nothing of it flies: until that has landed nothing more is begun. */
-static void
+void
 lane_found(struct lane *lane, struct span key, int64_t until_ms)
 {
 	if (lane->in_flight == 0) {
@@ -291,6 +292,17 @@ mx_counts(const struct dispatcher *d, const struct route *route)
 					   trust_now(d->trust) == RESOLVER_VALIDATES);
 }
 
+void
+lane_look_cancel(struct lane *lane)
+{
+	lane_asks_cancel(lane);
+	if (lane->lookup == NULL)
+		return;
+	lookup_cancel(lane->lookup);
+	lane->lookup = NULL;
+	lane->owner->lookups--;
+}
+
 static void
 on_mx(void *arg, const struct mx_set *set)
 {
@@ -309,7 +321,7 @@ on_mx(void *arg, const struct mx_set *set)
 		if (lane->site != d->unresolved)
 			lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
 	} else if (set->count > 0) {
-		lane_found(lane, destination_key_by_mx(route, set, &arena), wall_ms() + ttl);
+		lane_ask_policy(lane, route, destination_key_by_mx(route, set, &arena), wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
 		/* a refresh that failed: the old one serves */
 		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
@@ -383,7 +395,7 @@ lanes_resolve(struct dispatcher *d)
 			return;
 		list_remove(&lane->turn);			/* to the end of the ring */
 		list_add_last(&d->unresolved->turns, &lane->turn);
-		if (lane->lookup == NULL && !lane->changing && lane->in_flight == 0 &&
+		if (lane->lookup == NULL && lane->asks == NULL && !lane->changing && lane->in_flight == 0 &&
 		    !lane_waits_for_trust(lane))
 			lane_resolve(lane);
 	}
@@ -394,7 +406,8 @@ lane_refresh(struct lane *lane)
 {
 	const struct route *route = route_of(lane);
 
-	if (lane->lookup != NULL || lane->changing || route == NULL || route_is_static(route) ||
+	if (lane->lookup != NULL || lane->asks != NULL || lane->changing || route == NULL ||
+	    route_is_static(route) ||
 	    lane->owner->lookups >= config_of(lane->owner)->limits.lookups)
 		return;
 	lane_lookup(lane, destination_mx_domain(route, lane->domain));

@@ -140,7 +140,8 @@ window_drop_ready(struct window *w, struct lane *lane)
 void
 window_drop_lane(struct window *w, struct lane *lane)
 {
-	assert(lane->in_flight == 0 && !lane->changing && lane->lookup == NULL);
+	assert(lane->in_flight == 0 && !lane->changing && lane->lookup == NULL &&
+	       lane->asks == NULL);
 	window_drop_ready(w, lane);
 	heap_remove(&w->timers, &lane->timer);
 	list_remove(&lane->in_site);
@@ -287,5 +288,5 @@ bool
 lane_idle(const struct lane *lane)
 {
 	return lane->ready_count == 0 && lane->in_flight == 0 && !lane->changing &&
-	       lane->lookup == NULL;
+	       lane->lookup == NULL && lane->asks == NULL;
 }

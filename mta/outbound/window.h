@@ -62,6 +62,7 @@ struct lane {
 	bool hold;
 	uint64_t stored_site;		/* where its row is */
 	struct lookup *lookup;
+	struct lane_asks *asks;		/* is there an MTA-STS policy? NULL: nobody is asked */
 	struct queue_lane_change change;	/* one at a time */
 	bool changing, touched;		/* with the queue; something came meanwhile */
 	bool leaving;			/* the change is its farewell */

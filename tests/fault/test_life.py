@@ -9,16 +9,15 @@ from the queue. What counts in a schedule is as it is by default.
 import email
 import email.policy
 import json
-import mmap
 import os
 import socket
-import struct
 import subprocess
 import threading
 import time
 
 import pytest
 
+from clock import Clock
 from harness import TIMEOUT, free_port
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,33 +27,6 @@ BODY = b"Subject: patience\r\n\r\nx\r\n"
 # What goes on while the clock steps must not be taken for late.
 PATIENT = dict({name + "-timeout": "1h" for name in ("connect", "banner", "ehlo", "mail", "rcpt", "data-init", "block",
                                                      "dot", "quit", "command", "data")}, **{"data-rate": "0"})
-
-
-class Clock:
-    """What tramd's clocks show (clock.c)."""
-
-    def __init__(self, place):
-        library, path = str(place / "clock.so"), str(place / "clock")
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, os.path.join(HERE, "clock.c"), "-lpthread"], check=True)
-        with open(path, "wb") as f:
-            f.write(bytes(8))
-        with open(path, "r+b") as f:
-            self.shared = mmap.mmap(f.fileno(), 8)
-        self.env = {"LD_PRELOAD": library, "TRAM_CLOCK": path,
-                    "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:exitcode=99"}
-        self.ahead = 0.0
-        self.began = self.now()
-
-    def forward(self, seconds):
-        self.ahead += seconds
-        struct.pack_into("@q", self.shared, 0, int(self.ahead * 1e9))
-
-    def now(self):
-        return time.time() + self.ahead
-
-    def age(self):
-        """Seconds since this life began."""
-        return self.now() - self.began
 
 
 def ctl(tramd, command):

@@ -9,7 +9,7 @@ import tree
 
 MANUAL = "contrib/man/tram.conf.5.scd"
 GLOBAL = "GLOBAL"			# the heading of what stands outside of all sections
-ENTRY = re.compile(r"\*([a-z0-9-]+)\* = _([a-z0-9.|]+)_ \((?:default: )?(.+)\)$")
+ENTRY = re.compile(r"\*([a-z0-9-]+)\* = _([a-z0-9.|-]+)_ \((?:default: )?(.+)\)$")
 LINE = re.compile(r"(?:([a-z]+)\.)?([a-z0-9-]+) (\S+) (.+)$")
 
 

@@ -4,7 +4,7 @@
         host.answers["/x"] = Answer(200, "text/plain", b"body")
         host.requests                   # [(method, path, headers, body), …], as they came
 
-An answer may be a function of the connection (a TLS socket) instead, which does what it likes. No port: a free one.
+A key of answers may begin with a host name: "a.test/x" is for that one. An answer may be a function of the connection (a TLS socket) instead, which does what it likes. No port: a free one.
 """
 import collections
 import os
@@ -17,6 +17,7 @@ import pytest
 
 TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "30"))
 Answer = collections.namedtuple("Answer", "status type body headers", defaults=("",))
+NOTHING = Answer(404, "text/plain", b"nothing here")
 
 
 def needs_port_443(host="127.0.3.1"):
@@ -70,8 +71,8 @@ class HttpsHost:
                 self.context.minimum_version = ssl.TLSVersion.TLSv1
                 self.context.maximum_version = newest
 
-    def count(self, path=None):
-        return sum(path in (None, request[1]) for request in self.requests)
+    def count(self, path=None, host=None):
+        return sum(path in (None, r[1]) and host in (None, r[2]["host"]) for r in self.requests)
 
     def wait_for(self, count, path=None):
         with self.arrived:
@@ -112,7 +113,7 @@ class HttpsHost:
         with self.arrived:
             self.requests.append((method, path, headers, body))
             self.arrived.notify_all()
-        answer = self.answers.get(path, Answer(404, "text/plain", b"nothing here"))
+        answer = self.answers.get(headers["host"].split(":")[0] + path) or self.answers.get(path, NOTHING)
         if callable(answer):
             answer(conn)
             return

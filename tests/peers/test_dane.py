@@ -14,6 +14,7 @@ from conftest import FAST
 from dns_server import BrokenDns, ask_raw
 from dnssec import SignedNsd, Unbound, spki_digest, without_ad
 from harness import free_port_on
+from https_host import Answer, HttpsHost, needs_port_443
 from sink import DROP, Sink
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
@@ -82,6 +83,12 @@ SIGNED = """
     d-alias     MX    10 alias
     d-outside   MX    10 host.plain.test.
     d-sickmx    MX    10 first
+    d-sts       MX    10 first
+    _mta-sts.d-sts TXT "v=STSv1; id=1"
+    mta-sts.d-sts  A  127.0.3.1
+    d-stsonly   MX    10 host.plain.test.
+    _mta-sts.d-stsonly TXT "v=STSv1; id=1"
+    mta-sts.d-stsonly  A  127.0.3.1
 """
 
 UNSIGNED = """
@@ -562,3 +569,20 @@ def test_without_a_test_there_is_no_dane(make_world, resolver):
     """A route that asks for it all the same is refused: tests/config/bad/route-dane-off.conf."""
     world = make_world(test='resolver-test = "off"\n', trust=None)
     assert world.delivered("d-ee.dane.test")["tls"].endswith(" unverified")
+
+
+def test_dane_goes_before_mta_sts(make_world, ca):
+    """The policy lists another host, but the host's own key is published (RFC 8461 §2). Where it is not the policy holds."""
+    needs_port_443("127.0.3.1")
+    pair = ca.sign("policies", ["mta-sts.d-sts.dane.test", "mta-sts.d-stsonly.dane.test"])
+    with HttpsHost(*pair, host="127.0.3.1", port=443) as policies:
+        policies.answers["/.well-known/mta-sts.txt"] = Answer(
+            200, "text/plain", b"version: STSv1\nmode: enforce\nmx: mx.elsewhere.test\nmax_age: 86400\n")
+        world = make_world(extra='delivery-ca = "%s"\n' % ca.path)
+        line = world.delivered("d-sts.dane.test")
+        assert line["tls"].endswith(" dane") and line["tls_policy"] == "dane"
+        assert world.tramd.wait_log(event="sts-policy", domain="d-sts.dane.test")["mode"] == "enforce"
+        world.send("d-stsonly.dane.test")
+        line = world.tramd.wait_log(event="host-failed", host="host.plain.test")
+        assert "MTA-STS policy does not list" in line["reply"]
+        assert len(world.sinks[FIRST].messages) == 1

@@ -16,10 +16,10 @@ static void
 each_way_is_a_site_of_its_own(void **state)
 {
 	struct arena arena = { 0 };
-	struct span keys[ROUTE_TLS_DANE + 1];
+	struct span keys[ROUTE_TLS_MTA_STS + 1];
 
 	(void)state;
-	for (int tls = ROUTE_TLS_AUTO; tls <= ROUTE_TLS_DANE; tls++) {
+	for (int tls = ROUTE_TLS_AUTO; tls <= ROUTE_TLS_MTA_STS; tls++) {
 		struct route route = { .tls = (enum route_tls)tls };
 		struct site_tls back;
 
@@ -56,6 +56,43 @@ names_are_part_of_it(void **state)
 	assert_true(site_key_fits(key, &route));
 	route.tls_name_count = 1;
 	assert_false(site_key_fits(key, &route));
+	arena_free(&arena);
+}
+
+/* What a policy says of the hosts is part of it; how it says so is not. */
+static void
+policies_are_part_of_it(void **state)
+{
+	struct arena arena = { 0 };
+	struct span all[] = { SPAN("*.example") }, both[] = { SPAN("a.example"), SPAN("b.example") };
+	struct sts_policy policy = { .mode = STS_MODE_ENFORCE, .mx = all, .mx_count = 1 };
+	struct route route = { .tls = ROUTE_TLS_AUTO }, deaf = { .tls = ROUTE_TLS_MAY };
+	struct span bare = SPAN("mx:b.example>a.example,c.other:25 mx=secure"), key;
+	struct site_tls back;
+
+	(void)state;
+	key = site_key_with_sts(bare, &policy, &arena);
+	assert_string_equal(key.at, "mx:b.example>a.example,c.other:25 mx=secure sts=enforce unlisted=c.other");
+	assert_true(site_key_fits(key, &route));
+	assert_false(site_key_fits(key, &deaf));
+	assert_true(site_key_tls(key, &arena, &back));
+	assert_int_equal(back.sts, STS_MODE_ENFORCE);
+	assert_int_equal(back.mx, SITE_MX_SECURE);
+	assert_int_equal(back.unlisted_count, 1);
+	policy.mx = both;
+	policy.mx_count = 2;
+	assert_true(span_eq(site_key_with_sts(key, &policy, &arena), key));
+	policy.mode = STS_MODE_TESTING;
+	policy.mx_count = 0;
+	assert_string_equal(site_key_with_sts(key, &policy, &arena).at,
+			    "mx:b.example>a.example,c.other:25 mx=secure sts=testing "
+			    "unlisted=b.example,a.example,c.other");
+	policy.mode = STS_MODE_NONE;
+	assert_true(span_eq(site_key_with_sts(key, &policy, &arena), bare));
+	assert_true(span_eq(site_key_with_sts(key, NULL, &arena), bare));
+	key = SPAN("static:smtp:[192.0.2.1]:25");
+	policy.mode = STS_MODE_ENFORCE;
+	assert_true(span_eq(site_key_with_sts(key, &policy, &arena), key));
 	arena_free(&arena);
 }
 
@@ -104,6 +141,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_way_is_a_site_of_its_own),
 		cmocka_unit_test(names_are_part_of_it),
+		cmocka_unit_test(policies_are_part_of_it),
 		cmocka_unit_test(unknown_words_are_refused),
 		cmocka_unit_test(distrust_is_bounded_and_ends),
 	};

@@ -152,7 +152,11 @@ test_published(void **state)
 		{ D, &dane_usable, NULL, UNVALIDATED, LATER(TLS_SOURCE_ROUTE) },
 		{ D, NULL, NULL, UNVALIDATED, LATER(TLS_SOURCE_ROUTE) },
 		{ M, &dane_usable, &sts_enforce, 0, BY_STS },
-		{ M, &dane_usable, NULL, 0, PLAIN_OK, TLS_SOURCE_DEFAULT, 0 },
+		/* who asks for a policy gets one that is kept, or waits for it */
+		{ M, &dane_usable, &sts_testing, 0, BY_STS },
+		{ M, &dane_usable, &sts_other_testing, 0, NO_HOST(TLS_SOURCE_MTA_STS) },
+		{ M, &dane_usable, &sts_none, 0, LATER(TLS_SOURCE_ROUTE) },
+		{ M, &dane_usable, NULL, 0, LATER(TLS_SOURCE_ROUTE) },
 		{ M, &dane_skip, &sts_enforce, 0, BY_STS },
 		{ M, NULL, &sts_enforce, UNVALIDATED, BY_STS },
 	};
