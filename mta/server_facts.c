@@ -138,6 +138,8 @@ server_stats(void *arg, json_t *into)
 	json_object_set_new(into, "failed_logins",
 			    json_integer((json_int_t)gate_failed_logins(gate)));
 	json_object_set_new(into, "banned", json_integer((json_int_t)bans(gate)));
+	json_object_set_new(into, "login_octets",
+			    json_integer((json_int_t)throttle_memory(gate_throttle(gate))));
 	json_object_set_new(into, "sessions",
 			    json_integer((json_int_t)gate_sessions(gate)));
 	json_object_set_new(into, "threads", json_integer(server->count));

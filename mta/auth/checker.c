@@ -12,7 +12,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/map.h"
 
-enum { MAX_WAITING = 100, REMEMBERED = 4096, WAYS = 4, DIGEST = 16 };
+enum { LAST_EACH = 4, MAX_WAITING = 100, REMEMBERED = 4096, WAYS = 4, DIGEST = 16 };
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_DONE };
 
@@ -23,6 +23,7 @@ struct check_job {
 	struct check *check;		/* the loop's; NULL: cancelled */
 	enum job_state state;
 	bool right;
+	enum check_rank rank;
 	uint64_t client;
 	uint8_t digest[DIGEST];
 	struct password_hash hash;
@@ -42,14 +43,19 @@ struct remembered {
 	int64_t until_ms;		/* monotonic; 0: empty */
 };
 
+struct rank {
+	struct map clients;
+	struct list turns;		/* of clients: the first is next */
+	size_t waiting;
+};
+
 struct checker {
 	struct checker_config config;
 	uint8_t key[SCRAM_KEY];
 	uv_mutex_t lock;
 	/* under the lock */
-	struct map clients;
-	struct list turns;		/* of clients: the first is next */
-	size_t waiting;
+	struct rank ranks[CHECK_RANKS];
+	unsigned checks;		/* counts: every fourth is for the last rank */
 	bool running;
 	struct remembered *remembered;
 };
@@ -65,7 +71,8 @@ checker_new(const struct checker_config *config)
 	if (c->config.remember_ms > 0)
 		c->remembered = xcalloc(REMEMBERED, sizeof(*c->remembered));
 	scram_random(c->key, sizeof(c->key));
-	list_init(&c->turns);
+	for (size_t i = 0; i < CHECK_RANKS; i++)
+		list_init(&c->ranks[i].turns);
 	uv_mutex_init(&c->lock);
 	return c;
 }
@@ -75,9 +82,12 @@ checker_free(struct checker *c)
 {
 	if (c == NULL)
 		return;
-	assert(c->waiting == 0 && !c->running);
+	assert(!c->running);
 	uv_mutex_destroy(&c->lock);
-	map_free(&c->clients);
+	for (size_t i = 0; i < CHECK_RANKS; i++) {
+		assert(c->ranks[i].waiting == 0);
+		map_free(&c->ranks[i].clients);
+	}
 	free(c->remembered);
 	explicit_bzero(c->key, sizeof(c->key));
 	free(c);
@@ -86,10 +96,11 @@ checker_free(struct checker *c)
 size_t
 checker_waiting(struct checker *c)
 {
-	size_t waiting;
+	size_t waiting = 0;
 
 	uv_mutex_lock(&c->lock);
-	waiting = c->waiting;
+	for (size_t i = 0; i < CHECK_RANKS; i++)
+		waiting += c->ranks[i].waiting;
 	uv_mutex_unlock(&c->lock);
 	return waiting;
 }
@@ -164,21 +175,22 @@ free_job(struct check_job *job)
 static bool
 enqueue(struct checker *c, struct check_job *job)
 {
-	struct map_node *node = map_find(&c->clients, job->client);
+	struct rank *rank = &c->ranks[job->rank];
+	struct map_node *node = map_find(&rank->clients, job->client);
 	struct client *client = (struct client *)(void *)node;
 
-	if (c->waiting >= c->config.max_waiting ||
+	if (rank->waiting >= c->config.max_waiting ||
 	    (client != NULL && client->count >= (c->config.max_waiting + 1) / 2))
 		return false;
 	if (client == NULL) {
 		client = xcalloc(1, sizeof(*client));
 		list_init(&client->jobs);
-		list_add_last(&c->turns, &client->turn);
-		map_add(&c->clients, &client->node, job->client);
+		list_add_last(&rank->turns, &client->turn);
+		map_add(&rank->clients, &client->node, job->client);
 	}
 	list_add_last(&client->jobs, &job->node);
 	client->count++;
-	c->waiting++;
+	rank->waiting++;
 	job->state = JOB_WAITING;
 	return true;
 }
@@ -186,31 +198,47 @@ enqueue(struct checker *c, struct check_job *job)
 static void
 dequeue(struct checker *c, struct check_job *job)
 {
-	struct map_node *node = map_find(&c->clients, job->client);
+	struct rank *rank = &c->ranks[job->rank];
+	struct map_node *node = map_find(&rank->clients, job->client);
 	struct client *client = (struct client *)(void *)node;
 
 	assert(job->state == JOB_WAITING && client != NULL);
 	list_remove(&job->node);
-	c->waiting--;
+	rank->waiting--;
 	if (--client->count > 0)
 		return;
 	list_remove(&client->turn);
-	map_remove(&c->clients, &client->node);
+	map_remove(&rank->clients, &client->node);
 	free(client);
+}
+
+static struct rank *
+next_rank(struct checker *c)
+{
+	bool last_first = ++c->checks % LAST_EACH == 0;
+
+	for (size_t i = 0; i < CHECK_RANKS; i++) {
+		struct rank *rank = &c->ranks[last_first ? CHECK_RANKS - 1 - i : i];
+
+		if (!list_empty(&rank->turns))
+			return rank;
+	}
+	return NULL;
 }
 
 /* Of the client whose turn it is, who then goes to the end. */
 static struct check_job *
 next_job(struct checker *c)
 {
+	struct rank *rank = next_rank(c);
 	struct client *client;
 	struct check_job *job;
 
-	if (list_empty(&c->turns))
+	if (rank == NULL)
 		return NULL;
-	client = CONTAINER_OF(c->turns.next, struct client, turn);
+	client = CONTAINER_OF(rank->turns.next, struct client, turn);
 	list_remove(&client->turn);
-	list_add_last(&c->turns, &client->turn);
+	list_add_last(&rank->turns, &client->turn);
 	job = CONTAINER_OF(client->jobs.next, struct check_job, node);
 	dequeue(c, job);
 	job->state = JOB_RUNNING;
@@ -268,8 +296,8 @@ start_work(struct checker *c, uv_loop_t *loop)
 }
 
 int
-checker_submit(struct checker_port *port, struct check *check, uint64_t client,
-	       const struct password_hash *hash, struct span password)
+checker_submit(struct checker_port *port, struct check *check, enum check_rank rank,
+	       uint64_t client, const struct password_hash *hash, struct span password)
 {
 	struct checker *c = port->checker;
 	struct check_job *job;
@@ -279,6 +307,7 @@ checker_submit(struct checker_port *port, struct check *check, uint64_t client,
 	job = xcalloc(1, sizeof(*job) + password.len);
 	job->port = port;
 	job->check = check;
+	job->rank = rank;
 	job->client = client;
 	job->hash = *hash;
 	job->len = password.len;

@@ -3,7 +3,8 @@
  * guesses take at most one thread of it, and never a loop.
  *
  * What waits is bounded in all and per client, and clients take turns: one who guesses waits for
- * itself. A check that came out right is remembered for a while (as a keyed digest, in a bounded
+ * itself. There are three ranks, each with its own room: the better go first, but for every fourth
+ * check, so that none waits for ever. A check that came out right is remembered for a while (as a keyed digest, in a bounded
  * table), so that a program that logs in for each message does not pay each time.
  */
 #ifndef TRAM_AUTH_CHECKER_H
@@ -17,7 +18,7 @@
 struct checker;				/* one per process, shared by the loops */
 
 struct checker_config {
-	size_t max_waiting;		/* 0: 100; half of them for one client */
+	size_t max_waiting;		/* of a rank; 0: 100; half of them for one client */
 	int64_t remember_ms;		/* 0: not at all */
 };
 
@@ -25,6 +26,9 @@ struct checker *checker_new(const struct checker_config *config);
 /* after all ports are closed and their loops have run empty */
 void checker_free(struct checker *checker);
 size_t checker_waiting(struct checker *checker);	/* for metrics */
+
+/* What is known of who asks, the best first. */
+enum check_rank { CHECK_FRIEND, CHECK_UNKNOWN, CHECK_SUSPECT, CHECK_RANKS };
 
 /* One per loop. */
 struct checker_port {
@@ -50,8 +54,8 @@ struct check {
  * client: whom it counts for (netaddr_limit_key). The password is copied, and wiped. 0; or -EBUSY:
  * too much waits: 454 4.7.0, done is not called.
  */
-int checker_submit(struct checker_port *port, struct check *check, uint64_t client,
-		   const struct password_hash *hash, struct span password);
+int checker_submit(struct checker_port *port, struct check *check, enum check_rank rank,
+		   uint64_t client, const struct password_hash *hash, struct span password);
 /* done does not come; no harm if none is open */
 void check_cancel(struct check *check);
 

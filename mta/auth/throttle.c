@@ -8,6 +8,8 @@
 #include "mta/base/map.h"
 
 enum { UNIT = 1000, GUESSES = 8, SCORE_MAX = 1000 * UNIT };
+/* Guesses at a friend's own password from where it logs in, × ban_after, until it is none there. */
+enum { FRIEND_PATIENCE = 5 };
 
 struct entry {
 	struct map_node node;
@@ -208,7 +210,19 @@ is_friend(const struct throttle *t, const struct netaddr *address, struct span u
 	if (user.len == 0)
 		return false;
 	e = find(&t->friends, friend_key(t, address, user));
-	return e != NULL && e->until_ms > now_ms;
+	return e != NULL && e->until_ms > now_ms &&
+	       decayed(e->guesses, now_ms - e->at_ms, t->config.half_life_ms) <
+		       (uint64_t)t->config.ban_after * FRIEND_PATIENCE * UNIT;
+}
+
+bool
+throttle_turns_away(const struct throttle *t, const struct netaddr *address, int64_t now_ms)
+{
+	const struct entry *e = find(&t->addresses, netaddr_limit_key(address));
+	const struct entry *anybody = find(&t->friends, friend_key(t, address, SPAN("")));
+
+	return e != NULL && e->until_ms > now_ms && !t->config.never_ban &&
+	       (anybody == NULL || anybody->until_ms <= now_ms);
 }
 
 struct throttle_verdict
@@ -222,9 +236,11 @@ throttle_ask(const struct throttle *t, const struct netaddr *address, struct spa
 	struct throttle_verdict v = {
 		.address_failures = failures_at(t, by_address, now_ms),
 		.user_failures = failures_at(t, by_user, now_ms),
+		.friendly = friendly,
 	};
 	int64_t for_user = friendly ? 0 : delay_for(&t->config, v.user_failures);
 
+	v.suspect = v.address_failures > t->config.free_failures;
 	v.delay_ms = delay_for(&t->config, v.address_failures);
 	if (for_user > v.delay_ms)
 		v.delay_ms = for_user;
@@ -287,7 +303,12 @@ throttle_failed(struct throttle *t, const struct netaddr *address, struct span u
 		add(&e->guesses);
 	banned = ban(&t->config, e, now_ms);
 	/* what a friend mistypes does not count against the user for others */
-	if (user.len > 0 && !is_friend(t, address, user, now_ms)) {
+	if (user.len > 0 && is_friend(t, address, user, now_ms)) {
+		e = find(&t->friends, friend_key(t, address, user));
+		age(t, e, now_ms);
+		if (is_new_guess(e, guess))
+			add(&e->guesses);
+	} else if (user.len > 0) {
 		e = touch(&t->users, user_key(t->seed, user));
 		age(t, e, now_ms);
 		add(&e->failures);
@@ -301,9 +322,12 @@ void
 throttle_succeeded(struct throttle *t, const struct netaddr *address, struct span user,
 		   int64_t now_ms)
 {
-	if (user.len > 0)
-		touch(&t->friends, friend_key(t, address, user))->until_ms =
-			now_ms + t->config.friend_ms;
+	int64_t until_ms = now_ms + t->config.friend_ms;
+
+	if (user.len == 0)
+		return;
+	touch(&t->friends, friend_key(t, address, user))->until_ms = until_ms;
+	touch(&t->friends, friend_key(t, address, SPAN("")))->until_ms = until_ms;
 }
 
 bool

@@ -6,9 +6,11 @@
  *
  * Guessing locks nobody out: a user is never banned, only delayed; and a *friend*, an address that
  * has lately logged in as this very user, is not asked to pay for what others try as that user, nor
- * for the ban of an address that it shares with a guesser. The same wrong password again and again
- * is a device with an old one, not a guess: it is delayed but leads to no ban. A success takes
- * nothing off the address's count, or one good account would buy free guesses.
+ * for the ban of an address that it shares with a guesser, unless what is guessed there is this very
+ * user's password. Where anybody has lately logged in nobody is turned away before it is known who
+ * it is. The same wrong password again and again is a device with an old one, not a guess: it is
+ * delayed but leads to no ban. A success takes nothing off the address's count, or one good account
+ * would buy free guesses.
  */
 #ifndef TRAM_AUTH_THROTTLE_H
 #define TRAM_AUTH_THROTTLE_H
@@ -46,10 +48,15 @@ struct throttle_verdict {
 	int64_t delay_ms;		/* before the answer is given, or the check begins */
 	int64_t banned_until_ms;	/* 0: not banned */
 	bool ban_begins;		/* by this failure: log it */
+	bool friendly;			/* this user has lately logged in from there */
+	bool suspect;			/* that address has failed more often than is free */
 	unsigned address_failures, user_failures;	/* decayed */
 };
 
-/* Before a session, or an AUTH, is let in. user: empty: not known yet. Changes nothing. */
+/* Before a session begins: it is banned, and nobody has lately logged in from there. */
+bool throttle_turns_away(const struct throttle *throttle, const struct netaddr *address,
+			 int64_t now_ms);
+/* Before a password is checked. user: empty: not known. Changes nothing. */
 struct throttle_verdict throttle_ask(const struct throttle *throttle, const struct netaddr *address,
 				     struct span user, int64_t now_ms);
 /*

@@ -125,6 +125,7 @@ const struct directive directives[] = {
 	{ SECTION_LIMITS, "auth-waiting", TYPE(number), "100", 1, 100000, LIMIT(auth_waiting), .restart = true },
 	{ SECTION_LIMITS, "auth-failures", TYPE(number), "20", 1, 1000000, LIMIT(auth_failures) },
 	{ SECTION_LIMITS, "auth-ban", TYPE(time), "1h", 0, 30 * DAY, LIMIT(auth_ban_ms) },
+	{ SECTION_LIMITS, "auth-remembered", TYPE(number), "20000", 100, 10000000, LIMIT(auth_remembered) },
 	{ SECTION_LIMITS, "auth-delay", TYPE(time), "15s", SECOND, 5 * MINUTE, LIMIT(auth_delay_ms) },
 	{ SECTION_LIMITS, "token-timeout", TYPE(time), "20s", 100 * MS, 10 * MINUTE, LIMIT(token_timeout_ms) },
 	{ SECTION_LIMITS, "token-output", TYPE(size), "64KB", 64, MB, LIMIT(token_output) },

@@ -257,12 +257,13 @@ refuse(struct gate *gate, int fd, const struct netaddr *peer, const char *why)
 	}
 }
 
+/* Only where nobody does anything without a login: elsewhere AUTH is refused, not others' mail. */
 static bool
 is_banned(struct gate *gate, const struct door *door, const struct netaddr *peer)
 {
-	if (door->local || config_of(gate)->listeners[door->listener].auth == LISTENER_AUTH_OFF)
-		return false;
-	return throttle_ask(gate->throttle, peer, SPAN(""), mono_ms()).banned_until_ms > 0;
+	return !door->local &&
+	       config_of(gate)->listeners[door->listener].auth == LISTENER_AUTH_REQUIRED &&
+	       throttle_turns_away(gate->throttle, peer, mono_ms());
 }
 
 static void on_door(uv_poll_t *poll, int status, int events);
@@ -473,6 +474,9 @@ throttle_of(const struct limits *limits)
 		.ban_ms = limits->auth_ban_ms,
 		.ban_max_ms = limits->auth_ban_ms > BAN_MAX_MS ? limits->auth_ban_ms : BAN_MAX_MS,
 		.never_ban = limits->auth_ban_ms == 0,
+		.max_addresses = limits->auth_remembered,
+		.max_users = limits->auth_remembered,
+		.max_friends = limits->auth_remembered * 2,
 	};
 }
 
@@ -500,6 +504,12 @@ gate_login_failed(struct gate *gate, const struct netaddr *client, struct span u
 {
 	gate->failed_logins++;
 	return throttle_failed(gate->throttle, client, user, guess, mono_ms());
+}
+
+struct throttle_verdict
+gate_login_begins(struct gate *gate, const struct netaddr *client, struct span user)
+{
+	return throttle_ask(gate->throttle, client, user, mono_ms());
 }
 
 void

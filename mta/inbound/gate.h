@@ -38,6 +38,9 @@ bool gate_local_user_may_send(struct gate *gate, uint32_t uid, size_t per_minute
 /* On the home reactor: a login failed, or not. Guesses are counted over all sessions. */
 struct throttle_verdict gate_login_failed(struct gate *gate, const struct netaddr *client,
 					  struct span user, uint64_t guess);
+/* Before a password is checked. */
+struct throttle_verdict gate_login_begins(struct gate *gate, const struct netaddr *client,
+					  struct span user);
 void gate_login_succeeded(struct gate *gate, const struct netaddr *client, struct span user);
 struct throttle *gate_throttle(struct gate *gate);	/* the home reactor's */
 size_t gate_failed_logins(const struct gate *gate);	/* since the start */

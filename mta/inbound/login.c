@@ -1,8 +1,8 @@
 /*
  * login: see login.h. An exchange goes from question to question (login_go): what it asks of a
- * backend comes back through one of the callbacks, on the same loop, never inside the call. A wrong
- * password goes home for its verdict, so that guesses are counted over all sessions, and waits there
- * for its delay.
+ * backend comes back through one of the callbacks, on the same loop, never inside the call. Before
+ * the first of them home is asked whether this user may try at all from there; a wrong password goes
+ * home for its verdict, so that guesses are counted over all sessions, and waits for its delay.
  */
 #include "mta/inbound/login.h"
 
@@ -33,18 +33,23 @@ struct exchange {
 	struct dovecot_request request;
 	uint64_t guess;
 	bool suspended;			/* the session waits for session_answered() */
+	bool asked_home;		/* may it try? */
+	enum sasl_action pending;	/* what was to be asked then */
+	enum check_rank rank;
 	uv_timer_t *delay;
 	struct reply reply;		/* said after the delay */
 };
 
-/* A login that failed, or did not, on its way home and back. It has copies: the session may go. */
+enum stage { LOGIN_BEGINS, LOGIN_FAILED, LOGIN_SUCCEEDED };
+
+/* What home is asked or told of a login, on its way and back. It has copies: the session may go. */
 struct outcome {
 	struct letter letter;
 	struct session *session;	/* counted in session->outcomes */
 	struct netaddr client;
 	struct buf user;
 	uint64_t guess;
-	bool good;
+	enum stage stage;
 	struct throttle_verdict verdict;
 };
 
@@ -289,19 +294,30 @@ on_delay(uv_timer_t *timer)
 	say_last(e, &e->reply);
 }
 
-/* Its verdict is here: what was wrong is said after the delay, or was the last that we hear. */
+/*
+ * Its verdict is here: it goes on; or what was wrong is said after the delay, or was the last that we
+ * hear.
+ */
 static void
 on_verdict(struct outcome *o)
 {
 	struct session *s = o->session;
 	struct exchange *e = s->exchange;
 	struct throttle_verdict verdict = o->verdict;
+	enum stage stage = o->stage;
 
 	outcome_free(o);
 	s->outcomes--;
 	if (session_gone(s) || e == NULL || s->stream.closing)
 		return;
-	login_log(e, "failed", &verdict);
+	if (stage == LOGIN_BEGINS && verdict.banned_until_ms == 0) {
+		e->rank = verdict.friendly ? CHECK_FRIEND :
+			  verdict.suspect  ? CHECK_SUSPECT :
+					     CHECK_UNKNOWN;
+		login_go(e, e->pending);
+		return;
+	}
+	login_log(e, stage == LOGIN_BEGINS ? "banned" : "failed", &verdict);
 	if (verdict.banned_until_ms > 0)
 		e->reply = REPLY(421, 4, 7, 0, "too many failed logins, try again later");
 	else
@@ -309,7 +325,7 @@ on_verdict(struct outcome *o)
 	e->delay = xcalloc(1, sizeof(*e->delay));
 	e->delay->data = e;
 	uv_timer_init(&s->reactor->loop, e->delay);
-	uv_timer_start(e->delay, on_delay, (uint64_t)verdict.delay_ms, 0);
+	uv_timer_start(e->delay, on_delay, stage == LOGIN_BEGINS ? 0 : (uint64_t)verdict.delay_ms, 0);
 }
 
 static void
@@ -317,7 +333,7 @@ on_outcome_back(struct letter *letter)
 {
 	struct outcome *o = CONTAINER_OF(letter, struct outcome, letter);
 
-	if (!o->good) {
+	if (o->stage != LOGIN_SUCCEEDED) {
 		on_verdict(o);
 		return;
 	}
@@ -333,8 +349,10 @@ on_outcome_home(struct letter *letter)
 	struct outcome *o = CONTAINER_OF(letter, struct outcome, letter);
 	struct reactor *r = o->session->reactor;
 
-	if (o->good)
+	if (o->stage == LOGIN_SUCCEEDED)
 		gate_login_succeeded(r->gate, &o->client, buf_span(&o->user));
+	else if (o->stage == LOGIN_BEGINS)
+		o->verdict = gate_login_begins(r->gate, &o->client, buf_span(&o->user));
 	else
 		o->verdict = gate_login_failed(r->gate, &o->client, buf_span(&o->user), o->guess);
 	o->letter.open = on_outcome_back;
@@ -342,7 +360,7 @@ on_outcome_home(struct letter *letter)
 }
 
 static void
-send_home(struct exchange *e, bool good)
+send_home(struct exchange *e, enum stage stage)
 {
 	struct session *s = e->session;
 	struct outcome *o = xcalloc(1, sizeof(*o));
@@ -350,7 +368,7 @@ send_home(struct exchange *e, bool good)
 	o->client = s->client.peer;
 	buf_append(&o->user, e->sasl.user);
 	o->guess = e->guess;
-	o->good = good;
+	o->stage = stage;
 	o->session = s;
 	s->outcomes++;
 	o->letter.open = on_outcome_home;
@@ -422,8 +440,21 @@ ask_file(struct exchange *e)
 	buf_clear(&e->spelling);
 	buf_append(&e->spelling, spelling);
 	e->check.done = on_checked;
-	return checker_submit(&s->reactor->login->port, &e->check,
+	return checker_submit(&s->reactor->login->port, &e->check, e->rank,
 			      netaddr_limit_key(&s->client.peer), &hash, e->sasl.password) == 0;
+}
+
+/* Not of who has proved by a certificate who it is. */
+static bool
+ask_home(struct exchange *e, enum sasl_action action)
+{
+	if (e->asked_home || action == SASL_ADMIT)
+		return false;
+	e->asked_home = true;
+	e->pending = action;
+	suspend(e);
+	send_home(e, LOGIN_BEGINS);
+	return true;
 }
 
 /* Something must be asked. Returns the next action if that is known at once, else suspends. */
@@ -472,7 +503,7 @@ login_succeeds(struct exchange *e)
 	buf_append(&s->user, e->sasl.user);
 	s->client.authenticated = true;
 	login_log(e, "ok", NULL);
-	send_home(e, true);
+	send_home(e, LOGIN_SUCCEEDED);
 	say_last(e, &e->sasl.reply);
 }
 
@@ -482,7 +513,7 @@ login_fails(struct exchange *e)
 	if (e->sasl.failure == SASL_BAD_CREDENTIALS) {
 		if (!e->suspended)
 			suspend(e);
-		send_home(e, false);		/* on_verdict goes on */
+		send_home(e, LOGIN_FAILED);	/* on_verdict goes on */
 		return;
 	}
 	login_log(e, e->sasl.failure == SASL_BACKEND_FAILED ? "temporary" : "failed", NULL);
@@ -507,7 +538,7 @@ login_go(struct exchange *e, enum sasl_action action)
 			login_fails(e);
 			return;
 		default:
-			if (!ask_backend(e, &action))
+			if (ask_home(e, action) || !ask_backend(e, &action))
 				return;
 		}
 	}

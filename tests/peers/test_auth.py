@@ -248,8 +248,13 @@ def test_guesses_are_slowed_then_banned(make_server, ca):
             break
     assert codes[0] == 535 and codes[-1] == 421 and len(codes) >= 5
     assert daemon.wait_log(event="auth", ban="begins")
-    with socket.create_connection((HOST, daemon.ports["plain"])) as s:
+    with socket.create_connection((HOST, daemon.ports["submission"])) as s:
         assert s.recv(200).startswith(b"421 4.7.0")
+    with smtplib.SMTP(HOST, daemon.ports["plain"]) as c:	# where one need not log in it may be for something else
+        c.ehlo("src.test")
+        with pytest.raises(smtplib.SMTPException):
+            c.login(USER, PASSWORD)				# even if it were right
+    assert daemon.wait_log(event="auth", result="banned")
     with smtplib.SMTP(HOST, daemon.port) as c:			# the port without AUTH is open to it
         assert c.noop()[0] == 250
     stats = daemon.ctl_json("stats")

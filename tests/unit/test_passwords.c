@@ -233,14 +233,21 @@ on_done(struct check *check, bool right)
 }
 
 static void
-ask(struct checker_port *port, int id, uint64_t client, const char *hash, const char *password, int expected)
+ask_as(struct checker_port *port, int id, enum check_rank rank, uint64_t client, const char *hash,
+       const char *password, int expected)
 {
 	struct password_hash h = { .known = true };
 
 	askers[id] = (struct asker){ .check.done = on_done, .id = id };
 	memcpy(h.crypt, hash, strlen(hash));
-	assert_int_equal(checker_submit(port, &askers[id].check, client, &h, span_str(password)), expected);
+	assert_int_equal(checker_submit(port, &askers[id].check, rank, client, &h, span_str(password)), expected);
 	assert_false(askers[id].done);
+}
+
+static void
+ask(struct checker_port *port, int id, uint64_t client, const char *hash, const char *password, int expected)
+{
+	ask_as(port, id, CHECK_UNKNOWN, client, hash, password, expected);
 }
 
 /* The pool has one thread here, and this holds it until all has been asked. */
@@ -289,6 +296,44 @@ test_checker(void **state)
 	assert_memory_equal(order, expected, sizeof(expected));
 	assert_true(askers[0].right && askers[2].right && askers[5].right && !askers[1].right);
 	assert_false(askers[3].done || askers[7].done);
+	checker_port_close(&port);
+	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	uv_sem_destroy(&held);
+	checker_free(checker);
+}
+
+/* Each rank has its own room; friends first, and now and then a suspect. */
+static void
+test_checker_ranks(void **state)
+{
+	static const int expected[] = { 5, 6, 7, 0, 8, 3, 4, 1 };
+	struct checker *checker = checker_new(&(struct checker_config){ .max_waiting = 4 });
+	struct checker_port port;
+	uv_work_t holder;
+	uv_loop_t loop;
+
+	(void)state;
+	told = 0;
+	closes = NULL;
+	assert_int_equal(uv_loop_init(&loop), 0);
+	assert_int_equal(uv_sem_init(&held, 0), 0);
+	assert_int_equal(uv_queue_work(&loop, &holder, hold, NULL), 0);
+	assert_int_equal(checker_port_init(&port, checker, &loop), 0);
+	ask_as(&port, 0, CHECK_SUSPECT, 1, SHA256, "no", 0);
+	ask_as(&port, 1, CHECK_SUSPECT, 1, SHA256, "no", 0);
+	ask_as(&port, 2, CHECK_SUSPECT, 1, SHA256, "no", -EBUSY);
+	ask_as(&port, 3, CHECK_UNKNOWN, 2, SHA256, "no", 0);
+	ask_as(&port, 4, CHECK_UNKNOWN, 3, SHA256, "no", 0);
+	ask_as(&port, 5, CHECK_FRIEND, 4, SHA256, "secret", 0);
+	ask_as(&port, 6, CHECK_FRIEND, 1, SHA256, "secret", 0);	/* where a suspect is, too */
+	ask_as(&port, 7, CHECK_FRIEND, 5, SHA256, "secret", 0);
+	ask_as(&port, 8, CHECK_FRIEND, 6, SHA256, "secret", 0);
+	assert_int_equal(checker_waiting(checker), 8);
+	uv_sem_post(&held);
+	while (told < 8)
+		uv_run(&loop, UV_RUN_ONCE);
+	assert_memory_equal(order, expected, sizeof(expected));
 	checker_port_close(&port);
 	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(uv_loop_close(&loop), 0);
@@ -368,7 +413,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hashes), cmocka_unit_test(test_unknown_costs_the_same),
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_many_faults), cmocka_unit_test(test_make_entry),
-		cmocka_unit_test(test_checker), cmocka_unit_test(test_checker_remembers),
+		cmocka_unit_test(test_checker), cmocka_unit_test(test_checker_ranks), cmocka_unit_test(test_checker_remembers),
 		cmocka_unit_test(test_checker_closes),
 	};
 

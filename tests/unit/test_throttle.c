@@ -157,6 +157,41 @@ test_friends(void **state)
 	throttle_free(t);
 }
 
+/* Behind one address: a guesser, anna, who logs in from there, and carl, who never has. */
+static void
+test_neighbours(void **state)
+{
+	struct throttle *t = throttle_new(&(struct throttle_config){ .ban_after = 10 }, SEED);
+	struct netaddr a = addr("198.51.100.1");
+	char text[32];
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		snprintf(text, sizeof(text), "%d", i);
+		fail_once(t, "198.51.100.1", text, "pw", 1000);
+	}
+	assert_true(throttle_turns_away(t, &a, 1000));
+	succeed(t, "198.51.100.1", "anna", 1000);
+	assert_false(throttle_turns_away(t, &a, 1000));
+	assert_int_equal(look(t, "198.51.100.1", "anna", 1000).banned_until_ms, 0);
+	assert_true(look(t, "198.51.100.1", "Anna", 1000).friendly);
+	assert_int_not_equal(look(t, "198.51.100.1", "carl", 1000).banned_until_ms, 0);
+	assert_true(look(t, "198.51.100.1", "carl", 1000).suspect);
+	assert_false(look(t, "192.0.2.1", "carl", 1000).suspect);
+	/* her own password, guessed there: for so long */
+	for (int i = 0; i < 49; i++) {
+		snprintf(text, sizeof(text), "%d", i);
+		fail_once(t, "198.51.100.1", "anna", text, 1000);
+		fail_once(t, "198.51.100.1", "anna", text, 1000);
+	}
+	assert_true(look(t, "198.51.100.1", "anna", 1000).friendly);
+	fail_once(t, "198.51.100.1", "anna", "once more", 1000);
+	assert_false(look(t, "198.51.100.1", "anna", 1000).friendly);
+	assert_int_not_equal(look(t, "198.51.100.1", "anna", 1000).banned_until_ms, 0);
+	assert_true(look(t, "198.51.100.1", "anna", 1000 + 15 * MINUTE).friendly);
+	throttle_free(t);
+}
+
 /* A success buys no free guesses. */
 static void
 test_success_in_between(void **state)
@@ -211,7 +246,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_delays), cmocka_unit_test(test_ban), cmocka_unit_test(test_same_guess),
-		cmocka_unit_test(test_friends), cmocka_unit_test(test_success_in_between), cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_friends), cmocka_unit_test(test_neighbours),
+		cmocka_unit_test(test_success_in_between), cmocka_unit_test(test_bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
