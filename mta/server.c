@@ -23,6 +23,7 @@
 #include "mta/inbound/login.h"
 #include "mta/keeper/user.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/reactor/suppressed.h"
 #include "mta/server_certificates.h"
 #include "mta/server_private.h"
 #include "mta/server_sandbox.h"
@@ -97,6 +98,7 @@ close_all(struct server *server)
 	certificates_stop(server->certificates);
 	dispatcher_close(home->dispatcher);
 	https_close(home->https);
+	suppressed_close(home->suppressed);
 	for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
 		uv_close((uv_handle_t *)&server->signals[i], NULL);
 	uv_close((uv_handle_t *)&server->stop_timer, NULL);
@@ -345,6 +347,10 @@ start_home(struct server *server, struct config *config)
 		server->reactors[i].gate = home->gate;
 	if (keeper_become(config->user, true) < 0)
 		return fail("cannot become the configured user");
+	if (suppressed_open(home, &home->suppressed) < 0)
+		return fail("cannot read the list of suppressed addresses: run tramctl queue check");
+	for (unsigned i = 0; i < server->count; i++)
+		server->reactors[i].suppressed = home->suppressed;
 	home->https = https_new(&home->loop);
 	server_configure_https(server);
 	if (config->sandbox || server->rights->keeper.channel >= 0)
@@ -364,6 +370,7 @@ free_server(struct server *server)
 
 	dispatcher_free(home->dispatcher);
 	https_free(home->https);
+	suppressed_free(home->suppressed);
 	gate_free(home->gate);
 	for (unsigned i = 0; i < server->count; i++)
 		reactor_free(&server->reactors[i]);

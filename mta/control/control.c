@@ -361,6 +361,11 @@ job_start(struct control_job *job)
 	case CONTROL_IMPORT_COMMIT:
 		control_import_start(job);
 		break;
+	case CONTROL_SUPPRESS_LIST:
+	case CONTROL_SUPPRESS_ADD:
+	case CONTROL_SUPPRESS_REMOVE:
+		control_suppress_start(job);
+		break;
 	default:
 		control_state_start(job);
 	}

@@ -78,6 +78,7 @@ void control_content_start(struct control_job *job);	/* content.c: cat, export *
 void control_import_start(struct control_job *job);	/* import.c */
 void control_drain_start(struct control_job *job);	/* drain.c */
 void control_check_start(struct control_job *job);	/* check.c */
+void control_suppress_start(struct control_job *job);	/* suppress.c */
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
 

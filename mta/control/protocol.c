@@ -27,6 +27,8 @@ enum members {
 	TAKES_ATTEMPT = 512,
 	TAKES_CLIENT = 1024,
 	TAKES_GOAL = 2048,
+	TAKES_SUPPRESSED = 4096,
+	TAKES_ENTRY = 8192,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -55,6 +57,9 @@ static const struct command {
 	[CONTROL_BANS] = { "bans", false, TAKES_LIMIT, false, false },
 	[CONTROL_PARDON] = { "pardon", true, TAKES_CLIENT, false, false },
 	[CONTROL_TLS_CHECK] = { "tls-check", false, TAKES_GOAL, false, false },
+	[CONTROL_SUPPRESS_LIST] = { "suppress-list", false, TAKES_LIMIT, false, false },
+	[CONTROL_SUPPRESS_ADD] = { "suppress-add", true, TAKES_SUPPRESSED | TAKES_ENTRY, false, false },
+	[CONTROL_SUPPRESS_REMOVE] = { "suppress-remove", true, TAKES_SUPPRESSED, false, false },
 	[CONTROL_RELOAD] = { "reload", true, 0, false, false },
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
 	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },
@@ -131,6 +136,11 @@ static const struct member {
 	{ "tls", TYPE_TEXT, TAKES_ATTEMPT, AT(tls), 0, false },
 	{ "tls_policy", TYPE_TEXT, TAKES_ATTEMPT, AT(tls_policy), 0, false },
 	{ "tls_resumed", TYPE_BOOL, TAKES_ATTEMPT, AT(tls_resumed), 0, false },
+	{ "address", TYPE_ADDRESS, TAKES_SUPPRESSED, AT(address), 0, false },
+	{ "class", TYPE_TEXT, TAKES_ENTRY, AT(class), 0, false },
+	{ "reason", TYPE_TEXT, TAKES_ENTRY, AT(reason), 0, false },
+	{ "for_ms", TYPE_NUMBER, TAKES_ENTRY, AT(for_ms), INT64_MAX / 4, false },
+	{ "more", TYPE_BOOL, TAKES_ENTRY, AT(more), 0, false },
 	{ "data", TYPE_DATA, TAKES_DATA, AT(data), 0, false },
 };
 enum { MEMBER_COUNT = sizeof(members) / sizeof(members[0]) };

@@ -42,6 +42,9 @@ enum control_command {
 	CONTROL_CERTS,
 	CONTROL_BANS,
 	CONTROL_PARDON,
+	CONTROL_SUPPRESS_LIST,
+	CONTROL_SUPPRESS_ADD,
+	CONTROL_SUPPRESS_REMOVE,
 	CONTROL_TLS_CHECK,	/* domain, or host */
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
@@ -93,6 +96,10 @@ struct control_request {
 	bool tls_resumed;
 	uint64_t at_ms, stage, code;
 	struct span data;			/* content, decoded */
+	/* suppress: address (above), and */
+	struct span class, reason;
+	uint64_t for_ms;			/* 0: for good */
+	bool more;				/* nobody waits for the commit */
 };
 
 struct control_error {

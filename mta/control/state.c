@@ -6,6 +6,7 @@
 
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/reactor/suppressed.h"
 
 /* ---- rows of an array --------------------------------------------------------------------- */
 
@@ -255,6 +256,7 @@ stats_step(struct control_job *job)
 	set(object, "queue_last_commit_us", (uint64_t)facts.last_commit_us);
 	set(object, "queue_in_doubt", facts.in_doubt);
 	json_object_set_new(object, "queue_clean_start", json_boolean(facts.clean_start));
+	set(object, "suppressed", suppressed_count(home->suppressed));
 	dispatcher_stats_json(home->dispatcher, object);
 	job_owner(job)->stats(job_owner(job)->arg, object);
 	json_object_set_new(object, "draining", json_boolean(*job_draining(job)));

@@ -71,6 +71,12 @@ say_done(const struct tramctl *t, const json_t *last)
 	case CONTROL_SITES_RETRY:
 		printf("It is tried now.\n");
 		break;
+	case CONTROL_SUPPRESS_ADD:
+		printf("No mail is sent there any more.\n");
+		break;
+	case CONTROL_SUPPRESS_REMOVE:
+		printf("Mail is sent there again.\n");
+		break;
 	case CONTROL_PARDON:
 		printf("Its failed logins are forgotten.\n");
 		break;

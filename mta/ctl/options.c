@@ -12,7 +12,7 @@
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
-	GOAL = 4096, HOST = 8192,
+	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -47,6 +47,10 @@ static const struct option {
 	{ "--all", NULL, "everything: needed where nothing is selected", ALL, KIND_FLAG,
 	  T(request.all) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
+	{ "--class", "CLASS", "why: a class of replies, of tram.conf(5)", ENTRY, KIND_TEXT, T(request.class) },
+	{ "--reason", "TEXT", "why, in words", ENTRY, KIND_TEXT, T(request.reason) },
+	{ "--for", "AGE", "for so long: 90s, 30m, 1h, 5d, 2w; else until it is removed", ENTRY, KIND_AGE,
+	  T(request.for_ms) },
 	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
 	{ "--host", "HOST:PORT", "this host, instead of those of a domain", HOST, KIND_TEXT,
 	  T(request.host) },
@@ -101,6 +105,14 @@ static const struct tramctl_command commands[] = {
 	{ "tls-check", "[DOMAIN]",
 	  "Say, step by step, what a delivery to a domain or host would meet and do about TLS.",
 	  GOAL | HOST, CONTROL_TLS_CHECK, tramctl_run_tls_check },
+	{ "suppress list", "", "List the addresses and domains that no mail is sent to.", LIMIT,
+	  CONTROL_SUPPRESS_LIST, tramctl_run_suppress_list },
+	{ "suppress add", "ADDRESS|DOMAIN", "Send no mail to an address or a domain.", ADDRESS | ENTRY,
+	  CONTROL_SUPPRESS_ADD, tramctl_run_plain },
+	{ "suppress remove", "ADDRESS|DOMAIN", "Send mail there again.", ADDRESS, CONTROL_SUPPRESS_REMOVE,
+	  tramctl_run_plain },
+	{ "suppress import", "FILE", "Add what a file lists, one ADDRESS [CLASS [REASON]] a line (- is standard input).",
+	  FILE_NAME | ENTRY, CONTROL_SUPPRESS_ADD, tramctl_run_suppress_import },
 	{ "password", "USER", "Ask for a password and print its entry for the file of `passwords`.",
 	  USER, CONTROL_STATS, tramctl_run_password },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
@@ -359,6 +371,10 @@ take_arguments(struct parse *p)
 	if ((takes & GOAL) != 0 && (t->request.domain.len > 0) == (t->request.host.len > 0))
 		return usage("%s needs a domain%s", t->command->words,
 			     (takes & HOST) != 0 ? ", or --host: one of both" : "");
+	if ((takes & ADDRESS) != 0 && p->word_count == 0)
+		return usage("%s needs an address, or a domain", t->command->words);
+	if ((takes & ADDRESS) != 0)
+		t->request.address = span_str(take_word(p));
 	if ((takes & SITE) != 0 && p->word_count > 0)
 		t->request.site = span_str(take_word(p));
 	if ((takes & (IDS | ONE_ID)) != 0 && !take_ids(p))

@@ -130,6 +130,18 @@ tramctl_run_bans(struct tramctl *t)
 	return run_table(t, ban_columns, COUNT(ban_columns), "Nobody is banned.");
 }
 
+static const struct column suppressed_columns[] = {
+	{ "ADDRESS", "address", COLUMN_TEXT, NULL }, { "CLASS", "class", COLUMN_TEXT, NULL },
+	{ "SINCE", "since_ms", COLUMN_TIME, NULL },  { "UNTIL", "until_ms", COLUMN_TIME, NULL },
+	{ "REASON", "reason", COLUMN_TEXT, NULL },
+};
+
+int
+tramctl_run_suppress_list(struct tramctl *t)
+{
+	return run_table(t, suppressed_columns, COUNT(suppressed_columns), "No address is suppressed.");
+}
+
 /* ---- show --------------------------------------------------------------------------------- */
 
 static void

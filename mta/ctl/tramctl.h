@@ -83,6 +83,7 @@ int tramctl_run_sites(struct tramctl *t);
 int tramctl_run_sessions(struct tramctl *t);
 int tramctl_run_certs(struct tramctl *t);
 int tramctl_run_bans(struct tramctl *t);
+int tramctl_run_suppress_list(struct tramctl *t);
 int tramctl_run_stats(struct tramctl *t);
 /* edit.c: what changes something and prints little */
 int tramctl_run_edit(struct tramctl *t);
@@ -96,6 +97,7 @@ int tramctl_run_import(struct tramctl *t);
 int tramctl_run_password(struct tramctl *t);
 /* export.c */
 int tramctl_run_export(struct tramctl *t);
+int tramctl_run_suppress_import(struct tramctl *t);	/* suppress.c */
 /* store.c: the store itself, while no tramd has it */
 int tramctl_run_check(struct tramctl *t);
 int tramctl_run_salvage(struct tramctl *t);

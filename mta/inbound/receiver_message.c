@@ -13,6 +13,7 @@
 #include "mta/inbound/allowance.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
+#include "mta/reactor/suppressed.h"
 #include "mta/smtp/received.h"
 #include "mta/smtp/submission.h"
 
@@ -359,6 +360,7 @@ static void
 ask_rcpt(struct session *s)
 {
 	const struct route *route = NULL;
+	struct suppression suppression;
 	struct reply verdict;
 	size_t n = s->server.envelope.recipient_count;
 
@@ -369,6 +371,9 @@ ask_rcpt(struct session *s)
 		verdict = no_more_recipients;
 		s->recipients_refused = true;
 	}
+	if (verdict.code == 250 && suppressed_find(s->reactor->suppressed, s->reactor->port, s->server.asked.address,
+						   &s->server.arena, &suppression))
+		verdict = suppressed_reply(&suppression, &s->server.arena);
 	smtp_server_answer(&s->server, &verdict);
 	if (s->server.envelope.recipient_count == n)
 		return;

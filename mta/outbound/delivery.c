@@ -77,7 +77,7 @@ delivery_job_return(struct delivery *d, struct job *job)
 	job->tried = job->transaction.started;
 	job->dsn_passed = job->transaction.dsn_passed;
 	for (size_t i = 0; i < job->count; i++) {
-		if (job->recipients[i].skipped)
+		if (job->recipients[i].skipped || job->recipients[i].suppressed)
 			continue;
 		job->recipients[i].outcome = job->transaction.recipients[n++];
 		if (!job->tried)

@@ -26,6 +26,7 @@ struct job_recipient {
 	int64_t due_ms;			/* the key of its entry */
 	void *entry;			/* the dispatcher's */
 	bool skipped;			/* not open any more */
+	bool suppressed;		/* not sent: its outcome is ours */
 	bool classified;		/* class is set: it was not delivered */
 	enum reply_class class;
 	struct smtp_client_recipient outcome;

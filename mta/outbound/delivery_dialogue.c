@@ -9,13 +9,30 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/delivery_private.h"
+#include "mta/reactor/suppressed.h"
 
 enum { BODY_PIECE = 65520, OUT_HIGH = 262144 };
 
 /* ---- jobs and bodies ---------------------------------------------------------------------- */
 
+/* It may have come to the list since its message was accepted. */
+static bool
+suppress(struct delivery *d, struct job *job, struct job_recipient *r)
+{
+	struct span address = job->message.envelope.recipients[r->recipient].address;
+	struct suppression found;
+
+	if (!suppressed_find(d->reactor->suppressed, d->reactor->port, address, &job->arena, &found))
+		return false;
+	r->outcome = (struct smtp_client_recipient){ .fate = FATE_PERMANENT, .stage = STAGE_CONNECT,
+						     .reply = suppressed_reply(&found, &job->arena) };
+	r->class = found.class;
+	r->classified = true;
+	return true;
+}
+
 static void
-build_transaction(struct job *job)
+build_transaction(struct delivery *d, struct job *job)
 {
 	struct smtp_transaction *t = &job->transaction;
 	const struct envelope *e = &job->message.envelope;
@@ -28,7 +45,8 @@ build_transaction(struct job *job)
 		struct job_recipient *r = &job->recipients[i];
 
 		r->skipped = r->recipient >= e->recipient_count || !job->message.open[r->recipient];
-		if (r->skipped)
+		r->suppressed = !r->skipped && suppress(d, job, r);
+		if (r->skipped || r->suppressed)
 			continue;
 		t->recipients[t->recipient_count++].recipient = &e->recipients[r->recipient];
 		utf8 = utf8 || !span_is_ascii(e->recipients[r->recipient].address);
@@ -36,6 +54,15 @@ build_transaction(struct job *job)
 	t->size = job->message.record.header_size + job->message.record.body_size;
 	t->needs_8bit = (job->message.record.flags & MESSAGE_8BIT) != 0;
 	t->needs_smtputf8 = e->smtputf8 && utf8;
+}
+
+static bool
+any_suppressed(const struct job *job)
+{
+	for (size_t i = 0; i < job->count; i++)
+		if (job->recipients[i].suppressed)
+			return true;
+	return false;
 }
 
 /* Takes the next job that can be sent at all; NULL: there is none. */
@@ -55,7 +82,7 @@ take_job(struct delivery *d)
 		job->missing = rc == -ENOENT;
 		job->damaged = rc < 0 && !job->missing;
 		if (rc == 0) {
-			build_transaction(job);
+			build_transaction(d, job);
 			job->began_ms = mono_ms();
 			job->host = arena_copy(&job->arena, d->host_name);
 			job->tls = arena_copy(&job->arena, d->tls_text);
@@ -65,7 +92,7 @@ take_job(struct delivery *d)
 				span_str(netaddr_format_port(&d->addresses[d->address - 1], text)));
 			if (job->transaction.recipient_count > 0)
 				return job;
-			job->missing = true;
+			job->missing = !any_suppressed(job);
 		}
 		delivery_job_home(d, job);
 	}

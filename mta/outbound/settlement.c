@@ -30,6 +30,17 @@ struct settling {			/* in the job's arena */
 
 /* ---- from a fate to what the queue is told ------------------------------------------------ */
 
+static void
+attempt_peer(struct attempt *a, const struct job *job)
+{
+	a->host = job->host;
+	a->address = job->address;
+	a->tls = job->tls;
+	if (job->tls.len > 0)
+		a->tls_policy = span_str(job->tls_policy);
+	a->tls_resumed = job->tls.len > 0 && job->tls_resumed;
+}
+
 static struct attempt *
 attempt_of(struct job *job, const struct job_recipient *r)
 {
@@ -41,12 +52,8 @@ attempt_of(struct job *job, const struct job_recipient *r)
 	bare.status = (struct status){ 0 };
 	reply_to_line(&bare, &line);
 	a->at_ms = wall_ms();
-	a->host = job->host;
-	a->address = job->address;
-	a->tls = job->tls;
-	if (job->tls.len > 0)
-		a->tls_policy = span_str(job->tls_policy);
-	a->tls_resumed = job->tls.len > 0 && job->tls_resumed;
+	if (!r->suppressed)
+		attempt_peer(a, job);
 	a->stage = (uint8_t)r->outcome.stage;
 	a->code = r->outcome.reply.code;
 	a->status = r->outcome.reply.status;
@@ -154,7 +161,7 @@ settle_recipient(struct dispatcher *d, struct settling *g, struct job_recipient 
 					.old_due_ms = r->due_ms };
 	g->entries[g->count++] = entry;
 	outcome_classify(config_of(d), g->job, r);
-	if (r->classified) {
+	if (r->classified && !r->suppressed) {
 		d->classes[r->class]++;
 		entry->lane->site->classes[r->class]++;
 	}

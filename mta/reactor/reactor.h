@@ -21,6 +21,7 @@ struct gate;
 struct https;
 struct login;
 struct dispatcher;
+struct suppressed;
 
 struct reactor {
 	uv_loop_t loop;
@@ -44,6 +45,7 @@ struct reactor {
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
 	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
+	struct suppressed *suppressed;		/* of the process; changed on the first reactor's loop only */
 	struct https *https;			/* the first reactor's: its loop only */
 	const struct command_runner *runner;	/* the first reactor's; NULL: commands are run here */
 	/* the one of the first reactor: others post to its loop only */
