@@ -274,6 +274,7 @@ watch_all(struct certificates *c)
 		watch_files(c, from->chains, from->chain_count);
 		watch_files(c, from->keys, from->key_count);
 		watch_files(c, from->ocsps, from->ocsp_count);
+		watch_files(c, from->next_keys, from->next_key_count);
 	}
 	for (size_t i = 0; i < config->listener_count; i++)
 		if (config->listeners[i].tls_settings.client_ca != NULL)

@@ -49,6 +49,10 @@ struct listener {
 	int64_t greet_delay_ms;			/* before the greeting, for strangers */
 };
 
+enum published_sts {
+	PUBLISHED_STS_OFF, PUBLISHED_STS_NONE, PUBLISHED_STS_TESTING, PUBLISHED_STS_ENFORCE,
+};
+
 struct config {
 	struct arena arena;			/* all of it lives here */
 	const char *path;			/* the file */
@@ -81,6 +85,10 @@ struct config {
 	struct smtp_server_config submission;	/* for the local socket */
 	struct smtp_client_config client;
 	const char *delivery_ca;		/* who signs other servers' certificates; NULL: the system's */
+	/* for `tramctl dns-records`: what others shall read of this server */
+	enum published_sts published_sts;
+	int64_t published_sts_max_age_ms;
+	struct span published_tlsrpt;		/* "mailto:tls@example.org"; empty: none */
 	struct span delivery_certificate;	/* what we show them: the title of one of certificates */
 	struct tls_settings delivery_tls;
 	struct tls_context *client_tls;		/* by config_open_files() */

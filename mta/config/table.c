@@ -40,6 +40,9 @@ static const char *const route_tls[] = { [ROUTE_TLS_AUTO] = "auto", [ROUTE_TLS_O
 					 [ROUTE_TLS_MAY] = "may", [ROUTE_TLS_REQUIRED] = "required",
 					 [ROUTE_TLS_VERIFY] = "verify", [ROUTE_TLS_DANE] = "dane",
 					 [ROUTE_TLS_MTA_STS] = "mta-sts", NULL };
+static const char *const published_sts[] = { [PUBLISHED_STS_OFF] = "off", [PUBLISHED_STS_NONE] = "none",
+					     [PUBLISHED_STS_TESTING] = "testing",
+					     [PUBLISHED_STS_ENFORCE] = "enforce", NULL };
 static const char *const client_certificates[] = { [TLS_CLIENT_CERT_OFF] = "off",
 						   [TLS_CLIENT_CERT_OPTIONAL] = "optional",
 						   [TLS_CLIENT_CERT_REQUIRED] = "required", NULL };
@@ -80,6 +83,10 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "delivery-tls-sessions", TYPE(number), "1000", 0, 1000000, CONFIG(delivery_tls.sessions) },
 	{ SECTION_TOP, "delivery-tls-session-lifetime", TYPE(time), "1h", SECOND, 7 * DAY,
 	  CONFIG(delivery_tls.session_lifetime_ms) },
+	{ SECTION_TOP, "published-mta-sts", TYPE(choice), "off", CONFIG(published_sts), .words = published_sts },
+	{ SECTION_TOP, "published-mta-sts-max-age", TYPE(time), "7d", HOUR, 365 * DAY,
+	  CONFIG(published_sts_max_age_ms) },
+	{ SECTION_TOP, "published-tlsrpt", TYPE(text), CONFIG(published_tlsrpt) },
 	{ SECTION_TOP, "convert-8bit", TYPE(boolean), "no", CONFIG(client.convert_8bit) },
 	{ SECTION_TOP, "classify-rules", TYPE(path), CONFIG(classify_path), .note = "those that are built in" },
 	{ SECTION_TOP, "mta-sts", TYPE(boolean), "yes", CONFIG(mta_sts) },
@@ -165,6 +172,8 @@ const struct directive directives[] = {
 	{ SECTION_CERTIFICATE, "key", TYPE(paths), CERTIFICATE(keys), COUNT(struct tls_identity, key_count),
 	  .note = "required" },
 	{ SECTION_CERTIFICATE, "ocsp", TYPE(paths), CERTIFICATE(ocsps), COUNT(struct tls_identity, ocsp_count) },
+	{ SECTION_CERTIFICATE, "next-key", TYPE(paths), CERTIFICATE(next_keys),
+	  COUNT(struct tls_identity, next_key_count) },
 
 	{ SECTION_LISTENER, "address", TYPE(addresses), LISTENER(addresses), COUNT(struct listener, address_count),
 	  .note = "required" },

@@ -8,6 +8,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/config/private.h"
+#include "policy/tlsrpt.h"
 
 enum { SMTPS_PORT = 465 };
 
@@ -42,6 +43,9 @@ check_certificate(struct load *load, size_t i)
 		return config_fail(load, at,
 				   "certificate %.*s needs both: chain = \"/path/fullchain.pem\" "
 				   "and key = \"/path/privkey.pem\"", SPAN_FMT(c->name));
+	if (c->next_key_count > TLS_PAIRS_MAX)
+		return config_fail(load, at, "certificate %.*s has %zu files in next-key; name at "
+				   "most %d", SPAN_FMT(c->name), c->next_key_count, TLS_PAIRS_MAX);
 	if (c->chain_count != c->key_count || c->chain_count > TLS_PAIRS_MAX)
 		return config_fail(load, at,
 				   "certificate %.*s has %zu chains and %zu keys; name one key "
@@ -110,6 +114,25 @@ find_certificate(const struct config *config, struct span name)
 	return NULL;
 }
 
+static bool
+check_published(struct load *load)
+{
+	static const char *const name[] = { "published-tlsrpt", NULL };
+	struct span uri = load->config->published_tlsrpt;
+	struct tlsrpt_record record;
+	struct arena arena = { 0 };
+	struct place at;
+	bool good = uri.len == 0 ||
+		    tlsrpt_record_parse(arena_printf(&arena, "v=TLSRPTv1; rua=%.*s", SPAN_FMT(uri)),
+					&arena, &record);
+
+	arena_free(&arena);
+	if (good || !config_place(load, name, SECTION_TOP, 0, &at))
+		return true;
+	return config_fail(load, at, "published-tlsrpt = \"%.*s\": not where a report can be sent; "
+			   "as in \"mailto:tls-reports@example.org\"", SPAN_FMT(uri));
+}
+
 bool
 config_check_tls(struct load *load)
 {
@@ -122,6 +145,8 @@ config_check_tls(struct load *load)
 		return config_fail(load, at,
 				   "delivery-certificate = \"%.*s\": there is no such certificate; "
 				   "name one, or add it", SPAN_FMT(name));
+	if (!check_published(load))
+		return false;
 	for (size_t i = 0; i < load->config->certificate_count; i++)
 		if (!check_certificate(load, i))
 			return false;

@@ -1,4 +1,4 @@
-/* check: tls-check, what a delivery would meet. Home loop. */
+/* check: tls-check, what a delivery would meet; dns-records, what to publish. Home loop. */
 #include <stdlib.h>
 
 #include "mta/control/job.h"
@@ -40,11 +40,16 @@ start_step(struct control_job *job)
 	const struct control_request *r = &job->request;
 	const char *error = "";
 
-	if ((r->domain.len > 0) == (r->host.len > 0))
-		return job_fail(job, "A domain or a host, one of both, must be named.",
+	if (r->command == CONTROL_DNS_RECORDS ? r->domain.len == 0 || r->host.len > 0 :
+						(r->domain.len > 0) == (r->host.len > 0))
+		return job_fail(job, "A domain must be named (or, for tls-check, a host).",
 				"See: tramctl tls-check --help");
-	job->state = tls_check_start(job_home(job)->dispatcher, r->domain, r->host, on_more, job,
-				     &error);
+	if (r->command == CONTROL_DNS_RECORDS)
+		job->state = dns_check_start(job_home(job)->dispatcher, r->domain, on_more, job,
+					     &error);
+	else
+		job->state = tls_check_start(job_home(job)->dispatcher, r->domain, r->host,
+					     on_more, job, &error);
 	if (job->state == NULL)
 		return job_fail(job, error, "As in: tramctl tls-check example.org, or "
 					    "tramctl tls-check --host mx.example.org:25");

@@ -352,6 +352,7 @@ job_start(struct control_job *job)
 		control_drain_start(job);
 		break;
 	case CONTROL_TLS_CHECK:
+	case CONTROL_DNS_RECORDS:
 		control_check_start(job);
 		break;
 	case CONTROL_IMPORT_MESSAGE:

@@ -57,6 +57,7 @@ static const struct command {
 	[CONTROL_BANS] = { "bans", false, TAKES_LIMIT, false, false },
 	[CONTROL_PARDON] = { "pardon", true, TAKES_CLIENT, false, false },
 	[CONTROL_TLS_CHECK] = { "tls-check", false, TAKES_GOAL, false, false },
+	[CONTROL_DNS_RECORDS] = { "dns-records", false, TAKES_GOAL, false, false },
 	[CONTROL_SUPPRESS_LIST] = { "suppress-list", false, TAKES_LIMIT, false, false },
 	[CONTROL_SUPPRESS_ADD] = { "suppress-add", true, TAKES_SUPPRESSED | TAKES_ENTRY, false, false },
 	[CONTROL_SUPPRESS_REMOVE] = { "suppress-remove", true, TAKES_SUPPRESSED, false, false },

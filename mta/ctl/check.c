@@ -1,4 +1,4 @@
-/* check: tls-check, for people. See tramctl.h. */
+/* check: tls-check and dns-records, for people. See tramctl.h. */
 #include "mta/control/text.h"
 #include "mta/ctl/text.h"
 #include "mta/ctl/tramctl.h"
@@ -42,5 +42,56 @@ tramctl_run_tls_check(struct tramctl *t)
 		rc = TRAMCTL_FAILED;
 	json_decref(last);
 	buf_free(&p.host);
+	return rc;
+}
+
+/* ---- dns-records -------------------------------------------------------------------------- */
+
+/* Its own line ends are meant; all else may be anybody's. */
+static void
+print_lines(struct span text, const char *before)
+{
+	while (text.len > 0) {
+		struct span line = span_cut(&text, '\n');
+		struct buf safe = { 0 };
+
+		if (line.len > 0 && line.at[line.len - 1] == '\r')
+			line.len--;
+		text_safe(line, &safe);
+		printf("%s%.*s\n", before, SPAN_FMT(buf_span(&safe)));
+		buf_free(&safe);
+	}
+}
+
+/* All of it can be pasted into a zone file. */
+static void
+on_record(struct tramctl *t, const json_t *line, void *arg)
+{
+	struct span state = json_span(line, "state");
+
+	(void)arg;
+	if (span_eq(json_span(line, "record"), SPAN("policy-file"))) {
+		printf("; the policy file, to be had at\n"
+		       "; https://mta-sts.%.*s/.well-known/mta-sts.txt\n"
+		       "; (a web server with a certificate of its name; CRLF at the end of each line):\n",
+		       SPAN_FMT(t->request.domain));
+		print_lines(json_span(line, "text"), ";\t");
+		return;
+	}
+	print_lines(json_span(line, "text"), "");
+	if (state.len > 0)
+		printf("; in the DNS now: %.*s\n", SPAN_FMT(state));
+	printf("\n");
+}
+
+int
+tramctl_run_dns_records(struct tramctl *t)
+{
+	json_t *last = NULL;
+	int rc = tramctl_ask(t, &t->request, on_record, NULL, &last);
+
+	if (rc == TRAMCTL_OK && !json_flag(last, "good"))
+		rc = TRAMCTL_FAILED;
+	json_decref(last);
 	return rc;
 }

@@ -89,7 +89,9 @@ int tramctl_run_stats(struct tramctl *t);
 int tramctl_run_edit(struct tramctl *t);
 int tramctl_run_plain(struct tramctl *t);
 int tramctl_run_drain(struct tramctl *t);		/* drain.c */
-int tramctl_run_tls_check(struct tramctl *t);		/* check.c */
+/* check.c */
+int tramctl_run_tls_check(struct tramctl *t);
+int tramctl_run_dns_records(struct tramctl *t);
 /* files.c */
 int tramctl_run_cat(struct tramctl *t);
 int tramctl_run_import(struct tramctl *t);

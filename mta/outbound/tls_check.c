@@ -35,11 +35,13 @@ check_free(struct tls_check *c)
 	free(c);
 }
 
-static void
-finish(struct tls_check *c)
+void
+tls_check_finish(struct tls_check *c)
 {
 	c->over = true;
-	tls_check_conclude(c);
+	if (c->publishing == NULL)
+		tls_check_conclude(c);
+	c->bad += c->aborted;
 	tell(c);
 }
 
@@ -57,7 +59,7 @@ on_ended(struct delivery *delivery)
 	if (c->released)
 		check_free(c);
 	else
-		finish(c);
+		tls_check_finish(c);
 	dispatcher_check_stopped(d);
 }
 
@@ -98,7 +100,7 @@ on_mx(void *arg, const struct mx_set *set)
 	c->lookup = NULL;
 	tls_check_tell_mx(c, set);
 	if (set->count == 0) {
-		finish(c);
+		tls_check_finish(c);
 		return;
 	}
 	call_hosts(c, destination_key_by_mx(c->route, set, &c->arena));
@@ -125,7 +127,7 @@ find_way(struct tls_check *c)
 		return;
 	}
 	if (!tls_check_tell_route(c)) {
-		finish(c);
+		tls_check_finish(c);
 		return;
 	}
 	key = destination_key(c->route, c->domain, &c->arena);
@@ -193,8 +195,7 @@ take_goal(struct tls_check *c, struct span domain, struct span host, const char 
 }
 
 struct tls_check *
-tls_check_start(struct dispatcher *d, struct span domain, struct span host,
-		void (*more)(void *arg), void *arg, const char **error)
+tls_check_new(struct dispatcher *d, struct span domain, struct span host, const char **error)
 {
 	struct tls_check *c = xcalloc(1, sizeof(*c));
 
@@ -210,6 +211,17 @@ tls_check_start(struct dispatcher *d, struct span domain, struct span host,
 		check_free(c);
 		return NULL;
 	}
+	return c;
+}
+
+struct tls_check *
+tls_check_start(struct dispatcher *d, struct span domain, struct span host,
+		void (*more)(void *arg), void *arg, const char **error)
+{
+	struct tls_check *c = tls_check_new(d, domain, host, error);
+
+	if (c == NULL)
+		return NULL;
 	c->route = host.len > 0 ? NULL : route_find(&c->config->access.routes, c->domain);
 	tls_check_tell_trust(c, trust_now(d->trust));
 	if (!look_up_sts(c))
@@ -269,6 +281,6 @@ tls_checks_stop(struct dispatcher *d)
 			cut_off(c);
 		c->aborted = true;
 		if (c->delivery == NULL && !c->over)
-			finish(c);
+			tls_check_finish(c);
 	}
 }

@@ -23,6 +23,12 @@ struct tls_check;
  */
 struct tls_check *tls_check_start(struct dispatcher *d, struct span domain, struct span host,
 				  void (*more)(void *arg), void *arg, const char **error);
+/*
+ * The same, of the records to publish for this domain (dns_check.c): rows have record (mx, tlsa, mta-sts,
+ * tlsrpt, policy-file), text, and state, if the resolver was asked; bad is what is not there.
+ */
+struct tls_check *dns_check_start(struct dispatcher *d, struct span domain,
+				  void (*more)(void *arg), void *arg, const char **error);
 json_t *tls_check_next(struct tls_check *check);	/* the reference is given; NULL: none now */
 bool tls_check_over(const struct tls_check *check);	/* after the last row */
 bool tls_check_good(const struct tls_check *check);	/* over: no row is bad */

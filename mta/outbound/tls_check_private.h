@@ -1,4 +1,4 @@
-/* tls_check_private: what the two files of tls_check share. Home loop only. */
+/* tls_check_private: what the files of tls_check share. Home loop only. */
 #ifndef TRAM_TLS_CHECK_PRIVATE_H
 #define TRAM_TLS_CHECK_PRIVATE_H
 
@@ -26,9 +26,16 @@ struct tls_check {
 	struct span at_host;		/* the rows are about this one now */
 	struct span first_good, first_good_how;		/* host where mail would go */
 	const char *last_verified;
+	struct publishing *publishing;	/* dns_check.c: no mail, no delivery */
 	bool over, released, aborted;
 };
 
+/* tls_check.c */
+struct tls_check *tls_check_new(struct dispatcher *d, struct span domain, struct span host,
+				const char **error);
+void tls_check_finish(struct tls_check *c);	/* the last that is done with it */
+
+/* tls_check_rows.c */
 void tls_check_tell_trust(struct tls_check *c, enum resolver_trust trust);
 /* False: this route takes mail nowhere. */
 bool tls_check_tell_route(struct tls_check *c);

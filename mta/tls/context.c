@@ -34,21 +34,25 @@ tls_faces_of(const SSL *ssl)
 
 /* ---- one OpenSSL context ------------------------------------------------------------------ */
 
+/* NULL: none has it. */
+static const struct face *
+face_of(const struct faces *faces, const char *name)
+{
+	for (size_t i = 0; i < faces->count; i++)
+		if (X509_check_host(faces->each[i].pairs[0].leaf, name, 0, 0, NULL) == 1)
+			return &faces->each[i];
+	return NULL;
+}
+
 static int
 on_server_name(SSL *ssl, int *alert, void *arg)
 {
-	struct faces *faces = arg;
 	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	const struct face *face = name != NULL ? face_of(arg, name) : NULL;
 
 	(void)alert;
-	for (size_t i = 0; name != NULL && i < faces->count; i++) {
-		struct face *face = &faces->each[i];
-
-		if (X509_check_host(face->pairs[0].leaf, name, 0, 0, NULL) != 1)
-			continue;
+	if (face != NULL)
 		SSL_set_SSL_CTX(ssl, face->ctx);
-		return SSL_TLSEXT_ERR_OK;
-	}
 	return SSL_TLSEXT_ERR_OK;	/* mail servers ask for all kinds of names: the first will do */
 }
 
@@ -218,6 +222,10 @@ load_face(const struct tls_loading *l, struct faces *faces, struct face *face)
 		rc = tls_load_ocsp(l, face, from->ocsps[i]);
 	if (rc < 0 || !faces->owner->server)
 		return rc;
+	for (size_t i = 0; rc == 0 && i < from->next_key_count; i++)
+		rc = tls_load_next_key(l, face, from->next_keys[i]);
+	if (rc < 0)
+		return rc;
 	set_tickets(faces->owner, face->ctx);
 	SSL_CTX_set_tlsext_servername_callback(face->ctx, on_server_name);
 	SSL_CTX_set_tlsext_servername_arg(face->ctx, faces);
@@ -346,6 +354,8 @@ files_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN])
 			digest_file(digest, arena_str(&arena, from->keys[j]));
 		for (size_t j = 0; j < from->ocsp_count; j++)
 			digest_file(digest, arena_str(&arena, from->ocsps[j]));
+		for (size_t j = 0; j < from->next_key_count; j++)
+			digest_file(digest, arena_str(&arena, from->next_keys[j]));
 	}
 	if (context->settings.client_ca != NULL)
 		digest_file(digest, context->settings.client_ca);
@@ -497,4 +507,30 @@ tls_context_certificates(const struct tls_context *context,
 	for (size_t i = 0; i < faces->count; i++)
 		for (size_t j = 0; j < faces->each[i].pair_count; j++)
 			tls_tell_pair(&faces->each[i], j, each, arg);
+}
+
+void
+tls_context_shown(const struct tls_context *context, struct span host,
+		  void (*each)(void *arg, const struct tls_certificate_facts *facts), void *arg)
+{
+	const struct faces *faces = context->by_thread[0];
+	struct arena arena = { 0 };
+	const struct face *face = face_of(faces, arena_str(&arena, host));
+
+	if (face == NULL)
+		face = &faces->each[0];
+	for (size_t i = 0; i < face->pair_count; i++)
+		tls_tell_pair(face, i, each, arg);
+	for (size_t i = 0; i < face->next_count; i++) {
+		struct tls_certificate_facts facts = {
+			.identity = face->from->name,
+			.key = span_str(face->next[i].kind),
+			.file = face->from->next_keys[i],
+			.next = true,
+		};
+
+		memcpy(facts.spki_sha256, face->next[i].spki_sha256, TLS_DIGEST_LEN);
+		each(arg, &facts);
+	}
+	arena_free(&arena);
 }

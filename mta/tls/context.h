@@ -28,6 +28,8 @@ struct tls_identity {			/* a `certificate` section */
 	size_t chain_count, key_count;
 	struct span *ocsps;		/* paths of responses to staple (DER), each about one pair */
 	size_t ocsp_count;
+	struct span *next_keys;		/* paths: of certificates to come; to be published before */
+	size_t next_key_count;
 	const char *file;		/* where it is configured, for messages */
 	int line;
 };
@@ -98,10 +100,15 @@ struct tls_certificate_facts {
 	int64_t not_after_ms;		/* wall clock */
 	uint8_t spki_sha256[TLS_DIGEST_LEN];	/* of its key */
 	enum tls_ocsp ocsp;
+	bool next;			/* a key without a certificate yet: no names, no expiry */
 };
 /* Calls `each` once per pair. The facts are good during the call. The first thread only. */
 void tls_context_certificates(const struct tls_context *context,
 			      void (*each)(void *arg, const struct tls_certificate_facts *facts),
 			      void *arg);
+/* The same for those that a client gets to see who asks for this host, then its next keys. */
+void tls_context_shown(const struct tls_context *context, struct span host,
+		       void (*each)(void *arg, const struct tls_certificate_facts *facts),
+		       void *arg);
 
 #endif

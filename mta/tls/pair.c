@@ -142,6 +142,52 @@ tls_asn1_ms(const ASN1_TIME *time)
 	return (int64_t)timegm(&tm) * 1000;
 }
 
+/* A private key, or (if that is kept elsewhere) its public part. */
+static EVP_PKEY *
+read_key(const char *path)
+{
+	BIO *file = BIO_new_file(path, "r");
+	EVP_PKEY *key = NULL;
+
+	if (file == NULL)
+		return NULL;
+	key = PEM_read_bio_PrivateKey(file, NULL, no_password, NULL);
+	if (key == NULL && BIO_reset(file) == 0)
+		key = PEM_read_bio_PUBKEY(file, NULL, NULL, NULL);
+	BIO_free(file);
+	return key;
+}
+
+int
+tls_load_next_key(const struct tls_loading *l, struct face *face, struct span path)
+{
+	struct next_key *next = &face->next[face->next_count];
+	struct arena arena = { 0 };
+	const char *name = arena_str(&arena, path);
+	EVP_PKEY *key = read_key(name);
+	unsigned char *der = NULL;
+	int rc = 0, len;
+
+	if (key == NULL) {
+		rc = tls_complain(l, "%s: not a readable key (%s); name the one that the next "
+				     "certificate will be for, in PEM and without a password, or "
+				     "remove it from next-key", name, tls_reason());
+	} else {
+		len = i2d_PUBKEY(key, &der);
+		if (len < 0 || EVP_Digest(der, (size_t)len, next->spki_sha256, NULL, EVP_sha256(),
+					  NULL) != 1)
+			abort();	/* no memory */
+		snprintf(next->kind, sizeof(next->kind), "%s %d", EVP_PKEY_get0_type_name(key),
+			 EVP_PKEY_get_bits(key));
+		OPENSSL_free(der);
+		face->next_count++;
+	}
+	ERR_clear_error();
+	EVP_PKEY_free(key);
+	arena_free(&arena);
+	return rc;
+}
+
 /* ---- OCSP --------------------------------------------------------------------------------- */
 
 /* What it says of this certificate; 0: nothing. Else until when it may be shown. */

@@ -20,6 +20,11 @@ struct face {
 	SSL_CTX *ctx;
 	struct pair pairs[TLS_PAIRS_MAX];	/* the first one's names are the identity's */
 	size_t pair_count;
+	struct next_key {
+		uint8_t spki_sha256[TLS_DIGEST_LEN];
+		char kind[32];		/* "EC 256" */
+	} next[TLS_PAIRS_MAX];
+	size_t next_count;
 	const struct tls_identity *from;
 };
 
@@ -86,6 +91,7 @@ void tls_faces_leave(struct faces *faces);
 /* pair.c. All return 0 or -EINVAL, with a sentence in l->error. */
 int tls_load_pair(const struct tls_loading *l, struct face *face, struct span chain,
 		  struct span key);
+int tls_load_next_key(const struct tls_loading *l, struct face *face, struct span path);
 int tls_load_ocsp(const struct tls_loading *l, struct face *face, struct span path);
 int tls_complain(const struct tls_loading *l, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -4,7 +4,10 @@ import threading
 
 import pytest
 
+import dnssec
+from certificates import certificate
 from conftest import FAST
+from dnssec import SignedNsd, Unbound, spki_digest
 from harness import free_port, quoted, wait_for
 from sink import DROP
 from steering import BODY, NEVER, rows, start_tool
@@ -248,3 +251,89 @@ def test_a_check_does_not_hold_up_the_stop(make_tramd, make_sink):
     tramd.stop()
     late.set()
     tools[1].communicate()
+
+
+# ---- dns-records
+
+PUBLISHED = """published-mta-sts = testing
+published-mta-sts-max-age = 1d
+published-tlsrpt = "mailto:tls@pub.test"
+resolver-test = "off"
+"""
+
+
+@pytest.fixture
+def own_zones():
+    """pub.test is signed and open.test is not; mail for both comes to mx.pub.test."""
+    if dnssec.missing():
+        pytest.skip("needs the program " + dnssec.missing())
+    zones = {"pub.test": "mx A 127.0.0.1\n", "open.test": "@ MX 10 mx.pub.test.\n"}
+    with SignedNsd(zones, signed=["pub.test"]) as nsd:
+        with Unbound(nsd) as resolver:
+            yield nsd, resolver
+
+
+def records(tramd, domain="pub.test"):
+    """(exit status, what it prints, [(record, state)])"""
+    done = tramd.ctl("dns-records", domain, "--json", check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()][:-1]
+    text = tramd.ctl("dns-records", domain, check=False).stdout.decode("utf-8")
+    return done.returncode, text, [(row["record"], row.get("state")) for row in found]
+
+
+@pytest.mark.quick
+def test_what_is_printed_can_be_pasted(make_secure, ca, own_zones):
+    """All is missing; pasted as it is, all is there; with another key on the way, that one's record is missing."""
+    nsd, resolver = own_zones
+    pair, coming = ca.sign("pub", ["mx.pub.test"]), ca.sign("coming", ["mx.pub.test"])
+    other = ca.sign("unused", ["other.test"])
+    tramd = make_secure(certificate("other", [other]) + certificate("mail", [pair]), hostname="mx.pub.test",
+                        resolver=resolver.address, extra=PUBLISHED)
+    status, text, found = records(tramd)
+    assert status == 1
+    assert found == [("mx", "missing"), ("tlsa", "missing"), ("mta-sts", "missing"), ("tlsrpt", "missing"), ("policy-file", None)]
+    assert "_25._tcp.mx.pub.test. IN TLSA 3 1 1 %s ; EC 256, %s\n" % (spki_digest(pair[0]), pair[0]) in text
+    assert ";\tversion: STSv1\n;\tmode: testing\n;\tmx: mx.pub.test\n;\tmax_age: 86400\n" in text
+    nsd.set_zone("pub.test", "mx A 127.0.0.1\n" + text)
+    wait_for(lambda: records(tramd)[0] == 0, what="all is published")
+    assert {state for _, state in records(tramd)[2]} == {"there", None}
+    with open(tramd.config_path, encoding="utf-8") as f:
+        config = f.read()
+    section = certificate("mail", [pair])
+    assert section in config
+    tramd.write_config(config.replace(section, section[:-2] + "\tnext-key = %s\n}\n" % quoted(coming[1])))
+    tramd.reload()
+    status, text, found = records(tramd)
+    assert status == 1 and found[1:3] == [("tlsa", "there"), ("tlsa", "different")]
+    assert "TLSA 3 1 1 %s ; EC 256, %s (the next key)\n" % (spki_digest(coming[0]), coming[1]) in text
+
+
+def test_records_in_a_zone_that_is_not_signed(make_secure, ca, own_zones):
+    nsd, resolver = own_zones
+    pair = ca.sign("open", ["open.test"])
+    nsd.set_zone("open.test", "@ MX 10 mx.else.test.\n@ A 127.0.0.1\n_25._tcp TLSA 3 1 1 %s\n" % spki_digest(pair[0]))
+    tramd = make_secure(certificate("mail", [pair]), hostname="open.test", resolver=resolver.address,
+                        extra='resolver-test = "off"\n')
+    wait_for(lambda: records(tramd, "open.test")[2] == [
+        ("mx", "different"), ("tlsa", "there, but the zone is not signed")], what="what is wrong with each")
+
+
+def test_records_when_dns_is_down_and_nothing_has_tls(make_tramd, sink):
+    tramd = make_tramd(static=sink, hostname="mx.pub.test", resolver="127.0.0.1:%d" % free_port(),
+                       extra="resolver-timeout = 200ms\nresolver-tries = 1\n")
+    status, text, found = records(tramd)
+    assert status == 1 and found == [("mx", "unknown: the look-up failed"), ("tlsa", None)]
+    assert "no listener has TLS" in text
+    for goal in ("[127.0.0.1]", "*.test"):
+        assert tramd.ctl("dns-records", goal, check=False).returncode == 1
+    assert tramd.ctl("dns-records", check=False).returncode == 2
+
+
+def test_a_next_key_that_cannot_be_read(make_secure, ca, tmp_path):
+    path = tmp_path / "next.key"
+    path.write_text("nonsense")
+    section = certificate("mail", [ca.sign("k", ["k.test"])])
+    tramd = make_secure(section[:-2] + "\tnext-key = %s\n}\n" % quoted(str(path)), start=False)
+    done = tramd.run_tool("tramd", "-n", check=False)
+    assert done.returncode == 78 and b"next.key: not a readable key" in done.stderr
