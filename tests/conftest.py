@@ -19,6 +19,20 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "quick: part of contrib/test --quick, and of the run under ThreadSanitizer")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    item.failed = getattr(item, "failed", False) or report.failed
+
+
+@pytest.fixture(autouse=True)
+def only_failures_stay(request, tmp_path):
+    """A queue reserves 64 MB: hundreds of them would fill a disk. What a test that failed has left can be looked at."""
+    yield
+    if not request.node.failed:
+        shutil.rmtree(tmp_path, ignore_errors=True)
+
+
 @pytest.fixture
 def sink():
     made = Sink()

@@ -21,11 +21,6 @@ RECORDS = """
 
 
 @pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def dns():
     with BrokenDns(RECORDS, rules={"silent.test": "silence"}) as server:
         yield server

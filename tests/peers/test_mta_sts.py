@@ -63,11 +63,6 @@ def policy(mode, hosts, max_age=7 * DAY):
     return Answer(200, "text/plain", text.encode("ascii"))
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
 @pytest.fixture
 def nsd():
     with Nsd({"sts.test": zone()}) as made:

@@ -5,18 +5,12 @@ import smtplib
 
 import pytest
 
-from certificates import Authority
 from conftest import FAST
 from harness import quoted, wait_for
 from sink import FEATURES
 
 DATA = b"From: a@src.test\r\nSubject: token\r\n\r\nbody\r\n"
 HOST, USER = "127.0.0.1", "anna@dst.test"
-
-
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 class Command:
