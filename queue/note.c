@@ -40,9 +40,14 @@ note_apply(struct batch *b, const struct queue_note *note)
 {
 	int r = note_check(b, note);
 
-	if (r == 0)
-		note_write(b, note);
-	return r;
+	for (size_t i = 0; r == 0 && i < note->more_count; i++)
+		r = note_check(b, &note->more[i]);
+	if (r < 0)
+		return r;
+	note_write(b, note);
+	for (size_t i = 0; i < note->more_count; i++)
+		note_write(b, &note->more[i]);
+	return 0;
 }
 
 /* ---- reading ------------------------------------------------------------------------------ */

@@ -133,6 +133,9 @@ struct queue_note {
 	struct span key;		/* 1 to NOTE_KEY_MAX octets */
 	struct span value;		/* at most NOTE_VALUE_MAX octets */
 	bool remove;			/* no value; fine if it is not there */
+	/* others, in the same transaction; must live until done, their own op and more unused */
+	const struct queue_note *more;
+	size_t more_count;
 };
 /*
  * Puts it, in the place of one of the same key, or removes it. Nobody waits for it unless

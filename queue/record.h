@@ -40,6 +40,7 @@ enum message_flags {
 	MESSAGE_8BIT = 2,		/* content has octets above 127 */
 	MESSAGE_HEADER_UTF8 = 4,	/* the header has them */
 	MESSAGE_IMPORTED = 8,
+	MESSAGE_TLS_REPORT = 32,	/* ours, of RFC 8460: its own sessions are not counted */
 };
 
 struct message_record {

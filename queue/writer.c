@@ -304,7 +304,7 @@ op_octets(const struct queue_op *op)
 		octets += a->envelope->recipient_count * RECIPIENT_OCTETS;
 	}
 	if (op->kind == OP_NOTE)
-		octets = CONTAINER_OF(op, const struct queue_note, op)->value.len;
+		octets = CONTAINER_OF(op, const struct queue_note, op)->value.len + RECIPIENT_OCTETS;
 	if (op->kind == OP_SETTLE)
 		octets = CONTAINER_OF(op, const struct queue_settle, op)->count * RECIPIENT_OCTETS;
 	return octets;

@@ -68,6 +68,12 @@ struct config {
 		uint64_t bounce_size;		/* above it only the header */
 	} queue;
 
+	struct {				/* of RFC 8460, about TLS to others */
+		struct span contact;		/* From, contact-info; empty: nothing is counted */
+		struct span organization;	/* empty: hostname */
+		int64_t spread_ms;		/* so long after midnight they are sent, at most */
+	} tls_reports;
+
 	const char *control;			/* path of the control socket */
 	uint32_t control_mode;			/* 0660 */
 	const char *submission_socket;		/* path of tram-sendmail's socket; NULL: none */

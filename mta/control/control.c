@@ -367,6 +367,10 @@ job_start(struct control_job *job)
 	case CONTROL_SUPPRESS_REMOVE:
 		control_suppress_start(job);
 		break;
+	case CONTROL_TLS_REPORTS:
+	case CONTROL_TLS_REPORTS_SEND:
+		control_tls_reports_start(job);
+		break;
 	default:
 		control_state_start(job);
 	}

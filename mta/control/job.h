@@ -79,6 +79,8 @@ void control_import_start(struct control_job *job);	/* import.c */
 void control_drain_start(struct control_job *job);	/* drain.c */
 void control_check_start(struct control_job *job);	/* check.c */
 void control_suppress_start(struct control_job *job);	/* suppress.c */
+/* tls_reports.c */
+void control_tls_reports_start(struct control_job *job);
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
 

@@ -61,6 +61,8 @@ static const struct command {
 	[CONTROL_SUPPRESS_LIST] = { "suppress-list", false, TAKES_LIMIT, false, false },
 	[CONTROL_SUPPRESS_ADD] = { "suppress-add", true, TAKES_SUPPRESSED | TAKES_ENTRY, false, false },
 	[CONTROL_SUPPRESS_REMOVE] = { "suppress-remove", true, TAKES_SUPPRESSED, false, false },
+	[CONTROL_TLS_REPORTS] = { "tls-reports", false, TAKES_LIMIT, false, false },
+	[CONTROL_TLS_REPORTS_SEND] = { "tls-reports-send", true, 0, false, false },
 	[CONTROL_RELOAD] = { "reload", true, 0, false, false },
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
 	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },

@@ -47,6 +47,8 @@ enum control_command {
 	CONTROL_SUPPRESS_REMOVE,
 	CONTROL_TLS_CHECK,	/* domain, or host */
 	CONTROL_DNS_RECORDS,	/* domain */
+	CONTROL_TLS_REPORTS,
+	CONTROL_TLS_REPORTS_SEND,
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
 	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */

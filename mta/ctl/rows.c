@@ -142,6 +142,38 @@ tramctl_run_suppress_list(struct tramctl *t)
 	return run_table(t, suppressed_columns, COUNT(suppressed_columns), "No address is suppressed.");
 }
 
+static const struct column tls_report_columns[] = {
+	{ "DAY", "day", COLUMN_TEXT, NULL },
+	{ "DOMAIN", "domain", COLUMN_TEXT, NULL },
+	{ "POLICY", "policy", COLUMN_TEXT, NULL },
+	{ "SUCCESSES", "successes", COLUMN_NUMBER, NULL },
+	{ "FAILURES", "failures", COLUMN_NUMBER, NULL },
+	{ "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
+	{ "RESULTS", "results", COLUMN_TEXT, NULL },
+};
+
+int
+tramctl_run_tls_reports(struct tramctl *t)
+{
+	return run_table(t, tls_report_columns, COUNT(tls_report_columns),
+			 "Nothing has been counted.");
+}
+
+int
+tramctl_run_tls_reports_send(struct tramctl *t)
+{
+	json_t *last = NULL;
+	int rc = tramctl_ask(t, &t->request, NULL, NULL, &last);
+
+	if (rc == TRAMCTL_OK && !t->json)
+		printf("%lld reports were handed over, %lld were not wanted, %lld are tried again "
+		       "later.\n",
+		       (long long)json_i64(last, "sent"), (long long)json_i64(last, "unwanted"),
+		       (long long)json_i64(last, "later"));
+	json_decref(last);
+	return rc;
+}
+
 /* ---- show --------------------------------------------------------------------------------- */
 
 static void

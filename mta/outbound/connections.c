@@ -333,6 +333,8 @@ connection_open(struct site *site)
 	c->delivery = delivery_new(reactor, config_of(d), site_route(site), site_destination(site), site->key,
 				   on_delivery_ended, c);
 	c->delivery->trust = trust_now(d->trust);
+	if (tls_reports_wanted(config_of(d)))
+		c->delivery->tls_reports = d->tls_reports;
 	c->delivery->tokens = d->tokens;
 	delivery_start(c->delivery, d->home->post);
 }

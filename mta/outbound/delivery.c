@@ -291,6 +291,7 @@ on_job(struct letter *letter)
 	struct delivery *d = job->delivery;
 	struct span none = { 0 };
 
+	delivery_report_arrived(d, job);
 	if (d->finished) {
 		delivery_job_home(d, job);
 		return;

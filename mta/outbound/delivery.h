@@ -18,7 +18,7 @@
 #include "dns/facts_fetch.h"
 #include "mta/outbound/destination.h"
 #include "policy/classify.h"
-#include "policy/tls_policy.h"
+#include "policy/tls_event.h"
 
 struct job_recipient {
 	uint32_t recipient;		/* its number in the message */
@@ -73,6 +73,19 @@ enum delivery_event {
 struct delivery_watch {
 	void (*saw)(struct delivery_watch *watch, struct delivery *d, enum delivery_event event);
 };
+
+struct tls_reports;
+
+/* How TLS went, to be told once for each domain whose mail the connection carries. */
+struct delivery_report {
+	bool judged, known;		/* of this connection; known: event is what counts */
+	struct tlsrpt_event event;
+	uint64_t told[32];		/* hashes of domains, the last so many */
+	size_t told_count;
+	/* tries that failed before there was a job: the first one's domains hear of them */
+	struct tlsrpt_event pending[4];
+	size_t pending_count;
+};
 struct tokens;
 
 struct delivery {
@@ -100,6 +113,7 @@ struct delivery {
 	struct facts facts;		/* for the demand: */
 	struct facts_fetch *fetch;
 	const struct dane_verdict *dane;	/* … NULL: was not to be asked */
+	struct tls_question question;	/* what was asked for: */
 	struct tls_demand demand;	/* on TLS with the host that is being tried */
 	bool proven;			/* … and met by the connection */
 
@@ -122,6 +136,8 @@ struct delivery {
 	bool offered_session, afresh;
 	struct span tls_text;		/* of this connection, for log and explain; empty: none */
 	bool tls_resumed;
+	struct tls_reports *tls_reports;	/* set by the dispatcher; NULL: nothing is counted */
+	struct delivery_report report;
 
 	/* its work */
 	struct job *current;		/* being sent, or whose body is */

@@ -33,6 +33,7 @@ on_connected(struct stream *stream, int error)
 	d->client.want_auth = d->to.tls.login && d->watch == NULL;
 	d->client_open = true;
 	d->deadline_set = false;
+	delivery_report_begin(d);
 	d->tls_text = (struct span){ 0 };
 	d->offered_session = false;
 	if (d->to.tls_on_connect)

@@ -90,8 +90,10 @@ take_job(struct delivery *d)
 			job->tls_resumed = d->tls_resumed;
 			job->address = arena_copy(&job->arena,
 				span_str(netaddr_format_port(&d->addresses[d->address - 1], text)));
-			if (job->transaction.recipient_count > 0)
+			if (job->transaction.recipient_count > 0) {
+				delivery_report_taken(d, job);
 				return job;
+			}
 			job->missing = !any_suppressed(job);
 		}
 		delivery_job_home(d, job);
@@ -302,6 +304,7 @@ on_ready(struct delivery *d)
 	if (!d->was_ready && d->stream.tls == NULL)
 		delivery_is_plain(d);
 	d->was_ready = true;
+	delivery_report_ready(d);
 	if (d->watch != NULL) {			/* seen; on to the next host */
 		delivery_tell(d, WATCH_READY);
 		d->moving = true;
@@ -320,6 +323,8 @@ on_client_closed(struct delivery *d)
 {
 	bool of_host = d->client.failure_stage <= STAGE_TLS || d->client.failure_stage == STAGE_AUTH;
 
+	if (!d->was_ready)
+		delivery_report_closed(d);
 	if (of_host && !d->was_ready) {
 		delivery_note_failure(d, d->client.failure_stage, delivery_tls_failure(d));
 		delivery_log_trouble(d, "host-failed");

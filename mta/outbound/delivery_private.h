@@ -36,6 +36,16 @@ bool delivery_falls_back(struct delivery *d);
 /* … or with a full handshake, if it was to be a resumed one? */
 bool delivery_tries_afresh(struct delivery *d);
 
+/* delivery_report.c: what is counted of TLS, and for whom */
+void delivery_report_begin(struct delivery *d);		/* a new connection, or another host */
+void delivery_report_tls(struct delivery *d, enum tls_end end, enum tls_trouble trouble,
+			 enum tlsrpt_result failure, struct span detail);
+void delivery_report_ready(struct delivery *d);		/* the host is ready for mail */
+void delivery_report_closed(struct delivery *d);	/* the client machine has ended */
+void delivery_report_failed(struct delivery *d);	/* no mail goes over this connection */
+void delivery_report_arrived(struct delivery *d, const struct job *job);
+void delivery_report_taken(struct delivery *d, const struct job *job);
+
 /* delivery_auth.c: CLIENT_AUTH; the connection is gone */
 void delivery_auth(struct delivery *d);
 void delivery_auth_drop(struct delivery *d);

@@ -108,6 +108,8 @@ judge(struct delivery *d)
 		question.dane = d->dane = verdict;
 	}
 	tls_policy_decide(&question, &d->arena, &d->demand);
+	d->question = question;
+	delivery_report_begin(d);
 	delivery_tell(d, WATCH_DEMAND);
 	if (d->demand.go == TLS_GO) {
 		if (d->demand.proof == TLS_PROOF_NONE)
@@ -115,6 +117,9 @@ judge(struct delivery *d)
 		delivery_look_up_host(d);
 		return;
 	}
+	delivery_report_tls(d, TLS_END_NOT_TRIED, TLS_TROUBLE_HANDSHAKE, TLSRPT_SUCCESS,
+			    d->demand.reason);
+	delivery_report_failed(d);
 	if (d->demand.go == TLS_GO_LATER)
 		d->host = d->to.host_count;	/* no other host would be better */
 	delivery_note_failure(d, STAGE_TLS, d->demand.reply);
@@ -226,15 +231,41 @@ describe(struct delivery *d, const struct tls_facts *facts)
 			    facts->group ? facts->group : "-", word);
 }
 
+static bool
+has_shown(const struct delivery *d, const struct tls_facts *facts)
+{
+	if (d->demand.proof == TLS_PROOF_TLSA)
+		return facts->verified == TLS_BY_DANE;
+	return d->demand.proof == TLS_PROOF_NONE || facts->verified != TLS_NOT_VERIFIED;
+}
+
 /* What was asked for must have been shown. */
 static bool
 is_proven(const struct delivery *d, const struct tls_facts *facts)
 {
-	if (d->demand.proof == TLS_PROOF_NONE || !d->demand.enforce)
-		return true;
-	if (d->demand.proof == TLS_PROOF_TLSA)
-		return facts->verified == TLS_BY_DANE;
-	return facts->verified != TLS_NOT_VERIFIED;
+	return !d->demand.enforce || has_shown(d, facts);
+}
+
+/* A proof that is only tried (a policy in testing) is counted as well. */
+static void
+report_secured(struct delivery *d, const struct tls_facts *facts)
+{
+	static const enum tlsrpt_result failures[] = {
+		[TLS_UNVERIFIED_OTHER] = TLSRPT_VALIDATION_FAILURE,
+		[TLS_UNVERIFIED_NAME] = TLSRPT_CERTIFICATE_HOST_MISMATCH,
+		[TLS_UNVERIFIED_EXPIRED] = TLSRPT_CERTIFICATE_EXPIRED,
+		[TLS_UNVERIFIED_ISSUER] = TLSRPT_CERTIFICATE_NOT_TRUSTED,
+		[TLS_UNVERIFIED_TLSA] = TLSRPT_TLSA_INVALID,
+	};
+
+	if (has_shown(d, facts))
+		delivery_report_tls(d, TLS_END_OPEN, TLS_TROUBLE_HANDSHAKE, TLSRPT_SUCCESS,
+				    SPAN(""));
+	else
+		delivery_report_tls(d, TLS_END_TROUBLE, TLS_TROUBLE_NOT_VERIFIED,
+				    failures[facts->unverified],
+				    span_str(facts->verify_error != NULL ? facts->verify_error
+									 : "no proof"));
 }
 
 void
@@ -263,6 +294,7 @@ delivery_on_secured(struct stream *stream)
 	struct tls_facts facts;
 
 	tls_facts(stream->tls, &facts);
+	report_secured(d, &facts);
 	d->proven = is_proven(d, &facts);
 	delivery_tell(d, WATCH_SECURED);
 	if (!d->proven) {

@@ -512,6 +512,12 @@ on_trust(void *arg)
 		dispatcher_touch_all(d);
 }
 
+static void
+on_tls_reports_rest(void *arg)
+{
+	dispatcher_check_stopped(arg);
+}
+
 /* ---- life --------------------------------------------------------------------------------- */
 
 struct dispatcher *
@@ -542,23 +548,35 @@ dispatcher_start(struct reactor *home)
 	d->policies = policies_start(home, lanes_policy_changed, d);
 	d->tokens = tokens_start(&home->loop, home->post, home->runner);
 	d->reporter = reporter_start(d);
+	d->tls_reports = tls_reports_start(home, d->policies, on_tls_reports_rest, d);
 	d->wake_at_ms = d->started_ms;
 	uv_timer_start(&d->timer, on_timer, 0, 0);
 	return d;
 }
 
-bool
-dispatcher_still(const struct dispatcher *d)
+static bool
+has_landed(const struct dispatcher *d)
 {
 	return d->stopping && d->connections == 0 && d->settling == 0 && d->flying == 0 &&
 	       d->checking == 0 && !reporter_busy(d->reporter);
 }
 
+bool
+dispatcher_still(const struct dispatcher *d)
+{
+	return has_landed(d) && !tls_reports_busy(d->tls_reports);
+}
+
+/* What the last deliveries counted is written before it is over. */
 void
 dispatcher_check_stopped(struct dispatcher *d)
 {
 	void (*stopped)(void *) = d->stopped;
 
+	if (stopped == NULL || !has_landed(d))
+		return;
+	tls_reports_stop(d->tls_reports);
+	stopped = d->stopped;		/* it may have come back here, and be over */
 	if (stopped == NULL || !dispatcher_still(d))
 		return;
 	d->stopped = NULL;
@@ -579,6 +597,12 @@ dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg)
 	uv_timer_stop(&d->timer);
 	connections_quit(d, again);		/* the second time: at once */
 	dispatcher_check_stopped(d);
+}
+
+struct tls_reports *
+dispatcher_tls_reports(struct dispatcher *d)
+{
+	return d->tls_reports;
 }
 
 bool
@@ -630,6 +654,7 @@ dispatcher_close(struct dispatcher *d)
 	trust_close(d->trust);
 	tokens_close(d->tokens);
 	reporter_close(d->reporter);
+	tls_reports_close(d->tls_reports);
 	free_window(d);
 	policies_close(d->policies);
 }
@@ -641,6 +666,7 @@ dispatcher_free(struct dispatcher *d)
 	policies_free(d->policies);
 	tokens_free(d->tokens);
 	reporter_free(d->reporter);
+	tls_reports_free(d->tls_reports);
 	free(d->taken);
 	free(d);
 }

@@ -18,6 +18,7 @@
 struct reactor;
 struct config;
 struct dispatcher;
+struct tls_reports;
 
 struct dispatcher *dispatcher_start(struct reactor *home);
 /* home->config has changed: routes are judged again */
@@ -32,6 +33,9 @@ bool dispatcher_still(const struct dispatcher *d);
 /* after stopped: its handles, its window; before the resolver closes */
 void dispatcher_close(struct dispatcher *d);
 void dispatcher_free(struct dispatcher *d);	/* once the loop has run empty */
+
+/* How TLS went: counters and reports. */
+struct tls_reports *dispatcher_tls_reports(struct dispatcher *d);
 
 /*
  * An operator's edit: waits until none of the ids is in flight, takes them out of the window,

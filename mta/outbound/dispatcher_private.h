@@ -8,6 +8,7 @@
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
+ *	tls_reports.c	how TLS went, counted and told (RFC 8460); tls_reports_send.c, tls_reports_post.c
  *
  * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
  * (connections.c) → on_job_returned → settle_job (settlement.c) → on_settled.
@@ -20,6 +21,7 @@
 #include "mta/reactor/reactor.h"
 #include "mta/outbound/tokens.h"
 #include "mta/outbound/policies.h"
+#include "mta/outbound/tls_reports.h"
 #include "mta/outbound/trust.h"
 #include "mta/outbound/window.h"
 
@@ -80,6 +82,7 @@ struct dispatcher {
 	struct list checks;		/* tls_check */
 	size_t checking;		/* their deliveries */
 	struct reporter *reporter;
+	struct tls_reports *tls_reports;
 	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
 	uint64_t delivered, deferred, failed, uncertain, discarded, reports;
 	uint32_t classes[REPLY_CLASSES];	/* of what was not delivered */

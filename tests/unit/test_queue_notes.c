@@ -186,6 +186,25 @@ with_an_accept_or_not_at_all(void **state)
 }
 
 static void
+several_at_once_or_none(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_note more[] = { { .kind = 1, .key = SPAN("b"), .value = SPAN("2") },
+				     { .kind = 1, .key = SPAN(""), .value = SPAN("3") } };
+	struct queue_note note = { .kind = 1, .key = SPAN("a"), .value = SPAN("1"), .more = more, .more_count = 2 };
+
+	fixture_open(f);
+	queue_submit_note(f->port, &note);
+	fixture_settle(f);
+	assert_int_equal(note.op.result, -EMSGSIZE);
+	assert_false(is(f, 1, SPAN("a"), SPAN("1")));
+	more[1].key = SPAN("c");
+	queue_submit_note(f->port, &note);
+	fixture_settle(f);
+	assert_true(is(f, 1, SPAN("a"), SPAN("1")) && is(f, 1, SPAN("b"), SPAN("2")) && is(f, 1, SPAN("c"), SPAN("3")));
+}
+
+static void
 die(struct queue_op *op)
 {
 	raise(op->result == 0 ? SIGKILL : SIGTERM);
@@ -342,7 +361,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(kept_replaced_and_removed), TEST(too_long_is_refused), TEST(the_table_is_bounded),
-		TEST(read_in_pages_by_prefix), TEST(with_an_accept_or_not_at_all), TEST(kept_over_a_kill),
+		TEST(read_in_pages_by_prefix), TEST(with_an_accept_or_not_at_all), TEST(several_at_once_or_none), TEST(kept_over_a_kill),
 		TEST(a_store_from_before_notes), TEST(damage_is_found), TEST(salvage_passes_them_over),
 	};
 
