@@ -104,9 +104,9 @@ server:
     control-enable: no
 %(stubs)s"""
 
-    def __init__(self, nsd, host="127.0.0.1"):
+    def __init__(self, nsd, host="127.0.0.1", port=None):
         super().__init__(host)
-        self.nsd = nsd
+        self.nsd, self.wanted = nsd, port
 
     def _config(self):
         stubs = "".join('stub-zone:\n    name: "%s"\n    stub-addr: %s@%d\n' % (name, self.nsd.host, self.nsd.port)
@@ -117,7 +117,7 @@ server:
 
     def _run(self):
         datagrams, listener = free_sockets(self.host)
-        self.port = datagrams.getsockname()[1]
+        self.port = self.wanted or datagrams.getsockname()[1]
         datagrams.close()
         listener.close()
         path = os.path.join(self.place, "unbound.conf")
