@@ -2,7 +2,7 @@
  * tls_check: see tls_check.h; the way to the hosts. What they are like is told by tls_check_rows.c.
  * In time order:
  *
- *	tls_check_start → look_up_sts → on_sts → find_way [→ lookup_mx → on_mx] → call_hosts
+ *	tls_check_start → look_up_sts → on_sts → find_way [→ lookup_mx → on_mx → on_policy] → call_hosts
  *	→ on_saw (by the delivery) … → on_ended → over
  */
 #include <stdlib.h>
@@ -29,6 +29,7 @@ check_free(struct tls_check *c)
 	list_remove(&c->node);
 	lookup_cancel(c->lookup);
 	facts_fetch_cancel(c->fetch);
+	policies_cancel(&c->wait);
 	reactor_config_release(d->home, c->config);
 	json_decref(c->rows);
 	arena_free(&c->arena);
@@ -93,6 +94,36 @@ call_hosts(struct tls_check *c, struct span key)
 /* ---- the way there ------------------------------------------------------------------------ */
 
 static void
+call_by_policy(struct tls_check *c, const struct sts_policy *policy, struct span why)
+{
+	tls_check_tell_policy(c, policy, why);
+	call_hosts(c, site_key_with_sts(c->key, policy, &c->arena));
+}
+
+static void
+on_policy(struct policy_wait *wait, const struct sts_policy *policy, struct span why)
+{
+	struct tls_check *c = CONTAINER_OF(wait, struct tls_check, wait);
+
+	call_by_policy(c, policy, why);
+	tell(c);
+}
+
+static void
+ask_policy(struct tls_check *c)
+{
+	const struct sts_policy *policy;
+	struct span why;
+
+	c->wait.done = on_policy;
+	if (!tls_asks_sts(c->route->tls))
+		call_hosts(c, c->key);
+	else if (policies_ask(c->dispatcher->policies, destination_mx_domain(c->route, c->domain),
+			      &c->wait, &policy, &why))
+		call_by_policy(c, policy, why);
+}
+
+static void
 on_mx(void *arg, const struct mx_set *set)
 {
 	struct tls_check *c = arg;
@@ -103,7 +134,8 @@ on_mx(void *arg, const struct mx_set *set)
 		tls_check_finish(c);
 		return;
 	}
-	call_hosts(c, destination_key_by_mx(c->route, set, &c->arena));
+	c->key = destination_key_by_mx(c->route, set, &c->arena);
+	ask_policy(c);
 	tell(c);
 }
 
@@ -275,6 +307,7 @@ tls_checks_stop(struct dispatcher *d)
 	LIST_EACH(struct tls_check, c, &d->checks, node) {
 		lookup_cancel(c->lookup);
 		facts_fetch_cancel(c->fetch);
+		policies_cancel(&c->wait);
 		c->lookup = NULL;
 		c->fetch = NULL;
 		if (c->delivery != NULL)

@@ -3,6 +3,7 @@
 #define TRAM_TLS_CHECK_PRIVATE_H
 
 #include "mta/outbound/delivery.h"
+#include "mta/outbound/policies.h"
 #include "mta/outbound/tls_check.h"
 
 struct tls_check {
@@ -16,6 +17,8 @@ struct tls_check {
 	struct facts facts;
 	struct facts_fetch *fetch;
 	struct lookup *lookup;
+	struct policy_wait wait;	/* for the MTA-STS policy of: */
+	struct span key;		/* the site without it */
 	struct delivery_watch watch;
 	struct delivery *delivery;	/* NULL: not yet, or no more */
 	void (*more)(void *arg);
@@ -40,6 +43,8 @@ void tls_check_tell_trust(struct tls_check *c, enum resolver_trust trust);
 /* False: this route takes mail nowhere. */
 bool tls_check_tell_route(struct tls_check *c);
 void tls_check_tell_sts(struct tls_check *c, const struct dns_answer *answer);
+/* What holds for the route; NULL: nothing. */
+void tls_check_tell_policy(struct tls_check *c, const struct sts_policy *policy, struct span why);
 void tls_check_tell_mx(struct tls_check *c, const struct mx_set *set);
 void tls_check_tell_event(struct tls_check *c, struct delivery *d, enum delivery_event event);
 void tls_check_conclude(struct tls_check *c);

@@ -64,6 +64,7 @@ tls_check_tell_trust(struct tls_check *c, enum resolver_trust trust)
 static const char *const tls_words[] = {
 	[ROUTE_TLS_AUTO] = "auto",	   [ROUTE_TLS_OFF] = "off",	  [ROUTE_TLS_MAY] = "may",
 	[ROUTE_TLS_REQUIRED] = "required", [ROUTE_TLS_VERIFY] = "verify", [ROUTE_TLS_DANE] = "dane",
+	[ROUTE_TLS_MTA_STS] = "mta-sts",
 };
 
 bool
@@ -106,6 +107,27 @@ tls_check_tell_sts(struct tls_check *c, const struct dns_answer *answer)
 		row(c, record.outcome == STS_RECORD_FAILED ? BAD : NOTE, "mta-sts",
 		    record.why.len > 0 ? record.why : SPAN("no record is published"));
 	}
+}
+
+void
+tls_check_tell_policy(struct tls_check *c, const struct sts_policy *policy, struct span why)
+{
+	bool none = policy == NULL || policy->mode == STS_MODE_NONE;
+	json_t *object, *hosts = json_array();
+	struct buf text = { 0 };
+
+	buf_printf(&text, "%s%s%.*s", policy != NULL ? "its policy's mode is " : "no policy holds: ",
+		   policy != NULL ? sts_mode_text(policy->mode) : "",
+		   policy != NULL ? 0 : (int)why.len, why.at);
+	for (size_t i = 0; !none && i < policy->mx_count; i++) {
+		buf_printf(&text, "%s%.*s", i > 0 ? ", " : "; its hosts: ", SPAN_FMT(policy->mx[i]));
+		json_array_append_new(hosts, text_of(policy->mx[i]));
+	}
+	object = row(c, none && c->route->tls == ROUTE_TLS_MTA_STS ? BAD : none ? NOTE : GOOD,
+		     "mta-sts-policy", buf_span(&text));
+	json_object_set_new(object, "mode", json_string(policy ? sts_mode_text(policy->mode) : "none"));
+	json_object_set_new(object, "hosts", hosts);
+	buf_free(&text);
 }
 
 void

@@ -3,6 +3,7 @@
 All hosts are on the loopback network; policies are at 127.0.3.1:443, MX hosts on the one port of the route "mx:PORT".
 """
 import contextlib
+import json
 import re
 import ssl
 
@@ -145,6 +146,24 @@ def test_enforce(make_world):
         assert line["reply"].startswith("451 4.7.") or not line["reply"].startswith("5"), line
     world.tramd.wait_log(event="host-failed", host="other.sts.test", reply=re.compile("does not list this host"))
     assert not any(world.sinks[host].commands("MAIL") for host in (OTHER, SELF, BARE))
+
+
+def test_tls_check_tells_of_the_policy(make_world):
+    """What holds, and what comes of it; a route that asks for a policy wants one."""
+    world = make_world(tls="mta-sts")
+    seen = {}
+    for domain in ("nextlisted", "norecord", "bare"):
+        done = world.tramd.ctl("tls-check", domain + ".sts.test", "--json", check=False)
+        rows = [json.loads(line) for line in done.stdout.decode().splitlines()][:-1]
+        seen[domain] = done.returncode, {row["step"]: row for row in rows}
+    status, found = seen["nextlisted"]
+    assert found["mta-sts"]["id"] == "1" and found["route"]["text"].endswith("tls = mta-sts")
+    held = found["mta-sts-policy"]
+    assert (held["verdict"], held["mode"], held["hosts"]) == ("good", "enforce", ["good.sts.test"])
+    assert found["result"]["text"].startswith("mail would go to good.sts.test"), found
+    status, found = seen["norecord"]
+    assert status == 1 and found["mta-sts-policy"]["verdict"] == "bad"
+    assert seen["bare"][0] == 1 and not world.sinks[BARE].commands("MAIL")
 
 
 def test_testing_and_none(make_world):
