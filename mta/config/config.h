@@ -103,6 +103,9 @@ struct config {
 	struct senders *senders;		/* the same; NULL: everybody may send as anybody */
 	const char *classify_path;		/* rules of the operator's; NULL: none */
 	struct classifier *classifier;		/* by config_open_files(); NULL before */
+	struct span *suppress;			/* as written */
+	size_t suppress_count;
+	int64_t suppress_ms[REPLY_CLASSES];	/* what a failure of this class is on the list for; 0: it is not */
 	bool check_sender;			/* strangers' senders must be able to get mail */
 	bool mta_sts;				/* policies that domains publish are asked for */
 	bool allow_private;			/* MX hosts with private addresses are fine */

@@ -130,6 +130,7 @@ bool config_tree(struct load *load);
 bool config_check(struct load *load);
 bool config_check_tls(struct load *load);
 bool config_check_auth(struct load *load);		/* behind config_check_tls() */
+bool config_check_suppress(struct load *load);
 int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 

@@ -90,6 +90,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "convert-8bit", TYPE(boolean), "no", CONFIG(client.convert_8bit) },
 	{ SECTION_TOP, "classify-rules", TYPE(path), CONFIG(classify_path), .note = "those that are built in" },
 	{ SECTION_TOP, "mta-sts", TYPE(boolean), "yes", CONFIG(mta_sts) },
+	{ SECTION_TOP, "suppress", TYPE(words), CONFIG(suppress), COUNT(struct config, suppress_count) },
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },
 	{ SECTION_TOP, "threads", TYPE(number), NULL, 1, 256, CONFIG(threads), .note = "cores less one, at least 1",
 	  .restart = true },

@@ -12,6 +12,7 @@
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
 #include "mta/outbound/outcome.h"
+#include "mta/reactor/suppressed.h"
 
 enum { AGAIN_MS = 1000 };
 
@@ -114,6 +115,31 @@ settle_delivered(struct dispatcher *d, struct settling *g, const struct job_reci
 	s->attempt = attempt_of(job, r);
 }
 
+/* Its class says that it will not be better next time. */
+static void
+suppress(struct dispatcher *d, const struct job *job, const struct job_recipient *r)
+{
+	int64_t ms = config_of(d)->suppress_ms[r->class], now = wall_ms();
+	struct span address = job->message.envelope.recipients[r->recipient].address;
+	struct suppression entry = { r->class, now, now + ms, { 0 } };
+	struct buf line = { 0 };
+	struct log_line l;
+
+	if (!r->classified || r->suppressed || ms == 0)
+		return;
+	reply_to_line(&r->outcome.reply, &line);
+	entry.reason = buf_span(&line);
+	suppressed_add(d->home->suppressed, address, &entry);
+	buf_free(&line);
+	if (!log_begin(&l, LOG_INFO, "suppressed"))
+		return;
+	log_id(&l, "id", job->id);
+	log_span(&l, "to", address);
+	log_str(&l, "class", reply_class_name(r->class));
+	log_i64(&l, "for", ms / 1000);
+	log_end(&l);
+}
+
 static void
 settle_permanent(struct dispatcher *d, struct settling *g, const struct job_recipient *r,
 		 struct settle_recipient *s)
@@ -122,6 +148,7 @@ settle_permanent(struct dispatcher *d, struct settling *g, const struct job_reci
 	const struct recipient *to = &job->message.envelope.recipients[r->recipient];
 
 	d->failed++;
+	suppress(d, job, r);
 	s->kind = SETTLE_OWED;
 	s->action = REPORT_FAILED;
 	if (job->message.envelope.reverse_path.len == 0) {

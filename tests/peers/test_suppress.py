@@ -2,7 +2,7 @@
 import time
 
 from harness import wait_for
-from steering import BODY, rows
+from steering import BODY, NEVER, rows
 
 
 def suppressed(tramd):
@@ -82,3 +82,23 @@ def test_before_delivery(make_tramd, sink):
     assert b"Remote-MTA" not in report.data
     assert sum("late@dst.test" in line for line in sink.commands("RCPT")) == 1
     assert "classes" in tramd.ctl_json("stats") and "inactive-mailbox" not in tramd.ctl_json("stats")["classes"]
+
+
+def test_by_class(make_tramd, sink):
+    """Failures for good of a class that the configuration names, and no others."""
+    sink.rule("RCPT", "550 5.1.1 no such user", match="None@")
+    sink.rule("RCPT", "550 5.7.1 relay access denied", match="relay@")
+    sink.rule("RCPT", "450 4.1.1 no such user now", match="now@")
+    tramd = make_tramd(static=sink, queue=NEVER, extra='suppress = {"bad-mailbox=30d"}\n')
+    id = tramd.send(BODY, to=["None@dst.test", "relay@dst.test", "now@dst.test"])
+    line = tramd.wait_log(event="suppressed", id=id)
+    assert line["to"] == "None@dst.test" and line["class"] == "bad-mailbox" and int(line["for"]) == 30 * 86400
+    tramd.wait_log(event="final", id=id, to="relay@dst.test")
+    tramd.wait_log(event="final", id=id, to="None@dst.test")
+    tramd.restart()
+    there = suppressed(tramd)
+    assert list(there) == ["none@dst.test"] and there["none@dst.test"]["reason"] == "550 5.1.1 no such user"
+    with tramd.client() as c:
+        c.hello()
+        c.command("MAIL FROM:<a@src.test>", 250)
+        c.command("RCPT TO:<none@dst.test>", 550)
