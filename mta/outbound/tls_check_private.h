@@ -19,6 +19,7 @@ struct tls_check {
 	struct lookup *lookup;
 	struct policy_wait wait;	/* for the MTA-STS policy of: */
 	struct span key;		/* the site without it */
+	bool sts_record;		/* one is published */
 	struct delivery_watch watch;
 	struct delivery *delivery;	/* NULL: not yet, or no more */
 	void (*more)(void *arg);

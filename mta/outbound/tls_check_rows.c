@@ -98,7 +98,8 @@ tls_check_tell_sts(struct tls_check *c, const struct dns_answer *answer)
 	json_t *object;
 
 	sts_record_from_answer(answer, &c->arena, &record);
-	if (record.outcome == STS_RECORD_FOUND) {
+	c->sts_record = record.outcome == STS_RECORD_FOUND;
+	if (c->sts_record) {
 		object = row(c, NOTE, "mta-sts",
 			     arena_printf(&c->arena, "its record is published, id %.*s",
 					  SPAN_FMT(record.id)));
@@ -113,6 +114,7 @@ void
 tls_check_tell_policy(struct tls_check *c, const struct sts_policy *policy, struct span why)
 {
 	bool none = policy == NULL || policy->mode == STS_MODE_NONE;
+	bool lost = policy == NULL && c->sts_record;	/* its host does not give it */
 	json_t *object, *hosts = json_array();
 	struct buf text = { 0 };
 
@@ -123,8 +125,8 @@ tls_check_tell_policy(struct tls_check *c, const struct sts_policy *policy, stru
 		buf_printf(&text, "%s%.*s", i > 0 ? ", " : "; its hosts: ", SPAN_FMT(policy->mx[i]));
 		json_array_append_new(hosts, text_of(policy->mx[i]));
 	}
-	object = row(c, none && c->route->tls == ROUTE_TLS_MTA_STS ? BAD : none ? NOTE : GOOD,
-		     "mta-sts-policy", buf_span(&text));
+	object = row(c, lost || (none && c->route->tls == ROUTE_TLS_MTA_STS) ? BAD :
+			none ? NOTE : GOOD, "mta-sts-policy", buf_span(&text));
 	json_object_set_new(object, "mode", json_string(policy ? sts_mode_text(policy->mode) : "none"));
 	json_object_set_new(object, "hosts", hosts);
 	buf_free(&text);

@@ -166,6 +166,29 @@ def test_tls_check_tells_of_the_policy(make_world):
     assert seen["bare"][0] == 1 and not world.sinks[BARE].commands("MAIL")
 
 
+def test_tls_check_by_what_is_published(make_world):
+    """Before any mail has gone; a policy that is promised and cannot be had is bad, though mail goes."""
+    world = make_world()
+
+    def check(domain):
+        done = world.tramd.ctl("tls-check", domain + ".sts.test", "--json", check=False)
+        found = [json.loads(line) for line in done.stdout.splitlines()][:-1]
+        return done.returncode, found, {row["step"]: row for row in found}
+    status, found, last = check("ok")
+    assert status == 0 and last["policy"]["policy"] == "mta-sts"
+    assert last["result"]["text"] == "mail would go to good.sts.test, with TLS, verified by a CA"
+    for domain, why in (("name", "mismatch"), ("bare", "STARTTLS"), ("unlisted", "does not list")):
+        status, found, last = check(domain)
+        assert status == 1 and "no host would get mail now" in last["result"]["text"]
+        assert any(why in row["text"] for row in found if row["verdict"] == "bad"), found
+    status, _, last = check("norecord")
+    assert status == 0 and last["mta-sts-policy"]["verdict"] == "note" and "in plain text" in last["result"]["text"]
+    world.serve("junk", Answer(200, "text/plain", b"nonsense"))
+    status, _, last = check("junk")
+    assert status == 1 and last["mta-sts-policy"]["verdict"] == "bad" and "would go to bare" in last["result"]["text"]
+    assert not any(sink.commands("MAIL") for sink in world.sinks.values())
+
+
 def test_testing_and_none(make_world):
     """A policy that is only tested, or taken back, stops nothing; the failures of the first are told."""
     world = make_world()
