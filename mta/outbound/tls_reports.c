@@ -355,9 +355,13 @@ tls_reports_start(struct reactor *home, struct policies *policies, void (*rest)(
 void
 tls_reports_stop(struct tls_reports *r)
 {
+	bool again = r->stopping;
+
 	r->stopping = true;
-	LIST_EACH(struct at_work, work, &r->making, node)
-		work->cancel(work);
+	/* the end of each comes back here by rest(), and must not end the next one of this loop */
+	if (!again)
+		LIST_EACH(struct at_work, work, &r->making, node)
+			work->cancel(work);
 	walk_stop(r);
 	if (!list_empty(&r->order))
 		reports_flush(r);

@@ -6,13 +6,14 @@ import gzip
 import json
 import re
 import shutil
+import threading
 
 import pytest
 
 from conftest import FAST
 from dns_server import BrokenDns, Nsd
 from harness import free_port_on, quoted, wait_for
-from https_host import Answer, HttpsHost
+from https_host import Answer, HttpsHost, hang
 from clock import Clock
 from sink import DROP, Sink
 
@@ -250,3 +251,20 @@ def test_what_has_no_answer_is_told_later(make_world, nsd):
         dns.rules.clear()
         assert world.report() == {"end": True, "sent": 2, "unwanted": 0, "later": 0}
         world.reports.wait(1)
+
+
+def test_a_stop_while_several_are_posted(world):
+    """All are let go of at once, and tried again after the next start."""
+    world.host.answers["/v1"] = world.host.answers["/both"] = hang
+    world.send("bare", "both")
+    world.tramd.ctl("tls-reports")
+    asking = threading.Thread(target=world.tramd.ctl, args=("tls-reports", "send"), kwargs={"check": False}, daemon=True)
+    asking.start()
+    world.host.wait_for(1, "/v1")
+    world.host.wait_for(1, "/both")
+    world.tramd.stop()
+    asking.join(10)
+    world.host.answers["/v1"] = world.host.answers["/both"] = Answer(201, "text/plain", b"")
+    world.tramd.start()
+    world.host.wait_for(2, "/v1")
+    world.host.wait_for(2, "/both")
