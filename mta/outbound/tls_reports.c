@@ -134,6 +134,22 @@ struct told {				/* in its arena */
 	struct tlsrpt_event event;
 };
 
+/* The delivery knows what the policy asks for, not its text: that is the domain's own. */
+static void
+quote_policy(struct told *t)
+{
+	const struct sts_policy *policy = policies_known(t->r->policies, t->domain);
+	struct span *lines;
+
+	if (t->event.type != TLSRPT_STS || policy == NULL)
+		return;
+	lines = arena_alloc(&t->arena, TLSRPT_LINES_MAX * sizeof(*lines));
+	t->event.line_count = sts_policy_lines(policy, &t->arena, lines, TLSRPT_LINES_MAX);
+	t->event.lines = lines;
+	t->event.hosts = policy->mx;
+	t->event.host_count = policy->mx_count;
+}
+
 /*
  * A session without a policy, where there should be one that could not be had, is counted for that
  * as well.
@@ -142,15 +158,17 @@ static void
 on_told(struct letter *letter)
 {
 	struct told *t = CONTAINER_OF(letter, struct told, letter);
-	struct arena arena = t->arena;
 	enum tlsrpt_result trouble;
+	struct arena arena;
 
+	quote_policy(t);
 	count(t->r, t->domain, t->day, &t->event);
 	if (t->event.type == TLSRPT_NO_POLICY &&
 	    policies_trouble(t->r->policies, t->domain, &trouble)) {
 		tls_event_no_policy(trouble, &t->event);
 		count(t->r, t->domain, t->day, &t->event);
 	}
+	arena = t->arena;
 	arena_free(&arena);
 }
 

@@ -21,6 +21,16 @@ address_json(const struct netaddr *address)
 	return json_string(netaddr_format(address, text));
 }
 
+static void
+set_texts(json_t *json, const char *key, const struct span *texts, size_t count)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(array, text_json(texts[i]));
+	json_object_set_new(json, key, array);
+}
+
 static json_t *
 failure_json(const struct tlsrpt_failure *f)
 {
@@ -73,6 +83,8 @@ add_day(const struct tlsrpt_day *day, const struct post_note *post, json_t *arra
 		json_object_set_new(json, "domain", text_json(day->domain));
 		json_object_set_new(json, "policy",
 				    json_string(tlsrpt_policy_type_text(policy->type)));
+		set_texts(json, "policy_lines", policy->lines, policy->line_count);
+		set_texts(json, "policy_hosts", policy->hosts, policy->host_count);
 		json_object_set_new(json, "successes", json_integer((json_int_t)policy->successes));
 		set_results(json, policy);
 		if (post != NULL) {

@@ -586,3 +586,26 @@ def test_dane_goes_before_mta_sts(make_world, ca):
         line = world.tramd.wait_log(event="host-failed", host="host.plain.test")
         assert "MTA-STS policy does not list" in line["reply"]
         assert len(world.sinks[FIRST].messages) == 1
+
+
+# ---- told (RFC 8460)
+
+def test_what_is_counted_for_reports(make_world):
+    """Each domain's sessions by what its records say, and what came of it."""
+    world = make_world(extra='tls-report-contact = "tls@relay.test"\n')
+    for domain in ("d-ee", "d-unusable", "own.plain"):
+        world.delivered(domain + (".test" if "plain" in domain else ".dane.test"))
+    for domain, host in (("d-wrong", "wrong"), ("d-misnamed", "misnamed"), ("d-sick", "sick")):
+        world.send(domain + ".dane.test")
+        world.tramd.wait_log(event="host-failed", host=host + ".dane.test")
+    world.tramd.stop()                                  # so that nothing more is tried
+    world.tramd.start()
+    rows = {row["domain"]: row for row in world.tramd.ctl_json_lines("tls-reports")}
+    found = {domain.split(".")[0]: (row["policy"], row["successes"], row["failures"] > 0,
+                                    " ".join(re.findall("[a-z-]{2,}", row["results"]))) for domain, row in rows.items()}
+    assert found == {"d-ee": ("tlsa", 1, False, ""), "d-unusable": ("tlsa", 0, True, "tlsa-invalid"),
+                     "own": ("no-policy-found", 1, False, ""), "d-wrong": ("tlsa", 0, True, "tlsa-invalid"),
+                     "d-misnamed": ("tlsa", 0, True, "certificate-host-mismatch"),
+                     "d-sick": ("tlsa", 0, True, "dnssec-invalid")}
+    assert rows["d-ee.dane.test"]["policy_lines"][0].startswith("3 1 1 ")
+    assert rows["d-sick.dane.test"]["failure_details"][0]["host"] == "sick.dane.test"

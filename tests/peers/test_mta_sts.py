@@ -286,3 +286,28 @@ def test_a_route_that_asks_for_a_policy(make_world):
     assert world.delivered("self")["tls_policy"] == "default"
     wait_for(lambda: world.sinks[OTHER].messages and world.sinks[BARE].messages, what="what waited goes")
     assert world.asked("self") == 0
+
+
+def test_what_is_counted_for_reports(make_world):
+    """RFC 8460: each domain's sessions by its policy, and what came of it; a policy that cannot be had is told as well."""
+    world = make_world(extra='tls-report-contact = "tls@relay.test"\n')
+    world.serve("junk", Answer(200, "text/plain", b"version: STSv2\r\n"))
+    for domain in ("ok", "t-name", "none", "sick", "junk"):
+        world.delivered(domain)
+    for domain in ("name", "self", "bare", "unlisted"):
+        world.waits(domain)
+    world.tramd.stop()
+    world.tramd.start()
+    rows = world.tramd.ctl_json_lines("tls-reports")
+    found = {(row["domain"].split(".")[0], row["policy"]):
+             (row["successes"], " ".join(re.findall("[a-z-]{2,}", row["results"]))) for row in rows}
+    bare = (0, "starttls-not-supported")
+    assert found == {
+        ("ok", "sts"): (1, ""), ("t-name", "sts"): (0, "certificate-host-mismatch"), ("none", "no-policy-found"): bare,
+        ("sick", "no-policy-found"): bare, ("sick", "sts"): (0, "sts-policy-fetch-error"),
+        ("junk", "no-policy-found"): bare, ("junk", "sts"): (0, "sts-policy-invalid"),
+        ("name", "sts"): (0, "certificate-host-mismatch"), ("self", "sts"): (0, "certificate-not-trusted"),
+        ("bare", "sts"): bare, ("unlisted", "sts"): (0, "validation-failure")}
+    (ok,) = [row for row in rows if row["domain"] == "ok.sts.test"]
+    assert ok["policy_lines"] == ["version: STSv1", "mode: enforce", "mx: good.sts.test", "max_age: 604800"]
+    assert ok["policy_hosts"] == ["good.sts.test"]
