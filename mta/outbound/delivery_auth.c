@@ -181,7 +181,8 @@ on_token(struct token_request *request)
 	}
 	a->config.token = buf_span(&request->token);
 	if (a->config.token.len == 0)
-		fail_ours(a, a->path, request->why);
+		/* not why: a report to the sender may tell this, and what the program said is not for him */
+		fail_ours(a, "its token-command failed", "see token-failed in the log");
 	else
 		begin(a);
 	delivery_pump(d, &none);

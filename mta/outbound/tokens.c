@@ -87,12 +87,10 @@ answer_waiting(struct entry *e)
 		struct token_request *request = CONTAINER_OF(next, struct token_request, letter);
 
 		next = next->next;
-		if (e->number != 0) {
+		if (e->number != 0)
 			give_token(e, request, true);
-		} else {
-			snprintf(request->why, sizeof(request->why), "%s", e->why);
+		else
 			answer(e->tokens, request);
-		}
 	}
 }
 
@@ -254,7 +252,6 @@ on_request(struct letter *letter)
 	struct entry *e;
 
 	if (tokens->closing) {
-		snprintf(request->why, sizeof(request->why), "the server stops");
 		answer(tokens, request);
 		return;
 	}
@@ -274,7 +271,6 @@ on_request(struct letter *letter)
 void
 tokens_ask(struct token_request *request)
 {
-	request->why[0] = '\0';
 	request->letter.open = on_request;
 	post_send(request->from, request->home, &request->letter);
 }

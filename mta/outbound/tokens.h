@@ -29,10 +29,9 @@ struct token_request {			/* embedded in whoever waits; lives until done */
 	const struct limits *limits;
 	uint64_t refused;		/* number of the token that a server would not have; 0: none */
 	/* the answer */
-	struct buf token;		/* the owner's to wipe; empty: there is none */
+	struct buf token;		/* the owner's to wipe; empty: there is none, the log says why */
 	uint64_t number;		/* which one it is */
 	bool fresh;			/* made for this request */
-	char why[COMMAND_WHY_MAX];
 };
 
 /* On the loop of `from`, of a delivery that is not yet released. */
