@@ -103,8 +103,8 @@ struct delivery {
 	struct delivery_auth *auth;	/* the login under way */
 	/*
 	 * Set before the start: no mail will come. Every host is called, one after the other, as if
-	 * some had, but nobody logs in, no session is resumed, and nothing takes longer than
-	 * DELIVERY_WATCH_MS.
+	 * some had, but nobody logs in, no session is resumed, deliveries of mail learn nothing from it,
+	 * and nothing takes longer than DELIVERY_WATCH_MS.
 	 */
 	struct delivery_watch *watch;
 	enum resolver_trust trust;	/* set by the dispatcher */

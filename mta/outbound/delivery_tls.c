@@ -58,7 +58,7 @@ log_tested(struct delivery *d, struct span why)
 {
 	struct log_line l;
 
-	if (d->demand.source != TLS_SOURCE_MTA_STS || d->demand.enforce ||
+	if (d->watch != NULL || d->demand.source != TLS_SOURCE_MTA_STS || d->demand.enforce ||
 	    !log_begin(&l, LOG_INFO, "sts-testing"))
 		return;
 	log_span(&l, "site", d->site_key);
@@ -152,8 +152,9 @@ delivery_falls_back(struct delivery *d)
 	if (d->plain || d->finished || d->to.tls_on_connect ||
 	    d->demand.use != TLS_USE_IF_OFFERED || d->client.failure_stage != STAGE_TLS)
 		return false;
-	distrust_add(d->reactor->distrust, address_now(d),
-		     mono_ms() + d->config->limits.tls_fallback_ms);
+	if (d->watch == NULL)			/* what is only looked at changes nothing */
+		distrust_add(d->reactor->distrust, address_now(d),
+			     mono_ms() + d->config->limits.tls_fallback_ms);
 	return true;
 }
 

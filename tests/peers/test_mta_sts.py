@@ -183,6 +183,7 @@ def test_tls_check_by_what_is_published(make_world):
         assert any(why in row["text"] for row in found if row["verdict"] == "bad"), found
     status, _, last = check("norecord")
     assert status == 0 and last["mta-sts-policy"]["verdict"] == "note" and "in plain text" in last["result"]["text"]
+    assert check("t-bare")[0] == 0 and not world.tramd.events(event="sts-testing")
     world.serve("junk", Answer(200, "text/plain", b"nonsense"))
     status, _, last = check("junk")
     assert status == 1 and last["mta-sts-policy"]["verdict"] == "bad" and "would go to bare" in last["result"]["text"]

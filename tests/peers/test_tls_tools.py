@@ -222,6 +222,15 @@ def test_check_of_a_host_as_a_route_asks(make_tramd, make_sink, ca):
         assert not sink.commands("MAIL")
 
 
+def test_a_check_changes_nothing_for_mail(make_tramd, tls_sink):
+    """Its failed handshake is not remembered against the host, as one of a delivery is."""
+    tramd = make_tramd(static=tls_sink)
+    tls_sink.rule("TLS", DROP, times=1)
+    assert check(tramd, "dst.test")[0] == 1
+    tramd.send(BODY)
+    assert tls_sink.wait(1)[0].tls == "TLSv1.3"
+
+
 def test_check_when_dns_is_down(make_tramd):
     tramd = make_tramd(routes={"*": {"deliver": "mx"}}, resolver="127.0.0.1:%d" % free_port())
     status, found = check(tramd, "dst.test")
