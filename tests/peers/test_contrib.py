@@ -120,7 +120,16 @@ def test_the_unit_allows_what_tramd_does(make_tramd, sink, tmp_path):
     assert "fdatasync" in used and used - allowed_calls() == set()
 
 
-@pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(ROOT, "contrib", "examples"))))
+EXAMPLES = os.path.join(ROOT, "contrib", "examples")
+
+
+def test_example_of_rules(make_tramd):
+    """The rules that are built in are good as an operator's own, too: who changes them begins with a copy."""
+    rules = os.path.join(EXAMPLES, "classify.rules")
+    make_tramd(static=("127.0.0.1", 9), extra='classify-rules = "%s"\n' % rules)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in os.listdir(EXAMPLES) if name.endswith(".conf")))
 def test_examples(tmp_path, name):
     """They are valid as they stand, but for what names files and users of another machine."""
     with open(os.path.join(ROOT, "contrib", "examples", name), encoding="utf-8") as f:
