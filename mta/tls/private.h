@@ -63,6 +63,7 @@ struct tls_sessions;
 struct tls_found {			/* by a full handshake, for those that resume it */
 	enum tls_verified verified;
 	const char *verify_error;
+	enum tls_unverified unverified;
 	int64_t until_ms;		/* monotonic */
 };
 struct tls_sessions *tls_sessions_new(size_t most, int64_t lifetime_ms);

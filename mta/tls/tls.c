@@ -178,6 +178,7 @@ tls_on_session(SSL *ssl, SSL_SESSION *session)
 		verified(tls, &facts);
 		found.verified = facts.verified;
 		found.verify_error = facts.verify_error;
+		found.unverified = facts.unverified;
 		found.until_ms = good_until(ssl, tls_sessions_lifetime(sessions));
 	}
 	tls_sessions_add(sessions, tls->key, session, &found, mono_ms());
@@ -384,6 +385,7 @@ verified(const struct tls *tls, struct tls_facts *ret)
 	} else if (tls->offered && SSL_session_reused(ssl) == 1) {
 		ret->verified = tls->found.verified;
 		ret->verify_error = tls->found.verify_error;
+		ret->unverified = tls->found.unverified;
 	} else if (result != X509_V_OK) {
 		ret->verify_error = X509_verify_cert_error_string(result);
 		ret->unverified = unverified(result);

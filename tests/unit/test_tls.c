@@ -481,6 +481,34 @@ a_session_that_fails_is_not_offered_again(void **state)
 	contexts_close(&e);
 }
 
+/* A session that was not verified is none that is when it is resumed, and says why as before. */
+static void
+what_was_found_goes_with_it(void **state)
+{
+	struct span name = SPAN("mail.test"), other = SPAN("another.test");
+	struct tls_peer peer = { .sni = name, .names = &other, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_facts facts;
+	struct ends e;
+
+	(void)state;
+	keeping_open(&e, TLS_1_3, 10, 100000);
+	for (int resumed = 0; resumed < 2; resumed++) {
+		e.server = tls_server_new(e.server_context, 1);
+		e.client = tls_client_new(e.client_context, 0, &peer);
+		tls_receive(e.client, SPAN(""), &e.at_client, &e.to_server);
+		shake(&e, SIZE_MAX);
+		tls_facts(e.client, &facts);
+		assert_int_equal(facts.resumed, resumed);
+		assert_int_equal(facts.verified, TLS_NOT_VERIFIED);
+		assert_int_equal(facts.unverified, TLS_UNVERIFIED_NAME);
+		assert_non_null(facts.verify_error);
+		tls_close(e.client, &e.to_server);
+		run(&e, SIZE_MAX);
+		ends_close(&e);
+	}
+	contexts_close(&e);
+}
+
 /* Certificate and ticket are as long as the server likes: what takes much room is not kept. */
 static void
 large_sessions_are_not_kept(void **state)
@@ -685,6 +713,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_same_is_resumed), cmocka_unit_test(records_are_part_of_it),
 		cmocka_unit_test(sessions_end), cmocka_unit_test(large_sessions_are_not_kept),
+		cmocka_unit_test(what_was_found_goes_with_it),
 		cmocka_unit_test(a_session_that_fails_is_not_offered_again),
 		cmocka_unit_test(both_ways_in_any_pieces), cmocka_unit_test(cut_at_every_octet),
 		cmocka_unit_test(one_bit_ends_it), cmocka_unit_test(nothing_comes_behind_the_end),
