@@ -493,7 +493,8 @@ virtual_alias_maps =
             master = f.read()
         # One listener of ours in place of port smtp, and no service in a chroot.
         master = re.sub(r"(?m)^smtp      inet.*", "127.0.0.1:%d inet n - n - - smtpd" % self.port, master)
-        master = re.sub(r"(?m)^([a-z-]+ +(?:unix|fifo|inet|pass) +[-yn] +[-yn] +)y", r"\1n", master)
+        master = re.sub(r"(?m)^(#?[a-z-]+ +(?:unix|fifo|inet|pass) +[-yn] +[-yn] +)y", r"\1n", master)
+        master = re.sub(r"(?m)^#tlsproxy", "tlsproxy", master)	# by which it uses a connection with TLS again
         if not re.search(r"(?m)^postlog", master):
             master += "postlog unix-dgram n - n - 1 postlogd\n"
         with open(os.path.join(self.etc, "master.cf"), "w") as f:
