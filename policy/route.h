@@ -135,6 +135,7 @@ bool route_label_holds(const struct routes *routes, struct span domain, struct s
 const struct route *route_labelled(const struct routes *routes, struct span domain,
 				   struct span label);
 enum route_wish route_label_wish(struct span label);
+struct span route_label_with(struct span label, enum route_wish wish, struct arena *arena);
 struct span route_label_text(struct span label);	/* without the mark: for people */
 
 /*

@@ -242,18 +242,24 @@ read_label(struct span text)
 	return l;
 }
 
+static struct span
+wish_word(enum route_wish wish)
+{
+	for (size_t i = 0; i < sizeof(wishes) / sizeof(*wishes); i++)
+		if (wishes[i].wish == wish)
+			return wishes[i].word;
+	return SPAN("");
+}
+
 struct span
 route_label(const struct routes *routes, struct span domain, const struct route *route,
 	    enum route_wish wish, struct arena *arena)
 {
 	struct candidates c = { 0 };
-	struct span word = SPAN(""), name = route != NULL ? route->name : SPAN("");
+	struct span word = wish_word(wish), name = route != NULL ? route->name : SPAN("");
 
 	if (routes->conditional)
 		routes_each(routes, domain, note_candidates, &c);
-	for (size_t i = 0; i < sizeof(wishes) / sizeof(*wishes); i++)
-		if (wishes[i].wish == wish)
-			word = wishes[i].word;
 	if (c.conditional)
 		return arena_printf(arena, "%.*s%.*s @%016llx", SPAN_FMT(name), SPAN_FMT(word),
 				    (unsigned long long)c.mark);
@@ -284,6 +290,18 @@ route_labelled(const struct routes *routes, struct span domain, struct span labe
 
 	routes_each(routes, domain, note_candidates, &c);
 	return c.named;
+}
+
+struct span
+route_label_with(struct span label, enum route_wish wish, struct arena *arena)
+{
+	struct label l = read_label(label);
+	struct span word = wish_word(wish);
+
+	if (l.wish == wish)
+		return label;
+	return arena_printf(arena, "%.*s%.*s%s%.*s", SPAN_FMT(l.name), SPAN_FMT(word),
+			    l.marked ? " @" : "", SPAN_FMT(l.mark));
 }
 
 enum route_wish

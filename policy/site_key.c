@@ -6,6 +6,7 @@
 #include "mta/base/address.h"
 #include "mta/base/buf.h"
 #include "dns/mx.h"
+#include "queue/record.h"
 
 static const struct {
 	enum route_tls tls;
@@ -19,12 +20,27 @@ static const struct {
 	{ ROUTE_TLS_MTA_STS, { "tls=mta-sts", 11 } },
 };
 
+static const struct span wish_words[] = {
+	[WISH_NONE] = { "", 0 },
+	[WISH_REQUIRETLS] = { "requiretls", 10 },
+	[WISH_TLS_OPTIONAL] = { "tls-required=no", 15 },
+};
+
 static const char *const mx_words[] = { [SITE_MX_INSECURE] = "",
 					[SITE_MX_SECURE] = " mx=secure",
 					[SITE_MX_IMPLICIT] = " mx=implicit" };
 
+enum route_wish
+message_wish(uint32_t flags, struct span reverse_path)
+{
+	if ((flags & MESSAGE_REQUIRETLS) != 0)
+		return reverse_path.len > 0 ? WISH_REQUIRETLS : WISH_NONE;
+	return (flags & MESSAGE_TLS_OPTIONAL) != 0 ? WISH_TLS_OPTIONAL : WISH_NONE;
+}
+
 struct span
-site_key_of(struct span place, const struct route *route, enum site_mx mx, struct arena *arena)
+site_key_of(struct span place, const struct route *route, enum route_wish wish, enum site_mx mx,
+	    struct arena *arena)
 {
 	struct span key = place;
 
@@ -42,7 +58,9 @@ site_key_of(struct span place, const struct route *route, enum site_mx mx, struc
 		key = arena_printf(arena, "%.*s user=%.*s", SPAN_FMT(key), SPAN_FMT(buf_span(&user)));
 		buf_free(&user);
 	}
-	if (mx != SITE_MX_INSECURE && (route == NULL || tls_asks_dane(route->tls)))
+	if (wish != WISH_NONE)
+		key = arena_printf(arena, "%.*s %.*s", SPAN_FMT(key), SPAN_FMT(wish_words[wish]));
+	if (mx != SITE_MX_INSECURE && (route == NULL || tls_asks_dane(route->tls, wish)))
 		key = arena_printf(arena, "%.*s%s", SPAN_FMT(key), mx_words[mx]);
 	return key;
 }
@@ -97,9 +115,9 @@ site_key_fits(struct span key, const struct route *route)
 	struct site_tls now;
 	bool fits = site_key_tls(key, &arena, &now);
 
-	if (cut_sts(&key).len > 0 && !tls_asks_sts(route->tls))
+	if (cut_sts(&key).len > 0 && !tls_asks_sts(route->tls, now.wish))
 		fits = false;
-	fits = fits && span_eq(site_key_of(site_key_place(key), route, now.mx, &arena), key);
+	fits = fits && span_eq(site_key_of(site_key_place(key), route, now.wish, now.mx, &arena), key);
 	arena_free(&arena);
 	return fits;
 }
@@ -128,6 +146,10 @@ read_word(struct span word, struct arena *arena, struct site_tls *ret)
 		ret->unlisted = read_list(span_skip(word, 9), arena, &ret->unlisted_count);
 	else if (span_starts(word, SPAN("user=")))
 		ret->login = true;
+	else if (span_eq(word, wish_words[WISH_REQUIRETLS]))
+		ret->wish = WISH_REQUIRETLS;
+	else if (span_eq(word, wish_words[WISH_TLS_OPTIONAL]))
+		ret->wish = WISH_TLS_OPTIONAL;
 	else if (span_eq(word, SPAN("mx=secure")))
 		ret->mx = SITE_MX_SECURE;
 	else if (span_eq(word, SPAN("mx=implicit")))

@@ -59,11 +59,15 @@ tls_source_text(enum tls_source source)
 
 /* ---- which facts --------------------------------------------------------------------------- */
 
-/* "TLS-Required: No" does not count where REQUIRETLS was given (RFC 8689 §2, §5). */
+/*
+ * "TLS-Required: No" does not count where REQUIRETLS was given (RFC 8689 §3), nor against what the
+ * operator has written into the route.
+ */
 static bool
 sender_waives(const struct tls_question *q)
 {
-	return q->tls_required_no && !q->requiretls;
+	return q->tls_required_no && !q->requiretls && q->wish != TLS_WISH_DANE &&
+	       q->wish != TLS_WISH_MTA_STS;
 }
 
 /* Does what the other side publishes count at all? */
@@ -293,7 +297,7 @@ decide_wish(struct deciding *d)
 		return;
 	case TLS_WISH_VERIFY: demand_route_ca(d, SPAN("the route says tls = verify")); return;
 	case TLS_WISH_DANE:
-		if (q->resolver != RESOLVER_VALIDATES && !sender_waives(q)) {
+		if (q->resolver != RESOLVER_VALIDATES) {
 			refuse(d, TLS_GO_LATER, TLS_SOURCE_ROUTE,
 			       REPLY(451, 4, 7, 5,
 				     "the route says tls = dane, but the resolver is not known to "
@@ -326,8 +330,9 @@ proven(const struct tls_demand *demand)
 }
 
 /*
- * REQUIRETLS: who the host is must be known from DANE, MTA-STS or the configuration, and it must
- * prove it. A CA is not enough where the host's name came from DNS alone.
+ * REQUIRETLS: who the host is must be known from DANE, MTA-STS, a signed MX record or the
+ * configuration, and it must prove it (RFC 8689 §4.2.1). A CA is not enough where the host's name
+ * came from an unsigned record.
  */
 static void
 find_proof(struct deciding *d)
@@ -337,8 +342,16 @@ find_proof(struct deciding *d)
 	if (q->by_configuration && proven(d->demand))
 		return;
 	*d->demand = (struct tls_demand){ 0 };
-	if (!decide_published(d) && q->by_configuration)
+	if (!decide_published(d) && (q->by_configuration || q->by_dnssec))
 		demand_route_ca(d, SPAN("REQUIRETLS: the host is verified"));
+}
+
+/* A certificate that names nobody we know of says nothing about who this is. */
+static bool
+has_proof_of_name(const struct tls_demand *demand)
+{
+	return proven(demand) && (demand->proof == TLS_PROOF_TLSA ||
+				  demand->name_count + demand->more_count > 0);
 }
 
 static void
@@ -357,9 +370,9 @@ decide_requiretls(struct deciding *d)
 	find_proof(d);
 	if (demand->go != TLS_GO)
 		return;
-	if (proven(demand))
+	if (has_proof_of_name(demand))
 		demand->requiretls = demand->final = true;
-	else if (q->resolver != RESOLVER_VALIDATES)
+	else if (q->resolver != RESOLVER_VALIDATES && !q->by_configuration)
 		refuse(d, TLS_GO_LATER, TLS_SOURCE_SENDER,
 		       REPLY(451, 4, 7, 5,
 			     "REQUIRETLS: the resolver is not known to validate DNSSEC, and the "

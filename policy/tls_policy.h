@@ -37,12 +37,14 @@ struct tls_question {
 	struct span host;		/* as connected to: MX host, or the route's */
 	struct span next_hop;		/* the domain whose MX was asked for; empty: none */
 	bool by_configuration;		/* the route names the host: nobody could have forged it */
+	bool by_dnssec;			/* so does a signed MX record, or the domain is its own host */
 	struct span *verify_names;	/* verify: these, if the route has any */
 	size_t verify_name_count;
 	bool credentials;		/* we will log in there: verified, or not at all */
 	bool credentials_unverified_ok;	/* … but the configuration allows it */
 	bool requiretls;		/* of the message (RFC 8689 §2) */
-	bool tls_required_no;		/* its header has "TLS-Required: No" (§5) */
+	/* its header has "TLS-Required: No" (§3): waives what others publish, not what the route says */
+	bool tls_required_no;
 	enum resolver_trust resolver;
 	const struct dane_verdict *dane;	/* not DANE_NEEDS; NULL: was not to be asked */
 	const struct sts_policy *sts;		/* the policy that holds; NULL: none */

@@ -40,7 +40,9 @@ enum message_flags {
 	MESSAGE_8BIT = 2,		/* content has octets above 127 */
 	MESSAGE_HEADER_UTF8 = 4,	/* the header has them */
 	MESSAGE_IMPORTED = 8,
+	MESSAGE_REQUIRETLS = 16,	/* MAIL had it (RFC 8689 §2) */
 	MESSAGE_TLS_REPORT = 32,	/* ours, of RFC 8460: its own sessions are not counted */
+	MESSAGE_TLS_OPTIONAL = 64,	/* the header has TLS-Required: No (RFC 8689 §3) */
 };
 
 struct message_record {

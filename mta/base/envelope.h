@@ -33,6 +33,7 @@ struct envelope {
 	uint8_t ret;			/* enum dsn_ret */
 	uint8_t body;			/* enum body_type */
 	bool smtputf8;
+	bool requiretls;		/* RFC 8689; stored as MESSAGE_REQUIRETLS */
 	struct recipient *recipients;
 	size_t recipient_count;
 };

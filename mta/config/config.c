@@ -432,7 +432,8 @@ set_rest(struct config *config)
 		struct route *route = &config->access.routes.routes[i];
 
 		route_set_name(route, &config->arena);
-		route->site_key = site_key_of(route->site_key, route, SITE_MX_INSECURE, &config->arena);
+		route->site_key = site_key_of(route->site_key, route, WISH_NONE,
+					      SITE_MX_INSECURE, &config->arena);
 	}
 	routes_sort(&config->access.routes);
 }

@@ -16,6 +16,7 @@
 #include "mta/base/id.h"
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
+#include "policy/site_key.h"
 
 enum { RECIPIENTS_MAX = 100000 };
 
@@ -202,8 +203,9 @@ recipient_step(struct control_job *job)
 							   import->accept.user });
 	import->lanes[n] = (struct lane_name){
 		.domain = address.domain,
-		.route = arena_copy(&import->arena, route_label(routes, address.domain, route, WISH_NONE,
-								&import->arena)),
+		.route = arena_copy(&import->arena, route_label(
+			routes, address.domain, route,
+			message_wish(import->accept.flags, e->reverse_path), &import->arena)),
 		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT
 									 : PRIORITY_NORMAL
 	};

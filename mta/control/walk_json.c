@@ -73,6 +73,10 @@ walk_message_json(uint64_t id, const struct queue_message *m)
 	set_number(object, "flags", m->record.flags);
 	set_text(object, "client", m->record.client);
 	set_text(object, "user", m->record.user);
+	if ((m->record.flags & MESSAGE_REQUIRETLS) != 0)
+		json_object_set_new(object, "requiretls", json_true());
+	if ((m->record.flags & MESSAGE_TLS_OPTIONAL) != 0)
+		json_object_set_new(object, "tls_required", json_string("no"));
 	set_text(object, "envid", m->envelope.envid);
 	set_number(object, "ret", m->envelope.ret);
 	set_number(object, "body", m->envelope.body);

@@ -218,6 +218,9 @@ print_message(const json_t *m)
 	if (json_i64(m, "ret") != 0)
 		print_pair("Report returns", json_i64(m, "ret") == 1 ? SPAN("FULL") : SPAN("HDRS"));
 	print_pair("Body", span_str(body >= 0 && body < 3 ? bodies[body] : "?"));
+	if (json_flag(m, "requiretls"))
+		print_pair("REQUIRETLS", SPAN("yes"));
+	print_pair("TLS required", json_span(m, "tls_required"));
 	if (json_flag(m, "smtputf8"))
 		print_pair("SMTPUTF8", SPAN("yes"));
 	printf("%-14s %lld of %lld are still to be delivered\n\n", "Recipients", (long long)open,

@@ -16,6 +16,7 @@
 #include "mta/reactor/suppressed.h"
 #include "mta/smtp/received.h"
 #include "mta/smtp/submission.h"
+#include "policy/site_key.h"
 
 static const struct reply no_memory =
 	REPLY_INIT(452, 4, 3, 1, "too much is being received, try again later");
@@ -118,6 +119,39 @@ is_submission(const struct session *s)
 	return s->settings == NULL || s->settings->submission;
 }
 
+/* RFC 8689 §3: the field is there once, and its value is No; all else says nothing. */
+static bool
+tls_is_optional(struct span header)
+{
+	struct span name, value;
+	size_t seen = 0;
+	bool no = false;
+
+	while (header_next(&header, &name, &value))
+		if (span_ieq(name, SPAN("TLS-Required"))) {
+			seen++;
+			while (value.len > 0 && memchr(" \t\r\n", value.at[0], 4) != NULL)
+				value = span_skip(value, 1);	/* it may be folded */
+			no = span_ieq(span_trim(value), SPAN("No"));
+		}
+	return seen == 1 && no;
+}
+
+/* How it asks to be carried is known now: its lanes are of their own then. */
+static void
+heed_wish(struct session *s, struct queue_accept *accept)
+{
+	enum route_wish wish;
+
+	if (s->server.envelope.requiretls)
+		accept->flags |= MESSAGE_REQUIRETLS;
+	if (tls_is_optional(buf_span(&s->header.text)))
+		accept->flags |= MESSAGE_TLS_OPTIONAL;
+	wish = message_wish(accept->flags, s->server.envelope.reverse_path);
+	for (size_t i = 0; wish != WISH_NONE && i < s->server.envelope.recipient_count; i++)
+		s->lanes[i].route = route_label_with(s->lanes[i].route, wish, &s->server.arena);
+}
+
 void
 message_submit(struct session *s)
 {
@@ -165,6 +199,7 @@ message_submit(struct session *s)
 		.flags = (s->server.saw_8bit ? MESSAGE_8BIT : 0u) |
 			 (s->header.saw_8bit ? MESSAGE_HEADER_UTF8 : 0u),
 	};
+	heed_wish(s, accept);
 	s->draft = NULL;		/* the queue's now */
 	s->accepting = s->waiting = true;
 	/* it is ours to answer now, however long the disk takes */
@@ -367,6 +402,9 @@ ask_rcpt(struct session *s)
 	s->client.user = buf_span(&s->user);
 	verdict = access_rcpt(&s->config->access, &s->client, s->server.envelope.reverse_path,
 			      &s->server.arena, &s->server.asked.address, &route);
+	if (verdict.code == 250 && route->tls == ROUTE_TLS_OFF && s->server.envelope.requiretls &&
+	    s->server.envelope.reverse_path.len > 0)
+		verdict = REPLY(550, 5, 7, 30, "REQUIRETLS cannot be met on the way there");
 	if (verdict.code == 250 && n >= s->recipients_left) {
 		verdict = no_more_recipients;
 		s->recipients_refused = true;

@@ -273,6 +273,7 @@ connection_failed(struct connection *c)
 	if (d->stopping || site->mode == SITE_BACKOFF)
 		return;				/* it is known already */
 	if (delivery->failure.code >= 500) {
+		c->hopeless = true;		/* nor has what is still on its way to it any hope */
 		site_fail_ready(site, &delivery->failure);
 	} else if (left > 0) {
 		site->limit = left;
@@ -395,7 +396,10 @@ on_job_returned(struct job *job)
 		connection_up(c);
 		site_success(site);
 	}
-	settle_job(d, job);
+	if (c->ended && !job->tried && c->hopeless && !d->stopping)
+		settle_without_delivery(d, job, &c->delivery->failure, false);
+	else
+		settle_job(d, job);
 	site_touch(site);
 	if (c->ended && c->outstanding == 0)
 		connection_gone(c);
@@ -446,7 +450,7 @@ site_asks_dane(struct site *site)
 
 	for (size_t i = 0; i < to->relay_count; i++)
 		named += to->relays[i].name.len > 0;
-	return named > 0 && tls_asks_dane(to->tls.tls);
+	return named > 0 && tls_asks_dane(to->tls.tls, to->tls.wish);
 }
 
 /* Every reason not to send is one line here. */

@@ -118,8 +118,8 @@ struct delivery {
 	bool proven;			/* … and met by the connection */
 
 	/* where it is */
-	/* the next ones; connections tried in this attempt */
-	size_t relay, host, tries;
+	/* the next ones; connections tried in this attempt; of these, to hosts that will never do */
+	size_t relay, host, tries, hopeless;
 	struct netaddr *addresses;	/* of the host */
 	size_t address_count, address;
 	struct span host_name;

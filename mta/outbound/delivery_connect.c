@@ -279,7 +279,7 @@ delivery_next_host(struct delivery *d)
 		next_relay(d);
 		return;
 	}
-	if (d->failure.code >= 500 && (d->tries > 0 || d->failed_lookup))
+	if (d->failure.code >= 500 && (d->tries > d->hopeless || d->failed_lookup))
 		d->failure.code = 0; /* a greeting of 5xx, or a look-up that failed: temporary */
 	delivery_finish(d);
 }

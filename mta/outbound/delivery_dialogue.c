@@ -54,6 +54,7 @@ build_transaction(struct delivery *d, struct job *job)
 	t->size = job->message.record.header_size + job->message.record.body_size;
 	t->needs_8bit = (job->message.record.flags & MESSAGE_8BIT) != 0;
 	t->needs_smtputf8 = e->smtputf8 && utf8;
+	t->requiretls = (job->message.record.flags & MESSAGE_REQUIRETLS) != 0;
 }
 
 static bool
@@ -83,6 +84,10 @@ take_job(struct delivery *d)
 		job->damaged = rc < 0 && !job->missing;
 		if (rc == 0) {
 			build_transaction(d, job);
+			/* its lane is of a site of its own */
+			assert(d->demand.requiretls ||
+			       message_wish(job->message.record.flags,
+					    job->message.envelope.reverse_path) != WISH_REQUIRETLS);
 			job->began_ms = mono_ms();
 			job->host = arena_copy(&job->arena, d->host_name);
 			job->tls = arena_copy(&job->arena, d->tls_text);
@@ -326,7 +331,10 @@ on_client_closed(struct delivery *d)
 	if (!d->was_ready)
 		delivery_report_closed(d);
 	if (of_host && !d->was_ready) {
-		delivery_note_failure(d, d->client.failure_stage, delivery_tls_failure(d));
+		struct reply why = delivery_tls_failure(d);
+
+		d->hopeless += delivery_refuses_host(d, &why);
+		delivery_note_failure(d, d->client.failure_stage, why);
 		delivery_log_trouble(d, "host-failed");
 	} else if (d->failure.code == 0 && d->failure.text.len == 0) {
 		delivery_note_failure(d, d->client.failure_stage, delivery_tls_failure(d));

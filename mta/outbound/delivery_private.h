@@ -30,6 +30,8 @@ enum smtp_client_tls delivery_wants_tls(const struct delivery *d);
 void delivery_is_plain(struct delivery *d);
 /* Why the dialogue failed; where it was for TLS, also who asked for that. */
 struct reply delivery_tls_failure(struct delivery *d);
+/* The host cannot do what the message demands, today or later: *ret is why. */
+bool delivery_refuses_host(struct delivery *d, struct reply *ret);
 /* The connection ended at TLS: may the same address be tried in plain text? */
 bool delivery_falls_back(struct delivery *d);
 

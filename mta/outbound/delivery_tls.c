@@ -39,6 +39,11 @@ question_of(const struct delivery *d)
 		.verify_name_count = d->to.tls.name_count,
 		.credentials = d->to.tls.login,
 		.credentials_unverified_ok = d->route != NULL && d->route->auth_unverified,
+		.by_dnssec = !d->to.is_static && (d->to.tls.mx == SITE_MX_IMPLICIT ||
+						  (d->to.tls.mx == SITE_MX_SECURE &&
+						   d->trust == RESOLVER_VALIDATES)),
+		.requiretls = d->to.tls.wish == WISH_REQUIRETLS,
+		.tls_required_no = d->to.tls.wish == WISH_TLS_OPTIONAL,
 		.resolver = d->trust,
 		.sts = d->sts,
 	};
@@ -146,6 +151,18 @@ delivery_wants_tls(const struct delivery *d)
 	return CLIENT_TLS_MAY;
 }
 
+/* By what it offers it will never do; nor will it tomorrow. */
+bool
+delivery_refuses_host(struct delivery *d, struct reply *ret)
+{
+	const struct reply *why = &d->client.failure;
+
+	return d->demand.final && d->client.failure_stage == STAGE_TLS && why->code == 0 &&
+	       why->status.klass == 4 &&	/* the machine's own words: it is not offered */
+	       !tls_policy_trouble(&d->demand, TLS_TROUBLE_NOT_OFFERED, d->host_name, SPAN(""),
+				   &d->arena, ret);
+}
+
 bool
 delivery_falls_back(struct delivery *d)
 {
@@ -206,7 +223,8 @@ delivery_start_tls(struct delivery *d)
 	peer.resume = resume_key(d);
 	tls = tls_client_new(d->config->client_tls, d->reactor->index, &peer);
 	d->offered_session = tls_offers_session(tls);
-	if (peer.tlsa_count > 0 && tls_tlsa_count(tls) == 0 && !d->to.tls.login)
+	if (peer.tlsa_count > 0 && tls_tlsa_count(tls) == 0 && !d->to.tls.login &&
+	    !demand->requiretls)
 		d->demand.proof = TLS_PROOF_NONE;	/* RFC 7672 §2.2: all of them are unusable */
 	stream_deadline(&d->stream, delivery_wait_ms(d, d->config->limits.tls_timeout_ms));
 	stream_start_tls(&d->stream, tls);

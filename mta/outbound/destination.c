@@ -8,17 +8,18 @@ mx_of(const struct mx_set *set)
 }
 
 struct span
-destination_key(const struct route *route, struct span domain, struct arena *arena)
+destination_key(const struct route *route, struct span domain, enum route_wish wish,
+		struct arena *arena)
 {
 	struct span place;
 
 	if (route_is_static(route))
-		return route->site_key;
+		return site_key_of(site_key_place(route->site_key), route, wish, SITE_MX_INSECURE, arena);
 	if (route->kind != DELIVER_MX || domain.len == 0 || domain.at[0] != '[')
 		return (struct span){ 0 };
 	place = arena_printf(arena, "static:smtp:%.*s:%u", SPAN_FMT(domain),
 			     (unsigned)route->mx_port);
-	return site_key_of(place, route, SITE_MX_INSECURE, arena);
+	return site_key_of(place, route, wish, SITE_MX_INSECURE, arena);
 }
 
 struct span
@@ -28,13 +29,14 @@ destination_mx_domain(const struct route *route, struct span domain)
 }
 
 struct span
-destination_key_by_mx(const struct route *route, const struct mx_set *set, struct arena *arena)
+destination_key_by_mx(const struct route *route, const struct mx_set *set, enum route_wish wish,
+		      struct arena *arena)
 {
 	uint16_t port = route != NULL && route->kind == DELIVER_SMTP ? route->hosts[0].port :
 			route != NULL				     ? route->mx_port :
 								       25;
 
-	return site_key_of(mx_site_key(set, port, arena), route, mx_of(set), arena);
+	return site_key_of(mx_site_key(set, port, arena), route, wish, mx_of(set), arena);
 }
 
 void

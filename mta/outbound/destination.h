@@ -28,11 +28,12 @@ struct destination {
  * The key of the site where this route takes mail for the domain; empty: it is by the MX records of
  * destination_mx_domain(). Not for routes that take it nowhere. In the arena, or the route's.
  */
-struct span destination_key(const struct route *route, struct span domain, struct arena *arena);
+struct span destination_key(const struct route *route, struct span domain, enum route_wish wish,
+			    struct arena *arena);
 struct span destination_mx_domain(const struct route *route, struct span domain);
 /* … which are these; route may be NULL. */
 struct span destination_key_by_mx(const struct route *route, const struct mx_set *set,
-				  struct arena *arena);
+				  enum route_wish wish, struct arena *arena);
 /*
  * What cannot be read has no host: its deliveries end at once. If relays are named the first one
  * fills the rest, as by destination_relay().

@@ -49,6 +49,7 @@ struct connection {			/* the dispatcher's side of a delivery */
 	size_t outstanding, given;
 	bool up, quitting;		/* up: a job has come back tried */
 	bool ended, aborted;		/* ended: freed once its last job is home */
+	bool hopeless;			/* ended: no host will ever take what goes there */
 };
 
 struct dispatcher {

@@ -32,6 +32,17 @@ tls_of(const struct route *route)
 	return route != NULL ? route->tls : ROUTE_TLS_AUTO;
 }
 
+static enum route_wish
+site_wish(const struct site *site)
+{
+	struct arena arena = { 0 };
+	struct site_tls tls;
+	enum route_wish wish = site_key_tls(site->key, &arena, &tls) ? tls.wish : WISH_NONE;
+
+	arena_free(&arena);
+	return wish;
+}
+
 bool
 lane_policy_fits(struct dispatcher *d, struct span domain, const struct route *route,
 		 const struct site *site)
@@ -39,7 +50,7 @@ lane_policy_fits(struct dispatcher *d, struct span domain, const struct route *r
 	struct arena arena = { 0 };
 	bool fits = true;
 
-	if (tls_asks_sts(tls_of(route)) && span_starts(site->key, SPAN("mx:"))) {
+	if (tls_asks_sts(tls_of(route), site_wish(site)) && span_starts(site->key, SPAN("mx:"))) {
 		const struct sts_policy *policy =
 			policies_known(d->policies, next_hop_of(route, domain));
 
@@ -134,7 +145,7 @@ lane_ask_policy(struct lane *lane, const struct route *route, struct span key, i
 	struct lane_asks *asks;
 	struct span why;
 
-	if (!tls_asks_sts(tls_of(route))) {
+	if (!tls_asks_sts(tls_of(route), route_label_wish(lane->route))) {
 		lane_found(lane, key, until_ms);
 		return;
 	}

@@ -156,7 +156,8 @@ lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
 	if (site == d->unresolved || route == NULL)
 		return false;
 	if (route_is_static(route))
-		return !span_eq(route->site_key, site->key);
+		return !span_eq(site_key_place(route->site_key), site_key_place(site->key)) ||
+		       !site_key_fits(site->key, route);
 	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT)
 		return true;
 	return (is_static && !literal) || !site_key_fits(site->key, route) ||
@@ -273,6 +274,12 @@ lane_found(struct lane *lane, struct span key, int64_t until_ms)
 	}
 }
 
+static enum route_wish
+wish_of(const struct lane *lane)
+{
+	return route_label_wish(lane->route);
+}
+
 static enum route_tls
 tls_of(const struct route *route)
 {
@@ -284,9 +291,9 @@ tls_of(const struct route *route)
  * known as insecure ones for as long as the answer is kept, and get mail without DANE.
  */
 static bool
-mx_counts(const struct dispatcher *d, const struct route *route)
+mx_counts(const struct dispatcher *d, const struct route *route, enum route_wish wish)
 {
-	if (!tls_asks_dane(tls_of(route)))
+	if (!tls_asks_dane(tls_of(route), wish))
 		return true;
 	return trust_settled(d->trust) && (tls_of(route) != ROUTE_TLS_DANE ||
 					   trust_now(d->trust) == RESOLVER_VALIDATES);
@@ -317,11 +324,13 @@ on_mx(void *arg, const struct mx_set *set)
 	site_touch(d->unresolved);		/* the next look-up may begin */
 	if (d->stopping)
 		return;
-	if (set->count > 0 && !mx_counts(d, route)) {
+	if (set->count > 0 && !mx_counts(d, route, wish_of(lane))) {
 		if (lane->site != d->unresolved)
 			lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
 	} else if (set->count > 0) {
-		lane_ask_policy(lane, route, destination_key_by_mx(route, set, &arena), wall_ms() + ttl);
+		lane_ask_policy(lane, route,
+				destination_key_by_mx(route, set, wish_of(lane), &arena),
+				wall_ms() + ttl);
 	} else if (lane->site != d->unresolved) {
 		/* a refresh that failed: the old one serves */
 		lane->site_until_ms = wall_ms() + SITE_UNTIL_MIN_MS;
@@ -354,6 +363,7 @@ lane_resolve(struct lane *lane)
 	struct dispatcher *d = lane->owner;
 	const struct route *route = route_of(lane);
 	struct arena arena = { 0 };
+	struct span key;
 
 	if (route == NULL) {
 		struct reply none = REPLY(550, 5, 4, 4, "no route leads there any more");
@@ -363,9 +373,9 @@ lane_resolve(struct lane *lane)
 		struct reply reply = { 550, { 5, 7, 1 }, route->reject_text };
 
 		lane_fail(lane, &reply, route->kind == DELIVER_DISCARD);
-	} else if (destination_key(route, lane->domain, &arena).len > 0) {
-		lane_assign(lane, destination_key(route, lane->domain, &arena), 0);
-	} else if (!mx_counts(d, route)) {
+	} else if ((key = destination_key(route, lane->domain, wish_of(lane), &arena)).len > 0) {
+		lane_assign(lane, key, 0);
+	} else if (!mx_counts(d, route, wish_of(lane))) {
 		lane_backoff(lane, &not_validating);
 	} else {
 		lane_lookup(lane, destination_mx_domain(route, lane->domain));
@@ -380,7 +390,7 @@ lane_waits_for_trust(const struct lane *lane)
 	const struct dispatcher *d = lane->owner;
 
 	return !trust_settled(d->trust) &&
-	       tls_asks_dane(tls_of(route_of(lane)));
+	       tls_asks_dane(tls_of(route_of(lane)), wish_of(lane));
 }
 
 void

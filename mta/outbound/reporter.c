@@ -231,7 +231,8 @@ build_report(struct report *p)
 	struct route_facts way = { .domain = address_domain_of(p->message.envelope.reverse_path) };
 	const struct route *route = route_choose(routes, &way);
 	uint64_t size = record->header_size + record->body_size;
-	bool full = config->queue.return_full && p->message.envelope.ret != RET_HDRS && !p->delay &&
+	bool private = (record->flags & MESSAGE_REQUIRETLS) != 0;	/* RFC 8689 §5: as RET=HDRS */
+	bool full = config->queue.return_full && !private && p->message.envelope.ret != RET_HDRS && !p->delay &&
 		    size <= config->queue.bounce_size;
 	struct bounce_facts facts;
 	uint32_t flags;
@@ -272,7 +273,7 @@ build_report(struct report *p)
 		.header = buf_span(&p->header),
 		.body = buf_span(&p->body),
 		.client = SPAN("report"),
-		.flags = MESSAGE_REPORT | flags,
+		.flags = MESSAGE_REPORT | flags | (private ? MESSAGE_REQUIRETLS : 0u),
 	};
 	return true;
 }

@@ -116,7 +116,7 @@ ask_policy(struct tls_check *c)
 	struct span why;
 
 	c->wait.done = on_policy;
-	if (!tls_asks_sts(c->route->tls))
+	if (!tls_asks_sts(c->route->tls, WISH_NONE))
 		call_hosts(c, c->key);
 	else if (policies_ask(c->dispatcher->policies, destination_mx_domain(c->route, c->domain),
 			      &c->wait, &policy, &why))
@@ -134,7 +134,7 @@ on_mx(void *arg, const struct mx_set *set)
 		tls_check_finish(c);
 		return;
 	}
-	c->key = destination_key_by_mx(c->route, set, &c->arena);
+	c->key = destination_key_by_mx(c->route, set, WISH_NONE, &c->arena);
 	ask_policy(c);
 	tell(c);
 }
@@ -162,7 +162,7 @@ find_way(struct tls_check *c)
 		tls_check_finish(c);
 		return;
 	}
-	key = destination_key(c->route, c->domain, &c->arena);
+	key = destination_key(c->route, c->domain, WISH_NONE, &c->arena);
 	if (key.len > 0)
 		call_hosts(c, key);
 	else

@@ -280,7 +280,7 @@ hand_over(struct making *m, uint64_t id)
 		.header = buf_span(&m->header),
 		.body = buf_span(&m->body),
 		.client = SPAN("tls-report"),
-		.flags = MESSAGE_REPORT | MESSAGE_TLS_REPORT,
+		.flags = MESSAGE_REPORT | MESSAGE_TLS_REPORT | MESSAGE_TLS_OPTIONAL,
 		.notes = m->notes,
 		.note_count = m->note_count,
 	};

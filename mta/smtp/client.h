@@ -48,6 +48,7 @@ enum smtp_client_tls {
 struct smtp_features {
 	struct span auth;			/* mechanisms, as named; empty: none; client's arena */
 	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced, starttls;
+	bool requiretls;			/* inside TLS; elsewhere it means nothing */
 	uint64_t size_limit;			/* 0: none given */
 	/* LIMITS RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
 	size_t limit_rcpt;
@@ -93,6 +94,8 @@ struct smtp_transaction {
 	uint64_t size;
 	bool needs_8bit;			/* content has octets above 127 */
 	bool needs_smtputf8;			/* an address, or the header, is not ASCII */
+	/* RFC 8689; with a null reverse-path only where it is offered: a report is not lost for it */
+	bool requiretls;
 	/* set */
 	/* its MAIL is in the output: if the connection dies it took part */
 	bool started;
@@ -168,7 +171,8 @@ size_t smtp_client_take(struct smtp_client *client, struct span in, enum smtp_cl
  * body_end() of the one before when the server has PIPELINING; at most one is queued. The
  * transaction stays the owner's and must live until its CLIENT_DONE. One that the server cannot
  * take ends at once by CLIENT_DONE: too large for SIZE (552 5.3.4), SMTPUTF8 needed and absent
- * (550 5.6.7 for an address, 5.6.9 for the header alone), BINARYMIME absent (554 5.6.3). So does
+ * (550 5.6.7 for an address, 5.6.9 for the header alone), BINARYMIME absent (554 5.6.3), REQUIRETLS
+ * needed and absent (550 5.7.30). So does
  * one that is given before CLIENT_READY or while we take leave (quit, 421, MAILMAX reached: then
  * the client quits by itself): not tried. Each recipient's fate is set anew.
  */

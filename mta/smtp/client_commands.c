@@ -39,6 +39,7 @@ read_feature(struct span line, struct smtp_features *ret)
 		{ SPAN("ENHANCEDSTATUSCODES"), &ret->enhanced },
 		{ SPAN("STARTTLS"), &ret->starttls },
 		{ SPAN("SIZE"), &ret->size },
+		{ SPAN("REQUIRETLS"), &ret->requiretls },
 	};
 	struct span parameters = line, name = span_cut(&parameters, ' ');
 	uint64_t limit;
@@ -114,6 +115,8 @@ client_write_mail(const struct smtp_transaction *t, const struct smtp_features *
 		buf_append(out, SPAN(" BODY=8BITMIME"));
 	if (t->needs_smtputf8)
 		buf_append(out, SPAN(" SMTPUTF8"));
+	if (t->requiretls && features->requiretls)
+		buf_append(out, SPAN(" REQUIRETLS"));
 	if (features->dsn && envelope->ret != RET_UNSET)
 		buf_append(out, envelope->ret == RET_FULL ? SPAN(" RET=FULL") : SPAN(" RET=HDRS"));
 	if (features->dsn && envelope->envid.len > 0) {
@@ -230,5 +233,7 @@ client_refusal(const struct smtp_transaction *t, const struct smtp_features *fea
 	if (t->envelope->body == BODY_BINARYMIME && !(chunking && features->binarymime))
 		return REPLY(554, 5, 6, 3,
 			     "the message needs BINARYMIME, which the host does not offer");
+	if (t->requiretls && !features->requiretls && t->envelope->reverse_path.len > 0)
+		return REPLY(550, 5, 7, 30, "REQUIRETLS is needed, which the host does not offer");
 	return (struct reply){ 0 };
 }

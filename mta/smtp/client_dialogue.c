@@ -140,6 +140,7 @@ judge_ehlo(struct smtp_client *client, struct run *run, const struct reply *repl
 		session_refused(client, STAGE_EHLO, reply);
 	} else {
 		client_read_features(reply->text, &client->features);
+		client->features.requiretls = client->features.requiretls && client->tls;
 		client->features.auth = arena_copy(&client->arena, client->features.auth);
 		client->p->pipelining = client->features.pipelining && client->config->pipelining;
 		if (client->tls || client->want_tls == CLIENT_TLS_NEVER)

@@ -70,6 +70,17 @@ read_smtputf8(struct parse *p, struct span value, bool has_value)
 	return has_value ? TEXT_UTF8_SYNTAX : FINE;
 }
 
+/* RFC 8689 §2: it is offered inside TLS only. */
+static enum smtp_text
+read_requiretls(struct parse *p, struct span value, bool has_value)
+{
+	(void)value;
+	p->ret->requiretls = true;
+	if (has_value)
+		return TEXT_REQUIRETLS_SYNTAX;
+	return p->limits->tls ? FINE : TEXT_REQUIRETLS_NEEDS_TLS;
+}
+
 static enum smtp_text
 read_ret(struct parse *p, struct span value, bool has_value)
 {
@@ -176,6 +187,7 @@ static const struct parameter mail_parameters[] = {
 	{ { "SIZE", 4 }, read_size },
 	{ { "BODY", 4 }, read_body },
 	{ { "SMTPUTF8", 8 }, read_smtputf8 },
+	{ { "REQUIRETLS", 10 }, read_requiretls },
 	{ { "RET", 3 }, read_ret },
 	{ { "ENVID", 5 }, read_envid },
 	{ { "AUTH", 4 }, read_auth },

@@ -36,6 +36,7 @@ struct smtp_command {
 	bool last;				/* BDAT … LAST */
 	uint8_t body, ret, notify;		/* enum body_type, dsn_ret, dsn_notify */
 	bool smtputf8;
+	bool requiretls;
 	struct span envid, orcpt;
 };
 
@@ -44,6 +45,7 @@ struct smtp_command_limits {
 	bool extended;				/* EHLO was said: parameters are allowed */
 	bool auth;				/* AUTH is offered: AUTH= on MAIL is known (RFC 4954 §5) */
 	bool smtputf8;				/* MAIL had SMTPUTF8: RCPT may go beyond ASCII */
+	bool tls;				/* REQUIRETLS counts */
 };
 
 /*

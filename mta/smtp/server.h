@@ -14,7 +14,7 @@
  * its liking. While a question is open smtp_server_take() takes no bytes (it returns SMTP_WAIT), so
  * pipelining, ordering and back-pressure follow from the shape. smtp_server_answer() resumes it.
  *
- * RFC 5321, 1869, 1870, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6531, 9422. Memory: the machine
+ * RFC 5321, 1869, 1870, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6531, 8689, 9422. Memory: the machine
  * holds at most one command line, the transaction's envelope (bounded by its limits), and the
  * replies not yet sent.
  */

@@ -46,6 +46,8 @@ run_helo(struct smtp_server *server, const struct smtp_command *command)
 	if (config->offer_binarymime)
 		buf_append(out, SPAN("250-BINARYMIME\r\n"));
 	buf_append(out, SPAN("250-DSN\r\n250-SMTPUTF8\r\n"));
+	if (server->tls)
+		buf_append(out, SPAN("250-REQUIRETLS\r\n"));
 	buf_printf(out, "250-LIMITS RCPTMAX=%zu", config->max_recipients);
 	if (config->max_messages != 0)
 		buf_printf(out, " MAILMAX=%zu", config->max_messages);
@@ -71,6 +73,7 @@ run_mail(struct smtp_server *server, const struct smtp_command *command)
 		.ret = command->ret,
 		.body = command->body,
 		.smtputf8 = command->smtputf8,
+		.requiretls = command->requiretls,
 	};
 	server->declared_size = command->size;
 	server_ask(server, SMTP_QUESTION_MAIL);
@@ -280,6 +283,7 @@ server_command(struct smtp_server *server, struct span line)
 		.extended = server->helo == HELO_EHLO,
 		.auth = server->auth_offer.len > 0 || server->authenticated,
 		.smtputf8 = server->envelope.smtputf8,
+		.tls = server->tls,
 	};
 	struct smtp_command command;
 	struct reply error;

@@ -73,6 +73,8 @@ const struct reply smtp_texts[TEXT_COUNT] = {
 	[TEXT_BODY_SYNTAX] = TEXT(501, 5, 5, 4, "use BODY=7BIT or BODY=8BITMIME"),
 	[TEXT_BODY_BINARY] = TEXT(555, 5, 5, 4, "BINARYMIME is not offered"),
 	[TEXT_UTF8_SYNTAX] = TEXT(501, 5, 5, 4, "SMTPUTF8 has no value"),
+	[TEXT_REQUIRETLS_SYNTAX] = TEXT(501, 5, 5, 4, "REQUIRETLS has no value"),
+	[TEXT_REQUIRETLS_NEEDS_TLS] = TEXT(550, 5, 7, 10, "REQUIRETLS needs TLS: say STARTTLS first"),
 	[TEXT_RET_SYNTAX] = TEXT(501, 5, 5, 4, "use RET=FULL or RET=HDRS"),
 	[TEXT_ENVID_SYNTAX] = TEXT(501, 5, 5, 4, "ENVID must be 1 to 100 characters of xtext"),
 	[TEXT_NOTIFY_SYNTAX] = TEXT(501, 5, 5, 4, "use NOTIFY=NEVER or a list of SUCCESS, FAILURE and DELAY"),

@@ -222,6 +222,8 @@ class Session:
         lines = [self.sink.name] + list(self.sink.features)
         if self.sink.context is not None and not self.tls:
             lines.append("STARTTLS")
+        if self.tls:
+            lines.extend(self.sink.tls_features)
         self.say("EHLO", line, "\r\n".join(
             "250%s%s" % ("-" if i + 1 < len(lines) else " ", text) for i, text in enumerate(lines)))
 
@@ -312,6 +314,7 @@ class Sink:
                  tls_on_connect=False):
         self.host, self.features, self.name, self.log = host, features, name, log
         self.context, self.tls_on_connect, self.users = None, tls_on_connect, {}
+        self.tls_features = ()				# offered in TLS only
         if tls is not None:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*tls)

@@ -4,6 +4,7 @@ All hosts listen on the one port of the route "mx:PORT", and TLSA records are na
 """
 import re
 import shutil
+import smtplib
 import ssl
 import threading
 
@@ -13,7 +14,8 @@ import dnssec
 from conftest import FAST
 from dns_server import BrokenDns, ask_raw
 from dnssec import SignedNsd, Unbound, spki_digest, without_ad
-from harness import free_port_on
+from certificates import certificate
+from harness import free_port_on, quoted
 from https_host import Answer, HttpsHost, needs_port_443
 from sink import DROP, Sink
 
@@ -89,6 +91,8 @@ SIGNED = """
     d-stsonly   MX    10 host.plain.test.
     _mta-sts.d-stsonly TXT "v=STSv1; id=1"
     mta-sts.d-stsonly  A  127.0.3.1
+    d-ca        MX    10 cahost
+    cahost      A     127.0.1.1
 """
 
 UNSIGNED = """
@@ -105,7 +109,7 @@ class Place:
     """The certificate of all hosts, their port, and the zones."""
 
     def __init__(self, ca):
-        leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test"])
+        leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test", "cahost.dane.test"])
         old, old_key = ca.sign("old", ["oldca.dane.test"], days=-1)
         self.old = self.with_authority(old, ca), old_key
         self.chain = self.with_authority(leaf, ca)
@@ -609,3 +613,77 @@ def test_what_is_counted_for_reports(make_world):
                      "d-sick": ("tlsa", 0, True, "dnssec-invalid")}
     assert rows["d-ee.dane.test"]["policy_lines"][0].startswith("3 1 1 ")
     assert rows["d-sick.dane.test"]["failure_details"][0]["host"] == "sick.dane.test"
+
+
+# ---- what the message asks for (RFC 8689)
+
+TO_REQUIRETLS = ("REQUIRETLS",)
+
+
+def send_securely(world, secure_port, domain, options=TO_REQUIRETLS):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with smtplib.SMTP("127.0.0.1", secure_port) as client:
+        client.starttls(context=context)
+        client.ehlo()
+        client.sendmail("a@back.test", ["b@" + domain], DATA, mail_options=list(options))
+
+
+@pytest.fixture
+def make_private(make_world, make_sink, pair, ca):
+    """A world whose tramd takes REQUIRETLS, and whose hosts offer it; back: where reports go."""
+    def make(**how):
+        back, port = make_sink(), free_port_on(["127.0.0.1"])
+        extra = certificate("mail", [pair]) + "delivery-ca = %s\nlistener tls { address = \"127.0.0.1:%d\" }\n" % (
+            quoted(ca.path), port)
+        world = make_world(extra=extra, routes={"back.test": "smtp:[127.0.0.1]:%d" % back.port}, **how)
+        world.back, world.secure_port = back, port
+        for sink in world.sinks.values():
+            sink.tls_features = TO_REQUIRETLS
+        return world
+    return make
+
+
+@pytest.mark.parametrize("domain, tls", [("d-ee", "auto"), ("d-ta", "may"), ("implicit", "verify")])
+def test_requiretls_by_dane(make_private, domain, tls):
+    world = make_private(tls=tls)
+    send_securely(world, world.secure_port, domain + ".dane.test")
+    assert "REQUIRETLS" in world.sinks[FIRST].wait(1)[0].mail_params
+    assert world.tramd.wait_log(event="delivery", fate="delivered")["tls"].endswith(" dane")
+
+
+def test_requiretls_by_a_signed_mx_and_a_ca(make_private):
+    """No TLSA record, but a name that is signed for, and a certificate of that name."""
+    world = make_private()
+    send_securely(world, world.secure_port, "d-ca.dane.test")
+    assert "REQUIRETLS" in world.sinks[FIRST].wait(1)[0].mail_params
+    assert world.tramd.wait_log(event="delivery", fate="delivered")["tls"].endswith(" verified")
+
+
+def test_requiretls_where_nothing_says_who_the_host_is(make_private):
+    world = make_private()
+    send_securely(world, world.secure_port, "own.plain.test")
+    assert b"Status: 5.7.30" in world.back.wait(1)[0].data
+    world.tramd.wait_empty()
+    assert not world.sinks[FIRST].commands("MAIL")
+
+
+def test_requiretls_waits_for_the_right_host(make_private):
+    world = make_private()
+    send_securely(world, world.secure_port, "d-wrong.dane.test")
+    assert "certificate is not good" in world.tramd.wait_log(event="host-failed")["reply"]
+    assert not world.sinks[FIRST].commands("MAIL") and world.tramd.queue_ids()
+
+
+@pytest.mark.parametrize("tls", ["auto", "dane"])
+def test_tls_required_no_waives_what_is_published_alone(make_world, tls):
+    """To the same host, at the same time: one goes whoever it is, the other one waits; the operator's word stands."""
+    world = make_world(tls=tls)
+    waived = world.tramd.send(b"TLS-Required: No\r\n" + DATA, to="b@d-wrong.dane.test")
+    kept = world.send("d-wrong.dane.test")
+    if tls == "auto":
+        line = world.tramd.wait_log(event="delivery", id=waived)
+        assert line["fate"] == "delivered" and line["tls"].split()[-1] != "dane"
+    site = re.compile("" if tls == "auto" else "tls-required=no")
+    world.tramd.wait_log(event="site-backoff", site=site)
+    assert world.tramd.queue_ids() == sorted([kept] + ([] if tls == "auto" else [waived]))

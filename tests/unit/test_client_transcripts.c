@@ -28,7 +28,7 @@ struct message {
 	struct envelope envelope;
 	struct recipient recipients[RECIPIENTS_MAX];
 	struct buf body;
-	bool needs_8bit, needs_smtputf8;
+	bool needs_8bit, needs_smtputf8, requiretls;
 	int64_t size, stops, fails;
 };
 
@@ -42,7 +42,7 @@ struct fate {
 struct script {
 	const char *path;
 	struct smtp_client_config config;
-	bool queue, quit;
+	bool queue, quit, tls;
 	struct message messages[MESSAGES_MAX];
 	size_t message_count;
 	struct step steps[STEPS_MAX];
@@ -211,6 +211,8 @@ read_message(struct script *s, struct span words, unsigned line)
 			m->needs_8bit = true;
 		} else if (span_eq(word, SPAN("utf8"))) {
 			m->needs_smtputf8 = true;
+		} else if (span_eq(word, SPAN("requiretls"))) {
+			m->requiretls = true;
 		} else if (span_eq(word, SPAN("binary"))) {
 			m->envelope.body = BODY_BINARYMIME;
 		} else {
@@ -234,6 +236,8 @@ read_client(struct script *s, struct span text, unsigned line)
 		s->config.chunking = yes;
 	else if (span_eq(name, SPAN("convert-8bit")))
 		s->config.convert_8bit = yes;
+	else if (span_eq(name, SPAN("tls")))
+		s->tls = yes;
 	else if (span_eq(name, SPAN("queue")))
 		s->queue = yes;
 	else if (span_eq(name, SPAN("quit")))
@@ -361,6 +365,7 @@ begin_message(struct play *play)
 		.arena = &play->arena, .envelope = &m->envelope, .recipients = play->recipients[n],
 		.recipient_count = m->envelope.recipient_count, .needs_8bit = m->needs_8bit,
 		.needs_smtputf8 = m->needs_smtputf8,
+		.requiretls = m->requiretls,
 		.size = m->size != NONE ? (uint64_t)m->size : buf_len(&m->body),
 	};
 	for (size_t i = 0; i < t->recipient_count; i++)
@@ -612,6 +617,8 @@ play_once(struct script *s, struct manner manner)
 
 	play = (struct play){ .script = s, .manner = &manner };
 	smtp_client_init(&play.client, &s->config);
+	if (s->tls)
+		smtp_client_tls_done(&play.client);
 	play_steps(&play);
 	if (play.lost)
 		judge_lost(&play);

@@ -386,6 +386,11 @@ test_labels(void **state)
 			assert_true(route_label_holds(&routes, x, label));
 			assert_false(route_label_holds(&simple, x, label));
 			assert_ptr_equal(route_labelled(&routes, x, label), &list[i]);
+			word = route_label_with(label, WISH_REQUIRETLS, &arena);
+			assert_true(route_label_wish(word) == WISH_REQUIRETLS &&
+				    route_label_holds(&routes, x, word));
+			assert_ptr_equal(route_labelled(&routes, x, word), &list[i]);
+			assert_true(span_eq(route_label_with(word, (enum route_wish)wish, &arena), label));
 		}
 	}
 	/* a domain whose own route asks nothing is touched by none of this */

@@ -23,7 +23,7 @@ each_way_is_a_site_of_its_own(void **state)
 		struct route route = { .tls = (enum route_tls)tls };
 		struct site_tls back;
 
-		keys[tls] = site_key_of(place, &route, SITE_MX_INSECURE, &arena);
+		keys[tls] = site_key_of(place, &route, WISH_NONE, SITE_MX_INSECURE, &arena);
 		assert_true(span_eq(site_key_place(keys[tls]), place));
 		assert_true(site_key_tls(keys[tls], &arena, &back));
 		assert_int_equal(back.tls, tls);
@@ -42,7 +42,7 @@ names_are_part_of_it(void **state)
 	struct arena arena = { 0 };
 	struct span names[] = { SPAN("a.example"), SPAN("b.example") };
 	struct route route = { .tls = ROUTE_TLS_VERIFY, .tls_names = names, .tls_name_count = 2 };
-	struct span key = site_key_of(place, &route, SITE_MX_INSECURE, &arena);
+	struct span key = site_key_of(place, &route, WISH_NONE, SITE_MX_INSECURE, &arena);
 	struct site_tls back;
 
 	(void)state;
@@ -50,7 +50,7 @@ names_are_part_of_it(void **state)
 	assert_int_equal(back.name_count, 2);
 	assert_true(span_eq(back.names[1], names[1]));
 	route.user = SPAN("anna b@c");
-	key = site_key_of(place, &route, SITE_MX_INSECURE, &arena);
+	key = site_key_of(place, &route, WISH_NONE, SITE_MX_INSECURE, &arena);
 	assert_true(site_key_tls(key, &arena, &back));
 	assert_int_equal(back.name_count, 2);
 	assert_true(site_key_fits(key, &route));
@@ -93,6 +93,30 @@ policies_are_part_of_it(void **state)
 	key = SPAN("static:smtp:[192.0.2.1]:25");
 	policy.mode = STS_MODE_ENFORCE;
 	assert_true(span_eq(site_key_with_sts(key, &policy, &arena), key));
+	arena_free(&arena);
+}
+
+/* What a message asks for is told apart, and stands beside what the route says. */
+static void
+wishes_are_part_of_it(void **state)
+{
+	struct arena arena = { 0 };
+	struct route route = { .tls = ROUTE_TLS_VERIFY, .user = SPAN("anna") };
+	struct span keys[WISH_TLS_OPTIONAL + 1];
+	struct site_tls back;
+
+	(void)state;
+	for (int wish = WISH_NONE; wish <= WISH_TLS_OPTIONAL; wish++) {
+		keys[wish] = site_key_of(place, &route, (enum route_wish)wish, SITE_MX_SECURE, &arena);
+		assert_true(site_key_tls(keys[wish], &arena, &back));
+		assert_int_equal(back.wish, wish);
+		assert_int_equal(back.tls, ROUTE_TLS_VERIFY);
+		/* how the hosts became known matters to REQUIRETLS by any route */
+		assert_int_equal(back.mx, wish == WISH_REQUIRETLS ? SITE_MX_SECURE : SITE_MX_INSECURE);
+		assert_true(back.login && site_key_fits(keys[wish], &route));
+		for (int other = WISH_NONE; other < wish; other++)
+			assert_false(span_eq(keys[wish], keys[other]));
+	}
 	arena_free(&arena);
 }
 
@@ -142,6 +166,7 @@ main(void)
 		cmocka_unit_test(each_way_is_a_site_of_its_own),
 		cmocka_unit_test(names_are_part_of_it),
 		cmocka_unit_test(policies_are_part_of_it),
+		cmocka_unit_test(wishes_are_part_of_it),
 		cmocka_unit_test(unknown_words_are_refused),
 		cmocka_unit_test(distrust_is_bounded_and_ends),
 	};

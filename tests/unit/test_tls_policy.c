@@ -46,7 +46,7 @@ static const struct sts_policy sts_other_testing = { STS_MODE_TESTING, 1, others
 #define S TLS_WISH_STRONGEST
 #define D TLS_WISH_DANE
 #define M TLS_WISH_MTA_STS
-enum flags { SENDER_MUST = 1, SENDER_WAIVES = 2, UNVALIDATED = 4, PASSWORD = 8, CONFIGURED = 16 };
+enum flags { SENDER_MUST = 1, SENDER_WAIVES = 2, UNVALIDATED = 4, PASSWORD = 8, CONFIGURED = 16, SIGNED = 32 };
 
 struct row {
 	enum tls_wish wish;
@@ -72,6 +72,7 @@ question_of(const struct row *row)
 		.host = SPAN("mx.dom.test"),
 		.next_hop = configured ? SPAN("") : SPAN("dom.test"),
 		.by_configuration = configured,
+		.by_dnssec = (row->flags & SIGNED) != 0,
 		.credentials = (row->flags & PASSWORD) != 0,
 		.requiretls = (row->flags & SENDER_MUST) != 0,
 		.tls_required_no = (row->flags & SENDER_WAIVES) != 0,
@@ -221,6 +222,11 @@ test_requiretls(void **state)
 		{ S, &dane_none, NULL, SENDER_MUST | CONFIGURED, TLS_GO, TLS_USE_ALWAYS,
 		  TLS_PROOF_CA, true, TLS_SOURCE_ROUTE, 0 },
 		{ S, &dane_usable, NULL, SENDER_MUST | CONFIGURED, BY_TLSA },
+		/* a signed MX record says who the host is */
+		{ S, &dane_none, NULL, SENDER_MUST | SIGNED, TLS_GO, TLS_USE_ALWAYS, TLS_PROOF_CA, true,
+		  TLS_SOURCE_ROUTE, 0 },
+		{ S, &dane_usable, NULL, SENDER_MUST | SIGNED, BY_TLSA },
+		{ S, &dane_skip, NULL, SENDER_MUST | SIGNED, NO_HOST(TLS_SOURCE_DANE) },
 		/* REQUIRETLS wins over the header field */
 		{ S, &dane_usable, NULL, SENDER_MUST | SENDER_WAIVES, BY_TLSA },
 		{ S, &dane_none, NULL, SENDER_MUST | SENDER_WAIVES, NEVER },
@@ -240,9 +246,11 @@ test_tls_required_no(void **state)
 	static const struct row rows[] = {
 		{ S, &dane_usable, &sts_enforce, SENDER_WAIVES, PLAIN_OK, TLS_SOURCE_SENDER, 0 },
 		{ S, &dane_skip, &sts_other, SENDER_WAIVES, PLAIN_OK, TLS_SOURCE_SENDER, 0 },
-		{ D, &dane_skip, NULL, SENDER_WAIVES | UNVALIDATED, PLAIN_OK, TLS_SOURCE_SENDER, 0 },
-		{ M, NULL, &sts_enforce, SENDER_WAIVES, PLAIN_OK, TLS_SOURCE_SENDER, 0 },
+		{ TLS_WISH_MAY, &dane_usable, NULL, SENDER_WAIVES, PLAIN_OK, TLS_SOURCE_ROUTE, 0 },
 		/* what the operator wants is not the sender's to waive */
+		{ D, NULL, NULL, SENDER_WAIVES | UNVALIDATED, LATER(TLS_SOURCE_ROUTE) },
+		{ D, &dane_usable, NULL, SENDER_WAIVES, BY_TLSA },
+		{ M, NULL, &sts_enforce, SENDER_WAIVES, BY_STS },
 		{ TLS_WISH_REQUIRED, NULL, NULL, SENDER_WAIVES, TLS_GO, TLS_USE_ALWAYS,
 		  TLS_PROOF_NONE, false, TLS_SOURCE_ROUTE, 0 },
 		{ TLS_WISH_VERIFY, NULL, NULL, SENDER_WAIVES, TLS_GO, TLS_USE_ALWAYS, TLS_PROOF_CA,

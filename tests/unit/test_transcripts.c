@@ -179,7 +179,7 @@ read_ehlo(struct transcript *t, unsigned line)
 	for (size_t i = 0; i < t->step_count; i++)
 		tls = tls || t->steps[i].kind == STEP_TLS;
 	read_line_of(t, STEP_SEND, SPAN("EHLO client.example.org"), line);
-	for (int more = 9 + t->config.offer_binarymime + (t->config.offer_starttls && !tls); more > 0; more--)
+	for (int more = 9 + t->config.offer_binarymime + (t->config.offer_starttls || tls); more > 0; more--)
 		read_line_of(t, STEP_EXPECT, SPAN("250-*"), line);
 	read_line_of(t, STEP_EXPECT, SPAN("250 *"), line);
 }
