@@ -35,7 +35,6 @@ struct policies {
 	uv_timer_t timer;
 	struct buf swept;			/* the sweep goes on behind this key */
 	size_t swept_count;
-	bool closed;
 	void (*changed)(void *arg, struct span domain);
 	void *changed_arg;
 };
@@ -582,7 +581,6 @@ policies_start(struct reactor *home, void (*changed)(void *arg, struct span doma
 void
 policies_close(struct policies *p)
 {
-	p->closed = true;
 	LIST_EACH(struct known, k, &p->by_age, age)
 		drop(k);
 	uv_close((uv_handle_t *)&p->timer, NULL);

@@ -67,8 +67,8 @@ def test_mail_does_not_go_where_the_mx_was(make_tramd, make_sink, later):
     sink.rule("RCPT", at_rcpt)
     with BrokenDns("dst.test MX 10 old.test\nold.test A 127.0.1.1\nnew.test A 127.0.1.2").start() as dns:
         tramd = through_dns(make_tramd, sink, dns, later)
-        tramd.send(BODY)
-        tramd.wait_log(event="delivery", fate="deferred")
+        id = tramd.send(BODY)
+        wait_for(lambda: "450 4.2.1 later" in tramd.ctl("explain", id), what="it is due later")
         dns.records.pop(("dst.test", "MX"))
         dns.add("dst.test MX 10 new.test")
         later(2)
