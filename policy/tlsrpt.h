@@ -124,4 +124,17 @@ void tlsrpt_merge(struct tlsrpt_day *into, const struct tlsrpt_day *from, struct
 void tlsrpt_day_encode(const struct tlsrpt_day *day, struct buf *out);
 int tlsrpt_day_decode(struct span octets, struct arena *arena, struct tlsrpt_day *ret);
 
+/* ---- a report that is to be posted: what is stored of it until it was taken ----------------- */
+
+struct tlsrpt_post {
+	int64_t begun_ms, next_ms;	/* wall time: when it was made; of the next try */
+	uint32_t tries;
+	struct span url, report_id;
+	struct tlsrpt_day day;
+};
+
+/* As above. At most TLSRPT_DAY_OCTETS, TLSRPT_URI_MAX and 300 octets. */
+void tlsrpt_post_encode(const struct tlsrpt_post *post, struct buf *out);
+int tlsrpt_post_decode(struct span octets, struct arena *arena, struct tlsrpt_post *ret);
+
 #endif

@@ -41,8 +41,8 @@ void tls_reports_close(struct tls_reports *r);
 void tls_reports_free(struct tls_reports *r);
 
 /*
- * What the operator asks for: done is called once, on this loop, at once or later. FLUSH: what is counted is
- * in the store. SEND: all of it, today's too, has been reported, or could not be.
+ * What the operator asks for: done is called once, on this loop, at once or later. FLUSH: what is
+ * counted is in the store. SEND: all of it, today's too, has been reported, or could not be.
  */
 enum tls_reports_wish { TLS_REPORTS_FLUSH, TLS_REPORTS_SEND };
 struct tls_reports_wait {

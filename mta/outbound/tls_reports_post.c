@@ -9,10 +9,8 @@
 #include "mta/https/https.h"
 #include "mta/outbound/tls_reports_private.h"
 #include "mta/tlsrpt/tlsrpt_report.h"
-#include "policy/codec.h"
 
 enum {
-	VERSION = 1, KIND = 'p',
 	TIMEOUT_MS = 60000,
 	FIRST_MS = 300000, MOST_MS = 3600000,	/* between tries: doubled each time */
 	WHY_MAX = 200,
@@ -21,64 +19,21 @@ enum {
 struct posting {			/* in its arena */
 	struct at_work work;
 	struct arena arena;
-	struct post_note note;
+	struct tlsrpt_post note;
 	struct https_call *call;
 	struct queue_note change;
 	struct buf value;
 };
 
-/* ---- the note ----------------------------------------------------------------------------- */
-
-static void
-encode(const struct post_note *note, struct buf *value)
-{
-	struct buf day = { 0 };
-	struct encoder e;
-
-	tlsrpt_day_encode(&note->day, &day);
-	encoder_begin(&e, VERSION, KIND, value);
-	encoder_number(&e, (uint64_t)note->begun_ms, 8);
-	encoder_number(&e, (uint64_t)note->next_ms, 8);
-	encoder_number(&e, note->tries, 4);
-	encoder_span(&e, note->url);
-	encoder_span(&e, note->report_id);
-	encoder_span(&e, buf_span(&day));
-	encoder_end(&e);
-	buf_free(&day);
-}
-
+/* The note: this day to be posted there. */
 void
 post_encode(struct span url, struct span report_id, int64_t now_ms, const struct tlsrpt_day *day,
 	    struct buf *value)
 {
-	const struct post_note note = { .begun_ms = now_ms, .next_ms = now_ms, .url = url,
-					.report_id = report_id, .day = *day };
+	const struct tlsrpt_post post = { .begun_ms = now_ms, .next_ms = now_ms, .url = url,
+					  .report_id = report_id, .day = *day };
 
-	encode(&note, value);
-}
-
-int
-post_decode(struct span value, struct arena *arena, struct post_note *ret)
-{
-	struct post_note note = { 0 };
-	struct decoder d;
-	struct span day;
-	int r = decoder_begin(&d, value, VERSION, KIND, arena);
-
-	if (r < 0)
-		return r;
-	note.begun_ms = (int64_t)decoder_number(&d, 8);
-	note.next_ms = (int64_t)decoder_number(&d, 8);
-	note.tries = (uint32_t)decoder_number(&d, 4);
-	note.url = decoder_span(&d, TLSRPT_URI_MAX);
-	note.report_id = decoder_span(&d, TLSRPT_TEXT_MAX);
-	day = decoder_span(&d, NOTE_VALUE_MAX);
-	r = decoder_end(&d);
-	if (r == 0)
-		r = tlsrpt_day_decode(day, arena, &note.day);
-	if (r == 0)
-		*ret = note;
-	return r;
+	tlsrpt_post_encode(&post, value);
 }
 
 /* ---- one request -------------------------------------------------------------------------- */
@@ -118,7 +73,7 @@ posting_change(struct posting *p, bool remove)
 					 .key = p->work.key,
 					 .remove = remove };
 	if (!remove) {
-		encode(&p->note, &p->value);
+		tlsrpt_post_encode(&p->note, &p->value);
 		p->change.value = buf_span(&p->value);
 	}
 	queue_submit_note(p->work.r->home->port, &p->change);
@@ -127,7 +82,8 @@ posting_change(struct posting *p, bool remove)
 static void
 posting_failed(struct posting *p, struct span why)
 {
-	const int64_t now = wall_ms(), doubled = (int64_t)FIRST_MS << (p->note.tries < 8 ? p->note.tries : 8);
+	const int64_t now = wall_ms();
+	const int64_t doubled = (int64_t)FIRST_MS << (p->note.tries < 8 ? p->note.tries : 8);
 	const bool over = now > p->note.begun_ms + REPORT_GIVE_UP_MS;
 
 	p->note.tries++;
@@ -198,7 +154,7 @@ post_begin(struct tls_reports *r, struct span key, struct span value, int64_t no
 	int rc;
 
 	p->arena = arena;
-	rc = post_decode(value, &p->arena, &p->note);
+	rc = tlsrpt_post_decode(value, &p->arena, &p->note);
 	if (rc < 0 || !tls_reports_wanted(reports_config(r)) ||
 	    ((!r->forced || r->second) && now_ms < p->note.next_ms)) {
 		if (rc < 0 || now_ms > p->note.begun_ms + 2 * REPORT_GIVE_UP_MS)

@@ -90,16 +90,8 @@ void reports_log(enum log_level level, const struct tlsrpt_day *day, struct span
 void note_remove(struct tls_reports *r, struct span key);
 
 /* tls_reports_post.c */
-/* A note: this day to be posted there. */
 void post_encode(struct span url, struct span report_id, int64_t now_ms,
 		 const struct tlsrpt_day *day, struct buf *value);
-struct post_note {
-	int64_t begun_ms, next_ms;
-	uint32_t tries;
-	struct span url, report_id;
-	struct tlsrpt_day day;
-};
-int post_decode(struct span value, struct arena *arena, struct post_note *ret);
 void post_begin(struct tls_reports *r, struct span key, struct span value, int64_t now_ms);
 
 #endif

@@ -70,7 +70,7 @@ set_results(json_t *json, const struct tlsrpt_policy *policy)
 }
 
 static void
-add_day(const struct tlsrpt_day *day, const struct post_note *post, json_t *array)
+add_day(const struct tlsrpt_day *day, const struct tlsrpt_post *post, json_t *array)
 {
 	char date[ISO_DATE_MAX];
 
@@ -101,7 +101,7 @@ tls_reports_rows(struct tls_reports *r, struct buf *after, json_t *array)
 {
 	struct arena arena = { 0 };
 	struct queue_note_row row;
-	struct post_note post;
+	struct tlsrpt_post post;
 	struct tlsrpt_day day;
 	size_t count = 0;
 
@@ -113,7 +113,7 @@ tls_reports_rows(struct tls_reports *r, struct buf *after, json_t *array)
 	}
 	buf_clear(after);
 	buf_append(after, row.key);
-	if (row.key.at[0] == KEY_POST && post_decode(row.value, &arena, &post) == 0)
+	if (row.key.at[0] == KEY_POST && tlsrpt_post_decode(row.value, &arena, &post) == 0)
 		add_day(&post.day, &post, array);
 	else if (tlsrpt_day_decode(row.value, &arena, &day) == 0)
 		add_day(&day, NULL, array);

@@ -64,6 +64,19 @@ try_day(struct span octets, struct arena *arena)
 	buf_free(&out);
 }
 
+static void
+try_post(struct span octets, struct arena *arena)
+{
+	struct tlsrpt_post post;
+	struct buf out = { 0 };
+
+	if (tlsrpt_post_decode(octets, arena, &post) < 0)
+		return;
+	tlsrpt_post_encode(&post, &out);
+	assert(span_eq(octets, buf_span(&out)));
+	buf_free(&out);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -78,6 +91,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	try_record(span_of(data, size), &arena);
 	try_day(span_of(octets, size), &arena);
 	try_day(span_of(octets, size + 4), &arena);
+	try_post(span_of(octets, size + 4), &arena);
 	arena_free(&arena);
 	free(octets);
 	return 0;

@@ -4,7 +4,9 @@ import email
 import email.policy
 import gzip
 import json
+import os
 import re
+import signal
 import shutil
 import threading
 
@@ -268,3 +270,24 @@ def test_a_stop_while_several_are_posted(world):
     world.tramd.start()
     world.host.wait_for(2, "/v1")
     world.host.wait_for(2, "/both")
+
+
+@pytest.mark.parametrize("point, kept, reports", [
+    ("note-before-commit:1", 0, 0), ("note-after-commit:1", 1, 0), ("accept-before-commit:2", 1, 0), ("accept-after-commit:2", 0, 1)])
+def test_killed_at_point(make_world, point, kept, reports):
+    """The counters are there, or the report: never both, never neither, once they were written."""
+    faults = os.environ.get("TRAM_FAULTS_BUILD")
+    if not faults:
+        pytest.skip("needs a build with -Dfaults=true (TRAM_FAULTS_BUILD)")
+    world = make_world(program_path=os.path.join(faults, "mta", "tramd"), env={"TRAM_CRASH_AT": point})
+    world.send("bad")
+    world.tramd.ctl("tls-reports", "send", check=False)
+    assert world.tramd.end() == -signal.SIGKILL
+    world.tramd.env = {}
+    world.tramd.start()
+    assert world.counts() == ({"bad": (0, 1)} if kept else {})
+    if reports:
+        world.reports.wait(1)
+    assert world.report()["sent"] == (kept and not reports)
+    assert len(world.reports.wait(kept + reports) if kept + reports else world.reports.messages) == kept + reports
+    world.tramd.wait_empty()

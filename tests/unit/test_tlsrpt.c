@@ -305,6 +305,28 @@ test_stored(void **state)
 	buf_free(&again);
 }
 
+static void
+test_posted(void **state)
+{
+	struct tlsrpt_post post = { .begun_ms = 1, .next_ms = INT64_MAX, .tries = 7, .url = SPAN("https://x.test/"),
+				    .report_id = SPAN("06f9v5yh1k000") }, back;
+	struct buf out = { 0 }, again = { 0 };
+
+	(void)state;
+	fill_example(&post.day);
+	tlsrpt_post_encode(&post, &out);
+	assert_int_equal(tlsrpt_post_decode(buf_span(&out), &arena, &back), 0);
+	assert_true(span_eq(back.url, post.url) && span_eq(back.report_id, post.report_id));
+	assert_true(back.begun_ms == 1 && back.next_ms == INT64_MAX && back.tries == 7);
+	assert_int_equal(back.day.policies[0].failed, 303);
+	tlsrpt_post_encode(&back, &again);
+	assert_true(span_eq(buf_span(&out), buf_span(&again)));
+	for (size_t len = 0; len < buf_len(&out); len++)
+		assert_int_equal(tlsrpt_post_decode(span_first(buf_span(&out), len), &arena, &back), -EBADMSG);
+	buf_free(&out);
+	buf_free(&again);
+}
+
 /* ---- the report ---------------------------------------------------------------------------- */
 
 static struct tlsrpt_facts
@@ -497,6 +519,7 @@ main(void)
 		cmocka_unit_test_teardown(test_bounds, teardown),
 		cmocka_unit_test_teardown(test_merge, teardown),
 		cmocka_unit_test_teardown(test_stored, teardown),
+		cmocka_unit_test_teardown(test_posted, teardown),
 		cmocka_unit_test_teardown(test_json, teardown),
 		cmocka_unit_test_teardown(test_json_of_rubbish, teardown),
 		cmocka_unit_test_teardown(test_mail, teardown),
