@@ -89,6 +89,8 @@ judge_dane(struct delivery *d, struct dane_verdict *verdict)
 {
 	struct dane_question question = {
 		.path = path_of(d), .host = d->host_name, .port = d->to.port,
+		/* of a relay; domains that share a site are not told apart here */
+		.next_hop = d->to.next_hop,
 	};
 
 	d->facts.arena = &d->arena;

@@ -92,6 +92,7 @@ SIGNED = """
     _mta-sts.d-stsonly TXT "v=STSv1; id=1"
     mta-sts.d-stsonly  A  127.0.3.1
     d-ca        MX    10 cahost
+    d-named     MX    10 misnamed
     cahost      A     127.0.1.1
 """
 
@@ -109,7 +110,7 @@ class Place:
     """The certificate of all hosts, their port, and the zones."""
 
     def __init__(self, ca):
-        leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test", "cahost.dane.test"])
+        leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test", "cahost.dane.test", "d-named.dane.test"])
         old, old_key = ca.sign("old", ["oldca.dane.test"], days=-1)
         self.old = self.with_authority(old, ca), old_key
         self.chain = self.with_authority(leaf, ca)
@@ -162,7 +163,8 @@ class World:
         self.port = place.port
         tls = (tls_of_hosts or (place.chain, place.key)) if starttls else None
         self.sinks = {}
-        rest = dict({k.replace("_", "-"): v for k, v in route.items()}, deliver="mx:%d" % place.port)
+        deliver = route.pop("deliver", "mx:%d") % place.port
+        rest = dict({k.replace("_", "-"): v for k, v in route.items()}, deliver=deliver)
         self.tramd = make_tramd(routes=dict(routes or {}, **{"src.test": "discard", "*": rest}),
                                 resolver=resolver.address, hostname="relay.test", queue=FAST, limits=limits,
                                 extra=test + "check-sender = no\nallow-private = yes\n" + extra)
@@ -613,6 +615,17 @@ def test_what_is_counted_for_reports(make_world):
                      "d-sick": ("tlsa", 0, True, "dnssec-invalid")}
     assert rows["d-ee.dane.test"]["policy_lines"][0].startswith("3 1 1 ")
     assert rows["d-sick.dane.test"]["failure_details"][0]["host"] == "sick.dane.test"
+
+
+@pytest.mark.parametrize("relay", [True, False])
+def test_the_name_of_the_domain(make_world, relay):
+    """RFC 7672 §3.2.2: a certificate of the authority may name the domain whose MX was asked for. Where that is a relay
+    of the route a connection is for nobody else; sites that domains share want the host's own name."""
+    world = make_world(**({"deliver": "smtp:[nobody.dane.test]:1, smtp:d-named.dane.test:%d"} if relay else {}))
+    if relay:
+        assert world.delivered("d-ee.dane.test")["tls"].endswith(" dane")
+    else:
+        assert "certificate is not good" in world.waits("d-named.dane.test")
 
 
 # ---- what the message asks for (RFC 8689)
