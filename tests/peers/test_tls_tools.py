@@ -158,7 +158,7 @@ def test_check_of_a_domain_with_dane(make_world):
     assert step(found, "addresses")["text"] == FIRST
     assert step(found, "tls")["version"] == "TLSv1.3" and step(found, "tls")["group"]
     leaf = [row for row in found if row["step"] == "certificate"][0]
-    assert leaf["names"] == "authority.dane.test, other.test" and leaf["spki_sha256"] == dane["records"][0][6:]
+    assert leaf["names"].startswith("authority.dane.test, ") and leaf["spki_sha256"] == dane["records"][0][6:]
     assert step(found, "verified")["verified"] == "dane"
     assert step(found, "result")["text"] == "mail would go to first.dane.test, with TLS, verified by DANE"
     assert world.delivered("d-ee.dane.test")["host"] == "first.dane.test"
