@@ -12,7 +12,7 @@
 #include "mta/config/config.h"
 #include "mta/server.h"
 #include "mta/server_sandbox.h"
-#include "mta/service.h"
+#include "mta/server_split.h"
 
 static int
 usage(FILE *to, int code)
@@ -32,19 +32,6 @@ own_log(struct config *config)
 		return;
 	config->log.uid = pw->pw_uid;
 	config->log.gid = pw->pw_gid;
-}
-
-/* Before a thread or a secret is here: who runs commands when this process must not any more. */
-static void
-begin(const struct config *config, struct server_rights *rights)
-{
-	int rc = 0;
-
-	service_hold_signals();
-	if (config->sandbox || getpid() == 1)	/* who does not hear how its children end */
-		rc = keeper_link_start(&rights->keeper, config);
-	if (rc < 0)
-		fprintf(stderr, "tramd: no process for token commands: %s\n", strerror(-rc));
 }
 
 static int
@@ -89,21 +76,21 @@ main(int argc, char **argv)
 		return usage(stderr, EX_USAGE);
 	rc = config_load(path, &config, error, &warnings);
 	if (rc == 0 && !check)
-		begin(config, &rights);
+		rc = server_split(&config, &rights, error, &warnings);
 	if (rc == 0 && (rc = config_open_files(config, error, &warnings)) < 0)
 		config_free(config);
 	fprintf(stderr, "%.*s", SPAN_FMT(buf_span(&warnings)));
 	buf_free(&warnings);
-	if (rc < 0) {
+	if (rc != 0) {
 		fprintf(stderr, "tramd: %s\n", error);
-		return EXIT_CONFIG;
+		return rc > 0 ? rc : EXIT_CONFIG;
 	}
 	if (check) {
 		config_free(config);
 		return printf("%s: no mistake found\n", path) < 0;
 	}
 	own_log(config);
-	server_limit_files(config, &rights.sandbox);	/* no thread is there yet */
+	server_limit_files(config, &rights);	/* no thread is there yet */
 	rc = log_start(&config->log);
 	if (rc < 0) {
 		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,

@@ -27,6 +27,7 @@
 #include "mta/server_certificates.h"
 #include "mta/server_private.h"
 #include "mta/server_sandbox.h"
+#include "mta/server_split.h"
 #include "mta/service.h"
 
 enum { POISON_MS = 1000, AGAIN_MS = 3000, TICKET_ROTATE_MS = 12 * 3600 * 1000 };
@@ -215,6 +216,8 @@ on_signal(uv_signal_t *handle, int number)
 		server_reload_on_signal(server);
 	else if (number == SIGUSR1)
 		log_reopen();
+	else if (number == SIGUSR2)
+		certificates_look(server->certificates);
 	else if (number == SIGTERM || number == SIGINT)
 		stop(server);
 }
@@ -297,7 +300,7 @@ open_reactors(struct server *server, struct config *config)
 static void
 watch_signals(struct server *server)
 {
-	static const int numbers[] = { SIGHUP, SIGUSR1, SIGTERM, SIGINT };
+	static const int numbers[] = { SIGHUP, SIGUSR1, SIGUSR2, SIGTERM, SIGINT };
 	uv_loop_t *loop = &home_of(server)->loop;
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -345,8 +348,12 @@ start_home(struct server *server, struct config *config)
 		return fail(error);
 	for (unsigned i = 0; i < server->count; i++)
 		server->reactors[i].gate = home->gate;
+	for (unsigned i = 0; i < server->count && server->rights->keeper.gives; i++)
+		server->reactors[i].opener = &server->rights->keeper.opener;
 	if (keeper_become(config->user, true) < 0)
 		return fail("cannot become the configured user");
+	config_close_files(config);
+	keeper_link_tell(&server->rights->keeper, KEEPER_TAKEN, "");
 	if (suppressed_open(home, &home->suppressed) < 0)
 		return fail("cannot read the list of suppressed addresses: run tramctl queue check");
 	for (unsigned i = 0; i < server->count; i++)
@@ -418,7 +425,9 @@ server_run(struct config *config, struct server_rights *rights)
 	raise_descriptors();
 	make_secrets(&server.secrets);
 	config_use_secrets(config, &server.secrets);
-	if (keeper_become(config->user, false) < 0 || open_queue(&server, config, error) < 0) {
+	rc = keeper_become(config->user, rights->keeper.gives);
+	server_bind_to_keeper(rights);
+	if (rc < 0 || open_queue(&server, config, error) < 0) {
 		config_free(config);
 		tls_tickets_free(server.secrets.tickets);
 		return fail(error[0] ? error : "the configured user does not exist");

@@ -15,11 +15,12 @@ enum { EXIT_CONFIG = 78, EXIT_CANNOT = 71, EXIT_POISONED = 75 };
 struct server_rights {
 	struct sandbox sandbox;
 	struct keeper_link keeper;
+	pid_t parent;			/* the keeper, if there are two processes */
 };
 
 /*
- * Runs until it is told to stop (SIGTERM, SIGINT); takes the configuration. sandbox_files() and
- * keeper_link_start() have been called. Returns the exit code.
+ * Runs until it is told to stop (SIGTERM, SIGINT); takes the configuration. server_split() and
+ * server_limit_files() have been called. Returns the exit code.
  */
 int server_run(struct config *config, struct server_rights *rights);
 

@@ -6,6 +6,7 @@
 
 #include <libgen.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,7 @@ struct look {
 	size_t count;
 	uint8_t (*known)[TLS_DIGEST_LEN];
 	struct tls_context **fresh;
+	const struct keeper_link *keeper;	/* gives the files; NULL: they are read here */
 	bool changed;
 	char error[TLS_ERROR_MAX];
 };
@@ -190,6 +192,15 @@ close_folders(struct list *folders)
 	}
 }
 
+/* Who watches the files, and gives them; NULL: we do. */
+static const struct keeper_link *
+keeper_of(const struct certificates *c)
+{
+	const struct keeper_link *keeper = &c->server->rights->keeper;
+
+	return keeper->gives ? keeper : NULL;
+}
+
 static void on_look(uv_timer_t *timer);
 
 static void
@@ -198,20 +209,28 @@ look_in(struct certificates *c, int64_t ms)
 	uv_timer_start(&c->look, on_look, (uint64_t)ms, 0);
 }
 
-static void
-on_event(uv_fs_event_t *watch, const char *name, int events, int status)
+void
+certificates_look(struct certificates *c)
 {
-	struct folder *f = watch->data;
-	struct certificates *c = f->owner;
-	int64_t now = (int64_t)uv_now(watch->loop), rest;
+	int64_t now = (int64_t)uv_now(&home_of(c->server)->loop), rest;
 
-	(void)name;			/* a link anywhere on the way may have been turned */
-	(void)events;
-	(void)status;
+	if (c->stopping)
+		return;
 	if (c->changed_ms == 0)
 		c->changed_ms = now;
 	rest = c->changed_ms + SETTLE_MAX_MS - now;
 	look_in(c, rest < 0 ? 0 : rest < SETTLE_MS ? rest : SETTLE_MS);
+}
+
+static void
+on_event(uv_fs_event_t *watch, const char *name, int events, int status)
+{
+	struct folder *f = watch->data;
+
+	(void)name;			/* a link anywhere on the way may have been turned */
+	(void)events;
+	(void)status;
+	certificates_look(f->owner);
 }
 
 static void
@@ -263,6 +282,8 @@ watch_all(struct certificates *c)
 	const struct config *config = c->config;
 	struct list old;
 
+	if (keeper_of(c) != NULL)
+		return;
 	list_init(&old);
 	LIST_EACH(struct folder, f, &c->folders, node) {
 		list_remove(&f->node);
@@ -296,19 +317,33 @@ look_free(struct look *look)
 	free(look);
 }
 
+static void
+read_files(struct look *look, const struct files *files)
+{
+	for (size_t i = 0; i < look->count; i++)
+		if (tls_context_changed(config_tls_context(look->config, i), files, look->known[i]))
+			look->changed = true;
+	for (size_t i = 0; look->changed && i < look->count && look->error[0] == '\0'; i++)
+		if (tls_context_again(config_tls_context(look->config, i), files, &look->fresh[i],
+				      look->error) < 0 && look->error[0] == '\0')
+			memcpy(look->error, "?", 2);
+}
+
 /* In the pool. */
 static void
 on_read(uv_work_t *work)
 {
 	struct look *look = CONTAINER_OF(work, struct look, work);
+	char error[CONFIG_ERROR_MAX];
+	struct files *files = NULL;
 
-	for (size_t i = 0; i < look->count; i++)
-		if (tls_context_changed(config_tls_context(look->config, i), look->known[i]))
-			look->changed = true;
-	for (size_t i = 0; look->changed && i < look->count && look->error[0] == '\0'; i++)
-		if (tls_context_again(config_tls_context(look->config, i), &look->fresh[i],
-				      look->error) < 0 && look->error[0] == '\0')
-			memcpy(look->error, "?", 2);
+	if (look->keeper != NULL &&
+	    keeper_link_fetch(look->keeper, KEEPER_LOOK, &files, NULL, error) < 0) {
+		snprintf(look->error, sizeof(look->error), "%.*s", (int)sizeof(look->error) - 1, error);
+		return;
+	}
+	read_files(look, files);
+	files_free(files);
 }
 
 static void
@@ -411,6 +446,7 @@ on_look(uv_timer_t *timer)
 	look->owner = c;
 	look->config = c->config;
 	look->count = c->count;
+	look->keeper = keeper_of(c);
 	look->known = xcalloc(c->count, sizeof(*look->known));
 	look->fresh = xcalloc(c->count, sizeof(struct tls_context *));
 	memcpy(look->known, c->known, c->count * sizeof(*look->known));

@@ -17,6 +17,8 @@ struct server;
 struct certificates;
 
 struct certificates *certificates_start(struct server *server);
+/* The files may have changed: they are looked at in a moment. */
+void certificates_look(struct certificates *certificates);
 /* home->config is another one. */
 void certificates_follow(struct certificates *certificates);
 /* Frees itself while the loop runs on. NULL is fine. */

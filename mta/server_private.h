@@ -23,7 +23,7 @@ struct server {
 	struct queue *queue;
 	struct server_rights *rights;
 	struct control *control;
-	uv_signal_t signals[4];
+	uv_signal_t signals[5];
 	uv_timer_t stop_timer, watchdog;
 	uv_async_t poisoned;
 	char poison_text[256];			/* written once, before poisoned is sent */

@@ -12,6 +12,7 @@
 #include "mta/outbound/dispatcher.h"
 #include "mta/server_certificates.h"
 #include "mta/server_sandbox.h"
+#include "mta/server_split.h"
 #include "mta/service.h"
 
 /* ---- configurations that are no longer used ----------------------------------------------- */
@@ -140,7 +141,7 @@ server_reload(void *arg, struct buf *message)
 	struct arena arena = { 0 };
 	struct span restart = { 0 };
 	char error[CONFIG_ERROR_MAX];
-	int rc = config_load(old->path, &fresh, error, message);
+	int rc = server_load(server->rights, old->path, &fresh, error, message);
 
 	if (rc == 0) {
 		server_stay_inside(&server->rights->sandbox, old, fresh, message);
@@ -150,6 +151,7 @@ server_reload(void *arg, struct buf *message)
 	if (rc == 0 && (rc = config_open_files(fresh, error, message)) < 0)
 		config_free(fresh);
 	if (rc < 0) {
+		keeper_link_tell(&server->rights->keeper, KEEPER_DROPPED, "");
 		buf_clear(message);
 		buf_append(message, span_str(error));
 		arena_free(&arena);
@@ -163,13 +165,15 @@ server_reload(void *arg, struct buf *message)
 		gate_reconfigure(home->gate, (char[GATE_ERROR_MAX]){ 0 });
 		buf_append(message, span_str(error));
 		config_free(fresh);
+		keeper_link_tell(&server->rights->keeper, KEEPER_DROPPED, "");
 		arena_free(&arena);
 		return rc;
 	}
 	if (restart.len > 0)
 		buf_printf(message, "%.*s\n", SPAN_FMT(restart));
 	arena_free(&arena);
-	server_tell_keeper(server->rights, fresh, message);
+	config_close_files(fresh);
+	server_loaded(server->rights, fresh, message);
 	reactor_config_use(home, fresh);
 	use_resolver(home, fresh, old);
 	server_configure_https(server);

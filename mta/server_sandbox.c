@@ -2,12 +2,12 @@
 #include "mta/server_sandbox.h"
 
 #include <libgen.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
 #include "mta/base/log.h"
-#include "mta/keeper/keeper.h"
 
-enum { ROOTS_MAX = 8 };
+enum { ROOTS_MAX = 32 };
 
 struct roots {
 	struct arena arena;
@@ -40,11 +40,40 @@ add_log(struct roots *roots, const char *path)
 		add_folder_of(roots, path, SANDBOX_WRITE);
 }
 
-void
-server_limit_files(const struct config *config, struct sandbox *sandbox)
+/*
+ * What libraries look into, now and then: all of it public. Of /etc the permissions let the server's
+ * user see no more.
+ */
+static void
+add_system(struct roots *roots, const struct config *config)
 {
+	static const char *const folders[] = { "/etc", "/usr", "/lib", "/lib64", "/proc",
+					       "/sys/devices/system/cpu" };
+	static const char *const devices[] = { "/dev/urandom", "/dev/random" };
+	char *resolver = realpath("/etc/resolv.conf", NULL);
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		add(roots, folders[i], SANDBOX_READ | SANDBOX_LIST);
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+		add(roots, devices[i], SANDBOX_READ);
+	if (resolver != NULL)
+		add_folder_of(roots, resolver, SANDBOX_READ);
+	free(resolver);
+	/* read again for each request over HTTPS; or a folder, which cannot be given */
+	add_folder_of(roots, config->delivery_ca, SANDBOX_READ | SANDBOX_LIST);
+	if (config->delivery_ca != NULL)
+		add(roots, config->delivery_ca, SANDBOX_READ | SANDBOX_LIST);
+	if (SANDBOX_SANITIZED)
+		add(roots, "/", SANDBOX_READ);	/* a report names lines of the sources */
+}
+
+void
+server_limit_files(const struct config *config, struct server_rights *rights)
+{
+	bool two = rights->keeper.gives;
+	struct sandbox *sandbox = &rights->sandbox;
 	struct roots roots = { 0 };
-	struct sandbox_limits limits = { .roots = roots.each };
+	struct sandbox_limits limits = { .roots = roots.each, .reads = two, .ports = two };
 
 	sandbox->wanted = config->sandbox;
 	add(&roots, config->queue.path, SANDBOX_READ | SANDBOX_LIST | SANDBOX_WRITE);
@@ -52,6 +81,8 @@ server_limit_files(const struct config *config, struct sandbox *sandbox)
 	add_folder_of(&roots, config->submission_socket, SANDBOX_SOCKETS);
 	add_log(&roots, config->log.path);
 	add(&roots, "/dev/null", SANDBOX_READ | SANDBOX_WRITE);
+	if (two)
+		add_system(&roots, config);
 	limits.count = roots.count;
 	sandbox_files(sandbox, &limits);
 	arena_free(&roots.arena);
@@ -82,24 +113,6 @@ server_stay_inside(const struct sandbox *sandbox, const struct config *old, stru
 			    "closed, so the log stays where it is until a restart\n", path);
 	fresh->log.path = old->log.path == NULL ? NULL :
 			  arena_str(&fresh->arena, span_str(old->log.path));
-}
-
-void
-server_tell_keeper(const struct server_rights *rights, const struct config *fresh,
-		   struct buf *message)
-{
-	int rc;
-
-	if (rights->keeper.channel < 0) {
-		if (rights->sandbox.wanted && keeper_is_wanted(fresh))
-			buf_printf(message, "token-command: there was none at the start, so the "
-					    "sandbox lets none be run until a restart\n");
-		return;
-	}
-	rc = keeper_link_reload(&rights->keeper);
-	if (rc < 0)
-		buf_printf(message, "token-command: the process that runs commands knows only "
-				    "those it knew (%s); restart\n", strerror(-rc));
 }
 
 json_t *

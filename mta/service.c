@@ -16,10 +16,15 @@ our_signals(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	return set;
 }
+
+/* How often systemd wants a sign of life of this process, not of one that it forks later. */
+static uint64_t watchdog_us;
+static const struct keeper_link *teller;	/* of two processes, the one that systemd knows */
 
 void
 service_hold_signals(void)
@@ -30,6 +35,16 @@ service_hold_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 	/* Orphans of the container become children of process 1; the kernel buries them then. */
 	signal(SIGCHLD, getpid() == 1 ? SIG_IGN : SIG_DFL);
+#ifdef HAVE_SYSTEMD
+	if (sd_watchdog_enabled(0, &watchdog_us) <= 0)
+		watchdog_us = 0;
+#endif
+}
+
+void
+service_tell_by(const struct keeper_link *link)
+{
+	teller = link;
 }
 
 void
@@ -43,6 +58,10 @@ service_hear_signals(void)
 void
 service_notify(const char *state)
 {
+	if (teller != NULL) {
+		keeper_link_tell(teller, KEEPER_NOTIFY, state);
+		return;
+	}
 #ifdef HAVE_SYSTEMD
 	sd_notify(0, state);
 #else
@@ -60,13 +79,7 @@ on_watch(uv_timer_t *timer)
 void
 service_watch(uv_timer_t *timer, uv_loop_t *loop)
 {
-	uint64_t us = 0;
-
 	uv_timer_init(loop, timer);
-#ifdef HAVE_SYSTEMD
-	if (sd_watchdog_enabled(0, &us) <= 0)
-		us = 0;
-#endif
-	if (us > 0)
-		uv_timer_start(timer, on_watch, 0, us / 3000 + 1);
+	if (watchdog_us > 0)
+		uv_timer_start(timer, on_watch, 0, watchdog_us / 3000 + 1);
 }

@@ -105,7 +105,7 @@ open_passwords(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *
 {
 	struct buf content = { 0 }, list = { 0 };
 	struct stat there = { 0 };
-	int rc = config_read_file(config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
+	int rc = config_read_file(config, config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0) {
 		warn_readable(config->passwords_path, &there, warnings);
@@ -125,7 +125,7 @@ open_senders(struct config *config, char error[CONFIG_ERROR_MAX])
 {
 	struct buf content = { 0 }, list = { 0 };
 	struct stat there = { 0 };
-	int rc = config_read_file(config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
+	int rc = config_read_file(config, config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
 
 	if (rc == 0)
 		rc = config_faults(&list, senders_parse(span_str(config->senders_path), buf_span(&content),

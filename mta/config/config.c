@@ -479,16 +479,18 @@ interpret(struct load *load)
 
 /* text.at NULL: path is a file to read. */
 static int
-load_config(const char *path, struct span text, struct config **ret, char error[CONFIG_ERROR_MAX],
-	    struct buf *warnings)
+load_config(const char *path, struct span text, struct files *given, struct config **ret,
+	    char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
 	struct config *config = xcalloc(1, sizeof(*config));
 	struct load load = { .config = config,
 			     .error = error,
 			     .warnings = warnings,
+			     .files = given,
 			     .may_include = text.at == NULL };
 
 	error[0] = '\0';
+	config->files = given;
 	config->path = arena_str(&config->arena, span_str(path));
 	if (text.at == NULL ? config_scan_file(&load, config->path)
 			    : config_scan_text(&load, text, config->path))
@@ -508,14 +510,27 @@ int
 config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX],
 	    struct buf *warnings)
 {
-	return load_config(path, (struct span){ 0 }, ret, error, warnings);
+	return load_config(path, (struct span){ 0 }, NULL, ret, error, warnings);
+}
+
+int
+config_load_given(const char *path, struct files *files, struct files *doors, struct config **ret,
+		  char error[CONFIG_ERROR_MAX], struct buf *warnings)
+{
+	int rc = load_config(path, (struct span){ 0 }, files, ret, error, warnings);
+
+	if (rc < 0)
+		files_free(doors);
+	else
+		(*ret)->doors = doors;
+	return rc;
 }
 
 int
 config_parse(struct span text, const char *name, struct config **ret, char error[CONFIG_ERROR_MAX],
 	     struct buf *warnings)
 {
-	return load_config(name, text.at == NULL ? SPAN("") : text, ret, error, warnings);
+	return load_config(name, text.at == NULL ? SPAN("") : text, NULL, ret, error, warnings);
 }
 
 int
@@ -559,6 +574,8 @@ config_free(struct config *config)
 	for (size_t i = 0; i < config->listener_count; i++)
 		tls_context_free(config->listeners[i].tls_context);
 	tls_context_free(config->client_tls);
+	config_close_files(config);
+	free(config->parts);
 	passwords_free(config->passwords);
 	senders_free(config->senders);
 	classifier_free(config->classifier);

@@ -14,6 +14,7 @@
 #include "mta/auth/sasl.h"
 #include "mta/auth/senders.h"
 #include "mta/base/arena.h"
+#include "mta/base/files.h"
 #include "mta/base/log.h"
 #include "mta/smtp/client.h"
 #include "mta/smtp/server.h"
@@ -56,6 +57,10 @@ enum published_sts {
 struct config {
 	struct arena arena;			/* all of it lives here */
 	const char *path;			/* the file */
+	const char **parts;			/* malloc: it, and what it includes */
+	size_t part_count;
+	struct files *files;			/* given with it, or NULL: see config_load_given() */
+	struct files *doors;			/* the same: sockets that listen, by address */
 	struct span hostname;			/* lower case; the machine's name if not set */
 	struct span *own_names;			/* hostname and `names`: an MX of ours is a loop */
 	size_t own_name_count;
@@ -128,6 +133,16 @@ enum { CONFIG_ERROR_MAX = 1024 };
  */
 int config_load(const char *path, struct config **ret, char error[CONFIG_ERROR_MAX],
 		struct buf *warnings);
+/*
+ * The same, where files can be opened, and addresses listened on, only as they were given. It takes
+ * both (NULL: none), also if it fails; they are there until config_close_files().
+ */
+int config_load_given(const char *path, struct files *files, struct files *doors,
+		      struct config **ret, char error[CONFIG_ERROR_MAX], struct buf *warnings);
+void config_close_files(struct config *config);
+/* Calls each for the files of the configuration itself, and for all that it names to be read. */
+void config_each_file(const struct config *config, void (*each)(void *arg, const char *path),
+		      void *arg);
 /*
  * The same, from text (tests, fuzzing); name stands for the file in messages. include is
  * refused.

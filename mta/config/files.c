@@ -1,10 +1,11 @@
 /*
- * files: reads the files that a configuration names, but for certificates; and the rules of
- * classify-rules. Blocks: at the start, and for a moment at a reload.
+ * files: which files a configuration consists of and names; reads them, but for certificates; and the
+ * rules of classify-rules. Blocks: at the start, and for a moment at a reload.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,11 +29,86 @@ read_all(int fd, size_t size, size_t most, struct buf *ret)
 	return n < 0 ? -errno : 0;
 }
 
+/* ---- which ones --------------------------------------------------------------------------- */
+
+void
+config_note_file(struct config *config, const char *path)
+{
+	const char **more = realloc(config->parts, (config->part_count + 1) * sizeof(*more));
+
+	if (more == NULL)
+		abort();
+	config->parts = more;
+	config->parts[config->part_count++] = path;
+}
+
+void
+config_close_files(struct config *config)
+{
+	files_free(config->files);
+	files_free(config->doors);
+	config->files = config->doors = NULL;
+}
+
+struct walk {
+	void (*each)(void *arg, const char *path);
+	void *arg;
+};
+
+/* The paths in one field; lists of them have a NUL behind each, as all values have. */
+static void
+walk_field(const struct directive *d, const char *base, const struct walk *walk)
+{
+	const struct span *list;
+	const char *path;
+	size_t count;
+
+	if (!d->type->list) {
+		memcpy(&path, base + d->offset, sizeof(path));
+		if (path != NULL)
+			walk->each(walk->arg, path);
+		return;
+	}
+	memcpy(&list, base + d->offset, sizeof(list));
+	memcpy(&count, base + d->count_offset, sizeof(count));
+	for (size_t i = 0; i < count; i++)
+		walk->each(walk->arg, list[i].at);
+}
+
+static void
+walk_section(enum section_kind kind, const void *base, const struct walk *walk)
+{
+	for (size_t i = 0; i < directive_count; i++)
+		if (directives[i].file && directives[i].section == kind)
+			walk_field(&directives[i], base, walk);
+}
+
+void
+config_each_file(const struct config *config, void (*each)(void *arg, const char *path), void *arg)
+{
+	const struct walk walk = { each, arg };
+
+	for (size_t i = 0; i < config->part_count; i++)
+		each(arg, config->parts[i]);
+	for (enum section_kind kind = 0; kind < SECTION_KINDS; kind++)
+		if (section_types[kind].titled == NULL)
+			walk_section(kind, config, &walk);
+	for (size_t i = 0; i < config->certificate_count; i++)
+		walk_section(SECTION_CERTIFICATE, &config->certificates[i], &walk);
+	for (size_t i = 0; i < config->listener_count; i++)
+		walk_section(SECTION_LISTENER, &config->listeners[i], &walk);
+	for (size_t i = 0; i < config->access.routes.count; i++)
+		walk_section(SECTION_ROUTE, &config->access.routes.routes[i], &walk);
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
 int
-config_read_file(const char *path, size_t most, struct buf *ret, struct stat *there,
+config_read_file(const struct config *config, const char *path, size_t most, struct buf *ret, struct stat *there,
 	  char error[CONFIG_ERROR_MAX])
 {
-	int rc, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	char room[FILES_PATH_MAX];
+	int rc, fd = open(files_at(config->files, path, room), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	rc = fd < 0 || fstat(fd, there) < 0 ? -errno : 0;
 	if (rc == 0 && !S_ISREG(there->st_mode))
@@ -71,7 +147,7 @@ config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX])
 	int rc = 0;
 
 	if (path != NULL)
-		rc = config_read_file(path, CLASSIFY_FILE_MAX, &content, &there, error);
+		rc = config_read_file(config, path, CLASSIFY_FILE_MAX, &content, &there, error);
 	if (rc == 0)
 		rc = config_faults(&list, classifier_parse(span_str(path), buf_span(&content), &list, &config->classifier),
 				   error);

@@ -80,6 +80,7 @@ struct directive {
 	const char *const *words;	/* of a choice: by the value of the enum; NULL ends */
 	const char *note;		/* what stands in for a default that is not a value */
 	bool restart;
+	bool file;			/* names one (or several) to be read */
 };
 
 extern const struct directive directives[];
@@ -109,6 +110,7 @@ struct load {
 	int rc;				/* 0 until the first failure */
 	struct buf *warnings;
 	bool may_include;
+	const struct files *files;	/* that are read elsewhere than by their names; NULL: none */
 	struct token *tokens;		/* malloc */
 	size_t token_count, token_cap;
 	struct section *sections;	/* malloc; the first is the top */
@@ -124,6 +126,8 @@ bool config_fail(struct load *load, struct place at, const char *format, ...)
 void config_warn(struct load *load, struct place at, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* One of those that the configuration consists of. */
+void config_note_file(struct config *config, const char *path);
 bool config_scan_file(struct load *load, const char *path);
 bool config_scan_text(struct load *load, struct span text, const char *name);
 bool config_tree(struct load *load);
@@ -139,7 +143,7 @@ int config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX]);
  * 0, and the content is the caller's to free; or -EINVAL and error. Only of a file: what may wait
  * (a pipe) would stop the loop that reloads.
  */
-int config_read_file(const char *path, size_t most, struct buf *ret, struct stat *there,
+int config_read_file(const struct config *config, const char *path, size_t most, struct buf *ret, struct stat *there,
 		     char error[CONFIG_ERROR_MAX]);
 /* Returns rc. The parsers list up to twenty faults; the error holds the first ones. */
 int config_faults(const struct buf *list, int rc, char error[CONFIG_ERROR_MAX]);

@@ -278,7 +278,8 @@ scan_token(struct scanner *s)
 static bool
 read_file(struct scanner *s, struct place named, struct span *ret)
 {
-	int fd = open(s->at.file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	char room[FILES_PATH_MAX];
+	int fd = open(files_at(s->load->files, s->at.file, room), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	const char *why = NULL;
 	struct stat st = { 0 };
 	size_t len = 0;
@@ -304,6 +305,8 @@ read_file(struct scanner *s, struct place named, struct span *ret)
 		s->load->rc = fd < 0 ? -errno : -EINVAL;
 	if (fd >= 0)
 		close(fd);
+	if (why == NULL)
+		config_note_file(s->load->config, s->at.file);
 	s->device = st.st_dev;
 	s->inode = st.st_ino;
 	return why == NULL ||

@@ -185,13 +185,14 @@ static void
 judge_keys(const struct config *config, struct buf *out)
 {
 	struct arena arena = { 0 };
+	char room[FILES_PATH_MAX];
 	struct stat there;
 
 	for (size_t i = 0; i < config->certificate_count; i++) {
 		const struct tls_identity *c = &config->certificates[i];
 
 		for (size_t j = 0; j < c->key_count; j++)
-			if (stat(arena_str(&arena, c->keys[j]), &there) == 0 &&
+			if (stat(files_at(config->files, arena_str(&arena, c->keys[j]), room), &there) == 0 &&
 			    (there.st_mode & (S_IROTH | S_IWOTH)) != 0)
 				buf_printf(out, "%.*s: everybody on this machine can read this "
 						"key; chmod o= it\n", SPAN_FMT(c->keys[j]));
@@ -237,6 +238,7 @@ config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf 
 	bool told = warnings == NULL;
 	char whose[TLS_ERROR_MAX] = "";
 
+	config->delivery_tls.files = config->files;
 	if (open_client(config, whose) < 0) {
 		snprintf(error, CONFIG_ERROR_MAX, "%s: deliveries: %s", config->path, whose);
 		return -EINVAL;
@@ -249,6 +251,7 @@ config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf 
 
 		if (l->tls == LISTENER_TLS_OFF)
 			continue;
+		l->tls_settings.files = config->files;
 		rc = tls_server_context(l->name, &l->tls_settings, config->certificates,
 					config->certificate_count, config->threads,
 					&l->tls_context, why);

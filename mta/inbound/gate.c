@@ -16,7 +16,7 @@
 #include "mta/base/log.h"
 #include "mta/base/map.h"
 #include "mta/inbound/login.h"
-#include "mta/net/local.h"
+#include "mta/net/listen.h"
 
 enum {
 	ACCEPT_BATCH = 64,
@@ -355,36 +355,28 @@ on_door(uv_poll_t *poll, int status, int events)
 
 /* ---- doors -------------------------------------------------------------------------------- */
 
+/* A socket that came with the configuration, or one of our own. */
 static int
-bind_inet(const struct netaddr *address, int fd)
+socket_for(struct gate *gate, const struct netaddr *address, const char *path)
 {
-	struct sockaddr_storage sa;
-	socklen_t len = netaddr_to_sockaddr(address, &sa);
-	int on = 1;
+	struct files *given = config_of(gate)->doors;
+	char text[NETADDR_TEXT_MAX];
+	int fd;
 
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (address->family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-	return bind(fd, (struct sockaddr *)&sa, len) < 0 ? -errno : 0;
+	if (given == NULL)
+		return path ? listen_local(path) : listen_inet(address);
+	fd = files_take(given, path ? path : netaddr_format_port(address, text));
+	return fd < 0 ? -EBADF : fd;
 }
 
 static int
 door_open(struct gate *gate, const struct netaddr *address, const char *path, size_t listener)
 {
 	struct door *door;
-	int rc, fd = socket(path ? AF_UNIX : address->family,
-			    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket_for(gate, address, path);
 
 	if (fd < 0)
-		return -errno;
-	/* anybody here may submit: SO_PEERCRED names them */
-	rc = path ? local_bind(fd, path, 0666) : bind_inet(address, fd);
-	if (rc == 0 && listen(fd, 4096) < 0)
-		rc = -errno;
-	if (rc < 0) {
-		close(fd);
-		return rc;
-	}
+		return fd;
 	door = xcalloc(1, sizeof(*door));
 	*door = (struct door){
 		.gate = gate, .fd = fd, .local = path != NULL, .listener = listener, .keep = true
@@ -425,22 +417,6 @@ door_find(struct gate *gate, const struct netaddr *address)
 }
 
 static int
-bind_failed(int rc, const char *what, char error[GATE_ERROR_MAX])
-{
-	const char *hint =
-		rc == -EADDRINUSE
-			? "another program listens there: stop it, or choose another address"
-		: rc == -EACCES	       ? "ports below 1024 need root or CAP_NET_BIND_SERVICE"
-		: rc == -EADDRNOTAVAIL ? "this machine has no such address"
-		: rc == -ENAMETOOLONG  ? "choose a path of at most 107 octets"
-		: rc == -EEXIST	       ? "something that is no socket stands there: move it away"
-				       : "check the address and the permissions";
-
-	snprintf(error, GATE_ERROR_MAX, "cannot listen on %s: %s; %s", what, strerror(-rc), hint);
-	return rc;
-}
-
-static int
 open_doors(struct gate *gate, char error[GATE_ERROR_MAX])
 {
 	struct config *config = config_of(gate);
@@ -459,7 +435,7 @@ open_doors(struct gate *gate, char error[GATE_ERROR_MAX])
 			}
 			rc = door_open(gate, address, NULL, i);
 			if (rc < 0)
-				return bind_failed(rc, netaddr_format_port(address, text), error);
+				return listen_failed(rc, netaddr_format_port(address, text), error);
 		}
 	}
 	return 0;
@@ -567,7 +543,7 @@ gate_open(struct reactor *reactors, unsigned count, struct gate **ret, char erro
 	if (rc == 0 && path != NULL) {
 		rc = door_open(gate, NULL, path, 0);
 		if (rc < 0)
-			bind_failed(rc, path, error);
+			listen_failed(rc, path, error);
 		else
 			gate->local_path = strdup(path);
 	}

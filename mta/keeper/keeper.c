@@ -11,6 +11,7 @@
 
 #include "mta/auth/prep.h"
 #include "mta/keeper/request.h"
+#include "mta/keeper/user.h"
 #include "mta/net/command_run.h"
 
 enum { RUNNING_MAX = 64, WRITE_S = 30 };
@@ -67,7 +68,7 @@ write_all(int fd, struct span octets)
 
 /* In a child: it ends when the command does, or when nobody waits for that any more. */
 static _Noreturn void
-run_and_tell(const struct config *config, const struct route *route, int answer)
+run_and_tell(const char *user, const struct config *config, const struct route *route, int answer)
 {
 	struct arena arena = { 0 };
 	char **argv = arena_alloc(&arena, (route->token_command_count + 1) * sizeof(*argv));
@@ -80,6 +81,8 @@ run_and_tell(const struct config *config, const struct route *route, int answer)
 
 	for (size_t i = 0; i < route->token_command_count; i++)
 		argv[i] = arena_str(&arena, route->token_command[i]);
+	if (keeper_become(user, true) < 0)
+		_exit(1);
 	outcome.rc = command_run(&run, &output, why);
 	outcome.why_len = (uint32_t)strlen(why);
 	outcome.output_len = outcome.rc < 0 ? 0 : (uint32_t)buf_len(&output);
@@ -91,10 +94,11 @@ run_and_tell(const struct config *config, const struct route *route, int answer)
 	_exit(told ? 0 : 1);
 }
 
+/* A helper has no other children; the keeper of a server buries as it hears of them. */
 static void
 bury(struct keeper *keeper)
 {
-	while (keeper->running > 0 && waitpid(-1, NULL, WNOHANG) > 0)
+	while (keeper->server == 0 && keeper->running > 0 && waitpid(-1, NULL, WNOHANG) > 0)
 		keeper->running--;
 }
 
@@ -107,7 +111,7 @@ run(struct keeper *keeper, const struct keeper_request *request, int answer)
 	pid_t child;
 
 	if (route == NULL) {
-		config = keeper->before;
+		config = keeper->fresh;
 		route = route_of(config, request);
 	}
 	bury(keeper);
@@ -116,7 +120,7 @@ run(struct keeper *keeper, const struct keeper_request *request, int answer)
 	child = fork();
 	if (child == 0) {
 		close(keeper->channel);
-		run_and_tell(config, route, answer);
+		run_and_tell(keeper->user, config, route, answer);
 	}
 	if (child > 0)
 		keeper->running++;
@@ -124,19 +128,99 @@ run(struct keeper *keeper, const struct keeper_request *request, int answer)
 
 /* ---- the configuration -------------------------------------------------------------------- */
 
+/* The server goes on with what it had. */
+static void
+dropped(struct keeper *keeper)
+{
+	config_free(keeper->fresh);
+	keeper->fresh = NULL;
+	if (keeper->server != 0 && keeper->config != NULL)
+		keeper_close_doors(keeper);
+}
+
 static void
 read_again(struct keeper *keeper, int answer)
 {
 	char error[CONFIG_ERROR_MAX];
 	struct config *fresh;
-	int32_t rc = config_load(keeper->path, &fresh, error, NULL);
+	int rc = config_load(keeper->path, &fresh, error, NULL);
 
-	if (rc == 0) {
-		config_free(keeper->before);
-		keeper->before = keeper->config;
-		keeper->config = fresh;
+	if (rc == 0 && keeper->server != 0 &&
+	    (rc = keeper_open_doors(keeper, fresh, error)) < 0)
+		config_free(fresh);
+	if (rc < 0) {
+		dropped(keeper);
+		keeper_give_end(answer, error);
+		return;
 	}
-	send(answer, &rc, sizeof(rc), MSG_NOSIGNAL | MSG_DONTWAIT);
+	config_free(keeper->fresh);
+	keeper->fresh = fresh;
+	if (keeper->server != 0) {
+		keeper_give_files(keeper, fresh, answer);
+		keeper_give_doors(keeper, answer);
+	}
+	keeper_give_end(answer, "");
+}
+
+static void
+taken(struct keeper *keeper)
+{
+	if (keeper->fresh == NULL)
+		return;
+	config_free(keeper->config);
+	keeper->config = keeper->fresh;
+	keeper->fresh = NULL;
+	if (keeper->server != 0) {
+		keeper_close_doors(keeper);
+		keeper_watch(keeper);
+	}
+}
+
+struct naming {
+	const char *path;
+	bool found;
+};
+
+static void
+compare(void *arg, const char *path)
+{
+	struct naming *naming = arg;
+
+	naming->found = naming->found || strcmp(path, naming->path) == 0;
+}
+
+static bool
+is_named(const struct config *config, const char *path)
+{
+	struct naming naming = { path, false };
+
+	if (config != NULL)
+		config_each_file(config, compare, &naming);
+	return naming.found;
+}
+
+static void
+give_one(struct keeper *keeper, const struct keeper_request *request, int answer)
+{
+	struct arena arena = { 0 };
+	char *path = request->word_count == 1 ? arena_str(&arena, request->words[0]) : NULL;
+
+	if (path != NULL && (is_named(keeper->config, path) || is_named(keeper->fresh, path)))
+		keeper_give_file(keeper, path, answer);
+	else
+		keeper_give_end(answer, "the configuration does not name it");
+	arena_free(&arena);
+}
+
+/* What a server may tell the service manager in our name. */
+static void
+notify(struct keeper *keeper, const struct keeper_request *request)
+{
+	static const char *const known[] = { "READY=1", "RELOADING=1", "STOPPING=1", "WATCHDOG=1" };
+
+	for (size_t i = 0; request->word_count == 1 && i < sizeof(known) / sizeof(known[0]); i++)
+		if (span_eq(request->words[0], span_str(known[i])))
+			keeper->notify(known[i]);
 }
 
 /* ---- requests ----------------------------------------------------------------------------- */
@@ -178,25 +262,41 @@ answer_one(struct keeper *keeper, struct span octets, int answer)
 		run(keeper, &request, answer);
 	else if (request.ask == KEEPER_RELOAD)
 		read_again(keeper, answer);
+	else if (request.ask == KEEPER_TAKEN)
+		taken(keeper);
+	else if (request.ask == KEEPER_DROPPED)
+		dropped(keeper);
+	else if (keeper->server == 0)
+		return;				/* a helper gives nothing */
+	else if (request.ask == KEEPER_LOOK && keeper->config != NULL) {
+		keeper_give_files(keeper, keeper->config, answer);
+		keeper_give_end(answer, "");
+	} else if (request.ask == KEEPER_FILE)
+		give_one(keeper, &request, answer);
+	else if (request.ask == KEEPER_NOTIFY)
+		notify(keeper, &request);
+}
+
+bool
+keeper_hear(struct keeper *keeper)
+{
+	static char octets[KEEPER_REQUEST_MAX];
+	int answer;
+	ssize_t n = receive(keeper->channel, octets, sizeof(octets), &answer);
+
+	if (n > 0)
+		answer_one(keeper, span_of(octets, (size_t)n), answer);
+	if (answer >= 0)
+		close(answer);
+	return n > 0 || (n < 0 && errno == EINTR);
 }
 
 void
 keeper_serve(struct keeper *keeper)
 {
-	char *octets = malloc(KEEPER_REQUEST_MAX);
-	ssize_t n = 0;
-	int answer;
-
-	if (octets == NULL)
-		_exit(1);
 	prctl(PR_SET_NAME, "tramd-keeper", 0, 0, 0);
 	signal(SIGCHLD, SIG_DFL);		/* process 1 ignores it; here the ended are counted */
-	do {
-		n = receive(keeper->channel, octets, KEEPER_REQUEST_MAX, &answer);
-		if (n > 0)
-			answer_one(keeper, span_of(octets, (size_t)n), answer);
-		if (answer >= 0)
-			close(answer);
-	} while (n > 0 || (n < 0 && errno == EINTR));
+	while (keeper_hear(keeper))
+		;
 	_exit(0);
 }

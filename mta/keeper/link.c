@@ -4,21 +4,21 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "mta/base/clock.h"
 #include "mta/keeper/keeper.h"
-#include "mta/keeper/request.h"
 #include "mta/keeper/user.h"
 
-enum { GRACE_MS = 10000 };
+enum { GRACE_MS = 10000, GIVE_MS = 30000, TEXT_MAX = 16 << 10 };
 
 /* ---- asking ------------------------------------------------------------------------------- */
 
 /* The socket on which the answer comes, or -errno. */
 static int
-ask(const struct keeper_link *link, const struct keeper_request *request)
+ask(const struct keeper_link *link, const struct keeper_request *request, int kind)
 {
 	union {
 		struct cmsghdr head;
@@ -34,7 +34,7 @@ ask(const struct keeper_link *link, const struct keeper_request *request)
 		buf_free(&octets);
 		return -E2BIG;
 	}
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+	if (socketpair(AF_UNIX, kind | SOCK_CLOEXEC, 0, ends) < 0) {
 		rc = -errno;
 		buf_free(&octets);
 		return rc;
@@ -123,7 +123,7 @@ run_there(void *arg, const struct command_run *how, struct buf *output, char why
 		request.word_count++;
 	}
 	fd = link->channel < 0				     ? -ENOSYS :
-	     how->argv[request.word_count] != NULL ? -E2BIG : ask(link, &request);
+	     how->argv[request.word_count] != NULL ? -E2BIG : ask(link, &request, SOCK_STREAM);
 	if (fd < 0) {
 		snprintf(why, COMMAND_WHY_MAX, "%s", fd == -ENOSYS ?
 			 "the sandbox lets no program be started: restart tramd" :
@@ -139,15 +139,143 @@ run_there(void *arg, const struct command_run *how, struct buf *output, char why
 	return rc;
 }
 
-/* ---- life --------------------------------------------------------------------------------- */
+/* ---- files and sockets -------------------------------------------------------------------- */
+
+/* One message of an answer: its kind, its text with a NUL, its descriptor (-1: none). 0 or -errno. */
+static int
+receive(int fd, char text[TEXT_MAX], int *ret_fd)
+{
+	union {
+		struct cmsghdr head;
+		char octets[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = { text, TEXT_MAX - 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	struct pollfd wait = { fd, POLLIN, 0 };
+	struct cmsghdr *head;
+	ssize_t n;
+
+	*ret_fd = -1;
+	if (poll(&wait, 1, GIVE_MS) == 0)
+		return -ETIMEDOUT;
+	n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (n <= 0)
+		return n == 0 ? -EPIPE : -errno;
+	head = CMSG_FIRSTHDR(&message);
+	if (head != NULL && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(head), sizeof(int));
+	text[n] = '\0';
+	return 0;
+}
+
+/* Until the end of the answer, which may say what was wrong. */
+static int
+receive_all(int fd, struct files *files, struct files *doors, char error[CONFIG_ERROR_MAX])
+{
+	char *text = xcalloc(1, TEXT_MAX);
+	int rc, given;
+
+	for (;;) {
+		rc = receive(fd, text, &given);
+		if (rc == -EAGAIN || rc == -EINTR)
+			continue;
+		if (rc < 0 || text[0] == KEEPER_GIVES_END)
+			break;
+		if (given >= 0)
+			files_add(text[0] == KEEPER_GIVES_DOOR ? doors : files, text + 1, given);
+	}
+	if (rc < 0)
+		snprintf(error, CONFIG_ERROR_MAX, "the keeper does not answer: %s", strerror(-rc));
+	else if (text[1] != '\0') {
+		snprintf(error, CONFIG_ERROR_MAX, "%s", text + 1);
+		rc = -EINVAL;
+	}
+	free(text);
+	return rc;
+}
 
 int
-keeper_link_start(struct keeper_link *link, const struct config *config)
+keeper_link_fetch(const struct keeper_link *link, enum keeper_ask what, struct files **files,
+		  struct files **doors, char error[CONFIG_ERROR_MAX])
+{
+	struct keeper_request request = { .ask = what };
+	struct files *new_files = xcalloc(1, sizeof(*new_files));
+	struct files *new_doors = xcalloc(1, sizeof(*new_doors));
+	int rc, fd = link->channel < 0 ? -EPIPE : ask(link, &request, SOCK_SEQPACKET);
+
+	if (fd < 0) {
+		rc = fd;
+		snprintf(error, CONFIG_ERROR_MAX, "the keeper cannot be asked: %s", strerror(-rc));
+	} else {
+		rc = receive_all(fd, new_files, new_doors, error);
+		close(fd);
+	}
+	if (rc < 0 || !link->gives) {
+		files_free(new_files);
+		files_free(new_doors);
+		new_files = new_doors = NULL;
+	}
+	*files = new_files;
+	if (doors != NULL)
+		*doors = new_doors;
+	else
+		files_free(new_doors);
+	return rc;
+}
+
+/* A copy of one file that the configuration names. */
+static int
+open_there(void *arg, const char *path)
+{
+	const struct keeper_link *link = arg;
+	struct keeper_request request = { .ask = KEEPER_FILE, .words = { span_str(path) },
+					  .word_count = 1 };
+	struct files files = { 0 }, doors = { 0 };
+	char error[CONFIG_ERROR_MAX];
+	int rc, given = -1, fd = ask(link, &request, SOCK_SEQPACKET);
+
+	if (fd < 0)
+		return fd;
+	rc = receive_all(fd, &files, &doors, error);
+	close(fd);
+	if (rc == 0)
+		given = files_take(&files, path);
+	for (size_t i = 0; i < files.count; i++) {
+		if (files.each[i].fd >= 0)
+			close(files.each[i].fd);
+		free(files.each[i].path);
+	}
+	free(files.each);
+	return rc < 0 ? -EACCES : given < 0 ? -ENOENT : given;
+}
+
+void
+keeper_link_tell(const struct keeper_link *link, enum keeper_ask what, const char *word)
+{
+	struct keeper_request request = { .ask = what, .words = { span_str(word) },
+					  .word_count = word[0] != '\0' };
+	int fd = link->channel < 0 ? -1 : ask(link, &request, SOCK_SEQPACKET);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+void
+keeper_link_init(struct keeper_link *link, int channel, bool gives)
+{
+	*link = (struct keeper_link){ channel, gives, { run_there, link }, { open_there, link } };
+}
+
+int
+keeper_link_help(struct keeper_link *link, const struct config *config)
 {
 	int ends[2];
 	pid_t child;
 
-	*link = (struct keeper_link){ -1, { run_there, link } };
+	keeper_link_init(link, -1, false);
 	if (!keeper_is_wanted(config))
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -171,23 +299,6 @@ keeper_link_start(struct keeper_link *link, const struct config *config)
 	}
 	link->channel = ends[0];
 	return 0;
-}
-
-int
-keeper_link_reload(const struct keeper_link *link)
-{
-	struct keeper_request request = { .ask = KEEPER_RELOAD };
-	int32_t answer = 0;
-	int rc, fd;
-
-	if (link->channel < 0)
-		return 0;
-	fd = ask(link, &request);
-	if (fd < 0)
-		return fd;
-	rc = read_all(fd, &answer, sizeof(answer), -1, mono_ms() + GRACE_MS);
-	close(fd);
-	return rc < 0 ? rc : answer;
 }
 
 void

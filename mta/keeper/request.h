@@ -15,7 +15,12 @@
 
 enum keeper_ask {
 	KEEPER_RUN = 1,			/* words: a token-command of the configuration */
-	KEEPER_RELOAD,			/* read the configuration again */
+	KEEPER_RELOAD,			/* read the configuration again; two processes: and give it */
+	KEEPER_TAKEN,			/* what was given last is in use now; no answer */
+	KEEPER_DROPPED,			/* it is not; no answer */
+	KEEPER_LOOK,			/* give the files of the one in use, as they are now */
+	KEEPER_FILE,			/* word: give this one, if the configuration names it */
+	KEEPER_NOTIFY,			/* word: tell the service manager; no answer */
 	KEEPER_ASKS
 };
 
@@ -31,6 +36,16 @@ struct keeper_request {
 bool keeper_request_encode(const struct keeper_request *request, struct buf *out);
 /* False: it is no request. The words point into `in`; none has a NUL. */
 bool keeper_request_decode(struct span in, struct keeper_request *ret);
+
+/*
+ * What RELOAD, LOOK and FILE are answered with: messages of one octet and a text; a descriptor goes
+ * with each but the last.
+ */
+enum keeper_gives {
+	KEEPER_GIVES_FILE = 'f',	/* text: its path */
+	KEEPER_GIVES_DOOR = 'd',	/* text: the address, or path, on which the socket listens */
+	KEEPER_GIVES_END = 'e',		/* nothing more; text: what was wrong, or none */
+};
 
 /* What KEEPER_RUN is answered with: this, `why` and what was printed. Same machine: as it is. */
 struct keeper_outcome {

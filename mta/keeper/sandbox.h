@@ -1,5 +1,5 @@
 /*
- * sandbox: what the daemon gives away before it speaks with anybody, so that who takes it over
+ * sandbox: what the server gives away before it speaks with anybody, so that who takes it over
  * has little more than its sockets and its queue. Two steps, both for good:
  *
  *	sandbox_files	before the first thread: no new privileges, and writing only below the roots

@@ -22,6 +22,7 @@ struct delivery_auth {
 	struct delivery *delivery;	/* NULL: it has gone while the pool was at work */
 	struct arena arena;
 	char *path;
+	const struct file_opener *opener;
 	bool is_token, loaded;
 	bool working;			/* in the pool, or a token has been asked for */
 	bool asked_again;
@@ -68,12 +69,12 @@ delivery_auth_drop(struct delivery *d)
 static int
 read_secret(struct delivery_auth *a)
 {
-	int fd = open(a->path, O_RDONLY | O_CLOEXEC);
+	int fd = file_open_by(a->opener, a->path);
 	ssize_t n;
 	struct span line;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	n = read(fd, buf_reserve(&a->secret, SECRET_MAX), SECRET_MAX);
 	if (n > 0)
 		buf_grew(&a->secret, (size_t)n);
@@ -262,6 +263,7 @@ auth_new(struct delivery *d)
 
 	a->delivery = d;
 	a->is_token = route->password_file == NULL;
+	a->opener = d->reactor->opener;
 	a->path = arena_str(&a->arena, route->password_file != NULL ? span_str(route->password_file) :
 				       route->token_file != NULL ? span_str(route->token_file) :
 								   route->token_command[0]);

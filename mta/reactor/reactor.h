@@ -47,6 +47,7 @@ struct reactor {
 	struct gate *gate;			/* the one of the first reactor */
 	struct suppressed *suppressed;		/* of the process; changed on the first reactor's loop only */
 	struct https *https;			/* the first reactor's: its loop only */
+	const struct file_opener *opener;	/* of secrets; NULL: they are opened here */
 	const struct command_runner *runner;	/* the first reactor's; NULL: commands are run here */
 	/* the one of the first reactor: others post to its loop only */
 	struct dispatcher *dispatcher;

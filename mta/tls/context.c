@@ -118,9 +118,10 @@ set_protocol(const struct tls_loading *l, SSL_CTX *ctx)
 }
 
 static void
-digest_file(EVP_MD_CTX *digest, const char *path)
+digest_file(EVP_MD_CTX *digest, const struct files *files, const char *path)
 {
-	FILE *file = fopen(path, "rb");
+	char room[FILES_PATH_MAX];
+	FILE *file = fopen(files_at(files, path, room), "rb");
 	char piece[4096];
 	size_t n;
 
@@ -147,7 +148,7 @@ set_tickets(const struct tls_context *context, SSL_CTX *ctx)
 	EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
 	EVP_DigestUpdate(digest, &s->client_certificates, sizeof(s->client_certificates));
 	if (s->client_ca != NULL)
-		digest_file(digest, s->client_ca);
+		digest_file(digest, s->files, s->client_ca);
 	EVP_DigestUpdate(digest, context->name.at, context->name.len);
 	EVP_DigestFinal_ex(digest, id, &len);
 	EVP_MD_CTX_free(digest);
@@ -174,15 +175,17 @@ set_client_ca(const struct tls_loading *l, SSL_CTX *ctx)
 {
 	const struct tls_settings *s = &l->context->settings;
 	bool required = s->client_certificates == TLS_CLIENT_CERT_REQUIRED;
+	char room[FILES_PATH_MAX];
+	const char *ca = s->client_ca == NULL ? NULL : files_at(s->files, s->client_ca, room);
 	STACK_OF(X509_NAME) *names;
 
 	if (s->client_certificates == TLS_CLIENT_CERT_OFF)
 		return 0;
-	if (s->client_ca == NULL || SSL_CTX_load_verify_file(ctx, s->client_ca) != 1)
+	if (ca == NULL || SSL_CTX_load_verify_file(ctx, ca) != 1)
 		return tls_complain(l, "%s: no certificates that clients' ones could be checked with "
 				       "(%s); set client-ca", s->client_ca ? s->client_ca : "client-ca",
 				    s->client_ca ? tls_reason() : "not set");
-	names = SSL_load_client_CA_file(s->client_ca);
+	names = SSL_load_client_CA_file(ca);
 	if (names != NULL)
 		SSL_CTX_set_client_CA_list(ctx, names);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
@@ -325,13 +328,15 @@ faces_new(const struct tls_loading *l, unsigned thread, struct faces **ret)
 static int
 load_cas(const struct tls_loading *l, SSL_CTX *ctx)
 {
-	const char *ca = l->context->ca;
+	const char *ca = l->context->ca, *at;
+	char room[FILES_PATH_MAX];
 
 	if (ca == NULL) {
 		SSL_CTX_set_default_verify_paths(ctx);
 		return 0;
 	}
-	if (SSL_CTX_load_verify_file(ctx, ca) == 1 || SSL_CTX_load_verify_dir(ctx, ca) == 1)
+	at = files_at(l->context->settings.files, ca, room);
+	if (SSL_CTX_load_verify_file(ctx, at) == 1 || SSL_CTX_load_verify_dir(ctx, at) == 1)
 		return 0;
 	return tls_complain(l, "%s: neither a file of certificates in PEM nor a directory of them (%s)",
 			ca, tls_reason());
@@ -339,7 +344,8 @@ load_cas(const struct tls_loading *l, SSL_CTX *ctx)
 
 /* Of all files that it was made from, as they are now. */
 static void
-files_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN])
+files_digest(const struct tls_context *context, const struct files *files,
+	     uint8_t ret[TLS_DIGEST_LEN])
 {
 	EVP_MD_CTX *digest = EVP_MD_CTX_new();
 	struct arena arena = { 0 };
@@ -349,29 +355,30 @@ files_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN])
 		const struct tls_identity *from = &context->identities[i];
 
 		for (size_t j = 0; j < from->chain_count; j++)
-			digest_file(digest, arena_str(&arena, from->chains[j]));
+			digest_file(digest, files, arena_str(&arena, from->chains[j]));
 		for (size_t j = 0; j < from->key_count; j++)
-			digest_file(digest, arena_str(&arena, from->keys[j]));
+			digest_file(digest, files, arena_str(&arena, from->keys[j]));
 		for (size_t j = 0; j < from->ocsp_count; j++)
-			digest_file(digest, arena_str(&arena, from->ocsps[j]));
+			digest_file(digest, files, arena_str(&arena, from->ocsps[j]));
 		for (size_t j = 0; j < from->next_key_count; j++)
-			digest_file(digest, arena_str(&arena, from->next_keys[j]));
+			digest_file(digest, files, arena_str(&arena, from->next_keys[j]));
 	}
 	if (context->settings.client_ca != NULL)
-		digest_file(digest, context->settings.client_ca);
+		digest_file(digest, files, context->settings.client_ca);
 	if (context->ca != NULL)
-		digest_file(digest, context->ca);
+		digest_file(digest, files, context->ca);
 	EVP_DigestFinal_ex(digest, ret, NULL);
 	EVP_MD_CTX_free(digest);
 	arena_free(&arena);
 }
 
 bool
-tls_context_changed(const struct tls_context *context, uint8_t known[TLS_DIGEST_LEN])
+tls_context_changed(const struct tls_context *context, const struct files *files,
+		    uint8_t known[TLS_DIGEST_LEN])
 {
 	uint8_t now[TLS_DIGEST_LEN];
 
-	files_digest(context, now);
+	files_digest(context, files, now);
 	if (memcmp(now, known, TLS_DIGEST_LEN) == 0)
 		return false;
 	memcpy(known, now, TLS_DIGEST_LEN);
@@ -390,7 +397,8 @@ context_load(struct tls_context *context, char error[TLS_ERROR_MAX])
 	struct tls_loading l = { .context = context, .error = error };
 	int rc = 0;
 
-	files_digest(context, context->digest);		/* before they are read: see tls_context_changed() */
+	/* before they are read: see tls_context_changed() */
+	files_digest(context, context->settings.files, context->digest);
 	context->bio = tls_bio_method();
 	context->by_thread = xcalloc(context->threads, sizeof(*context->by_thread));
 	for (unsigned i = 0; rc == 0 && i < context->threads; i++) {
@@ -413,6 +421,7 @@ context_new(const struct tls_context *like, struct tls_context **ret, char error
 
 	*context = *like;
 	rc = context_load(context, error);
+	context->settings.files = NULL;
 	if (rc < 0) {
 		tls_context_free(context);
 		context = NULL;
@@ -474,11 +483,12 @@ tls_context_free(struct tls_context *context)
 }
 
 int
-tls_context_again(const struct tls_context *context, struct tls_context **ret,
-		  char error[TLS_ERROR_MAX])
+tls_context_again(const struct tls_context *context, const struct files *files,
+		  struct tls_context **ret, char error[TLS_ERROR_MAX])
 {
 	struct tls_context like = *context;
 
+	like.settings.files = files;
 	like.by_thread = NULL;
 	like.bio = NULL;
 	return context_new(&like, ret, error);

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "mta/base/buf.h"
+#include "mta/base/files.h"
 #include "mta/base/span.h"
 
 enum tls_version { TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
@@ -42,6 +43,7 @@ struct tls_settings {
 	bool tickets;			/* session tickets */
 	enum tls_client_certificates client_certificates;
 	const char *client_ca;		/* PEM: who signs clients' certificates */
+	const struct files *files;	/* where files are while they are read; NULL: where they say */
 	/* of connections that we make, to be resumed: how many for a thread, how long */
 	size_t sessions;		/* 0: none */
 	int64_t session_lifetime_ms;
@@ -76,11 +78,12 @@ void tls_context_free(struct tls_context *context);	/* NULL is fine; after its s
  * The files have changed: reads them anew into a context like this one, whose insides are taken
  * over reactor by reactor, each on its own thread; sessions keep what they began with.
  */
-int tls_context_again(const struct tls_context *context, struct tls_context **ret,
-		      char error[TLS_ERROR_MAX]);
+int tls_context_again(const struct tls_context *context, const struct files *files,
+		      struct tls_context **ret, char error[TLS_ERROR_MAX]);
 void tls_context_adopt(struct tls_context *context, struct tls_context *fresh, unsigned thread);
 /* Are the files others than those of `known`, which is then theirs? Any thread. */
-bool tls_context_changed(const struct tls_context *context, uint8_t known[TLS_DIGEST_LEN]);
+bool tls_context_changed(const struct tls_context *context, const struct files *files,
+			 uint8_t known[TLS_DIGEST_LEN]);
 /* Of what this context itself was made from. */
 void tls_context_digest(const struct tls_context *context, uint8_t ret[TLS_DIGEST_LEN]);
 

@@ -56,10 +56,12 @@ no_password(char *to, int max, int writes, void *arg)
 static int
 load_chain(const struct tls_loading *l, SSL_CTX *ctx, const char *chain)
 {
+	char room[FILES_PATH_MAX];
 	int reason;
 
 	ERR_clear_error();
-	if (SSL_CTX_use_certificate_chain_file(ctx, chain) == 1)
+	if (SSL_CTX_use_certificate_chain_file(
+		    ctx, files_at(l->context->settings.files, chain, room)) == 1)
 		return 0;
 	reason = ERR_GET_REASON(ERR_peek_error());
 	if (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL &&
@@ -86,7 +88,10 @@ is_mismatch(unsigned long error)
 static int
 load_key(const struct tls_loading *l, SSL_CTX *ctx, const char *chain, const char *key)
 {
-	if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1 &&
+	char room[FILES_PATH_MAX];
+	const char *at = files_at(l->context->settings.files, key, room);
+
+	if (SSL_CTX_use_PrivateKey_file(ctx, at, SSL_FILETYPE_PEM) == 1 &&
 	    SSL_CTX_check_private_key(ctx) == 1)
 		return 0;
 	if (is_mismatch(ERR_peek_last_error()))
@@ -239,7 +244,8 @@ tls_load_ocsp(const struct tls_loading *l, struct face *face, struct span path)
 	const char *name = arena_str(&arena, path);
 	unsigned char *bytes = xcalloc(1, OCSP_MAX);
 	const unsigned char *at = bytes;
-	FILE *file = fopen(name, "rb");
+	char room[FILES_PATH_MAX];
+	FILE *file = fopen(files_at(l->context->settings.files, name, room), "rb");
 	size_t len = file != NULL ? fread(bytes, 1, OCSP_MAX, file) : 0;
 	OCSP_RESPONSE *response = NULL;
 	OCSP_BASICRESP *basic = NULL;

@@ -451,7 +451,7 @@ sessions_end(void **state)
 	assert_false(connects(&e, &other, false));
 	assert_false(connects(&e, &peer, false));
 	assert_true(connects(&e, &peer, false));
-	assert_int_equal(tls_context_again(e.client_context, &fresh, error), 0);
+	assert_int_equal(tls_context_again(e.client_context, NULL, &fresh, error), 0);
 	tls_context_adopt(e.client_context, fresh, 0);		/* with the files they were judged by */
 	tls_context_free(fresh);
 	assert_false(connects(&e, &peer, false));
@@ -652,15 +652,15 @@ a_context_is_replaced(void **state)
 	contexts_open(&e, TLS_1_3, true);
 	ends_open(&e);
 	tls_context_digest(e.server_context, known);
-	assert_false(tls_context_changed(e.server_context, known));
+	assert_false(tls_context_changed(e.server_context, NULL, known));
 	copy_file(other_chain, chain_path);
-	assert_true(tls_context_changed(e.server_context, known));
-	assert_false(tls_context_changed(e.server_context, known));
-	assert_int_equal(tls_context_again(e.server_context, &fresh, error), -EINVAL);
+	assert_true(tls_context_changed(e.server_context, NULL, known));
+	assert_false(tls_context_changed(e.server_context, NULL, known));
+	assert_int_equal(tls_context_again(e.server_context, NULL, &fresh, error), -EINVAL);
 	assert_non_null(strstr(error, "does not belong"));
 	copy_file(other_key, key_path);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(tls_context_again(e.server_context, &fresh, error), 0);
+		assert_int_equal(tls_context_again(e.server_context, NULL, &fresh, error), 0);
 		tls_context_adopt(e.server_context, fresh, 0);
 		tls_context_adopt(e.server_context, fresh, 1);
 		tls_context_free(fresh);
