@@ -70,13 +70,13 @@ split(struct config **config, const struct passwd *user, struct server_rights *r
 				 .notify = service_notify };
 	struct config *inherited = *config;
 	pid_t parent = getpid();
-	int channel, rc;
+	int channel, rc = keeper_open_doors(&keeper, *config, error);
 
-	if (keeper_open_doors(&keeper, *config, error) < 0)
-		return EXIT_CANNOT;
-	rc = keeper_split(&keeper, &channel);
-	if (rc < 0) {
+	if (rc == 0 && (rc = keeper_split(&keeper, &channel)) < 0)
 		snprintf(error, CONFIG_ERROR_MAX, "there can be no second process: %s", strerror(-rc));
+	if (rc < 0) {
+		files_free(keeper.doors);
+		config_free(inherited);
 		return EXIT_CANNOT;
 	}
 	rights->parent = parent;
