@@ -255,8 +255,12 @@ keeper_link_tell(const struct keeper_link *link, enum keeper_ask what, const cha
 {
 	struct keeper_request request = { .ask = what, .words = { span_str(word) },
 					  .word_count = word[0] != '\0' };
+	char nothing;
 	int fd = link->channel < 0 ? -1 : ask(link, &request, SOCK_SEQPACKET);
 
+	/* it closes its end when it has done what it must: no port is held by both any more */
+	if (fd >= 0 && what != KEEPER_NOTIFY)
+		read_all(fd, &nothing, sizeof(nothing), -1, mono_ms() + GRACE_MS);
 	if (fd >= 0)
 		close(fd);
 }

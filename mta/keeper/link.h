@@ -33,7 +33,7 @@ int keeper_link_help(struct keeper_link *link, const struct config *config);
  */
 int keeper_link_fetch(const struct keeper_link *link, enum keeper_ask ask, struct files **files,
 		      struct files **doors, char error[CONFIG_ERROR_MAX]);
-/* KEEPER_TAKEN, KEEPER_DROPPED (word: ""), KEEPER_NOTIFY. */
+/* KEEPER_TAKEN, KEEPER_DROPPED (word: ""), which are waited for; KEEPER_NOTIFY. */
 void keeper_link_tell(const struct keeper_link *link, enum keeper_ask ask, const char *word);
 
 #endif

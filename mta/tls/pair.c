@@ -169,7 +169,8 @@ tls_load_next_key(const struct tls_loading *l, struct face *face, struct span pa
 	struct next_key *next = &face->next[face->next_count];
 	struct arena arena = { 0 };
 	const char *name = arena_str(&arena, path);
-	EVP_PKEY *key = read_key(name);
+	char room[FILES_PATH_MAX];
+	EVP_PKEY *key = read_key(files_at(l->context->settings.files, name, room));
 	unsigned char *der = NULL;
 	int rc = 0, len;
 
