@@ -65,6 +65,7 @@ SIGNED = """
     d-ee        MX    10 first
     d-ee2       MX    10 first
     d-ta        MX    10 authority
+    _smtp._tls.d-wrong  TXT  "v=TLSRPTv1; rua=mailto:tls@d-wrong.dane.test"
     d-misnamed  MX    10 misnamed
     d-wrong     MX    10 wrong
     d-next      MX    10 wrong
@@ -700,3 +701,14 @@ def test_tls_required_no_waives_what_is_published_alone(make_world, tls):
     site = re.compile("" if tls == "auto" else "tls-required=no")
     world.tramd.wait_log(event="site-backoff", site=site)
     assert world.tramd.queue_ids() == sorted([kept] + ([] if tls == "auto" else [waived]))
+
+
+def test_a_report_gets_through_where_tls_fails(make_world):
+    """It says itself that TLS does not matter to it (RFC 8460 §3, RFC 8689); mail to the same host waits."""
+    world = make_world(extra='tls-report-contact = "tls@relay.test"\n')
+    world.waits("d-wrong.dane.test")
+    told = world.tramd.ctl("tls-reports", "send")
+    assert told.startswith("1 reports were handed over"), told
+    (report,) = world.sinks[FIRST].wait(1)
+    assert report.recipients == ["tls@d-wrong.dane.test"] and report.sender == "" and b"TLS-Required: No" in report.headers
+    assert len(world.tramd.queue_ids()) == 1
