@@ -47,6 +47,7 @@ def test_exim_both_ways(make_server, make_tramd, sink, ca, tmp_path):  # noqa: F
             message = sink.wait(1)[0]
         except AssertionError as fault:
             raise AssertionError("%s\n%s" % (fault, middle.log())) from None
+        wait_for(lambda: " => b@far.test" in middle.log(), TIMEOUT, "Exim's own line of it")
         log = middle.log()
     assert message.data.endswith(BODY) and message.sender == USER
     assert re.search(r" <= %s .*P=esmtpsa .*A=plain_server:%s" % (USER, USER), log), log
