@@ -6,13 +6,14 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 
 import pytest
 
 from certificates import Authority, certificate
 from conftest import FAST
-from harness import Tramd, free_port, quoted, wait_for
+from harness import Tramd, free_port, program, quoted, wait_for
 from sink import FEATURES
 from test_certificates import put, serial_in, serial_of, wait_serial
 from test_install import Manager, low_port
@@ -223,3 +224,24 @@ def test_listeners_come_and_go(make_two, sink):
     assert answers(second)
     wait_for(lambda: not answers(third), what="the third is closed")
     works(tramd, sink)
+
+
+def test_without_a_sandbox(make_two, sink):
+    """Two processes all the same; the log is made anew by the server, local programs come in by the keeper's socket."""
+    tramd = make_two(static=sink, start=False)
+    logs = os.path.join(tramd.place, "logs")
+    os.mkdir(logs)
+    os.chown(logs, NOBODY, NOBODY)
+    tramd.settings["extra"] = "sandbox = off\nlog { file = %s }\n" % quoted(logs + "/log")
+    tramd.write_config(tramd.text())
+    tramd.start()
+    assert state(tramd.server)["Seccomp"] == "0" and state(tramd.server)["Uid"].split() == [str(NOBODY)] * 4
+    os.rename(logs + "/log", logs + "/log.1")
+    os.kill(tramd.process.pid, signal.SIGUSR1)
+    wait_for(lambda: os.path.exists(logs + "/log"), what="a new log")
+    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "b@dst.test"], input=BODY, check=True)
+    sink.wait(1)
+    tramd.wait_empty()
+    tramd.stop()
+    with open(logs + "/log") as f:
+        assert "event=stopped" in f.read()
