@@ -132,6 +132,8 @@ tls_on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *
 		if (!key_named(tickets, name, &key, &old))
 			return 0;
 		good = EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.cipher, iv) == 1;
+		/* who uses a ticket once only (RFC 8446 §C.4) needs one for the next time */
+		old = old || SSL_version(ssl) >= TLS1_3_VERSION;
 	}
 	good = good && mac_set(mac, &key);
 	OPENSSL_cleanse(&key, sizeof(key));

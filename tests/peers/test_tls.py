@@ -220,7 +220,11 @@ def test_resumption(secure, ca, version):
     ctx = context(ca.path, version)
     resumed, ticket = session_of(secure.port, ctx)
     assert not resumed and ticket.has_ticket
-    assert session_of(secure.port, ctx, ticket)[0]
+    resumed, following = session_of(secure.port, ctx, ticket)
+    assert resumed
+    if version == "1.3":		# a ticket is for one use
+        assert following.id != ticket.id
+    assert session_of(secure.port, ctx, following)[0]
     secure.restart()
     assert not session_of(secure.port, ctx, ticket)[0]		# its keys are on no disk
 
