@@ -30,7 +30,7 @@ def main():
                               stderr=subprocess.STDOUT, text=True, timeout=10)
         words = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z]|-[a-zA-Z](?![a-zA-Z-]))", done.stdout))
         if program == "tramctl":
-            words |= set(re.findall(r"(?m)^\s+((?:queue )?[a-z]+)\b", done.stdout))
+            words |= set(re.findall(r"(?m)^\s+((?:queue )?[a-z]+(?:-[a-z]+)*)\b", done.stdout))
         if not words:
             faults.append("%s --help names no option:\n%s" % (program, done.stdout[:500]))
         seen += len(words)

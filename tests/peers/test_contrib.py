@@ -158,7 +158,7 @@ def test_the_readme_is_true(make_tramd, tmp_path):
     assert done.returncode == 0, done.stdout.decode()
     listed = subprocess.run([program("tramctl"), "--list-options"], stdout=subprocess.PIPE,
                             timeout=TIMEOUT).stdout.decode().splitlines()
-    for command in re.findall(r"\btramctl(?: -c \S+)? ([a-z]+(?: (?:list|show|cat|hold|release|retry|bounce|remove|export|"
+    for command in re.findall(r"\btramctl(?: -c \S+)? ([a-z]+(?:-[a-z]+)*(?: (?:list|show|cat|hold|release|retry|bounce|remove|export|"
                               r"import|check|salvage))?)", text):
         assert command in listed, command
     for name in re.findall(r"(?m)^((?:mta|dns|queue|policy|tests|contrib)/[a-z/]*) ", text):

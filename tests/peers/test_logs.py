@@ -189,7 +189,7 @@ def test_the_manual_names_every_event():
             if name.endswith(".c") and "base" not in place:
                 with open(os.path.join(place, name), encoding="utf-8") as f:
                     text = f.read()
-                for call in (r'\blog_message\(\s*LOG_\w+,\s*"([a-z-]+)"',
+                for call in (r'\blog_message\(\s*[^",]+,\s*"([a-z-]+)"',
                              r'\blog_begin\(&l,[^;"]*"([a-z-]+)"', r'\blog_begin\(&l,[^;"]*"[a-z-]+" : "([a-z-]+)"',
                              r'\b(?:log_site|delivery_log_trouble)\(\w+, "([a-z-]+)"'):
                     found |= set(re.findall(call, text))
