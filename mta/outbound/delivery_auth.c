@@ -21,7 +21,7 @@ struct delivery_auth {
 	uv_work_t work;
 	struct delivery *delivery;	/* NULL: it has gone while the pool was at work */
 	struct arena arena;
-	char *path;
+	char *path;			/* NULL: a command's token */
 	const struct file_opener *opener;
 	bool is_token, loaded;
 	bool working;			/* in the pool, or a token has been asked for */
@@ -123,6 +123,22 @@ fail_ours(struct delivery_auth *a, const char *why, const char *what)
 	fail(a, reply);
 }
 
+/* A report to the sender may tell the reply: what our files are called is for the log only. */
+static void
+fail_secret(struct delivery_auth *a)
+{
+	struct log_line l;
+
+	if (log_begin(&l, LOG_WARNING, "secret-failed")) {
+		log_span(&l, "route", a->delivery->route->name);
+		log_str(&l, "file", a->path);
+		log_str(&l, "why", a->result == -ENODATA ? "it is empty" : strerror(-a->result));
+		log_end(&l);
+	}
+	fail_ours(a, a->is_token ? "its token cannot be read" : "its password cannot be read",
+		  "see secret-failed in the log");
+}
+
 static void
 begin(struct delivery_auth *a)
 {
@@ -130,7 +146,7 @@ begin(struct delivery_auth *a)
 	enum sasl_mechanism mechanism;
 
 	if (a->result < 0) {
-		fail_ours(a, a->path, a->result == -ENODATA ? "it is empty" : strerror(-a->result));
+		fail_secret(a);
 		return;
 	}
 	if (!sasl_client_choose(&a->config, sasl_set_of(d->client.features.auth), &mechanism)) {
@@ -264,9 +280,9 @@ auth_new(struct delivery *d)
 	a->delivery = d;
 	a->is_token = route->password_file == NULL;
 	a->opener = d->reactor->opener;
-	a->path = arena_str(&a->arena, route->password_file != NULL ? span_str(route->password_file) :
-				       route->token_file != NULL ? span_str(route->token_file) :
-								   route->token_command[0]);
+	if (route->token_command_count == 0)
+		a->path = arena_str(&a->arena, span_str(a->is_token ? route->token_file :
+								      route->password_file));
 	a->config.user = arena_copy(&a->arena, route->user);
 	a->config.host = arena_copy(&a->arena, d->host_name);
 	a->config.port = d->to.port;

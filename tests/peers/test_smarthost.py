@@ -116,7 +116,10 @@ def test_a_secret_that_is_not_there(make_relay, make_smarthost, tmp_path):
     daemon = make_relay(sink)
     (tmp_path / "secret").unlink()
     send(daemon)
-    assert "No such file" in daemon.wait_log(event="host-failed")["reply"]
+    failed = daemon.wait_log(event="secret-failed")
+    assert (failed["file"], failed["why"]) == (str(tmp_path / "secret"), "No such file or directory")
+    reply = daemon.wait_log(event="host-failed")["reply"]
+    assert "its password cannot be read" in reply and str(tmp_path) not in reply, "it may be told to the sender"
     (tmp_path / "secret").write_text("secret 1")
     assert sink.wait(1)[0].user == "anna@dst.test"
 
