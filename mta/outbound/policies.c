@@ -24,17 +24,18 @@ enum {
 	STORED_MAX = 4096,			/* octets of an entry in the queue */
 	MEMORY_MAX = 64 << 20,			/* octets of all in memory */
 	SWEEP_FIRST_MS = 10 * 1000, SWEEP_MS = 60 * 60 * 1000, SWEEP_MORE_MS = 1000,
-	SWEEP_PAGE = 50, SWEEP_FETCHES = 16,
+	SWEEP_PAGE = 50, SWEEP_AT_ONCE = HTTPS_AT_ONCE / 4,	/* mail that waits has the rest */
 };
 
 struct policies {
 	struct reactor *home;
 	struct map known;			/* by the domain's hash */
 	struct list by_age;			/* not asked about for longest first */
-	size_t octets, stored, fetching;
+	size_t octets, stored;
 	uv_timer_t timer;
 	struct buf swept;			/* the sweep goes on behind this key */
 	size_t swept_count;
+	size_t refreshing;			/* domains, for the sweep */
 	void (*changed)(void *arg, struct span domain);
 	void *changed_arg;
 };
@@ -49,6 +50,7 @@ struct known {					/* one domain */
 	struct arena entry_arena;
 	bool has_entry, stored;
 	bool busy;				/* it is being told of */
+	bool refreshing;			/* the sweep has begun what is under way */
 	struct sts_record record;		/* in: */
 	struct arena record_arena;
 	int64_t record_until_ms;		/* monotonic */
@@ -361,7 +363,6 @@ on_fetched(void *arg, const struct https_answer *answer)
 	struct span why;
 
 	k->call = NULL;
-	p->fetching--;
 	write_holding(k, &before);
 	k->troubled = !read_answer(answer, &arena, &policy, &why);
 	if (k->troubled) {
@@ -398,10 +399,8 @@ fetch(struct known *k)
 		.arg = k,
 	};
 
-	if (k->call == NULL) {
+	if (k->call == NULL)
 		k->call = https_request(home->https, &request);
-		k->owner->fetching++;
-	}
 	arena_free(&arena);
 }
 
@@ -421,6 +420,15 @@ decide(struct known *k, struct sts_decision *ret)
 	return ret->use == STS_USE_POLICY || ret->use == STS_USE_NOTHING;
 }
 
+static void
+refresh_ended(struct known *k)
+{
+	if (!k->refreshing || k->query != NULL || k->call != NULL)
+		return;
+	k->refreshing = false;
+	k->owner->refreshing--;
+}
+
 /* Something has become known: those who wait are told, if it was what they wait for. */
 static void
 settle(struct known *k)
@@ -435,6 +443,7 @@ settle(struct known *k)
 		wait->done(wait, decision.policy, decision.reason);
 	}
 	k->busy = false;
+	refresh_ended(k);
 }
 
 /* Only what is in use is refreshed ahead of time: the day is kept, not the moment. */
@@ -509,10 +518,22 @@ policies_trouble(struct policies *p, struct span domain, enum tlsrpt_result *ret
 /* ---- refreshing --------------------------------------------------------------------------- */
 
 static void
+refresh(struct known *k)
+{
+	struct sts_decision decision;
+
+	if (k->query != NULL || k->call != NULL)
+		return;
+	k->refreshing = true;
+	k->owner->refreshing++;
+	decide(k, &decision);
+	refresh_ended(k);
+}
+
+static void
 sweep_row(struct policies *p, const struct queue_note_row *row)
 {
 	struct arena arena = { 0 };
-	struct sts_decision decision;
 	struct sts_entry entry;
 	int64_t now = wall_ms();
 	int rc = row->damaged ? -EBADMSG : sts_entry_decode(row->value, &arena, &entry);
@@ -527,7 +548,7 @@ sweep_row(struct policies *p, const struct queue_note_row *row)
 		p->swept_count++;
 		k = rc == 0 && sts_entry_refresh_due(&entry, now) ? get(p, row->key) : NULL;
 		if (k != NULL)
-			decide(k, &decision);
+			refresh(k);
 	}
 	arena_free(&arena);
 }
@@ -541,16 +562,16 @@ on_sweep(uv_timer_t *timer)
 	struct arena arena = { 0 };
 	size_t count = 0, i = 0;
 
-	if (p->home->config->mta_sts && p->fetching < SWEEP_FETCHES)
+	if (p->home->config->mta_sts && p->refreshing < SWEEP_AT_ONCE)
 		queue_read_notes(p->home->port, NOTE_STS_POLICY, SPAN(""), buf_span(&p->swept), &arena,
 				 rows, SWEEP_PAGE, &count);
-	while (i < count && p->fetching < SWEEP_FETCHES)
+	while (i < count && p->refreshing < SWEEP_AT_ONCE)
 		sweep_row(p, &rows[i++]);
 	if (i > 0) {
 		buf_clear(&p->swept);
 		buf_append(&p->swept, rows[i - 1].key);
 	}
-	if (count > 0 || p->fetching >= SWEEP_FETCHES) {
+	if (count > 0 || p->refreshing >= SWEEP_AT_ONCE) {
 		uv_timer_start(&p->timer, on_sweep, SWEEP_MORE_MS, 0);
 	} else {
 		p->stored = p->swept_count;

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import ssl
+import threading
 
 import pytest
 
@@ -14,7 +15,7 @@ from clock import Clock
 from conftest import FAST
 from dns_server import Nsd
 from harness import free_port_on, wait_for
-from https_host import Answer, HttpsHost, hang, needs_port_443
+from https_host import TIMEOUT, Answer, HttpsHost, hang, needs_port_443
 from sink import Sink
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
@@ -272,6 +273,33 @@ def test_a_new_policy_is_fetched(make_world, tmp_path):
         return world.asked("ok") == 3
     wait_for(is_refreshed, what="it is fetched ahead of time")
     world.tramd.wait_log(event="sts-policy", domain="ok.sts.test", count=3)
+
+
+def test_refreshing_leaves_room_for_mail(make_world, tmp_path):
+    """What is fetched ahead of time takes a quarter of the turns, however slow its hosts are."""
+    clock = Clock(tmp_path)
+    world = make_world(env=clock.env)
+    known = ("ok", "wild", "next", "nextlisted", "t-name", "t-bare", "t-unlisted")
+    for domain in known:
+        world.delivered(domain)
+    go_on, asked = threading.Event(), []
+
+    def slow(conn):
+        asked.append(conn)
+        go_on.wait(TIMEOUT)
+    for domain in known:
+        world.serve(domain, slow)
+    clock.forward(2 * DAY)
+
+    def is_refreshed(count, step):
+        clock.forward(step)
+        world.tramd.ctl("stats")
+        return len(asked) >= count
+    wait_for(lambda: is_refreshed(4, 0 if asked else 3700), what="what is old is asked for again")
+    assert "does not list" in world.waits("unlisted")["reply"], "one that is new has its turn"
+    assert len(asked) == 4
+    go_on.set()
+    wait_for(lambda: is_refreshed(len(known), 1), what="the others have theirs")
 
 
 def test_a_route_that_asks_for_a_policy(make_world):
