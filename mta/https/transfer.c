@@ -184,7 +184,8 @@ set_content(struct https_call *call, CURL *easy)
 	if (call->method == HTTPS_GET)
 		return good;
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_POSTFIELDS, call->body.at);
+	/* never NULL: it would read standard input instead */
+	SET(CURLOPT_POSTFIELDS, call->body.len > 0 ? call->body.at : "");
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.len);
 	good = good && add_header(call, type.at) && add_header(call, "Expect:");
 	SET(CURLOPT_HTTPHEADER, call->headers);

@@ -41,9 +41,9 @@ def host(pair):
 @pytest.fixture
 def ask(dns, ca):
     """ask(url) → one line of the client, or as many as there are requests."""
-    def run(url, *more, trust=ca.path, where="private", ms=20000, env=None):
+    def run(url, *more, trust=ca.path, where="private", ms=20000, env=None, stdin=b""):
         program = os.path.join(os.path.dirname(os.path.dirname(harness.program("tramd"))), "tests", "https_client")
-        done = subprocess.run([program, dns.address, trust, where, str(ms), url, *map(str, more)], timeout=60,
+        done = subprocess.run([program, dns.address, trust, where, str(ms), url, *map(str, more)], timeout=60, input=stdin,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, **(env or {})))
         assert done.returncode == 0, done.stderr.decode()
         lines = done.stdout.decode().splitlines()
@@ -68,6 +68,11 @@ def test_what_is_asked_for_is_answered(ask, host, tmp_path):
     method, path, headers, body = next(r for r in host.requests if r[3])
     assert method == "POST" and body == report.read_bytes()
     assert headers["content-type"] == "application/tlsrpt+gzip" and "expect" not in headers
+    report.write_bytes(b"")
+    del host.requests[:]
+    assert ask("https://good.test" + at + "/", 1, "text/plain", report, stdin=b"not for them").startswith("answered 200")
+    method, path, headers, body = host.requests[0]
+    assert (method, body, headers["content-length"]) == ("POST", b"", "0") and "transfer-encoding" not in headers
 
 
 def test_nobody_leads_it_astray(ask, host, dns):
