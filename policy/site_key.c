@@ -5,6 +5,7 @@
 
 #include "mta/base/address.h"
 #include "mta/base/buf.h"
+#include "mta/base/map.h"
 #include "dns/mx.h"
 #include "queue/record.h"
 
@@ -38,6 +39,33 @@ message_wish(uint32_t flags, struct span reverse_path)
 	return (flags & MESSAGE_TLS_OPTIONAL) != 0 ? WISH_TLS_OPTIONAL : WISH_NONE;
 }
 
+static void
+put_word(struct span word, struct buf *out)
+{
+	buf_printf(out, "%zu:%.*s", word.len, SPAN_FMT(word));
+}
+
+/* All that a login is, but for the user. What a file holds may change; it is read for each connection. */
+static uint64_t
+hash_login(const struct route *route)
+{
+	struct buf all = { 0 };
+	uint64_t hash;
+
+	put_word(span_str(route->password_file), &all);
+	put_word(span_str(route->token_file), &all);
+	buf_printf(&all, "%zu;", route->token_command_count);
+	for (size_t i = 0; i < route->token_command_count; i++)
+		put_word(route->token_command[i], &all);
+	buf_printf(&all, "%zu;", route->mechanism_count);
+	for (size_t i = 0; i < route->mechanism_count; i++)
+		put_word(route->mechanisms[i], &all);
+	buf_printf(&all, "%d", route->auth_unverified);
+	hash = hash_bytes(buf_span(&all).at, buf_len(&all), 0);
+	buf_free(&all);
+	return hash;
+}
+
 struct span
 site_key_of(struct span place, const struct route *route, enum route_wish wish, enum site_mx mx,
 	    struct arena *arena)
@@ -55,7 +83,8 @@ site_key_of(struct span place, const struct route *route, enum route_wish wish, 
 		struct buf user = { 0 };
 
 		xtext_encode(route->user, &user);	/* no blank in it */
-		key = arena_printf(arena, "%.*s user=%.*s", SPAN_FMT(key), SPAN_FMT(buf_span(&user)));
+		key = arena_printf(arena, "%.*s user=%.*s login=%016llx", SPAN_FMT(key),
+				   SPAN_FMT(buf_span(&user)), (unsigned long long)hash_login(route));
 		buf_free(&user);
 	}
 	if (wish != WISH_NONE)
@@ -144,7 +173,7 @@ read_word(struct span word, struct arena *arena, struct site_tls *ret)
 		ret->names = read_list(span_skip(word, 6), arena, &ret->name_count);
 	else if (span_starts(word, SPAN("unlisted=")) && ret->unlisted_count == 0)
 		ret->unlisted = read_list(span_skip(word, 9), arena, &ret->unlisted_count);
-	else if (span_starts(word, SPAN("user=")))
+	else if (span_starts(word, SPAN("user=")) || span_starts(word, SPAN("login=")))
 		ret->login = true;
 	else if (span_eq(word, wish_words[WISH_REQUIRETLS]))
 		ret->wish = WISH_REQUIRETLS;

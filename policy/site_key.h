@@ -3,12 +3,12 @@
  * ask for different TLS, or another login, are two sites, so that a connection is never shared between them. Pure.
  *
  *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its route
- *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna"; then
- *	what the messages ask for: " requiretls", " tls-required=no" (so that they never share a
- *	connection with others); and " mx=secure", " mx=implicit", where that matters. Last, what the
- *	domain's MTA-STS policy says of the hosts: " sts=enforce", " sts=testing", and those that it does
- *	not list: " unlisted=b.example". So domains whose policies say the same of the same hosts share a
- *	site.
+ *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna
+ *	login=0123456789abcdef" (a hash of how: where the secret is, not what it is); then what the
+ *	messages ask for: " requiretls", " tls-required=no" (so that they never share a connection with
+ *	others); and " mx=secure", " mx=implicit", where that matters. Last, what the domain's MTA-STS
+ *	policy says of the hosts: " sts=enforce", " sts=testing", and those that it does not list:
+ *	" unlisted=b.example". So domains whose policies say the same of the same hosts share a site.
  */
 #ifndef TRAM_SITE_KEY_H
 #define TRAM_SITE_KEY_H

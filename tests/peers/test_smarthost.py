@@ -171,3 +171,22 @@ def test_a_password_is_for_its_own_host(make_tramd, make_smarthost, ca, tmp_path
     assert len(set(first.commands("AUTH"))) == 1
     send(daemon)
     assert second.wait(1)[0].user == "anna@dst.test"
+
+
+def test_two_logins_of_one_user(make_tramd, make_smarthost, ca, tmp_path):
+    """Routes to one host, as one user, with other secrets: each route's mail goes by its own."""
+    sink = make_smarthost("PLAIN")
+    for name, secret in ("good", "secret 1"), ("bad", "secret 2"):
+        (tmp_path / name).write_text(secret)
+    daemon = make_tramd(routes={domain: {
+        "tls": "verify", "tls-names": '"relay.dst.test"', "user": '"anna@dst.test"',
+        "password-file": quoted(str(tmp_path / secret)), "deliver": "smtp:[%s]:%d" % (HOST, sink.port)
+    } for domain, secret in (("one.test", "bad"), ("two.test", "good"))}, queue=FAST,
+        extra="delivery-ca = %s\n" % quoted(ca.path))
+    send(daemon, "b@one.test")
+    daemon.wait_log(event="host-failed")
+    send(daemon, "b@two.test")
+    assert sink.wait(1)[0].recipients == ["b@two.test"]
+    assert len(set(sink.commands("AUTH"))) == 2
+    (tmp_path / "bad").write_text("secret 1")
+    assert [message.recipients for message in sink.wait(2)] == [["b@two.test"], ["b@one.test"]]

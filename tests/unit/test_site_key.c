@@ -59,6 +59,38 @@ names_are_part_of_it(void **state)
 	arena_free(&arena);
 }
 
+/* Two logins of one user are two sites: each route's secret goes with its own mail. */
+static void
+logins_are_part_of_it(void **state)
+{
+	struct arena arena = { 0 };
+	struct span words[] = { SPAN("/bin/token"), SPAN("anna") }, plain = SPAN("PLAIN");
+	struct route ways[] = {
+		{ .password_file = "/etc/a" },
+		{ .password_file = "/etc/b" },
+		{ .token_file = "/etc/a" },
+		{ .token_command = words, .token_command_count = 1 },
+		{ .token_command = words, .token_command_count = 2 },
+		{ .password_file = "/etc/a", .auth_unverified = true },
+		{ .password_file = "/etc/a", .mechanisms = &plain, .mechanism_count = 1 },
+	};
+	struct span keys[sizeof(ways) / sizeof(ways[0])];
+	struct site_tls back;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		ways[i].tls = ROUTE_TLS_VERIFY;
+		ways[i].user = SPAN("anna");
+		keys[i] = site_key_of(place, &ways[i], WISH_NONE, SITE_MX_INSECURE, &arena);
+		assert_true(site_key_tls(keys[i], &arena, &back));
+		assert_true(back.login && site_key_fits(keys[i], &ways[i]));
+		assert_null(memmem(keys[i].at, keys[i].len, "/etc", 4));
+		for (size_t other = 0; other < i; other++)
+			assert_false(site_key_fits(keys[i], &ways[other]));
+	}
+	arena_free(&arena);
+}
+
 /* What a policy says of the hosts is part of it; how it says so is not. */
 static void
 policies_are_part_of_it(void **state)
@@ -165,6 +197,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_way_is_a_site_of_its_own),
 		cmocka_unit_test(names_are_part_of_it),
+		cmocka_unit_test(logins_are_part_of_it),
 		cmocka_unit_test(policies_are_part_of_it),
 		cmocka_unit_test(wishes_are_part_of_it),
 		cmocka_unit_test(unknown_words_are_refused),
