@@ -584,6 +584,35 @@ warn_descriptors(struct load *load)
 			(unsigned long long)have.rlim_max);
 }
 
+static bool
+takes_reports(const struct route *route)
+{
+	bool takes = route->sender_count == 0;
+
+	for (size_t i = 0; i < route->sender_count; i++)
+		takes = takes || span_eq(route->senders[i], SPAN("<>"));
+	return takes && route->user_count == 0 && route->kind != DELIVER_REJECT;
+}
+
+/* A report has no sender, and nobody logged in to hand it in. */
+static void
+warn_reports(struct load *load)
+{
+	const struct routes *routes = &load->config->access.routes;
+	const struct route *first = &routes->routes[0];
+
+	for (size_t i = 0; i < routes->count; i++) {
+		if (takes_reports(&routes->routes[i]))
+			return;
+		if (routes->routes[i].line < first->line)
+			first = &routes->routes[i];
+	}
+	if (routes->conditional)
+		config_warn(load, route_place(load, first),
+			    "no route takes messages without a sender, so no report of failure can leave; add: route "
+			    "\"*\" { sender = \"<>\" deliver = \"mx\" }, or one that asks for no sender");
+}
+
 static void
 warn_access(struct load *load)
 {
@@ -608,6 +637,7 @@ config_check(struct load *load)
 		return false;
 	warn_resolver(load);
 	warn_descriptors(load);
+	warn_reports(load);
 	warn_access(load);
 	return true;
 }

@@ -27,6 +27,10 @@
 	"relay-from = \"127.0.0.0/8\"\n"                                                          \
 	"route \"*\" { deliver = \"mx\" }\n"
 
+#define BY_SENDER(sender)                                                                            \
+	"hostname = a.example.org\nlistener smtp { address = \"127.0.0.1:2525\" }\n"                   \
+	"relay-from = \"127.0.0.0/8\"\nroute \"*\" { sender = " sender " deliver = mx }\n"
+
 static char source_folder[PATH_MAX];	/* tests/config, absolute */
 
 static struct config *
@@ -425,6 +429,17 @@ test_warnings(void **state)
 	buf_clear(&w);
 	config_free(parse("hostname = a.example.org\nlistener smtp { address = \"127.0.0.1:0\" } route \"*\" { deliver = mx }", &w));
 	assert_true(has(&w, "nobody may send anything"));
+	buf_clear(&w);
+	config_free(parse(BY_SENDER("\"b.example\""), &w));
+	assert_true(has(&w, "test.conf:4: no route takes messages without a sender, so no report"));
+	buf_clear(&w);
+	config_free(parse(BY_SENDER("{\"b.example\", \"<>\"}"), &w));
+	config_free(parse(BY_SENDER("\"b.example\"") "route \"c.example\" { deliver = mx }\n", &w));
+	config_free(parse("hostname = a.example.org\n" THREE_LINES, &w));
+	assert_false(has(&w, "no route takes"));
+	buf_clear(&w);
+	config_free(parse(BY_SENDER("\"b.example\"") "route \"*\" { deliver = \"reject:550 5.7.1 no\" }\n", &w));
+	assert_true(has(&w, "test.conf:4: no route takes"));
 	buf_clear(&w);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	if (limit.rlim_max < 1000000) {
