@@ -210,6 +210,7 @@ delivery_start_tls(struct delivery *d)
 		.sni = demand->sni,
 		.names = demand->more_count > 0 ? demand->more_names : d->demand.names,
 		.name_count = demand->more_count > 0 ? demand->more_count : demand->name_count,
+		.alt_names_only = demand->source == TLS_SOURCE_MTA_STS,
 		.tlsa_count = demand->proof == TLS_PROOF_TLSA ? demand->tlsa_count : 0,
 	};
 	struct tls *tls;

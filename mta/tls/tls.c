@@ -62,7 +62,8 @@ expect_names(struct tls *tls, const struct tls_peer *peer)
 {
 	struct arena arena = { 0 };
 
-	SSL_set_hostflags(tls->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	SSL_set_hostflags(tls->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+			  (peer->alt_names_only ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : 0u));
 	for (size_t i = 0; i < peer->name_count; i++)
 		SSL_add1_host(tls->ssl, arena_str(&arena, peer->names[i]));
 	if (peer->sni.len > 0)
@@ -107,6 +108,7 @@ session_key(const struct tls_peer *peer, uint8_t ret[TLS_DIGEST_LEN])
 	EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
 	digest_span(digest, peer->resume);
 	digest_span(digest, peer->sni);
+	EVP_DigestUpdate(digest, &peer->alt_names_only, sizeof(peer->alt_names_only));
 	EVP_DigestUpdate(digest, &peer->name_count, sizeof(peer->name_count));
 	for (size_t i = 0; i < peer->name_count; i++)
 		digest_span(digest, peer->names[i]);

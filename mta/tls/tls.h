@@ -24,6 +24,11 @@ struct tls_peer {
 	struct span sni;		/* host name; empty: none is sent */
 	struct span *names;		/* any of these in the certificate, if CA or DANE-TA decide */
 	size_t name_count;
+	/*
+	 * Names stand in subjectAltName only (RFC 8461 §4.2). Else a certificate that has no host name
+	 * there may have it as the subject's common name, as RFC 7672 §3.2.3 has it.
+	 */
+	bool alt_names_only;
 	struct tls_tlsa *tlsa;		/* DANE (RFC 7672): usable records; none: the CAs decide */
 	size_t tlsa_count;
 	/*

@@ -21,14 +21,15 @@ class Authority:
         return os.path.join(self.folder, name)
 
     def sign(self, name, hosts, kind="ec", days=30, email=None, common_name=None):
-        """hosts: names in the certificate. days < 0: it has expired. (chain, key): paths."""
+        """hosts: names in the certificate; none: common_name only. days < 0: it has expired. (chain, key): paths."""
         chain, key, request, extra = (self.at(name + end) for end in (".pem", ".key", ".csr", ".ext"))
         new = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256") if kind == "ec" else ("rsa:2048",)
         openssl("req", "-new", "-newkey", *new, "-nodes", "-subj", "/CN=" + (common_name or hosts[0]),
                 "-keyout", key, "-out", request)
         names = ["DNS:" + host for host in hosts] + (["email:" + email] if email else [])
         with open(extra, "w", encoding="ascii") as f:
-            f.write("subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n" % ",".join(names))
+            f.write("extendedKeyUsage=serverAuth,clientAuth\n")
+            f.write("subjectAltName=%s\n" % ",".join(names) if names else "")
         when = ("-days", str(days)) if days > 0 else ("-days", "1")
         faked = [] if days > 0 else ["faketime", "-f", "%dd" % (days - 2)]
         subprocess.run(faked + ["openssl", "x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key,

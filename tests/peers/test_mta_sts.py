@@ -19,7 +19,7 @@ from https_host import TIMEOUT, Answer, HttpsHost, hang, needs_port_443
 from sink import Sink
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
-GOOD, OTHER, SELF, BARE = "127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"
+GOOD, OTHER, SELF, BARE, OLD = ("127.0.1.%d" % i for i in range(1, 6))
 POLICIES, SICK = "127.0.3.1", "127.0.3.2"
 WELL = "/.well-known/mta-sts.txt"
 DAY = 86400
@@ -31,6 +31,7 @@ DOMAINS = {
     "name": ("10 other", "enforce", ["other.sts.test"]),
     "self": ("10 self", "enforce", ["self.sts.test"]),
     "bare": ("10 bare", "enforce", ["bare.sts.test"]),
+    "old": ("10 old", "enforce", ["old.sts.test"]),		# its name is the subject's only
     "unlisted": ("10 good", "enforce", ["mx.elsewhere.test"]),
     "next": ("10 bare 20 other 30 good", "enforce", ["*.sts.test"]),
     "nextlisted": ("10 other 20 good", "enforce", ["good.sts.test"]),
@@ -50,7 +51,7 @@ DOMAINS = {
 
 def zone(ids=(), without=()):
     """ids: {domain: id of its record}, else 1. without: domains whose record is gone."""
-    lines = ["good A " + GOOD, "other A " + OTHER, "self A " + SELF, "bare A " + BARE]
+    lines = ["good A " + GOOD, "other A " + OTHER, "self A " + SELF, "bare A " + BARE, "old A " + OLD]
     for domain, (mx, mode, _) in DOMAINS.items():
         words = mx.split()
         lines += ["%s MX %s %s" % (domain, words[i], words[i + 1]) for i in range(0, len(words), 2)]
@@ -77,7 +78,8 @@ def pairs(ca, tmp_path_factory):
     hosts = ["mta-sts.%s.sts.test" % domain for domain in DOMAINS]
     return {"policies": ca.sign("policies", hosts), "old": ca.sign("old", hosts, days=-1),
             GOOD: ca.sign("good", ["good.sts.test"]), OTHER: ca.sign("other", ["another.sts.test"]),
-            SELF: stranger.sign("self", ["self.sts.test"]), BARE: None}
+            SELF: stranger.sign("self", ["self.sts.test"]), BARE: None,
+            OLD: ca.sign("cn", [], common_name="old.sts.test")}
 
 
 class World:
@@ -90,9 +92,9 @@ class World:
         for domain, (_, mode, hosts) in DOMAINS.items():
             if mode:
                 self.serve(domain, policy(mode, hosts))
-        self.port = free_port_on([GOOD, OTHER, SELF, BARE])
+        self.port = free_port_on([GOOD, OTHER, SELF, BARE, OLD])
         self.sinks = {host: stack.enter_context(Sink(host, self.port, tls=pairs[host]))
-                      for host in (GOOD, OTHER, SELF, BARE)}
+                      for host in (GOOD, OTHER, SELF, BARE, OLD)}
         self.tramd = make_tramd(routes={"*": dict(route, deliver="mx:%d" % self.port)}, resolver=nsd.address,
                                 queue=FAST, limits=limits, env=env,
                                 extra='allow-private = yes\ndelivery-ca = "%s"\n%s' % (ca.path, extra))
@@ -141,12 +143,13 @@ def test_enforce(make_world):
         assert line["host"] == "good.sts.test" and line["tls"].endswith(" verified")
     assert len(world.sinks[GOOD].messages) == 5
     for domain, why in (("name", "certificate is not good.*MTA-STS"), ("self", "certificate is not good.*MTA-STS"),
+                        ("old", "certificate is not good.*MTA-STS"),
                         ("bare", "does not offer STARTTLS.*MTA-STS"), ("unlisted", "MTA-STS policy does not list")):
         line = world.waits(domain)
         assert re.search(why, line["reply"]), line
         assert line["reply"].startswith("451 4.7.") or not line["reply"].startswith("5"), line
     world.tramd.wait_log(event="host-failed", host="other.sts.test", reply=re.compile("does not list this host"))
-    assert not any(world.sinks[host].commands("MAIL") for host in (OTHER, SELF, BARE))
+    assert not any(world.sinks[host].commands("MAIL") for host in (OTHER, SELF, BARE, OLD))
 
 
 def test_tls_check_tells_of_the_policy(make_world):

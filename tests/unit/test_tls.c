@@ -22,6 +22,7 @@
 static char folder[] = "/tmp/tram-tls-XXXXXX";
 static char chain_path[64], key_path[64], other_chain[64], other_key[64];
 static size_t more_names;			/* in the certificates that are made */
+static bool common_name_only;
 
 /* ---- certificates ------------------------------------------------------------------------- */
 
@@ -48,7 +49,8 @@ write_pair(const char *host, const char *chain, const char *key_file)
 	X509_set_issuer_name(x, X509_get_subject_name(x));
 	names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, buf_span(&value).at);
 	buf_free(&value);
-	X509_add_ext(x, names, -1);
+	if (!common_name_only)
+		X509_add_ext(x, names, -1);
 	assert_true(X509_sign(x, key, EVP_sha256()) > 0);
 	file = fopen(chain, "w");
 	assert_int_equal(PEM_write_X509(file, x), 1);
@@ -395,6 +397,37 @@ the_same_is_resumed(void **state)
 	}
 }
 
+/* A name that is the subject's only counts where it may, and a session by it is not resumed where it may not. */
+static void
+a_name_must_stand_where_it_belongs(void **state)
+{
+	struct span name = SPAN("mail.test");
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_facts facts;
+	struct ends e;
+
+	(void)state;
+	common_name_only = true;
+	write_pair("mail.test", chain_path, key_path);
+	keeping_open(&e, TLS_1_3, 10, 100000);
+	assert_false(connects(&e, &peer, false));
+	assert_true(connects(&e, &peer, false));
+	peer.alt_names_only = true;
+	e.server = tls_server_new(e.server_context, 1);
+	e.client = tls_client_new(e.client_context, 0, &peer);
+	tls_receive(e.client, SPAN(""), &e.at_client, &e.to_server);
+	shake(&e, SIZE_MAX);
+	tls_facts(e.client, &facts);
+	assert_int_equal(facts.verified, TLS_NOT_VERIFIED);
+	assert_false(facts.resumed);
+	contexts_close(&e);
+	common_name_only = false;
+	write_pair("mail.test", chain_path, key_path);
+	keeping_open(&e, TLS_1_3, 10, 100000);
+	assert_false(connects(&e, &peer, false));
+	contexts_close(&e);
+}
+
 static void
 records_are_part_of_it(void **state)
 {
@@ -715,7 +748,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_same_is_resumed), cmocka_unit_test(records_are_part_of_it),
+		cmocka_unit_test(the_same_is_resumed), cmocka_unit_test(a_name_must_stand_where_it_belongs),
+		cmocka_unit_test(records_are_part_of_it),
 		cmocka_unit_test(sessions_end), cmocka_unit_test(large_sessions_are_not_kept),
 		cmocka_unit_test(what_was_found_goes_with_it),
 		cmocka_unit_test(a_session_that_fails_is_not_offered_again),
