@@ -70,7 +70,7 @@ split(struct config **config, const struct passwd *user, struct server_rights *r
 				 .notify = service_notify };
 	struct config *inherited = *config;
 	pid_t parent = getpid();
-	int channel, rc = keeper_open_doors(&keeper, *config, error);
+	int channel = -1, rc = keeper_open_doors(&keeper, *config, error);
 
 	if (rc == 0 && (rc = keeper_split(&keeper, &channel)) < 0)
 		snprintf(error, CONFIG_ERROR_MAX, "there can be no second process: %s", strerror(-rc));

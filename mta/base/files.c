@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "mta/base/arena.h"
+
 const char *
 files_at(const struct files *files, const char *path, char room[FILES_PATH_MAX])
 {
@@ -22,12 +24,13 @@ files_at(const struct files *files, const char *path, char room[FILES_PATH_MAX])
 void
 files_add(struct files *files, const char *path, int fd)
 {
-	char *copy = strdup(path);
+	size_t len = strlen(path);
+	struct file_given *given;
 
-	files->each = realloc(files->each, (files->count + 1) * sizeof(*files->each));
-	if (files->each == NULL || copy == NULL)
-		abort();
-	files->each[files->count++] = (struct file_given){ copy, fd };
+	files->each = xrealloc(files->each, (files->count + 1) * sizeof(*files->each));
+	given = &files->each[files->count++];
+	given->path = memcpy(xcalloc(1, len + 1), path, len);
+	given->fd = fd;
 }
 
 int

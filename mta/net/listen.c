@@ -26,14 +26,17 @@ bind_inet(int fd, const struct netaddr *address)
 }
 
 static int
-listen_on(int family, const struct netaddr *address, const char *path)
+socket_of(int family)
 {
-	int rc, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd < 0)
-		return -errno;
-	/* anybody here may submit: SO_PEERCRED names them */
-	rc = path != NULL ? local_bind(fd, path, 0666) : bind_inet(fd, address);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The socket, bound with the result rc; it is gone where that failed. */
+static int
+listen_on(int fd, int rc)
+{
 	if (rc == 0 && listen(fd, BACKLOG) < 0)
 		rc = -errno;
 	if (rc < 0)
@@ -44,13 +47,18 @@ listen_on(int family, const struct netaddr *address, const char *path)
 int
 listen_inet(const struct netaddr *address)
 {
-	return listen_on(address->family, address, NULL);
+	int fd = socket_of(address->family);
+
+	return fd < 0 ? fd : listen_on(fd, bind_inet(fd, address));
 }
 
 int
 listen_local(const char *path)
 {
-	return listen_on(AF_UNIX, NULL, path);
+	int fd = socket_of(AF_UNIX);
+
+	/* anybody here may submit: SO_PEERCRED names them */
+	return fd < 0 ? fd : listen_on(fd, local_bind(fd, path, 0666));
 }
 
 int
