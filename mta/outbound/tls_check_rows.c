@@ -86,7 +86,9 @@ tls_check_tell_route(struct tls_check *c)
 	row(c, NOTE, "route",
 	    arena_printf(&c->arena, "route %.*s (line %d): %s, tls = %s", SPAN_FMT(route->name),
 			 route->line,
-			 route->kind == DELIVER_MX ? "to the domain's MX" : "to the host it names",
+			 route->kind == DELIVER_MX ? "to the domain's MX" :
+			 route->host_count > 1	   ? "to the hosts it names, in their order" :
+						     "to the host it names",
 			 tls_words[route->tls]));
 	return true;
 }

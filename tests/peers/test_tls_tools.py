@@ -222,6 +222,24 @@ def test_check_of_a_host_as_a_route_asks(make_tramd, make_sink, ca):
         assert not sink.commands("MAIL")
 
 
+def test_check_of_several_smarthosts(make_tramd, make_sink, ca):
+    """Each of them is looked at, though mail goes to the first: the others must do when that one does not."""
+    good, other = ca.sign("s-good", ["mx.dst.test"]), ca.sign("s-other", ["elsewhere.test"])
+    sinks = [make_sink(tls=pair) for pair in (good, other, good, None)]
+    hosts = ["127.0.0.1:%d" % port for port in [sink.port for sink in sinks] + [free_port()]]
+    tramd = make_tramd(routes={"*": {"deliver": ", ".join("smtp:[127.0.0.1]" + host[9:] for host in hosts),
+                                     "tls": "verify", "tls-names": '"mx.dst.test"'}},
+                       extra="delivery-ca = %s\n" % quoted(ca.path), limits={"addresses-per-attempt": "2"})
+    status, found = check(tramd, "dst.test")
+    assert status == 1 and "to the hosts it names" in step(found, "route")["text"]
+    assert step(found, "verified", hosts[1])["verdict"] == "bad"
+    assert "STARTTLS" in step(found, "tls", hosts[3])["text"] and "refused" in step(found, "connect", hosts[4])["text"]
+    assert [row["host"] for row in found if row["step"] == "delivery"] == [hosts[0], hosts[2]]
+    assert "would go to " + hosts[0] in step(found, "result")["text"]
+    for sink in sinks:
+        assert not sink.commands("MAIL")
+
+
 def test_a_check_changes_nothing_for_mail(make_tramd, tls_sink):
     """Its failed handshake is not remembered against the host, as one of a delivery is."""
     tramd = make_tramd(static=tls_sink)
