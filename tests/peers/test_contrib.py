@@ -140,10 +140,17 @@ def test_examples(tmp_path, name):
     os.rename(key, tmp_path / "privkey.pem")
     (tmp_path / "passwords").write_text("")
     (tmp_path / "senders").write_text("anna: anna@example.org\n")
-    path.write_text(re.sub(r'(?m)^user\s*=.*$', "", text).replace("/etc/tram", str(tmp_path)))
-    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=TIMEOUT)
-    assert done.returncode == 0, done.stdout.decode()
+    text = re.sub(r'(?m)^user\s*=.*$', "", text).replace("/etc/tram", str(tmp_path))
+    other = re.sub(r"(?m)^#(?=route|    |})", "", text)			# the way that a comment shows
+    ways = [text] if other == text else [text, re.sub(r'(?m)^route "\*" *{.*}$', "", other)]
+    for way in ways:
+        path.write_text(way)
+        done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=TIMEOUT)
+        assert done.returncode == 0, done.stdout.decode()
+    assert len(ways) == (2 if name == "smarthost.conf" else 1)
+    for folder in re.findall(r'/var/(?:lib|log)/(\w+)/', text):
+        assert folder == "tram", "what the unit may write to"
 
 
 def test_the_readme_is_true(make_tramd, tmp_path):
