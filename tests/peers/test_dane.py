@@ -15,7 +15,7 @@ from conftest import FAST
 from dns_server import BrokenDns, ask_raw
 from dnssec import SignedNsd, Unbound, spki_digest, without_ad
 from certificates import certificate
-from harness import free_port_on, quoted
+from harness import free_port_on, quoted, wait_for
 from https_host import Answer, HttpsHost, needs_port_443
 from sink import DROP, Sink
 
