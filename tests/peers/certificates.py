@@ -11,7 +11,7 @@ class Authority:
     """ca = Authority(folder); chain, key = ca.sign("mail", ["mail.example.org"]); ca.path is its own certificate."""
 
     def __init__(self, folder, name="test authority"):
-        self.folder = str(folder)
+        self.folder, self.signed = str(folder), 0
         os.makedirs(self.folder, exist_ok=True)
         self.path, self.key = self.at("ca.pem"), self.at("ca.key")
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
@@ -21,8 +21,11 @@ class Authority:
         return os.path.join(self.folder, name)
 
     def sign(self, name, hosts, kind="ec", days=30, email=None, common_name=None):
-        """hosts: names in the certificate; none: common_name only. days < 0: it has expired. (chain, key): paths."""
-        chain, key, request, extra = (self.at(name + end) for end in (".pem", ".key", ".csr", ".ext"))
+        """hosts: names in the certificate; none: common_name only. days < 0: it has expired. (chain, key): paths, for
+        this call alone, whoever else asks for the name."""
+        self.signed += 1
+        chain, key, request, extra = (self.at("%s-%d%s" % (name, self.signed, end))
+                                      for end in (".pem", ".key", ".csr", ".ext"))
         new = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256") if kind == "ec" else ("rsa:2048",)
         openssl("req", "-new", "-newkey", *new, "-nodes", "-subj", "/CN=" + (common_name or hosts[0]),
                 "-keyout", key, "-out", request)
