@@ -2,10 +2,12 @@
 #include "mta/keeper/keeper.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,7 +16,7 @@
 #include "mta/keeper/user.h"
 #include "mta/net/command_run.h"
 
-enum { RUNNING_MAX = 64, WRITE_S = 30 };
+enum { RUNNING_MAX = 64, WRITE_S = 30, CLOSE_S = 1 };
 
 bool
 keeper_is_wanted(const struct config *config)
@@ -86,6 +88,7 @@ run_and_tell(const char *user, const struct config *config, const struct route *
 	outcome.rc = command_run(&run, &output, why);
 	outcome.why_len = (uint32_t)strlen(why);
 	outcome.output_len = outcome.rc < 0 ? 0 : (uint32_t)buf_len(&output);
+	signal(SIGALRM, SIG_DFL);
 	alarm(WRITE_S);
 	told = write_all(answer, span_of((char *)&outcome, sizeof(outcome))) &&
 	       write_all(answer, span_str(why)) &&
@@ -229,7 +232,31 @@ notify(struct keeper *keeper, const struct keeper_request *request)
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
-/* One request and the descriptor that came with it; 0: nobody is there any more. */
+static void
+do_nothing(int number)
+{
+	(void)number;
+}
+
+/*
+ * What a server that was taken over sends along may take its time to be closed (a TCP socket that
+ * lingers), be it by close() or by recvmsg() that has no room for it: signals end that.
+ */
+static void
+hurry(bool on)
+{
+	const struct sigaction action = { .sa_handler = do_nothing };
+	const struct itimerval timer = { { CLOSE_S, 0 }, { CLOSE_S, 0 } }, none = { 0 };
+
+	if (on)
+		sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, on ? &timer : &none, NULL);
+}
+
+/*
+ * One request and the descriptor that came with it; 0: nobody is there any more. There is room for one
+ * descriptor, and not for the one that would fit into the padding: if there are more, all are closed.
+ */
 static ssize_t
 receive(int channel, char *at, size_t room, int *ret_fd)
 {
@@ -239,7 +266,7 @@ receive(int channel, char *at, size_t room, int *ret_fd)
 	} control;
 	struct iovec part = { at, room };
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-				  .msg_controllen = sizeof(control) };
+				  .msg_controllen = CMSG_LEN(sizeof(int)) };
 	ssize_t n = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *head = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
 
@@ -285,20 +312,31 @@ bool
 keeper_hear(struct keeper *keeper)
 {
 	static char octets[KEEPER_REQUEST_MAX];
-	int answer;
-	ssize_t n = receive(keeper->channel, octets, sizeof(octets), &answer);
+	struct pollfd wait = { keeper->channel, POLLIN, 0 };
+	int answer, error;
+	ssize_t n;
 
+	if (poll(&wait, 1, -1) < 0)
+		return errno == EINTR;
+	hurry(true);
+	n = receive(keeper->channel, octets, sizeof(octets), &answer);
+	error = errno;
+	hurry(false);
 	if (n > 0)
 		answer_one(keeper, span_of(octets, (size_t)n), answer);
+	hurry(true);
 	if (answer >= 0)
 		close(answer);
-	return n > 0 || (n < 0 && errno == EINTR);
+	hurry(false);
+	return n > 0 || (n < 0 && error == EINTR);
 }
 
 void
 keeper_serve(struct keeper *keeper)
 {
 	prctl(PR_SET_NAME, "tramd-keeper", 0, 0, 0);
+	/* outside of the sandbox, of the same user: nobody may look into it or change it */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	signal(SIGCHLD, SIG_DFL);		/* process 1 ignores it; here the ended are counted */
 	while (keeper_hear(keeper))
 		;

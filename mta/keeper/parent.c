@@ -68,11 +68,7 @@ on_signal(struct keeper *keeper)
 static void
 on_change(struct keeper *keeper)
 {
-	char events[4096];
-
-	while (read(keeper->watch, events, sizeof(events)) > 0)
-		;
-	keeper_watch(keeper);
+	keeper_watch(keeper);			/* which forgets what has happened */
 	kill(keeper->server, SIGUSR2);
 }
 
@@ -119,6 +115,8 @@ keeper_split(struct keeper *keeper, int *ret)
 	}
 	close(ends[1]);
 	close(keeper->signals);
+	/* what a terminal sends to the group comes once, from the keeper: twice means at once */
+	setsid();
 	files_free(keeper->doors);	/* they come again, as with each reload */
 	*ret = ends[0];
 	return 0;

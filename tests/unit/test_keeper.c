@@ -2,9 +2,11 @@
  * test_keeper: what the keeper does for a server, and what it does not do for one that has been taken
  * over: it opens no file and runs no command that its configuration does not name.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -218,6 +220,108 @@ test_mistakes(void **state)
 	stop(&two);
 }
 
+static size_t
+open_in(pid_t pid)
+{
+	char path[64];
+	size_t count = 0;
+	DIR *folder;
+
+	snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+	folder = opendir(path);
+	assert_non_null(folder);
+	while (readdir(folder) != NULL)
+		count++;
+	closedir(folder);
+	return count;
+}
+
+/* What is no request, with so many copies of a descriptor. */
+static void
+send_along(const struct two *two, int fd, size_t count)
+{
+	union {
+		struct cmsghdr head;
+		char octets[CMSG_SPACE(8 * sizeof(int))];
+	} control = { 0 };
+	struct iovec part = { "\xff", 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+
+	control.head = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+					 .cmsg_len = CMSG_LEN(count * sizeof(int)) };
+	for (size_t i = 0; i < count; i++)
+		memcpy(CMSG_DATA(&control.head) + i * sizeof(int), &fd, sizeof(int));
+	assert_int_equal(sendmsg(two->link.channel, &message, 0), 1);
+}
+
+static void
+test_too_many_descriptors(void **state)
+{
+	struct two two;
+	size_t before;
+
+	(void)state;
+	start(&two, true);
+	configure("");
+	keeper_link_tell(&two.link, KEEPER_DROPPED, "");	/* it is there */
+	before = open_in(two.keeper);
+	for (size_t count = 1; count <= 8; count++)
+		send_along(&two, STDIN_FILENO, count);
+	keeper_link_tell(&two.link, KEEPER_DROPPED, "");
+	assert_int_equal(open_in(two.keeper), before);
+	stop(&two);
+}
+
+/* A connection with octets that nobody reads, which is closed only when they are, or in an hour. */
+static int
+lingering(int *ret_peer)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct linger linger = { 1, 3600 };
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	static const char octets[1 << 16];
+	socklen_t len = sizeof(sa);
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&sa, len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&sa, &len), 0);
+	assert_true(connect(fd, (struct sockaddr *)&sa, len) == 0 || errno == EINPROGRESS);
+	*ret_peer = accept(listener, NULL, NULL);
+	assert_true(*ret_peer >= 0);
+	close(listener);
+	assert_int_equal(poll(&(struct pollfd){ fd, POLLOUT, 0 }, 1, 20000), 1);
+	while (send(fd, octets, sizeof(octets), MSG_NOSIGNAL) > 0)
+		;
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	return fd;
+}
+
+/* Be it taken as where an answer goes to, or one too many. */
+static void
+test_slow_to_close(void **state)
+{
+	struct two two;
+	char error[CONFIG_ERROR_MAX];
+	struct files *files, *doors;
+
+	(void)state;
+	start(&two, true);
+	configure("");
+	for (size_t count = 1; count <= 2; count++) {
+		int peer, fd = lingering(&peer);
+
+		send_along(&two, fd, count);
+		close(fd);
+		assert_int_equal(keeper_link_fetch(&two.link, KEEPER_RELOAD, &files, &doors, error), 0);
+		files_free(files);
+		files_free(doors);
+		close(peer);
+	}
+	stop(&two);
+}
+
 static unsigned
 free_port(void)
 {
@@ -264,6 +368,8 @@ main(void)
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_mistakes),
+		cmocka_unit_test(test_too_many_descriptors),
+		cmocka_unit_test(test_slow_to_close),
 	};
 
 	return cmocka_run_group_tests(tests, make_place, remove_place);
