@@ -77,7 +77,7 @@ main(int argc, char **argv)
 	rc = config_load(path, &config, error, &warnings);
 	if (rc == 0 && !check)
 		rc = server_split(&config, &rights, error, &warnings);
-	if (rc == 0 && (rc = config_open_files(config, error, &warnings)) < 0)
+	if (rc == 0 && (rc = server_open_files(&rights, config, error, &warnings)) < 0)
 		config_free(config);
 	fprintf(stderr, "%.*s", SPAN_FMT(buf_span(&warnings)));
 	buf_free(&warnings);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "mta/keeper/keeper.h"
+#include "mta/keeper/user.h"
 #include "mta/service.h"
 
 int
@@ -22,6 +23,24 @@ server_load(const struct server_rights *rights, const char *path, struct config 
 		return config_load(path, ret, error, warnings);
 	rc = keeper_link_fetch(&rights->keeper, KEEPER_RELOAD, &files, &doors, error);
 	return rc < 0 ? rc : config_load_given(path, files, doors, ret, error, warnings);
+}
+
+int
+server_open_files(const struct server_rights *rights, struct config *config,
+		  char error[CONFIG_ERROR_MAX], struct buf *warnings)
+{
+	int rc;
+
+	if (!rights->keeper.gives)
+		return config_open_files(config, error, warnings);
+	rc = keeper_become(config->user, false);
+	if (rc < 0)
+		snprintf(error, CONFIG_ERROR_MAX, "cannot become %s: %s", config->user, strerror(-rc));
+	else
+		rc = config_open_files(config, error, warnings);
+	if (seteuid(0) < 0 || setegid(0) < 0)
+		abort();
+	return rc;
 }
 
 /* A helper reads the configuration itself. */

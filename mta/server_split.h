@@ -15,6 +15,12 @@
  */
 int server_split(struct config **config, struct server_rights *rights,
 		 char error[CONFIG_ERROR_MAX], struct buf *warnings);
+/*
+ * At the start. What the keeper does not give is looked for by its name, as at a reload: by the user,
+ * though the process is root's still.
+ */
+int server_open_files(const struct server_rights *rights, struct config *config,
+		      char error[CONFIG_ERROR_MAX], struct buf *warnings);
 /* The server dies with its keeper; behind the last change of user. */
 void server_bind_to_keeper(const struct server_rights *rights);
 

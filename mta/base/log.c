@@ -23,6 +23,7 @@
 
 #include "mta/base/arena.h"
 #include "mta/base/clock.h"
+#include "mta/base/open_as.h"
 
 enum {
 	GATHER_MS = 20,		/* lines that come together go in one write */
@@ -68,11 +69,14 @@ deadline_in(int64_t ms)
 
 /* Non-blocking, so that a FIFO nobody reads cannot hang the thread. Negative errno if it fails. */
 static int
-open_sink(const char *path)
+open_sink(const char *path, uid_t uid, gid_t gid)
 {
-	int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-	int fd = path == NULL ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, flags, 0640);
+	int fd;
 
+	if (path != NULL)
+		return open_as(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+			       0640, uid, gid);
+	fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -210,7 +214,7 @@ change_sink(struct log_writer *writer)
 	logger.reopen = false;
 	if (path != NULL) {
 		pthread_mutex_unlock(&logger.mutex);
-		fd = open_sink(path);
+		fd = open_sink(path, 0, 0);
 		free(path);
 		if (fd < 0)
 			tell_not_reopened(writer, fd);
@@ -325,7 +329,7 @@ log_start(const struct log_config *config)
 	size_t half = config->ring_octets / 2, least = 2 * LOG_LINE_MAX,
 	       cap = half < least ? least : half;
 	struct log_writer *writer;
-	int error, fd = open_sink(config->path);
+	int error, fd = open_sink(config->path, config->uid, config->gid);
 
 	if (fd < 0)
 		return fd;
@@ -368,7 +372,7 @@ log_configure(const struct log_config *config)
 	same = !logger.running || (config->path == NULL ? logger.path == NULL
 				   : logger.path != NULL && strcmp(config->path, logger.path) == 0);
 	pthread_mutex_unlock(&logger.mutex);
-	if (!same && (fd = open_sink(config->path)) < 0)
+	if (!same && (fd = open_sink(config->path, 0, 0)) < 0)
 		return fd;
 	log_line_shape(config->level, config->format);
 	if (same)

@@ -13,6 +13,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "mta/base/open_as.h"
 #include "mta/keeper/keeper.h"
 #include "mta/keeper/request.h"
 #include "mta/net/listen.h"
@@ -93,11 +94,12 @@ seal(const struct keeper *keeper, int fd, mode_t mode)
 static int
 copy_file(const struct keeper *keeper, const char *path)
 {
-	int rc = 0, copy = -1, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int rc = 0, copy = -1, fd = open_as(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0,
+					    keeper->uid, keeper->gid);
 	struct stat there;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fstat(fd, &there) < 0)
 		rc = -errno;
 	else if (!S_ISREG(there.st_mode))
@@ -216,14 +218,20 @@ is_listener(const struct config *config, const char *name)
 void
 keeper_close_doors(struct keeper *keeper)
 {
-	for (size_t i = 0; i < keeper->doors->count; i++) {
-		struct file_given *door = &keeper->doors->each[i];
+	struct files *doors = keeper->doors;
+	size_t kept = 0;
 
-		if (door->fd >= 0 && !is_listener(keeper->config, door->path)) {
-			close(door->fd);
-			door->fd = -1;
+	for (size_t i = 0; i < doors->count; i++) {
+		struct file_given door = doors->each[i];
+
+		if (is_listener(keeper->config, door.path)) {
+			doors->each[kept++] = door;
+		} else {
+			close(door.fd);
+			free(door.path);
 		}
 	}
+	doors->count = kept;
 }
 
 void

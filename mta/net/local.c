@@ -34,6 +34,7 @@ local_bind(int fd, const char *path, mode_t mode)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	size_t len = strlen(path);
+	mode_t mask;
 	int rc;
 
 	if (len >= sizeof(sa.sun_path))
@@ -42,7 +43,9 @@ local_bind(int fd, const char *path, mode_t mode)
 	rc = remove_stale(&sa);
 	if (rc < 0)
 		return rc;
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0)
-		return -errno;
-	return 0;
+	/* its mode from the beginning: chmod() would follow a link that has been put there since */
+	mask = umask(~mode & 0777);
+	rc = bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : 0;
+	umask(mask);
+	return rc;
 }

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import signal
+import smtplib
 import socket
 import subprocess
 import tempfile
@@ -245,3 +246,47 @@ def test_without_a_sandbox(make_two, sink):
     tramd.stop()
     with open(logs + "/log") as f:
         assert "event=stopped" in f.read()
+
+
+def test_a_signal_to_the_whole_group(make_two, sink):
+    """As a terminal sends it: it counts once, and what is in progress goes on to its end."""
+    tramd = make_two(static=sink, wrapper=["setsid"])
+    client = smtplib.SMTP("127.0.0.1", tramd.port, timeout=60)
+    client.ehlo("c.test")
+    client.mail("a@src.test")
+    client.rcpt("b@dst.test")
+    assert client.docmd("DATA")[0] == 354
+    os.killpg(tramd.process.pid, signal.SIGINT)
+    tramd.wait_log(event="stopping")
+    client.send(BODY + b".\r\n")
+    assert client.getreply()[0] == 250
+    client.close()
+    assert tramd.end() == 0
+    assert tramd.events(event="stopped") and "cut off" not in tramd.tail()
+
+
+@pytest.mark.parametrize("sandbox", ["on", "off"])
+def test_links_in_the_server_s_folders(make_two, sink, sandbox):
+    """Put there by a server that was taken over: root neither writes there, nor gives it away, nor reads it out."""
+    tramd = make_two(static=sink, start=False)
+    run = pathlib.Path(tramd.place) / "run"
+    target = secret(tramd) / "target"
+    target.write_text("b@dst.test\n")
+    target.chmod(0o600)
+    (run / "log").symlink_to(target)
+    os.chown(run / "log", NOBODY, NOBODY, follow_symlinks=False)
+    good = tramd.text() + "sandbox = %s\n" % sandbox
+    tramd.write_config(good + "log { file = %s }\n" % quoted(str(run / "log")))
+    tramd.start(ready=False)
+    assert tramd.end() == 71 and "cannot open the log" in tramd.tail(1)
+    assert target.stat().st_uid == 0 and target.read_text() == "b@dst.test\n"
+    tramd.write_config(good + "passwords = %s\n" % quoted(str(run / "log")))
+    tramd.start(ready=False)
+    assert tramd.end() == 78 and not [line for line in tramd.lines if "b@dst" in line]
+    assert "Permission denied" in "\n".join(tramd.lines)
+    (run / "log").unlink()
+    tramd.write_config(good + "log { file = %s }\n" % quoted(str(run / "log")))
+    tramd.start(ready=False)
+    wait_for(lambda: (run / "log").exists() and "event=ready" in (run / "log").read_text(), what="a log")
+    assert (run / "log").stat().st_uid == NOBODY
+    tramd.stop()
