@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -312,8 +313,12 @@ test_slow_to_close(void **state)
 	for (size_t count = 1; count <= 2; count++) {
 		int peer, fd = lingering(&peer);
 
+		/* the keeper closes it last: it waits, or we would */
+		assert_int_equal(kill(two.keeper, SIGSTOP), 0);
+		assert_int_equal(waitpid(two.keeper, NULL, WUNTRACED), two.keeper);
 		send_along(&two, fd, count);
 		close(fd);
+		assert_int_equal(kill(two.keeper, SIGCONT), 0);
 		assert_int_equal(keeper_link_fetch(&two.link, KEEPER_RELOAD, &files, &doors, error), 0);
 		files_free(files);
 		files_free(doors);
