@@ -251,6 +251,7 @@ def test_without_a_sandbox(make_two, sink):
 def test_a_signal_to_the_whole_group(make_two, sink):
     """As a terminal sends it: it counts once, and what is in progress goes on to its end."""
     tramd = make_two(static=sink, wrapper=["setsid"])
+    assert os.getpgid(tramd.process.pid) == tramd.process.pid != os.getpgid(tramd.server)
     client = smtplib.SMTP("127.0.0.1", tramd.port, timeout=60)
     client.ehlo("c.test")
     client.mail("a@src.test")
