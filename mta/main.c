@@ -45,6 +45,28 @@ print_directives(void)
 	return 0;
 }
 
+/* Takes config. */
+static int
+run(struct config *config, struct server_rights *rights)
+{
+	int rc;
+
+	own_log(config);
+	server_limit_files(config, rights);	/* no thread is there yet */
+	rc = log_start(&config->log);
+	if (rc < 0) {
+		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,
+			strerror(-rc));
+		config_free(config);
+		return EXIT_CANNOT;
+	}
+	rc = server_run(config, rights);
+	if (rc == 0)
+		log_message(LOG_INFO, "stopped", "clean");
+	log_stop();
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -89,18 +111,7 @@ main(int argc, char **argv)
 		config_free(config);
 		return printf("%s: no mistake found\n", path) < 0;
 	}
-	own_log(config);
-	server_limit_files(config, &rights);	/* no thread is there yet */
-	rc = log_start(&config->log);
-	if (rc < 0) {
-		fprintf(stderr, "tramd: cannot open the log %s: %s\n", config->log.path,
-			strerror(-rc));
-		return EXIT_CANNOT;
-	}
-	rc = server_run(config, &rights);
-	if (rc == 0)
-		log_message(LOG_INFO, "stopped", "clean");
-	log_stop();
+	rc = run(config, &rights);
 	sandbox_free(&rights.sandbox);
 	keeper_link_close(&rights.keeper);
 	return rc;
