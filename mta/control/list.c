@@ -10,7 +10,7 @@
 #include "mta/control/job.h"
 #include "mta/control/walk.h"
 #include "mta/outbound/dispatcher.h"
-#include "mta/outbound/outcome.h"
+#include "mta/delivery/outcome.h"
 
 struct listing {
 	struct walk walk;

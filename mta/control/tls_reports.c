@@ -5,7 +5,7 @@
 
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
-#include "mta/outbound/tls_reports.h"
+#include "mta/assurance/tls_reports.h"
 
 enum { NOTES_A_STEP = 50 };
 

@@ -8,7 +8,6 @@
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
- *	tls_reports.c	how TLS went, counted and told (RFC 8460); tls_reports_send.c, tls_reports_post.c
  *
  * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
  * (connections.c) → on_job_returned → settle_job (settlement.c) → on_settled.
@@ -16,13 +15,13 @@
 #ifndef TRAM_DISPATCHER_PRIVATE_H
 #define TRAM_DISPATCHER_PRIVATE_H
 
-#include "mta/outbound/delivery.h"
+#include "mta/delivery/delivery.h"
 #include "mta/outbound/dispatcher.h"
 #include "mta/reactor/reactor.h"
-#include "mta/outbound/tokens.h"
-#include "mta/outbound/policies.h"
-#include "mta/outbound/tls_reports.h"
-#include "mta/outbound/trust.h"
+#include "mta/delivery/tokens.h"
+#include "mta/assurance/policies.h"
+#include "mta/assurance/tls_reports.h"
+#include "mta/assurance/trust.h"
 #include "mta/outbound/window.h"
 
 enum {

@@ -7,7 +7,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
-#include "mta/outbound/outcome.h"
+#include "mta/delivery/outcome.h"
 
 static const char *
 mode_name(enum site_mode mode)

@@ -11,7 +11,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
-#include "mta/outbound/outcome.h"
+#include "mta/delivery/outcome.h"
 #include "mta/reactor/suppressed.h"
 
 enum { AGAIN_MS = 1000 };

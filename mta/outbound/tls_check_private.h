@@ -2,8 +2,8 @@
 #ifndef TRAM_TLS_CHECK_PRIVATE_H
 #define TRAM_TLS_CHECK_PRIVATE_H
 
-#include "mta/outbound/delivery.h"
-#include "mta/outbound/policies.h"
+#include "mta/delivery/delivery.h"
+#include "mta/assurance/policies.h"
 #include "mta/outbound/tls_check.h"
 
 struct tls_check {

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "mta/outbound/token_answer.h"
+#include "mta/delivery/token_answer.h"
 
 static const struct {
 	const char *printed;

@@ -7,7 +7,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/https/https.h"
-#include "mta/outbound/tls_reports_private.h"
+#include "mta/assurance/tls_reports_private.h"
 #include "mta/tlsrpt/tlsrpt_report.h"
 
 enum {

@@ -1,7 +1,7 @@
 /*
  * trust: see trust.h.
  */
-#include "mta/outbound/trust.h"
+#include "mta/assurance/trust.h"
 
 #include <stdlib.h>
 

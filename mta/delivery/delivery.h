@@ -16,7 +16,7 @@
 #include "mta/reactor/reactor.h"
 #include "mta/smtp/client.h"
 #include "dns/facts_fetch.h"
-#include "mta/outbound/destination.h"
+#include "mta/delivery/destination.h"
 #include "policy/classify.h"
 #include "policy/tls_event.h"
 

@@ -1,7 +1,7 @@
 /*
  * token_answer: see token_answer.h.
  */
-#include "mta/outbound/token_answer.h"
+#include "mta/delivery/token_answer.h"
 
 #include <jansson.h>
 

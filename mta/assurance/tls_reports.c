@@ -5,15 +5,15 @@
  * put back; what is counted meanwhile gathers for the next. Nothing else changes the notes of a
  * day that goes on, and a day that is over is not touched before its last flush has ended.
  */
-#include "mta/outbound/tls_reports.h"
+#include "mta/assurance/tls_reports.h"
 
 #include <stdlib.h>
 
 #include "dns/idna.h"
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/policies.h"
-#include "mta/outbound/tls_reports_private.h"
+#include "mta/assurance/policies.h"
+#include "mta/assurance/tls_reports_private.h"
 #include "policy/tls_event.h"
 
 enum {

@@ -7,7 +7,7 @@
  * a bounded number of domains, and what is stored is bounded as well; a domain that nobody has asked
  * about for longest makes room.
  */
-#include "mta/outbound/policies.h"
+#include "mta/assurance/policies.h"
 
 #include <errno.h>
 #include <stdlib.h>

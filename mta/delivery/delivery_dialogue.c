@@ -8,7 +8,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/delivery_private.h"
+#include "mta/delivery/delivery_private.h"
 #include "mta/reactor/suppressed.h"
 
 enum { BODY_PIECE = 65520, OUT_HIGH = 262144 };

@@ -16,7 +16,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
 #include "mta/base/log.h"
-#include "mta/outbound/tls_reports_private.h"
+#include "mta/assurance/tls_reports_private.h"
 #include "mta/tlsrpt/tlsrpt_report.h"
 
 enum {

@@ -1,5 +1,5 @@
 /* outcome: see outcome.h. */
-#include "mta/outbound/outcome.h"
+#include "mta/delivery/outcome.h"
 
 static enum classify_stage
 stage_of(unsigned stage)

@@ -13,7 +13,7 @@
 #include "mta/auth/prep.h"
 #include "mta/auth/sasl_client.h"
 #include "mta/base/log.h"
-#include "mta/outbound/delivery_private.h"
+#include "mta/delivery/delivery_private.h"
 
 enum { SECRET_MAX = 65536 };
 

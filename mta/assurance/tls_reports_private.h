@@ -14,7 +14,7 @@
 #include "mta/base/list.h"
 #include "mta/base/log.h"
 #include "mta/base/map.h"
-#include "mta/outbound/tls_reports.h"
+#include "mta/assurance/tls_reports.h"
 
 enum {
 	KEY_COUNTERS = 'c', KEY_POST = 'p',

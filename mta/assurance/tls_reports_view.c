@@ -3,7 +3,7 @@
  * only.
  */
 #include "mta/base/clock.h"
-#include "mta/outbound/tls_reports_private.h"
+#include "mta/assurance/tls_reports_private.h"
 
 static json_t *
 text_json(struct span text)

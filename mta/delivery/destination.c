@@ -1,5 +1,5 @@
 /* destination: see destination.h. */
-#include "mta/outbound/destination.h"
+#include "mta/delivery/destination.h"
 
 static enum site_mx
 mx_of(const struct mx_set *set)

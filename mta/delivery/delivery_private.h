@@ -4,8 +4,8 @@
 #ifndef TRAM_DELIVERY_PRIVATE_H
 #define TRAM_DELIVERY_PRIVATE_H
 
-#include "mta/outbound/delivery.h"
-#include "mta/outbound/tokens.h"
+#include "mta/delivery/delivery.h"
+#include "mta/delivery/tokens.h"
 
 /* delivery.c */
 void delivery_job_home(struct delivery *d, struct job *job);	/* as it is */

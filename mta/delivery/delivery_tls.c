@@ -9,7 +9,7 @@
  */
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/delivery_private.h"
+#include "mta/delivery/delivery_private.h"
 #include "mta/tls/distrust.h"
 
 static const struct netaddr *

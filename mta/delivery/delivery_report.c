@@ -8,8 +8,8 @@
  */
 #include "mta/base/address.h"
 #include "mta/base/map.h"
-#include "mta/outbound/delivery_private.h"
-#include "mta/outbound/tls_reports.h"
+#include "mta/delivery/delivery_private.h"
+#include "mta/assurance/tls_reports.h"
 
 static bool
 is_counted(const struct delivery *d)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "mta/base/map.h"
-#include "mta/outbound/delivery_private.h"
+#include "mta/delivery/delivery_private.h"
 
 static void next_address(struct delivery *d);
 

@@ -14,8 +14,8 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/delivery_private.h"
-#include "mta/outbound/outcome.h"
+#include "mta/delivery/delivery_private.h"
+#include "mta/delivery/outcome.h"
 
 /* ---- jobs back to the dispatcher ---------------------------------------------------------- */
 

@@ -2,7 +2,7 @@
  * tokens: see tokens.h. Home loop, but for tokens_ask(), answers that arrive at the loop that asked,
  * and run_command(), which has a thread of its own while it runs.
  */
-#include "mta/outbound/tokens.h"
+#include "mta/delivery/tokens.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/list.h"
 #include "mta/base/log.h"
-#include "mta/outbound/token_answer.h"
+#include "mta/delivery/token_answer.h"
 
 enum { MARGIN_MS = 60000, MARGIN_PART = 5 };	/* a token ends so long before it expires */
 

@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "mta/outbound/delivery.h"
+#include "mta/delivery/delivery.h"
 #include "policy/classify.h"
 #include "queue/record.h"
 
