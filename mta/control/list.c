@@ -10,6 +10,7 @@
 #include "mta/control/job.h"
 #include "mta/control/walk.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/outbound/hold_reason.h"
 #include "mta/delivery/outcome.h"
 
 struct listing {
@@ -62,8 +63,8 @@ static void
 explain_wait(struct control_job *job, const struct walk_row *row, json_t *object)
 {
 	const struct history_record *h = &row->history;
-	int64_t until = 0, now = wall_ms();
-	struct span blocked;
+	int64_t until, now = wall_ms();
+	struct hold_reasons why;
 
 	if (row->state == CONTROL_HELD) {
 		json_object_set_new(object, "waits_for", json_string("an operator: it is on hold"));
@@ -79,14 +80,17 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 				    json_string("its delivery, which is going on now"));
 		return;
 	}
-	blocked = dispatcher_blocked_by(job_home(job)->dispatcher, h->lane, &job->arena, &until);
-	if (blocked.len > 0)
-		json_object_set_new(object, "blocked_by", json_text(blocked));
+	dispatcher_held_by(job_home(job)->dispatcher, h->lane, &job->arena, &why);
+	until = hold_until(&why);
+	if (why.count > 0) {
+		json_object_set_new(object, "blocked_by", json_text(why.list[0].text));
+		json_object_set_new(object, "held_by", holds_json(&why));
+	}
 	json_object_set_new(object, "next_ms", json_integer(until > h->due_ms ? until : h->due_ms));
 	json_object_set_new(object, "waits_for",
-			    json_string(h->due_ms > now	  ? "the time of its next try"
-					: blocked.len > 0 ? "the way to be free"
-							  : "its turn: it may go now"));
+			    json_string(h->due_ms > now ? "the time of its next try"
+					: why.count > 0 ? "the way to be free"
+							: "its turn: it may go now"));
 }
 
 static json_t *

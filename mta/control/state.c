@@ -6,6 +6,7 @@
 
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/outbound/hold_reason.h"
 #include "mta/reactor/suppressed.h"
 
 /* ---- rows of an array --------------------------------------------------------------------- */
@@ -162,6 +163,7 @@ tell_asleep(struct rows *r, const struct queue_wake *wake)
 {
 	struct control_job *job = r->job;
 	struct arena scratch = { 0 };
+	struct hold_reasons why = { 0 };
 	struct site_record site;
 	json_t *object;
 
@@ -180,6 +182,8 @@ tell_asleep(struct rows *r, const struct queue_wake *wake)
 	json_object_set_new(object, "next_ms", json_integer(wake->at_ms));
 	if (site.state.backoff.text.len > 0)
 		json_object_set_new(object, "last_error", json_text(site.state.backoff.text));
+	site_record_held_by(&site, &scratch, &why);
+	json_object_set_new(object, "held_by", holds_json(&why));
 	job_row(job, object);
 	r->told++;
 	arena_free(&scratch);

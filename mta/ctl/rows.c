@@ -17,14 +17,15 @@ on_table_row(struct tramctl *t, const json_t *line, void *table)
 
 static int
 print_table(struct tramctl *t, const struct control_request *request, const struct column *columns,
-	    size_t count, const char *nothing)
+	    size_t count, void (*row)(struct tramctl *t, const json_t *line, void *table),
+	    const char *nothing)
 {
 	struct table table;
 	json_t *last = NULL;
 	int rc;
 
 	table_init(&table, stdout, columns, count);
-	rc = tramctl_ask(t, request, on_table_row, &table, &last);
+	rc = tramctl_ask(t, request, row, &table, &last);
 	table_end(&table);
 	if (rc == TRAMCTL_OK && !t->json && json_i64(last, "rows") == 0)
 		printf("%s\n", nothing);
@@ -35,7 +36,7 @@ print_table(struct tramctl *t, const struct control_request *request, const stru
 static int
 run_table(struct tramctl *t, const struct column *columns, size_t count, const char *nothing)
 {
-	return print_table(t, &t->request, columns, count, nothing);
+	return print_table(t, &t->request, columns, count, on_table_row, nothing);
 }
 
 static const struct column list_columns[] = {
@@ -60,6 +61,7 @@ static const struct column site_columns[] = {
 	{ "IN FLIGHT", "in_flight", COLUMN_NUMBER, "0" },
 	{ "CONNECTIONS", "connections", COLUMN_NUMBER, "0" },
 	{ "FAILURES", "failures", COLUMN_NUMBER, "0" },
+	{ "HELD BY", "held", COLUMN_TEXT, NULL },
 	{ "NEXT", "next_ms", COLUMN_TIME, NULL },
 	{ "LAST ERROR", "last_error", COLUMN_TEXT, NULL },
 };
@@ -87,13 +89,30 @@ tramctl_run_list(struct tramctl *t)
 int
 tramctl_print_list(struct tramctl *t, const struct control_request *request)
 {
-	return print_table(t, request, list_columns, COUNT(list_columns), "The queue is empty.");
+	return print_table(t, request, list_columns, COUNT(list_columns), on_table_row,
+			   "The queue is empty.");
+}
+
+/* The kinds of what holds it, as words. */
+static void
+on_site_row(struct tramctl *t, const json_t *line, void *table)
+{
+	json_t *row = json_copy((json_t *)(uintptr_t)line), *words = json_array(), *one;
+	size_t i;
+
+	(void)t;
+	json_array_foreach(json_object_get(line, "held_by"), i, one)
+		json_array_append(words, json_object_get(one, "kind"));
+	json_object_set_new(row, "held", words);
+	table_row(table, row);
+	json_decref(row);
 }
 
 int
 tramctl_run_sites(struct tramctl *t)
 {
-	return run_table(t, site_columns, COUNT(site_columns), "No site is known: nothing waits.");
+	return print_table(t, &t->request, site_columns, COUNT(site_columns), on_site_row,
+			   "No site is known: nothing waits.");
 }
 
 int
@@ -326,6 +345,31 @@ print_fact(const char *name, struct span value)
 	buf_free(&safe);
 }
 
+/* "Blocked by: … (since 3 min ago (…), until in 5 min (…))", one line for each reason. */
+static void
+print_holds(const json_t *reasons)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)reasons, i, one) {
+		int64_t since = json_i64(one, "since_ms"), until = json_i64(one, "until_ms");
+		struct buf text = { 0 };
+
+		buf_append(&text, json_span(one, "text"));
+		if (since != 0) {
+			buf_append(&text, SPAN("; since "));
+			text_time(since, wall_ms(), &text);
+		}
+		if (until != 0) {
+			buf_append(&text, SPAN("; ends "));
+			text_time(until, wall_ms(), &text);
+		}
+		print_fact(i == 0 ? "Blocked by" : "And by", buf_span(&text));
+		buf_free(&text);
+	}
+}
+
 static void
 explain_recipient(const json_t *row)
 {
@@ -334,7 +378,7 @@ explain_recipient(const json_t *row)
 	text_safe(json_span(row, "recipient"), &text);
 	printf("%.*s: %.*s\n", SPAN_FMT(buf_span(&text)), SPAN_FMT(json_span(row, "state")));
 	print_fact("Waits for", json_span(row, "waits_for"));
-	print_fact("Blocked by", json_span(row, "blocked_by"));
+	print_holds(json_object_get(row, "held_by"));
 	if (json_i64(row, "next_ms") != 0) {
 		buf_clear(&text);
 		text_time(json_i64(row, "next_ms"), wall_ms(), &text);

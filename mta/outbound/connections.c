@@ -441,7 +441,7 @@ may_open(struct site *site)
 	return false;
 }
 
-static bool
+bool
 site_asks_dane(struct site *site)
 {
 	const struct destination *to = site_destination(site);

@@ -66,11 +66,15 @@ void dispatcher_stats_json(struct dispatcher *d, json_t *into);
 /* Nothing is ready, in flight or owed a report now (what waits for its due time does not count). */
 bool dispatcher_idle(const struct dispatcher *d);
 
+struct hold_reasons;
+struct site_record;
 /*
- * Why this lane is not going now: "site in back-off after 3 failures: connection refused", in
- * the arena; empty: it may go.
+ * Why this lane is not going now: hold_reason.h. None: it may go. Spans are in the arena, or good until
+ * the loop's next turn.
  */
-struct span dispatcher_blocked_by(struct dispatcher *d, uint64_t lane, struct arena *arena,
-				  int64_t *until_ms);
+void dispatcher_held_by(struct dispatcher *d, uint64_t lane, struct arena *arena,
+			struct hold_reasons *why);
+/* The same of a site that is not in memory: adds to what there is. */
+void site_record_held_by(const struct site_record *site, struct arena *arena, struct hold_reasons *why);
 
 #endif

@@ -8,6 +8,7 @@
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
+ *	holds.c		what holds a lane or a site now, for people
  *
  * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
  * (connections.c) → on_job_returned → settle_job (settlement.c) → on_settled.
@@ -17,6 +18,7 @@
 
 #include "mta/delivery/delivery.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/outbound/hold_reason.h"
 #include "mta/reactor/reactor.h"
 #include "mta/delivery/tokens.h"
 #include "mta/assurance/policies.h"
@@ -156,6 +158,10 @@ void site_work(struct site *site);
 void site_probe_now(struct site *site);
 struct destination *site_destination(struct site *site);
 void connections_quit(struct dispatcher *d, bool now);
+bool site_asks_dane(struct site *site);
+
+/* holds.c: adds what holds a site that is in memory: every part that can says so there */
+void site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
 
 /* settlement.c */
 void settle_job(struct dispatcher *d, struct job *job);

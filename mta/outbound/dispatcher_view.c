@@ -1,6 +1,6 @@
 /*
- * dispatcher_view: what the operator sees of the dispatcher: sites, counters, why a lane does
- * not go. Home loop only.
+ * dispatcher_view: what the operator sees of the dispatcher: sites and counters. Why a lane does not
+ * go stands in holds.c. Home loop only.
  */
 #include <stdlib.h>
 
@@ -25,8 +25,24 @@ json_span(struct span s)
 	return j ? j : json_string("?");		/* not UTF-8 */
 }
 
+/* That all its connections are busy holds nothing where nothing is ready. */
 static json_t *
-site_json(const struct site *site)
+holds_of_site(struct site *site)
+{
+	struct hold_reasons why = { 0 };
+	struct arena arena = { 0 };
+	json_t *array = json_array();
+
+	site_held_by(site, &arena, &why);
+	for (size_t i = 0; i < why.count; i++)
+		if (site->ready_count > 0 || why.list[i].kind < HOLD_CONNECTIONS)
+			json_array_append_new(array, hold_json(&why.list[i]));
+	arena_free(&arena);
+	return array;
+}
+
+static json_t *
+site_json(struct site *site)
 {
 	json_t *j = json_object();
 	size_t busy = 0;
@@ -49,6 +65,7 @@ site_json(const struct site *site)
 		json_object_set_new(j, "last_error", json_span(site->state.backoff.text));
 	}
 	json_object_set_new(j, "classes", outcome_counts_json(site->classes));
+	json_object_set_new(j, "held_by", holds_of_site(site));
 	return j;
 }
 
@@ -56,6 +73,7 @@ static void
 add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
 {
 	struct arena arena = { 0 };
+	struct hold_reasons why = { 0 };
 	struct site_record record;
 	json_t *j = json_object();
 
@@ -70,6 +88,8 @@ add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
 		json_object_set_new(j, "next_ms", json_integer(record.wake_ms));
 		if (record.state.backoff.failures > 0)
 			json_object_set_new(j, "last_error", json_span(record.state.backoff.text));
+		site_record_held_by(&record, &arena, &why);
+		json_object_set_new(j, "held_by", holds_json(&why));
 		json_array_append_new(all, j);
 	} else {
 		json_decref(j);
@@ -206,78 +226,4 @@ dispatcher_stats_json(struct dispatcher *d, json_t *into)
 		json_object_set_new(into, counters[i].name,
 				    json_integer((json_int_t)counters[i].value));
 	json_object_set_new(into, "classes", outcome_counts_json(d->classes));
-}
-
-/* ---- why it does not go ------------------------------------------------------------------- */
-
-static struct span
-site_blocks(struct dispatcher *d, const struct site *site, struct arena *arena, int64_t *until_ms)
-{
-	if (site->mode == SITE_BACKOFF) {
-		*until_ms = site->state.backoff.next_ms;
-		return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s",
-				    SPAN_FMT(site->key), site->state.backoff.failures,
-				    SPAN_FMT(site->state.backoff.text));
-	}
-	if (site->mode == SITE_PROBING)
-		return arena_printf(arena, "site %.*s is being probed by one connection",
-				    SPAN_FMT(site->key));
-	if (site->mode == SITE_LOOKUP)
-		return SPAN("its destination is being looked up");
-	if (site->connection_count >= site_max_connections(site))
-		return arena_printf(arena, "site %.*s: its limit of connections, %zu, is reached",
-				    SPAN_FMT(site->key), site_max_connections(site));
-	if (d->connections >= d->max_connections)
-		return arena_printf(arena, "limits.deliveries: all %zu connections are in use",
-				    d->connections);
-	if (site->pause_until_ms > wall_ms()) {
-		*until_ms = site->pause_until_ms;
-		return arena_printf(arena, "site %.*s: a connection has failed, the next one waits",
-				    SPAN_FMT(site->key));
-	}
-	if (site->connection_count >= site->limit)
-		return arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
-				    SPAN_FMT(site->key), site->limit);
-	return (struct span){ 0 };
-}
-
-static struct span
-stored_site_blocks(struct dispatcher *d, uint64_t id, struct arena *arena, int64_t *until_ms)
-{
-	struct site_record site;
-
-	if (id == 0 || queue_read_site(d->home->port, id, arena, &site) < 0)
-		return (struct span){ 0 };
-	if (site.state.backoff.next_ms <= wall_ms())
-		return (struct span){ 0 };
-	*until_ms = site.state.backoff.next_ms;
-	return arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s",
-			    SPAN_FMT(site.key), site.state.backoff.failures,
-			    SPAN_FMT(site.state.backoff.text));
-}
-
-struct span
-dispatcher_blocked_by(struct dispatcher *d, uint64_t id, struct arena *arena, int64_t *until_ms)
-{
-	struct lane *lane = window_lane(&d->window, id);
-	struct lane_record record;
-
-	*until_ms = 0;
-	if (d->stopping)
-		return SPAN("the server is stopping");
-	if (d->stalled > 0)
-		return SPAN("the disk is full: results of deliveries could not be kept");
-	if (lane != NULL)
-		return site_blocks(d, lane->site, arena, until_ms);
-	if (queue_read_lane(d->home->port, id, arena, &record) < 0)
-		return (struct span){ 0 };
-	if (record.hold)
-		return SPAN("its lane is held");
-	if (record.backoff.next_ms > wall_ms()) {
-		*until_ms = record.backoff.next_ms;
-		return arena_printf(arena, "the look-up of %.*s failed %u times: %.*s",
-				    SPAN_FMT(record.name.domain), record.backoff.failures,
-				    SPAN_FMT(record.backoff.text));
-	}
-	return stored_site_blocks(d, record.site, arena, until_ms);
 }

@@ -1,0 +1,156 @@
+/*
+ * holds: what holds the mail of a lane, or of a site, now: every reason, in the order in which a message meets
+ * them. What can hold mail adds its own (hold_reason.h); it is asked here, and nowhere else. Home loop only.
+ */
+#include "mta/base/clock.h"
+#include "mta/outbound/dispatcher_private.h"
+
+static void
+backoff_holds(struct span key, const struct site_state *state, struct arena *arena, struct hold_reasons *why)
+{
+	struct hold_reason *r = hold_add(why, HOLD_BACKOFF);
+
+	r->what = key;
+	r->since_ms = state->last.at_ms;
+	r->until_ms = state->backoff.next_ms;
+	r->text = arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s", SPAN_FMT(key),
+			       state->backoff.failures, SPAN_FMT(state->backoff.text));
+	hold_number(r, "failures", state->backoff.failures);
+}
+
+static void
+connections_hold(struct dispatcher *d, const struct site *site, struct arena *arena, struct hold_reasons *why)
+{
+	size_t most = site_max_connections(site);
+	struct hold_reason *r;
+
+	if (site->connection_count >= most) {
+		r = hold_add(why, HOLD_CONNECTIONS);
+		r->what = site->key;
+		r->text = arena_printf(arena, "site %.*s: its limit of connections, %zu, is reached",
+				       SPAN_FMT(site->key), most);
+		hold_number(r, "connections", (int64_t)site->connection_count);
+		hold_number(r, "most", (int64_t)most);
+	}
+	if (d->connections >= d->max_connections) {
+		r = hold_add(why, HOLD_DELIVERIES);
+		r->what = SPAN("limits.deliveries");
+		r->text = arena_printf(arena, "limits.deliveries: all %zu connections are in use", d->connections);
+		hold_number(r, "connections", (int64_t)d->connections);
+		hold_number(r, "most", (int64_t)d->max_connections);
+	}
+	if (site->pause_until_ms > wall_ms()) {
+		r = hold_add(why, HOLD_PAUSE);
+		r->what = site->key;
+		r->until_ms = site->pause_until_ms;
+		r->text = arena_printf(arena, "site %.*s: a connection has failed, the next one waits",
+				       SPAN_FMT(site->key));
+	}
+	if (site->connection_count < most && site->connection_count >= site->limit) {
+		r = hold_add(why, HOLD_CONCURRENCY);
+		r->what = site->key;
+		r->text = arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
+				       SPAN_FMT(site->key), site->limit);
+		hold_number(r, "connections", (int64_t)site->connection_count);
+		hold_number(r, "most", (int64_t)site->limit);
+	}
+}
+
+static void
+mode_holds(struct dispatcher *d, struct site *site, struct arena *arena, struct hold_reasons *why)
+{
+	struct hold_reason *r;
+
+	switch (site->mode) {
+	case SITE_OPEN:
+		break;
+	case SITE_BACKOFF:
+		backoff_holds(site->key, &site->state, arena, why);
+		break;
+	case SITE_PROBING:
+		r = hold_add(why, HOLD_PROBE);
+		r->what = site->key;
+		r->text = arena_printf(arena, "site %.*s is being probed by one connection", SPAN_FMT(site->key));
+		hold_number(r, "failures", site->state.backoff.failures);
+		break;
+	case SITE_LOOKUP:
+		r = hold_add(why, HOLD_LOOKUP);
+		r->text = SPAN("its destination is being looked up");
+		hold_number(r, "lookups", (int64_t)d->lookups);
+		break;
+	}
+}
+
+/* In the order of site_may_send() and may_open(): what they ask is told here. */
+void
+site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
+{
+	struct dispatcher *d = site->owner;
+	struct hold_reason *r;
+
+	mode_holds(d, site, arena, why);
+	if (site->mode == SITE_BACKOFF || site->mode == SITE_LOOKUP)
+		return;
+	if (!trust_settled(d->trust) && site_asks_dane(site)) {
+		r = hold_add(why, HOLD_RESOLVER);
+		r->text = SPAN("the resolver is being tested: does it validate DNSSEC?");
+	}
+	if (site->mode == SITE_OPEN)
+		connections_hold(d, site, arena, why);
+}
+
+/* Of one that is not in memory: what the store says. */
+void
+site_record_held_by(const struct site_record *site, struct arena *arena, struct hold_reasons *why)
+{
+	if (site->state.backoff.next_ms > wall_ms())
+		backoff_holds(site->key, &site->state, arena, why);
+}
+
+static void
+dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why)
+{
+	if (d->stopping)
+		hold_add(why, HOLD_STOPPING)->text = SPAN("the server is stopping");
+	if (d->stalled > 0)
+		hold_add(why, HOLD_DISK)->text =
+			SPAN("the disk is full: results of deliveries could not be kept");
+}
+
+static void
+stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct hold_reasons *why)
+{
+	struct lane_record lane;
+	struct site_record site;
+	struct hold_reason *r;
+
+	if (queue_read_lane(d->home->port, id, arena, &lane) < 0)
+		return;
+	if (lane.hold)
+		hold_add(why, HOLD_OPERATOR)->text = SPAN("its lane is held");
+	if (lane.backoff.next_ms > wall_ms()) {
+		r = hold_add(why, HOLD_LOOKUP_FAILED);
+		r->what = lane.name.domain;
+		r->until_ms = lane.backoff.next_ms;
+		r->text = arena_printf(arena, "the look-up of %.*s failed %u times: %.*s",
+				       SPAN_FMT(lane.name.domain), lane.backoff.failures,
+				       SPAN_FMT(lane.backoff.text));
+		hold_number(r, "failures", lane.backoff.failures);
+		return;
+	}
+	if (lane.site != 0 && queue_read_site(d->home->port, lane.site, arena, &site) == 0)
+		site_record_held_by(&site, arena, why);
+}
+
+void
+dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struct hold_reasons *why)
+{
+	struct lane *lane = window_lane(&d->window, id);
+
+	*why = (struct hold_reasons){ 0 };
+	dispatcher_holds(d, why);
+	if (lane != NULL)
+		site_held_by(lane->site, arena, why);
+	else
+		stored_lane_holds(d, id, arena, why);
+}
