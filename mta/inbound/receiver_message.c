@@ -5,7 +5,6 @@
 #include "mta/inbound/receiver_private.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
@@ -13,6 +12,7 @@
 #include "mta/inbound/allowance.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
+#include "mta/inbound/verdict.h"
 #include "mta/reactor/suppressed.h"
 #include "mta/smtp/received.h"
 #include "mta/smtp/submission.h"
@@ -119,24 +119,6 @@ is_submission(const struct session *s)
 	return s->settings == NULL || s->settings->submission;
 }
 
-/* RFC 8689 §3: the field is there once, and its value is No; all else says nothing. */
-static bool
-tls_is_optional(struct span header)
-{
-	struct span name, value;
-	size_t seen = 0;
-	bool no = false;
-
-	while (header_next(&header, &name, &value))
-		if (span_ieq(name, SPAN("TLS-Required"))) {
-			seen++;
-			while (value.len > 0 && memchr(" \t\r\n", value.at[0], 4) != NULL)
-				value = span_skip(value, 1);	/* it may be folded */
-			no = span_ieq(span_trim(value), SPAN("No"));
-		}
-	return seen == 1 && no;
-}
-
 /* How it asks to be carried is known now: its lanes are of their own then. */
 static void
 heed_wish(struct session *s, struct queue_accept *accept)
@@ -145,7 +127,7 @@ heed_wish(struct session *s, struct queue_accept *accept)
 
 	if (s->server.envelope.requiretls)
 		accept->flags |= MESSAGE_REQUIRETLS;
-	if (tls_is_optional(buf_span(&s->header.text)))
+	if (verdict_tls_optional(buf_span(&s->header.text)))
 		accept->flags |= MESSAGE_TLS_OPTIONAL;
 	wish = message_wish(accept->flags, s->server.envelope.reverse_path);
 	for (size_t i = 0; wish != WISH_NONE && i < s->server.envelope.recipient_count; i++)
@@ -286,55 +268,28 @@ message_append(struct session *s, struct span bytes)
 
 /* ---- the questions ------------------------------------------------------------------------ */
 
-/* A local program may name its user alone: who that is, is known here. */
-static void
-qualify_sender(struct session *s)
-{
-	struct span *path = &s->server.envelope.reverse_path;
-
-	if (s->client.local && path->len > 0 && address_domain_of(*path).len == 0)
-		*path = arena_printf(&s->server.arena, "%.*s@%.*s", SPAN_FMT(*path),
-				     SPAN_FMT(s->config->hostname));
-}
-
-/* Who says that it takes no mail cannot be told of a failure, nor mean to send any. */
 static void
 on_sender_mx(void *arg, const struct mx_set *set)
 {
 	struct session *s = arg;
-	const struct status *status = &set->failure.status;
-	struct reply verdict = sender_good;
+	struct reply verdict = verdict_sender(set);
 
 	s->lookup = NULL;
 	s->waiting = false;
-	if (set->count == 0 && status->klass == 5 && status->subject == 1 && status->detail == 10)
-		verdict = REPLY(550, 5, 7, 27, "the sender's domain takes no mail (null MX)");
 	smtp_server_answer(&s->server, &verdict);
 	session_go_on(s);
 }
 
-/*
- * RFC 7505 §4.2. Not for our own clients; and where the DNS says nothing the sender is taken, for
- * this is no reason to keep mail waiting.
- */
 static bool
 sender_is_looked_up(struct session *s)
 {
-	struct span domain = address_domain_of(s->server.envelope.reverse_path);
+	struct span path = s->server.envelope.reverse_path;
 
-	if (!s->config->check_sender || s->client.trusted || domain.len == 0 || domain.at[0] == '[')
+	if (!verdict_asks_sender(s->config, &s->client, path))
 		return false;
 	s->waiting = true;
-	s->lookup = lookup_mx(s->reactor->resolver, domain, NULL, 0, true, on_sender_mx, s);
+	s->lookup = lookup_mx(s->reactor->resolver, address_domain_of(path), NULL, 0, true, on_sender_mx, s);
 	return true;
-}
-
-/* A user who has logged in sends under names of its own (RFC 6409 §6.1). */
-static bool
-may_send_as(const struct session *s, struct span address)
-{
-	return s->config->senders == NULL || buf_len(&s->user) == 0 ||
-	       senders_allow(s->config->senders, buf_span(&s->user), address);
 }
 
 /* What readers see counts as much as the envelope: each From: and Resent-From:. */
@@ -376,10 +331,10 @@ ask_mail(struct session *s)
 
 	s->recipients_left = UINT64_MAX;
 	s->recipients_refused = false;
-	qualify_sender(s);
-	verdict = access_mail(&s->config->access, &s->client, s->server.envelope.reverse_path);
-	if (verdict.code == 250 && !may_send_as(s, s->server.envelope.reverse_path))
-		verdict = not_yours;
+	s->client.user = buf_span(&s->user);
+	s->server.envelope.reverse_path = verdict_qualified(
+		s->config, &s->client, s->server.envelope.reverse_path, &s->server.arena);
+	verdict = verdict_mail(s->config, &s->client, s->server.envelope.reverse_path);
 	if (verdict.code == 250 && s->client.local &&
 	    !gate_local_user_may_send(s->reactor->gate, s->uid, s->config->limits.local_rate))
 		verdict = REPLY(451, 4, 7, 0,
@@ -400,11 +355,9 @@ ask_rcpt(struct session *s)
 	size_t n = s->server.envelope.recipient_count;
 
 	s->client.user = buf_span(&s->user);
-	verdict = access_rcpt(&s->config->access, &s->client, s->server.envelope.reverse_path,
-			      &s->server.arena, &s->server.asked.address, &route);
-	if (verdict.code == 250 && route->tls == ROUTE_TLS_OFF && s->server.envelope.requiretls &&
-	    s->server.envelope.reverse_path.len > 0)
-		verdict = REPLY(550, 5, 7, 30, "REQUIRETLS cannot be met on the way there");
+	verdict = verdict_rcpt(s->config, &s->client, s->server.envelope.reverse_path,
+			       s->server.envelope.requiretls, &s->server.arena,
+			       &s->server.asked.address, &route);
 	if (verdict.code == 250 && n >= s->recipients_left) {
 		verdict = no_more_recipients;
 		s->recipients_refused = true;

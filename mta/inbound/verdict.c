@@ -1,0 +1,81 @@
+/* verdict: see verdict.h. */
+#include "mta/inbound/verdict.h"
+
+#include <string.h>
+
+#include "mta/smtp/header.h"
+
+static const struct reply not_yours =
+	REPLY_INIT(553, 5, 7, 1, "you may not send under this address");
+static const struct reply sender_good = REPLY_INIT(250, 2, 1, 0, "sender ok");
+
+struct span
+verdict_qualified(const struct config *config, const struct access_client *client,
+		  struct span reverse_path, struct arena *arena)
+{
+	if (!client->local || reverse_path.len == 0 || address_domain_of(reverse_path).len > 0)
+		return reverse_path;
+	return arena_printf(arena, "%.*s@%.*s", SPAN_FMT(reverse_path), SPAN_FMT(config->hostname));
+}
+
+struct reply
+verdict_mail(const struct config *config, const struct access_client *client, struct span reverse_path)
+{
+	struct reply verdict = access_mail(&config->access, client, reverse_path);
+
+	/* a user who has logged in sends under names of its own (RFC 6409 §6.1) */
+	if (verdict.code == 250 && config->senders != NULL && client->user.len > 0 &&
+	    !senders_allow(config->senders, client->user, reverse_path))
+		return not_yours;
+	return verdict;
+}
+
+struct reply
+verdict_rcpt(const struct config *config, const struct access_client *client, struct span reverse_path,
+	     bool requiretls, struct arena *arena, struct span *address, const struct route **route)
+{
+	struct reply verdict =
+		access_rcpt(&config->access, client, reverse_path, arena, address, route);
+
+	if (verdict.code == 250 && (*route)->tls == ROUTE_TLS_OFF && requiretls && reverse_path.len > 0)
+		return REPLY(550, 5, 7, 30, "REQUIRETLS cannot be met on the way there");
+	return verdict;
+}
+
+/* Not of our own clients. */
+bool
+verdict_asks_sender(const struct config *config, const struct access_client *client,
+		    struct span reverse_path)
+{
+	struct span domain = address_domain_of(reverse_path);
+
+	return config->check_sender && !client->trusted && domain.len > 0 && domain.at[0] != '[';
+}
+
+/* Where the DNS says nothing the sender is taken, for this is no reason to keep mail waiting. */
+struct reply
+verdict_sender(const struct mx_set *set)
+{
+	const struct status *status = &set->failure.status;
+
+	if (set->count == 0 && status->klass == 5 && status->subject == 1 && status->detail == 10)
+		return REPLY(550, 5, 7, 27, "the sender's domain takes no mail (null MX)");
+	return sender_good;
+}
+
+bool
+verdict_tls_optional(struct span header)
+{
+	struct span name, value;
+	size_t seen = 0;
+	bool no = false;
+
+	while (header_next(&header, &name, &value))
+		if (span_ieq(name, SPAN("TLS-Required"))) {
+			seen++;
+			while (value.len > 0 && memchr(" \t\r\n", value.at[0], 4) != NULL)
+				value = span_skip(value, 1);	/* it may be folded */
+			no = span_ieq(span_trim(value), SPAN("No"));
+		}
+	return seen == 1 && no;
+}
