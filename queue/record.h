@@ -25,14 +25,43 @@ enum {
 /* A recipient on hold keeps its entry, at the end of its lane: found by its domain, never due. */
 #define DUE_HELD INT64_MAX
 
-enum lane_priority { PRIORITY_NORMAL = 0, PRIORITY_REPORT = 1 };	/* smaller goes first */
+/*
+ * As stored: these two, which are older than MT-PRIORITY; or PRIORITY_MT + the sender's priority
+ * (RFC 6710: -9 to 9, 0 is NORMAL).
+ */
+enum lane_priority { PRIORITY_NORMAL = 0, PRIORITY_REPORT = 1, PRIORITY_MT = 16 };
+enum { PRIORITY_MT_MAX = 9 };
+
+static inline uint8_t
+priority_of_mt(int mt)
+{
+	return mt == 0 ? PRIORITY_NORMAL : (uint8_t)(PRIORITY_MT + mt);
+}
+
+/* Of a report, and of what a later tram may have stored: 0. */
+static inline int
+priority_mt(uint8_t stored)
+{
+	int mt = (int)stored - PRIORITY_MT;
+
+	return mt >= -PRIORITY_MT_MAX && mt <= PRIORITY_MT_MAX ? mt : 0;
+}
+
+/* What goes first: 0 (9) to 18 (-9), reports behind. */
+static inline unsigned
+priority_rank(uint8_t stored)
+{
+	if (stored == PRIORITY_REPORT)
+		return 2 * PRIORITY_MT_MAX + 1;
+	return (unsigned)(PRIORITY_MT_MAX - priority_mt(stored));
+}
 
 struct lane_name {			/* known at RCPT; never changes */
 	struct span tenant;		/* empty: none */
 	struct span domain;		/* of the recipient, lower case */
 	struct span route;		/* the route's label, "*" or "example.org": policy/route.h */
 	struct span pool;		/* source pool; empty: default */
-	uint8_t priority;		/* enum lane_priority */
+	uint8_t priority;		/* enum lane_priority, or of an MT-PRIORITY */
 };
 
 enum message_flags {

@@ -52,7 +52,7 @@ heap_set(struct heap *heap, struct heap_node *node, int64_t at_ms)
 	node->at_ms = at_ms;
 	if (node->place == 0) {
 		if (heap->count == heap->cap) {
-			heap->cap = heap->cap ? heap->cap * 2 : 64;
+			heap->cap = heap->cap ? heap->cap * 2 : 4;
 			heap->nodes = xrealloc(heap->nodes, heap->cap * sizeof(*heap->nodes));
 		}
 		put(heap, ++heap->count, node);

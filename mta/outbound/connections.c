@@ -53,7 +53,10 @@ job_add(struct job *job, struct entry *entry)
 	entry_fly(entry);
 }
 
-/* The next lane in turn gives its first message, with all its recipients that go the same way. */
+/*
+ * The lane whose turn it is gives its first message, with all its recipients that go the same way:
+ * its tenant has got those.
+ */
 struct job *
 take_job(struct dispatcher *d, struct site *site, struct lane *only)
 {
@@ -62,21 +65,18 @@ take_job(struct dispatcher *d, struct site *site, struct lane *only)
 	struct parcel *parcel;
 	struct job *job;
 
-	if (lane == NULL) {
-		if (list_empty(&site->turns))
-			return NULL;
-		lane = CONTAINER_OF(site->turns.next, struct lane, turn);
-		list_remove(&lane->turn);
-		list_add_last(&site->turns, &lane->turn);
-	}
-	if (lane->ready_count == 0)
+	if (lane == NULL)
+		lane = site_next_lane(site, NULL, NULL);
+	if (lane == NULL || lane->ready_count == 0)
 		return NULL;
 	parcel = CONTAINER_OF(lane->ready.next, struct entry, in_lane)->parcel;
 	job = job_new(parcel->node.key);
 	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
 		n += may_join(e, site, only);
-	job->recipients =
-		arena_alloc(&job->arena, (n < most ? n : most) * sizeof(*job->recipients));
+	n = n < most ? n : most;
+	job->recipients = arena_alloc(&job->arena, n * sizeof(*job->recipients));
+	if (only == NULL)
+		ring_served(&lane->turn, n);
 	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
 		if (job->count < most && may_join(entry, site, only))
 			job_add(job, entry);
@@ -354,7 +354,7 @@ slot_is_wanted(const struct site *site)
 {
 	const struct dispatcher *d = site->owner;
 
-	return list_empty(&site->turns) && (!list_empty(&d->slots) || sites_are_many(d));
+	return ring_empty(&site->ring) && (!list_empty(&d->slots) || sites_are_many(d));
 }
 
 static void
@@ -465,7 +465,7 @@ site_may_send(struct site *site)
 		return false;
 	if (!trust_settled(d->trust) && site_asks_dane(site))
 		return false;
-	return !list_empty(&site->turns);
+	return !ring_empty(&site->ring);
 }
 
 void
@@ -475,7 +475,7 @@ site_work(struct site *site)
 	int64_t now = wall_ms();
 
 	while (site_may_send(site)) {
-		struct lane *lane = CONTAINER_OF(site->turns.next, struct lane, turn);
+		struct lane *lane = site_next_lane(site, NULL, NULL);
 		struct connection *c = pick_connection(site, 1);
 		struct job *job;
 

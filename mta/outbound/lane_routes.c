@@ -169,7 +169,7 @@ lane_leads_elsewhere(struct dispatcher *d, const struct lane_record *record,
 static void
 lane_move_to(struct lane *lane, struct site *site, struct span key, int64_t until_ms)
 {
-	window_move_lane(lane, site);
+	window_move_lane(&lane->owner->window, lane, site);
 	site->leaving = false;
 	lane->site_until_ms = until_ms;
 	lane->change = (struct queue_lane_change){ .set_site = true,
@@ -393,21 +393,32 @@ lane_waits_for_trust(const struct lane *lane)
 	       tls_asks_dane(tls_of(route_of(lane)), wish_of(lane));
 }
 
+static bool
+may_resolve(void *arg, struct ring_member *turn)
+{
+	const struct lane *lane = CONTAINER_OF(turn, struct lane, turn);
+
+	(void)arg;
+	return lane->lookup == NULL && lane->asks == NULL && !lane->changing &&
+	       lane->in_flight == 0 && !lane_waits_for_trust(lane);
+}
+
 void
 lanes_resolve(struct dispatcher *d)
 {
+	/* each once: what is known at once and could not move comes again when it is touched */
 	size_t most = d->unresolved->lane_count;
 
-	for (size_t i = 0; i < most && !list_empty(&d->unresolved->turns); i++) {
-		struct lane *lane = CONTAINER_OF(d->unresolved->turns.next, struct lane, turn);
+	for (size_t i = 0; i < most; i++) {
+		struct lane *lane;
 
 		if (d->lookups >= config_of(d)->limits.lookups || d->stopping || d->stalled > 0)
 			return;
-		list_remove(&lane->turn);			/* to the end of the ring */
-		list_add_last(&d->unresolved->turns, &lane->turn);
-		if (lane->lookup == NULL && lane->asks == NULL && !lane->changing && lane->in_flight == 0 &&
-		    !lane_waits_for_trust(lane))
-			lane_resolve(lane);
+		lane = site_next_lane(d->unresolved, may_resolve, NULL);
+		if (lane == NULL)
+			return;
+		ring_served(&lane->turn, 1);
+		lane_resolve(lane);
 	}
 }
 

@@ -309,7 +309,7 @@ lane_renew(struct lane *lane, int64_t after_ms)
 		return;
 	}
 	lane->stale = lane->looks_again = false;
-	window_move_lane(lane, lane->owner->unresolved);
+	window_move_lane(&lane->owner->window, lane, lane->owner->unresolved);
 	lane_refill(lane);
 }
 
@@ -384,7 +384,7 @@ static void
 lane_wake(struct lane *lane)
 {
 	if (lane_idle(lane) && mx_expired(lane->site_until_ms, wall_ms()))
-		window_move_lane(lane, lane->owner->unresolved);
+		window_move_lane(&lane->owner->window, lane, lane->owner->unresolved);
 	lane_refill(lane);
 }
 

@@ -50,7 +50,6 @@ window_add_site(struct window *w, uint64_t id, struct span key)
 	struct site *site = xcalloc(1, sizeof(*site));
 
 	list_init(&site->lanes);
-	list_init(&site->turns);
 	list_init(&site->connections);
 	list_init(&site->work_node);
 	list_init(&site->slot_node);
@@ -82,8 +81,33 @@ window_drop_site(struct window *w, struct site *site)
 	if (site->id != 0 || site->key.len == 0)
 		map_remove(&w->sites_by_id, &site->by_id);
 	w->sites--;
+	ring_free(&site->ring);
 	arena_free(&site->arena);
 	free(site);
+}
+
+/* Reports are a tenant of their own, behind all others. */
+static struct ring_tenant *
+tenant_of(struct window *w, struct site *site, const struct lane *lane)
+{
+	bool last = lane->priority == PRIORITY_REPORT;
+	uint32_t weight = w->weight == NULL || last ? 1 : w->weight(w->arg, lane->tenant_name);
+
+	return ring_tenant_use(&site->ring, last ? SPAN("") : lane->tenant_name, last, weight);
+}
+
+static void
+lane_take_turns(struct lane *lane)
+{
+	ring_add(lane->tenant, priority_rank(lane->priority), &lane->turn);
+}
+
+struct lane *
+site_next_lane(struct site *site, bool (*may)(void *arg, struct ring_member *turn), void *arg)
+{
+	struct ring_member *turn = ring_next(&site->ring, may, arg);
+
+	return turn != NULL ? CONTAINER_OF(turn, struct lane, turn) : NULL;
 }
 
 struct lane *
@@ -92,7 +116,7 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	struct lane *lane = xcalloc(1, sizeof(*lane));
 
 	list_init(&lane->ready);
-	list_init(&lane->turn);
+	lane->tenant_name = arena_copy(&lane->arena, record->name.tenant);
 	lane->domain = arena_copy(&lane->arena, record->name.domain);
 	lane->route = arena_copy(&lane->arena, record->name.route);
 	lane->priority = record->name.priority;
@@ -102,6 +126,7 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	lane->hold = record->hold;
 	lane->stored_site = record->site;
 	lane->site = site;
+	lane->tenant = tenant_of(w, site, lane);
 	list_add_last(&site->lanes, &lane->in_site);
 	site->lane_count++;
 	map_add(&w->lanes, &lane->node, id);
@@ -109,15 +134,18 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 }
 
 void
-window_move_lane(struct lane *lane, struct site *to)
+window_move_lane(struct window *w, struct lane *lane, struct site *to)
 {
+	struct ring_tenant *was = lane->tenant;
 	struct site *from = lane->site;
 
 	if (from == to)
 		return;
 	assert(lane->in_flight == 0);
 	list_remove(&lane->in_site);
-	list_remove(&lane->turn);
+	ring_remove(&lane->turn);
+	lane->tenant = tenant_of(w, to, lane);
+	ring_tenant_release(was);
 	from->lane_count--;
 	from->ready_count -= lane->ready_count;
 	lane->site = to;
@@ -125,7 +153,7 @@ window_move_lane(struct lane *lane, struct site *to)
 	to->lane_count++;
 	to->ready_count += lane->ready_count;
 	if (lane->ready_count > 0)
-		list_add_last(&to->turns, &lane->turn);
+		lane_take_turns(lane);
 }
 
 void
@@ -145,7 +173,8 @@ window_drop_lane(struct window *w, struct lane *lane)
 	window_drop_ready(w, lane);
 	heap_remove(&w->timers, &lane->timer);
 	list_remove(&lane->in_site);
-	list_remove(&lane->turn);
+	ring_remove(&lane->turn);
+	ring_tenant_release(lane->tenant);
 	lane->site->lane_count--;
 	map_remove(&w->lanes, &lane->node);
 	arena_free(&lane->arena);
@@ -173,7 +202,7 @@ lane_add_ready(struct lane *lane, struct entry *entry, bool first)
 	else
 		list_add_last(&lane->ready, &entry->in_lane);
 	if (lane->ready_count++ == 0)
-		list_add_last(&lane->site->turns, &lane->turn);
+		lane_take_turns(lane);
 	lane->site->ready_count++;
 }
 
@@ -182,7 +211,7 @@ lane_take_ready(struct lane *lane, struct entry *entry)
 {
 	list_remove(&entry->in_lane);
 	if (--lane->ready_count == 0)
-		list_remove(&lane->turn);
+		ring_remove(&lane->turn);
 	lane->site->ready_count--;
 }
 

@@ -16,6 +16,7 @@
 #include "mta/base/heap.h"
 #include "mta/base/list.h"
 #include "mta/base/map.h"
+#include "mta/outbound/ring.h"
 #include "policy/classify.h"
 #include "queue/queue.h"
 
@@ -45,12 +46,13 @@ struct entry {
 struct lane {
 	struct map_node node;		/* by lane id */
 	struct list in_site;		/* site->lanes */
-	struct list turn;		/* site->turns while it has ready entries */
+	struct ring_member turn;	/* in site->ring while it has ready entries */
+	struct ring_tenant *tenant;	/* whose it is, in site->ring */
 	struct heap_node timer;		/* more_due_ms, or the end of its back-off */
 	struct site *site;
 	struct arena arena;
-	struct span domain, route;
-	uint8_t priority;
+	struct span tenant_name, domain, route;
+	uint8_t priority;		/* as stored: priority_rank() */
 	struct list ready;
 	size_t ready_count, in_flight;
 	/* all of the store's entries up to this key have been read … */
@@ -91,7 +93,8 @@ struct site {
 	struct arena arena;
 	struct span key;
 	enum site_mode mode;
-	struct list lanes, turns;
+	struct list lanes;
+	struct ring ring;		/* of lanes with ready entries */
 	size_t lane_count, ready_count, in_flight;
 	struct list connections;
 	size_t connection_count, connecting, limit, limit_max;
@@ -115,6 +118,8 @@ struct window {
 	struct heap timers;		/* of lanes */
 	struct heap site_timers;
 	size_t entries, sites, max_entries, max_sites;
+	uint32_t (*weight)(void *arg, struct span tenant);	/* NULL: all weigh the same */
+	void *arg;
 };
 
 struct parcel *window_parcel(struct window *w, uint64_t id);		/* or NULL */
@@ -129,11 +134,14 @@ void window_site_named(struct window *w, struct site *site, uint64_t id);
 void window_drop_site(struct window *w, struct site *site);
 struct lane *window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 			     struct site *site);
-void window_move_lane(struct lane *lane, struct site *to);
+void window_move_lane(struct window *w, struct lane *lane, struct site *to);
 /* With its ready entries (they stay in the queue); nothing of it may be in flight. */
 void window_drop_lane(struct window *w, struct lane *lane);
 void window_drop_ready(struct window *w, struct lane *lane);
 
+/* The lane whose turn it is; NULL: nothing is ready. With may: of those for which it says yes. */
+struct lane *site_next_lane(struct site *site, bool (*may)(void *arg, struct ring_member *turn),
+			    void *arg);
 /* Adds an entry, unless it is there already (NULL), behind those that are ready. */
 struct entry *window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient,
 			       int64_t due_ms);
