@@ -38,9 +38,10 @@ has_any(struct span text, const char *const *words, size_t count)
 static bool
 is_answer(struct span subject)
 {
-	static const char *const begins[] = { "re:", "aw:", "sv:", "fwd:", "fw:", "wg:", "out of office", "automatic reply", "auto:",
-					      "autoreply", "auto-reply", "auto reply", "vacation", "abwesen",
-					      "automatische antwort" };
+	static const char *const begins[] = {
+		"re:", "aw:", "sv:", "fwd:", "fw:", "wg:", "out of office", "automatic reply", "auto:",
+		"autoreply", "auto-reply", "auto reply", "vacation", "abwesen", "automatische antwort",
+	};
 
 	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
 		if (span_istarts(subject, span_str(begins[i])))
