@@ -165,7 +165,7 @@ void
 queue_port_flush(struct queue_port *port)
 {
 	struct queue *q = port->queue;
-	bool any = false;
+	bool any = false, wake;
 
 	for (int i = 0; i < CLASS_COUNT; i++)
 		any = any || port->gathered[i].first != NULL;
@@ -179,9 +179,11 @@ queue_port_flush(struct queue_port *port)
 		op_splice(&q->inbox[i], &port->gathered[i]);
 	q->inbox_chunks += port->gathered_chunks;
 	q->urgent = q->urgent || port->urgent;
-	if (q->urgent || q->deep || q->inbox_chunks >= CHUNKS_WAKE)
-		pthread_cond_signal(&q->work);
+	wake = q->urgent || q->deep || q->inbox_chunks >= CHUNKS_WAKE;
 	pthread_mutex_unlock(&q->lock);
+	/* not under the lock: it would wake up only to wait for that */
+	if (wake)
+		pthread_cond_signal(&q->work);
 	port->gathered_chunks = 0;
 	port->urgent = false;
 }
