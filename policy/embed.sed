@@ -1,11 +1,6 @@
-# Turns a text into the C string classify_builtin (see meson.build).
+# Turns a text into a C string; meson.build puts its name before it.
 s/\\/\\\\/g
 s/"/\\"/g
 s/.*/"&\\n"/
-1i\
-/* Made of contrib/examples/classify.rules. */\
-#include "policy/classify.h"\
-\
-const char classify_builtin[] =
 $a\
 ;

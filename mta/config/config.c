@@ -579,6 +579,7 @@ config_free(struct config *config)
 	passwords_free(config->passwords);
 	senders_free(config->senders);
 	classifier_free(config->classifier);
+	response_rules_free(config->responses);
 	arena = config->arena;
 	arena_free(&arena);
 	free(config);

@@ -22,6 +22,7 @@
 #include "policy/access.h"
 #include "policy/classify.h"
 #include "policy/limits.h"
+#include "policy/response_rules.h"
 #include "queue/schedule.h"
 
 enum listener_auth { LISTENER_AUTH_OFF, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_REQUIRED };
@@ -108,6 +109,9 @@ struct config {
 	struct senders *senders;		/* the same; NULL: everybody may send as anybody */
 	const char *classify_path;		/* rules of the operator's; NULL: none */
 	struct classifier *classifier;		/* by config_open_files(); NULL before */
+	const char *response_path;		/* the same, of what is done about replies */
+	bool response_builtin;			/* behind them, those that are built in */
+	struct response_rules *responses;	/* by config_open_files(); NULL before */
 	struct span *suppress;			/* as written */
 	size_t suppress_count;
 	int64_t suppress_ms[REPLY_CLASSES];	/* what a failure of this class is on the list for; 0: it is not */

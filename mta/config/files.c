@@ -1,6 +1,6 @@
 /*
  * files: which files a configuration consists of and names; reads them, but for certificates; and the
- * rules of classify-rules. Blocks: at the start, and for a moment at a reload.
+ * rules of classify-rules and response-rules. Blocks: at the start, and for a moment at a reload.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -138,19 +138,32 @@ config_faults(const struct buf *list, int rc, char error[CONFIG_ERROR_MAX])
 	return rc;
 }
 
+static int
+read_rules(const struct config *config, const char *path, size_t most, struct buf *content,
+	   char error[CONFIG_ERROR_MAX])
+{
+	struct stat there = { 0 };
+
+	buf_clear(content);
+	return path == NULL ? 0 : config_read_file(config, path, most, content, &there, error);
+}
+
 int
 config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX])
 {
-	const char *path = config->classify_path;
 	struct buf content = { 0 }, list = { 0 };
-	struct stat there = { 0 };
-	int rc = 0;
+	const char *path = config->classify_path;
+	int rc = read_rules(config, path, CLASSIFY_FILE_MAX, &content, error);
 
-	if (path != NULL)
-		rc = config_read_file(config, path, CLASSIFY_FILE_MAX, &content, &there, error);
 	if (rc == 0)
 		rc = config_faults(&list, classifier_parse(span_str(path), buf_span(&content), &list, &config->classifier),
 				   error);
+	path = config->response_path;
+	if (rc == 0)
+		rc = read_rules(config, path, RESPONSE_FILE_MAX, &content, error);
+	if (rc == 0)
+		rc = config_faults(&list, response_rules_parse(span_str(path), buf_span(&content), config->response_builtin,
+							       &list, &config->responses), error);
 	buf_free(&content);
 	buf_free(&list);
 	return rc;

@@ -89,6 +89,8 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "published-tlsrpt", TYPE(text), CONFIG(published_tlsrpt) },
 	{ SECTION_TOP, "convert-8bit", TYPE(boolean), "no", CONFIG(client.convert_8bit) },
 	{ SECTION_TOP, "classify-rules", TYPE(path), CONFIG(classify_path), .file = true, .note = "those that are built in" },
+	{ SECTION_TOP, "response-rules", TYPE(path), CONFIG(response_path), .file = true, .note = "those that are built in" },
+	{ SECTION_TOP, "response-rules-builtin", TYPE(boolean), "yes", CONFIG(response_builtin) },
 	{ SECTION_TOP, "mta-sts", TYPE(boolean), "yes", CONFIG(mta_sts) },
 	{ SECTION_TOP, "suppress", TYPE(words), CONFIG(suppress), COUNT(struct config, suppress_count) },
 	{ SECTION_TOP, "allow-private", TYPE(boolean), "no", CONFIG(allow_private) },

@@ -125,8 +125,8 @@ EXAMPLES = os.path.join(ROOT, "contrib", "examples")
 
 def test_example_of_rules(make_tramd):
     """The rules that are built in are good as an operator's own, too: who changes them begins with a copy."""
-    rules = os.path.join(EXAMPLES, "classify.rules")
-    make_tramd(static=("127.0.0.1", 9), extra='classify-rules = "%s"\n' % rules)
+    make_tramd(static=("127.0.0.1", 9), extra="".join(
+        '%s-rules = "%s"\n' % (name, os.path.join(EXAMPLES, name + ".rules")) for name in ("classify", "response")))
 
 
 @pytest.mark.parametrize("name", sorted(name for name in os.listdir(EXAMPLES) if name.endswith(".conf")))
