@@ -164,6 +164,8 @@ base_of(struct config *config, const struct section *section)
 		return (char *)&config->certificates[section->index];
 	case SECTION_LISTENER:
 		return (char *)&config->listeners[section->index];
+	case SECTION_TENANT:
+		return (char *)&config->tenants.tenants[section->index];
 	case SECTION_ROUTE:
 		return (char *)&config->access.routes.routes[section->index];
 	default:
@@ -275,6 +277,7 @@ begin_titled(struct load *load, cfg_t *cfg)
 		[SECTION_CERTIFICATE] = name_certificate,
 		[SECTION_LISTENER] = name_listener,
 		[SECTION_ROUTE] = name_route,
+		[SECTION_TENANT] = config_name_tenant,
 	};
 	struct config *config = load->config;
 
@@ -284,6 +287,9 @@ begin_titled(struct load *load, cfg_t *cfg)
 	config->listener_count = cfg_size(cfg, "listener");
 	config->listeners =
 	    arena_alloc(&config->arena, config->listener_count * sizeof(*config->listeners));
+	config->tenants.count = cfg_size(cfg, "tenant");
+	config->tenants.tenants = arena_alloc(&config->arena,
+					      config->tenants.count * sizeof(*config->tenants.tenants));
 	config->access.routes.count = cfg_size(cfg, "route");
 	config->access.routes.routes = arena_alloc(
 	    &config->arena, config->access.routes.count * sizeof(*config->access.routes.routes));

@@ -23,6 +23,7 @@
 #include "policy/classify.h"
 #include "policy/limits.h"
 #include "policy/response_rules.h"
+#include "policy/tenant.h"
 #include "queue/schedule.h"
 
 enum listener_auth { LISTENER_AUTH_OFF, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_REQUIRED };
@@ -88,6 +89,7 @@ struct config {
 	size_t resolver_test_count;
 	struct log_config log;
 	struct limits limits;
+	struct tenant_rules tenants;
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
 	struct tls_identity *certificates;	/* the first is for whom no other fits */
 	size_t certificate_count;

@@ -39,7 +39,7 @@ struct token {
 
 enum section_kind {
 	SECTION_TOP, SECTION_QUEUE, SECTION_LIMITS, SECTION_CERTIFICATE, SECTION_LISTENER,
-	SECTION_ROUTE, SECTION_LOG,
+	SECTION_ROUTE, SECTION_TENANT, SECTION_LOG,
 	SECTION_KINDS
 };
 
@@ -135,6 +135,8 @@ bool config_check(struct load *load);
 bool config_check_tls(struct load *load);
 bool config_check_auth(struct load *load);		/* behind config_check_tls() */
 bool config_check_suppress(struct load *load);
+bool config_check_tenants(struct load *load);
+bool config_name_tenant(struct load *load, struct section *section, struct span title);
 int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 

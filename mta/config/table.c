@@ -13,6 +13,7 @@
 #define LISTENER(field) IN(struct listener, field)
 #define CERTIFICATE(field) IN(struct tls_identity, field)
 #define ROUTE(field) IN(struct route, field)
+#define TENANT(field) IN(struct tenant, field)
 #define COUNT(s, field) .count_offset = offsetof(s, field)
 
 #define MS INT64_C(1)
@@ -64,6 +65,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "relay-from", TYPE(networks), CONFIG(access.relay_from),
 	  COUNT(struct config, access.relay_from_count) },
 	{ SECTION_TOP, "relay-to", TYPE(patterns), CONFIG(access.relay_to), COUNT(struct config, access.relay_to_count) },
+	{ SECTION_TOP, "tenant-by", TYPE(text), "user", CONFIG(tenants.wish) },
 	{ SECTION_TOP, "check-sender", TYPE(boolean), "yes", CONFIG(check_sender) },
 	{ SECTION_TOP, "postmaster", TYPE(mailbox), CONFIG(access.postmaster) },
 	{ SECTION_TOP, "ehlo-name", TYPE(domain), CONFIG(client.ehlo_name), .note = "as hostname" },
@@ -236,6 +238,8 @@ const struct directive directives[] = {
 	  .note = "as limits.connections-per-site" },
 	{ SECTION_ROUTE, "messages-per-connection", TYPE(number), NULL, 1, 1000000, ROUTE(messages_per_connection),
 	  .note = "as limits.messages-per-connection" },
+
+	{ SECTION_TENANT, "weight", TYPE(number), "1", 1, TENANT_WEIGHT_MAX, TENANT(weight) },
 
 	{ SECTION_LOG, "level", TYPE(choice), "info", CONFIG(log.level), .words = levels },
 	{ SECTION_LOG, "format", TYPE(choice), "logfmt", CONFIG(log.format), .words = formats },

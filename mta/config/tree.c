@@ -24,6 +24,7 @@ const struct section_type section_types[SECTION_KINDS] = {
 	[SECTION_CERTIFICATE] = { "certificate", "mail" },
 	[SECTION_LISTENER] = { "listener", "smtp" },
 	[SECTION_ROUTE] = { "route", "\"example.org\"" },
+	[SECTION_TENANT] = { "tenant", "\"news\"" },
 	[SECTION_LOG] = { "log", NULL },
 };
 

@@ -182,6 +182,7 @@ recipient_step(struct control_job *job)
 	const struct control_request *r = &job->request;
 	const struct routes *routes = &job_home(job)->config->access.routes;
 	const struct route *route;
+	struct tenant_facts whose;
 	struct address address;
 	struct envelope *e;
 	size_t n;
@@ -194,6 +195,9 @@ recipient_step(struct control_job *job)
 			       "It was not made by this program.");
 	if (address_parse(r->address, ADDRESS_UTF8, &import->arena, &address) != ADDRESS_OK)
 		return give_up(job, "A recipient is not an address.", "The archive is damaged.");
+	whose = (struct tenant_facts){ .may_relay = (import->accept.flags & MESSAGE_REPORT) == 0,
+				       .user = import->accept.user,
+				       .sender = e->reverse_path };
 	grow(import);
 	n = e->recipient_count++;
 	e->recipients[n] = (struct recipient){
@@ -206,6 +210,7 @@ recipient_step(struct control_job *job)
 		.route = arena_copy(&import->arena, route_label(
 			routes, address.domain, route,
 			message_wish(import->accept.flags, e->reverse_path), &import->arena)),
+		.tenant = tenant_choose(&job_home(job)->config->tenants, &whose, &import->arena),
 		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT
 									 : PRIORITY_NORMAL
 	};

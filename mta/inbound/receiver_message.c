@@ -74,6 +74,8 @@ accept_log(struct session *s)
 		log_span(&l, "tls", tls_text(s));
 	if (buf_len(&s->user) > 0)
 		log_span(&l, "user", buf_span(&s->user));
+	if (s->lanes[0].tenant.len > 0)
+		log_span(&l, "tenant", s->lanes[0].tenant);
 	log_end(&l);
 }
 
@@ -403,6 +405,8 @@ ask_data(struct session *s)
 static void
 ask_message(struct session *s)
 {
+	struct reply refusal;
+
 	header_scan_end(&s->header);
 	append_held(s);
 	if (s->header.received > s->config->limits.hops) {
@@ -419,6 +423,9 @@ ask_message(struct session *s)
 
 		message_drop(s);
 		smtp_server_answer(&s->server, &failed);
+	} else if (!message_heed_tenant(s, &refusal)) {
+		message_drop(s);
+		smtp_server_answer(&s->server, &refusal);
 	} else if (!allowance_ask_message(s)) {
 		message_submit(s);
 	}

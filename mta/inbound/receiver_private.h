@@ -16,6 +16,10 @@ void message_drop(struct session *s);
 void message_go_on_mail(struct session *s);	/* its user may send it */
 void message_submit(struct session *s);		/* it is complete, and may be sent */
 
+/* message_wishes.c */
+/* For whom it is: its lanes get that name. False: it is refused. */
+bool message_heed_tenant(struct session *s, struct reply *refusal);
+
 /* receiver.c */
 /* A question answered later than it was asked; frees the session if its peer is gone. */
 void session_answered(struct session *s, const struct reply *reply);

@@ -464,6 +464,14 @@ set_max_connections(struct dispatcher *d)
 			    d->max_connections, wanted);
 }
 
+static uint32_t
+weight_of(void *dispatcher, struct span tenant)
+{
+	struct dispatcher *d = dispatcher;
+
+	return tenant_weight(&config_of(d)->tenants, tenant);
+}
+
 /* ---- reload ------------------------------------------------------------------------------- */
 
 /* Nothing more goes the old way: it is forgotten as soon as what is in flight has landed. */
@@ -495,6 +503,7 @@ dispatcher_reconfigure(struct dispatcher *d)
 			if (lane_idle(lane))
 				idle.at[idle.count++] = lane;
 		}
+	window_weigh(&d->window);
 	for (size_t i = 0; i < idle.count; i++)
 		window_drop_lane(&d->window, idle.at[i]);
 	free(idle.at);
@@ -531,6 +540,8 @@ dispatcher_start(struct reactor *home)
 	d->reactor_count = home->post->peers;
 	d->window.max_entries = limits->window_entries;
 	d->window.max_sites = limits->window_sites;
+	d->window.weight = weight_of;
+	d->window.arg = d;
 	set_max_connections(d);
 	list_init(&d->dirty);
 	list_init(&d->slots);

@@ -86,14 +86,33 @@ window_drop_site(struct window *w, struct site *site)
 	free(site);
 }
 
+static uint32_t
+weight_of(const struct window *w, const struct lane *lane)
+{
+	bool report = lane->priority == PRIORITY_REPORT;
+
+	return w->weight == NULL || report ? 1 : w->weight(w->arg, lane->tenant_name);
+}
+
 /* Reports are a tenant of their own, behind all others. */
 static struct ring_tenant *
 tenant_of(struct window *w, struct site *site, const struct lane *lane)
 {
 	bool last = lane->priority == PRIORITY_REPORT;
-	uint32_t weight = w->weight == NULL || last ? 1 : w->weight(w->arg, lane->tenant_name);
 
-	return ring_tenant_use(&site->ring, last ? SPAN("") : lane->tenant_name, last, weight);
+	return ring_tenant_use(&site->ring, last ? SPAN("") : lane->tenant_name, last,
+			       weight_of(w, lane));
+}
+
+void
+window_weigh(struct window *w)
+{
+	for (size_t i = 0; i < w->lanes.size; i++)
+		for (struct map_node *n = w->lanes.buckets[i]; n != NULL; n = n->next) {
+			struct lane *lane = CONTAINER_OF(n, struct lane, node);
+
+			ring_tenant_weigh(lane->tenant, weight_of(w, lane));
+		}
 }
 
 static void

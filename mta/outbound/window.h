@@ -127,6 +127,8 @@ struct lane *window_lane(struct window *w, uint64_t id);
 struct site *window_site(struct window *w, uint64_t id);
 struct site *window_site_by_key(struct window *w, struct span key);
 
+/* Weights may have changed. */
+void window_weigh(struct window *w);
 struct site *window_add_site(struct window *w, uint64_t id, struct span key);
 /* it has got its id */
 void window_site_named(struct window *w, struct site *site, uint64_t id);

@@ -219,3 +219,15 @@ header_find(struct span block, struct span name, struct span *value)
 	}
 	return false;
 }
+
+void
+header_copy_without(struct span block, struct span name, struct buf *out)
+{
+	while (block.len > 0) {
+		struct span field = cut_field(&block);
+		size_t colon, len = name_len(field, &colon);
+
+		if (len == 0 || !span_ieq(span_first(field, len), name))
+			buf_append(out, field);
+	}
+}

@@ -127,6 +127,7 @@ static void
 test_fields(void **state)
 {
 	struct span at = SPAN("From:a\r\nTO \t: \tb\r\n\tc \r\nnonsense\r\nX: \r\n\r\n"), block = at, name, value;
+	struct buf rest = { 0 };
 
 	(void)state;
 	assert_true(header_next(&at, &name, &value));
@@ -139,6 +140,10 @@ test_fields(void **state)
 	assert_true(header_find(block, SPAN("to"), &value));
 	assert_true(span_eq(value, SPAN("b\r\n\tc ")));
 	assert_false(header_find(block, SPAN("t"), &value));
+	header_copy_without(SPAN("A: 1\r\nx-tenant: n\r\n folded\r\nB: 2\r\nX-Tenant : m\r\nX-Tenants: k\r\n\r\n"),
+			    SPAN("X-Tenant"), &rest);
+	assert_true(span_eq(buf_span(&rest), SPAN("A: 1\r\nB: 2\r\nX-Tenants: k\r\n\r\n")));
+	buf_free(&rest);
 	assert_false(header_find(SPAN(""), SPAN("to"), &value));
 	assert_true(header_find(SPAN("Last: one"), SPAN("last"), &value));
 	assert_true(span_eq(value, SPAN("one")));
