@@ -123,6 +123,13 @@ bool route_is_ambiguous(const struct route *a, const struct route *b);
  * literal matches "*" only, or itself.
  */
 const struct route *route_choose(const struct routes *routes, const struct route_facts *facts);
+/* Why one with a pattern that fits is, or is not, for these: by whom it asks for. */
+struct route_fit {
+	bool fits;
+	bool other_user, other_sender;		/* it does not fit, for that */
+	struct span user, sender;		/* what fitted of those that it names; empty: it names none */
+};
+struct route_fit route_fit(const struct route *route, const struct route_facts *facts);
 /* The same for any sender: routes that ask who sends do not count. */
 const struct route *route_find(const struct routes *routes, struct span domain);
 

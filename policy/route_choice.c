@@ -81,6 +81,31 @@ rank_of(const struct route *route, const struct route_facts *facts)
 	return route->sender_count > 0 && best == 0 ? 0 : rank + best;
 }
 
+struct route_fit
+route_fit(const struct route *route, const struct route_facts *facts)
+{
+	struct route_fit fit = { .other_user = route->user_count > 0,
+				 .other_sender = route->sender_count > 0 };
+	int best = 0;
+
+	for (size_t i = 0; i < route->user_count && fit.other_user; i++)
+		if (facts->user.len > 0 && span_ieq(route->users[i], facts->user)) {
+			fit.user = route->users[i];
+			fit.other_user = false;
+		}
+	for (size_t i = 0; i < route->sender_count; i++) {
+		int rank = rank_sender(route->senders[i], facts->sender);
+
+		if (rank > best) {
+			fit.sender = route->senders[i];
+			fit.other_sender = false;
+			best = rank;
+		}
+	}
+	fit.fits = !fit.other_user && !fit.other_sender;
+	return fit;
+}
+
 struct choosing {
 	const struct route_facts *facts;
 	const struct route *found;

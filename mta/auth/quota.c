@@ -193,6 +193,25 @@ quota_ask(struct quota *q, const struct quota_limits *limits, struct span name, 
 	return v;
 }
 
+struct quota_verdict
+quota_look(struct quota *q, const struct quota_limits *limits, struct span name, int64_t now_ms)
+{
+	const struct user *u = (struct user *)(void *)map_find(&q->map, key_of(q, name));
+	struct user copy = { 0 };
+	struct quota_verdict v;
+
+	for (size_t i = 0; i < QUOTA_KINDS; i++) {
+		copy.windows[i].began_ms = now_ms;
+		if (u != NULL) {
+			copy.windows[i] = u->windows[i];
+			turn(&copy.windows[i], kinds[i].length_ms, now_ms);
+		}
+	}
+	v = judge(&copy, limits, now_ms);
+	v.near = 0;
+	return v;
+}
+
 bool
 quota_charge(struct quota *q, const struct quota_limits *limits, struct span name,
 	     uint64_t recipients, bool more, int64_t now_ms, struct quota_verdict *verdict)

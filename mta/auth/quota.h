@@ -46,6 +46,9 @@ const char *quota_name(enum quota_kind kind);			/* its directive */
 /* Before a message: what is left. user: case makes no difference. */
 struct quota_verdict quota_ask(struct quota *quota, const struct quota_limits *limits,
 			       struct span user, int64_t now_ms);
+/* What quota_ask() would count now, for who only looks: nothing is noted, nothing is to be told. */
+struct quota_verdict quota_look(struct quota *quota, const struct quota_limits *limits,
+				struct span user, int64_t now_ms);
 /*
  * The message is here. Counted, and true, if all of it is within the limits. more: recipients were
  * refused already for what the last answer said.

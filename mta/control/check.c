@@ -1,8 +1,8 @@
-/* check: tls-check, what a delivery would meet; dns-records, what to publish. Home loop. */
+/* check: tls-check and what-if, what a delivery would meet; dns-records, what to publish. Home loop. */
 #include <stdlib.h>
 
 #include "mta/control/job.h"
-#include "mta/outbound/tls_check.h"
+#include "mta/outbound/what_if.h"
 
 static void
 check_free_state(struct control_job *job)
@@ -32,6 +32,19 @@ check_step(struct control_job *job)
 	object = json_object();
 	json_object_set_new(object, "good", json_boolean(tls_check_good(check)));
 	return job_end(job, object);
+}
+
+enum job_next
+control_follow_what_if(struct control_job *job, const struct what_if_message *message)
+{
+	const char *error = "";
+
+	job->state = what_if_start(job_home(job)->dispatcher, message, on_more, job, &error);
+	if (job->state == NULL)
+		return job_fail(job, error, "See: tramctl what-if --help");
+	job->free_state = check_free_state;
+	job->step = check_step;
+	return JOB_MORE;
 }
 
 static enum job_next

@@ -355,6 +355,9 @@ job_start(struct control_job *job)
 	case CONTROL_DNS_RECORDS:
 		control_check_start(job);
 		break;
+	case CONTROL_WHAT_IF:
+		control_what_if_start(job);
+		break;
 	case CONTROL_IMPORT_MESSAGE:
 	case CONTROL_IMPORT_RECIPIENT:
 	case CONTROL_IMPORT_ATTEMPT:

@@ -78,6 +78,10 @@ void control_content_start(struct control_job *job);	/* content.c: cat, export *
 void control_import_start(struct control_job *job);	/* import.c */
 void control_drain_start(struct control_job *job);	/* drain.c */
 void control_check_start(struct control_job *job);	/* check.c */
+struct what_if_message;
+/* check.c: the rows of it are the rest of the answer; from a step */
+enum job_next control_follow_what_if(struct control_job *job, const struct what_if_message *message);
+void control_what_if_start(struct control_job *job);	/* what_if.c */
 void control_suppress_start(struct control_job *job);	/* suppress.c */
 /* tls_reports.c */
 void control_tls_reports_start(struct control_job *job);

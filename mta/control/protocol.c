@@ -29,6 +29,7 @@ enum members {
 	TAKES_GOAL = 2048,
 	TAKES_SUPPRESSED = 4096,
 	TAKES_ENTRY = 8192,
+	TAKES_MAIL = 16384,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -66,6 +67,7 @@ static const struct command {
 	[CONTROL_RELOAD] = { "reload", true, 0, false, false },
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
 	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },
+	[CONTROL_WHAT_IF] = { "what-if", false, TAKES_MAIL, false, false },
 	[CONTROL_STOP] = { "stop", true, 0, false, false },
 	[CONTROL_IMPORT_MESSAGE] = { "import-message", false, TAKES_MESSAGE, false, false },
 	[CONTROL_IMPORT_RECIPIENT] = { "import-recipient", false, TAKES_RECIPIENT, false, false },
@@ -144,6 +146,13 @@ static const struct member {
 	{ "reason", TYPE_TEXT, TAKES_ENTRY, AT(reason), 0, false },
 	{ "for_ms", TYPE_NUMBER, TAKES_ENTRY, AT(for_ms), INT64_MAX / 4, false },
 	{ "more", TYPE_BOOL, TAKES_ENTRY, AT(more), 0, false },
+	{ "to", TYPE_ADDRESS, TAKES_MAIL, AT(recipient), 0, false },
+	{ "from", TYPE_ADDRESS, TAKES_MAIL, AT(reverse_path), 0, false },
+	{ "user", TYPE_TEXT, TAKES_MAIL, AT(user), 0, false },
+	{ "client", TYPE_TEXT, TAKES_MAIL, AT(client), 0, false },
+	{ "listener", TYPE_TEXT, TAKES_MAIL, AT(listener), 0, false },
+	{ "header", TYPE_TEXT, TAKES_MAIL, AT(header), 0, false },
+	{ "size", TYPE_NUMBER, TAKES_MAIL, AT(body_size), INT64_MAX / 2, false },
 	{ "data", TYPE_DATA, TAKES_DATA, AT(data), 0, false },
 };
 enum { MEMBER_COUNT = sizeof(members) / sizeof(members[0]) };
@@ -353,6 +362,8 @@ check_whole(const struct control_request *r, struct control_error *error)
 	if (r->command == CONTROL_SITES_RETRY && r->all == (r->site.len > 0))
 		return fail(error, SPAN("Which site is to be tried?"),
 			    SPAN("Name one site by its key (see: tramctl sites), or say --all."));
+	if (r->command == CONTROL_WHAT_IF && r->recipient.len == 0)
+		return fail(error, SPAN("To whom would it go?"), SPAN("Name a recipient: --to ADDRESS."));
 	if (r->command == CONTROL_IMPORT_RECIPIENT && r->address.len == 0)
 		return fail(error, SPAN("The recipient has no address."),
 			    SPAN("The archive is damaged."));

@@ -52,6 +52,7 @@ enum control_command {
 	CONTROL_RELOAD,
 	CONTROL_DRAIN,
 	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */
+	CONTROL_WHAT_IF,
 	CONTROL_STOP,
 	CONTROL_IMPORT_MESSAGE,	  /* begins one: what its envelope says */
 	CONTROL_IMPORT_RECIPIENT, /* then each recipient that is still open … */
@@ -103,6 +104,8 @@ struct control_request {
 	struct span class, reason;
 	uint64_t for_ms;			/* 0: for good */
 	bool more;				/* nobody waits for the commit */
+	/* what-if: recipient, reverse_path, user, client, body_size (above), and */
+	struct span listener, header;		/* one field */
 };
 
 struct control_error {

@@ -12,7 +12,7 @@
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
-	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768,
+	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -54,6 +54,15 @@ static const struct option {
 	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
 	{ "--host", "HOST:PORT", "this host, instead of those of a domain", HOST, KIND_TEXT,
 	  T(request.host) },
+	{ "--to", "ADDRESS", "its recipient", MAIL, KIND_TEXT, T(request.recipient) },
+	{ "--from", "ADDRESS", "its sender; <>, if it is not given: the null sender", MAIL, KIND_TEXT,
+	  T(request.reverse_path) },
+	{ "--user", "NAME", "who has logged in to hand it in", MAIL, KIND_TEXT, T(request.user) },
+	{ "--client", "IP", "where it comes from", MAIL, KIND_TEXT, T(request.client) },
+	{ "--listener", "NAME", "where it is handed in; local: the socket of tram-sendmail", MAIL, KIND_TEXT,
+	  T(request.listener) },
+	{ "--header", "FIELD", "a field of its header: \"X-Pool: news\"", MAIL, KIND_TEXT, T(request.header) },
+	{ "--size", "OCTETS", "its size", MAIL, KIND_COUNT, T(request.body_size) },
 	{ "--no-wait", NULL, "return at once", DRAIN, KIND_FLAG, T(no_wait) },
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
@@ -105,6 +114,9 @@ static const struct tramctl_command commands[] = {
 	{ "tls-check", "[DOMAIN]",
 	  "Say, step by step, what a delivery to a domain or host would meet and do about TLS.",
 	  GOAL | HOST, CONTROL_TLS_CHECK, tramctl_run_tls_check },
+	{ "what-if", "--to ADDRESS",
+	  "Print the whole decision for a message that does not exist: taken or not, where to, how, what holds it.",
+	  MAIL, CONTROL_WHAT_IF, tramctl_run_tls_check },
 	{ "dns-records", "DOMAIN",
 	  "Print the DNS records to publish for a domain of this server; say which are missing.", GOAL,
 	  CONTROL_DNS_RECORDS, tramctl_run_dns_records },
@@ -379,6 +391,8 @@ take_arguments(struct parse *p)
 	if ((takes & GOAL) != 0 && (t->request.domain.len > 0) == (t->request.host.len > 0))
 		return usage("%s needs a domain%s", t->command->words,
 			     (takes & HOST) != 0 ? ", or --host: one of both" : "");
+	if ((takes & MAIL) != 0 && t->request.recipient.len == 0)
+		return usage("%s needs --to: who is the recipient?", t->command->words);
 	if ((takes & ADDRESS) != 0 && p->word_count == 0)
 		return usage("%s needs an address, or a domain", t->command->words);
 	if ((takes & ADDRESS) != 0)

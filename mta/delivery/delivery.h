@@ -107,6 +107,7 @@ struct delivery {
 	 * and nothing takes longer than DELIVERY_WATCH_MS.
 	 */
 	struct delivery_watch *watch;
+	bool looks_only;		/* … and no connection is made either: with watch */
 	enum resolver_trust trust;	/* set by the dispatcher */
 	struct tokens *tokens;		/* the same; home's */
 	const struct sts_policy *sts;	/* as the site's key has it; NULL: none holds */

@@ -113,6 +113,8 @@ next_address(struct delivery *d)
 			delivery_tell(d, WATCH_FAILED);
 			continue;
 		}
+		if (d->looks_only)
+			continue;
 		d->tries++;
 		d->stream_open = true;
 		if (stream_connect(&d->stream, &d->reactor->loop, address, NULL,

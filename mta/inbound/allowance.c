@@ -99,11 +99,10 @@ on_question(struct letter *letter)
 	post_send(r->home, r->post, &q->letter);
 }
 
-/* The newest limits hold, also for sessions that began under older ones. */
-static struct quota_limits
-limits_of(const struct session *s)
+struct quota_limits
+allowance_limits(const struct config *config)
 {
-	const struct limits *limits = &s->reactor->config->limits;
+	const struct limits *limits = &config->limits;
 
 	return (struct quota_limits){ {
 		[QUOTA_MESSAGES_HOUR] = limits->user_messages_hour,
@@ -116,7 +115,8 @@ limits_of(const struct session *s)
 static bool
 ask(struct session *s, bool complete)
 {
-	struct quota_limits limits = limits_of(s);
+	/* the newest hold, also for sessions that began under older ones */
+	struct quota_limits limits = allowance_limits(s->reactor->config);
 	struct question *q;
 
 	if (buf_len(&s->user) == 0 || !quota_any(&limits))

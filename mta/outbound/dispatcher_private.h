@@ -161,6 +161,7 @@ void connections_quit(struct dispatcher *d, bool now);
 bool site_asks_dane(struct site *site);
 
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
+void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */
 void site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
 
 /* settlement.c */

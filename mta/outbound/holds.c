@@ -107,7 +107,7 @@ site_record_held_by(const struct site_record *site, struct arena *arena, struct 
 		backoff_holds(site->key, &site->state, arena, why);
 }
 
-static void
+void
 dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why)
 {
 	if (d->stopping)

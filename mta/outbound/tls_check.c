@@ -11,11 +11,9 @@
 #include "mta/outbound/dispatcher_private.h"
 #include "mta/outbound/tls_check_private.h"
 
-static void find_way(struct tls_check *c);
-
 /* Last in whatever calls it: the check may be gone after it. */
-static void
-tell(struct tls_check *c)
+void
+tls_check_tell(struct tls_check *c)
 {
 	if (c->more != NULL)
 		c->more(c->arg);
@@ -40,10 +38,12 @@ void
 tls_check_finish(struct tls_check *c)
 {
 	c->over = true;
-	if (c->publishing == NULL)
+	if (c->what_if != NULL)
+		what_if_conclude(c);
+	else if (c->publishing == NULL)
 		tls_check_conclude(c);
 	c->bad += c->aborted;
-	tell(c);
+	tls_check_tell(c);
 }
 
 /* ---- the hosts ---------------------------------------------------------------------------- */
@@ -72,7 +72,7 @@ on_saw(struct delivery_watch *watch, struct delivery *delivery, enum delivery_ev
 	if (c->released)
 		return;
 	tls_check_tell_event(c, delivery, event);
-	tell(c);
+	tls_check_tell(c);
 }
 
 static void
@@ -81,10 +81,12 @@ call_hosts(struct tls_check *c, struct span key)
 	struct dispatcher *d = c->dispatcher;
 	struct destination to;
 
+	c->site = arena_copy(&c->arena, key);
 	destination_read(key, &c->arena, &to);
 	c->watch.saw = on_saw;
 	c->delivery = delivery_new(d->home, c->config, c->route, &to, key, on_ended, c);
 	c->delivery->watch = &c->watch;
+	c->delivery->looks_only = c->what_if != NULL;
 	c->delivery->trust = trust_now(d->trust);
 	c->delivery->tokens = d->tokens;
 	d->checking++;
@@ -106,7 +108,7 @@ on_policy(struct policy_wait *wait, const struct sts_policy *policy, struct span
 	struct tls_check *c = CONTAINER_OF(wait, struct tls_check, wait);
 
 	call_by_policy(c, policy, why);
-	tell(c);
+	tls_check_tell(c);
 }
 
 static void
@@ -116,7 +118,7 @@ ask_policy(struct tls_check *c)
 	struct span why;
 
 	c->wait.done = on_policy;
-	if (!tls_asks_sts(c->route->tls, WISH_NONE))
+	if (!tls_asks_sts(c->route->tls, c->wish))
 		call_hosts(c, c->key);
 	else if (policies_ask(c->dispatcher->policies, destination_mx_domain(c->route, c->domain),
 			      &c->wait, &policy, &why))
@@ -131,12 +133,14 @@ on_mx(void *arg, const struct mx_set *set)
 	c->lookup = NULL;
 	tls_check_tell_mx(c, set);
 	if (set->count == 0) {
+		if (c->what_if != NULL)
+			what_if_no_mx(c, set);
 		tls_check_finish(c);
 		return;
 	}
-	c->key = destination_key_by_mx(c->route, set, WISH_NONE, &c->arena);
+	c->key = destination_key_by_mx(c->route, set, c->wish, &c->arena);
 	ask_policy(c);
-	tell(c);
+	tls_check_tell(c);
 }
 
 static void
@@ -149,25 +153,28 @@ look_up_mx(struct tls_check *c)
 			      c);
 }
 
-static void
-find_way(struct tls_check *c)
+void
+tls_check_find_way(struct tls_check *c)
 {
 	struct span key;
 
-	if (c->host.len > 0) {
-		call_hosts(c, c->host);
-		return;
-	}
-	if (!tls_check_tell_route(c)) {
-		tls_check_finish(c);
-		return;
-	}
-	key = destination_key(c->route, c->domain, WISH_NONE, &c->arena);
+	key = destination_key(c->route, c->domain, c->wish, &c->arena);
 	if (key.len > 0)
 		call_hosts(c, key);
 	else
 		look_up_mx(c);
-	tell(c);
+	tls_check_tell(c);
+}
+
+static void
+find_way(struct tls_check *c)
+{
+	if (c->host.len > 0)
+		call_hosts(c, c->host);
+	else if (!tls_check_tell_route(c))
+		tls_check_finish(c);
+	else
+		tls_check_find_way(c);
 }
 
 static void

@@ -14,6 +14,7 @@ struct tls_check {
 	struct span domain;		/* A-labels, lower case, or a literal */
 	struct span host;		/* instead: the key of its site */
 	const struct route *route;	/* config's; NULL: none */
+	enum route_wish wish;		/* of the message */
 	struct facts facts;
 	struct facts_fetch *fetch;
 	struct lookup *lookup;
@@ -31,6 +32,8 @@ struct tls_check {
 	struct span first_good, first_good_how;		/* host where mail would go */
 	const char *last_verified;
 	struct publishing *publishing;	/* dns_check.c: no mail, no delivery */
+	struct what_if *what_if;	/* what_if.c: its end is told there; no connection is made */
+	struct span site;		/* the key of the site, once it is known */
 	bool over, released, aborted;
 };
 
@@ -38,8 +41,21 @@ struct tls_check {
 struct tls_check *tls_check_new(struct dispatcher *d, struct span domain, struct span host,
 				const char **error);
 void tls_check_finish(struct tls_check *c);	/* the last that is done with it */
+/* There are rows; last in whatever calls it: the check may be gone after it. */
+void tls_check_tell(struct tls_check *c);
+void tls_check_find_way(struct tls_check *c);	/* route is set: on from there */
+
+/* what_if.c */
+void what_if_on_host(struct tls_check *c, const struct delivery *d, enum delivery_event event);
+void what_if_no_mx(struct tls_check *c, const struct mx_set *set);
+void what_if_conclude(struct tls_check *c);
 
 /* tls_check_rows.c */
+enum tls_check_verdict { CHECK_GOOD, CHECK_NOTE, CHECK_BAD };
+json_t *tls_check_row(struct tls_check *c, enum tls_check_verdict verdict, const char *step,
+		      struct span text);
+json_t *tls_check_text(struct span text);	/* of any octets */
+const char *tls_check_route_word(enum route_tls tls);
 void tls_check_tell_trust(struct tls_check *c, enum resolver_trust trust);
 /* False: this route takes mail nowhere. */
 bool tls_check_tell_route(struct tls_check *c);

@@ -4,13 +4,11 @@
 #include "mta/base/clock.h"
 #include "mta/outbound/tls_check_private.h"
 
-enum verdict { GOOD, NOTE, BAD };
-
 enum { RECORDS_MAX = 16 };
 
 /* The peer's octets are no JSON yet. */
-static json_t *
-text_of(struct span s)
+json_t *
+tls_check_text(struct span s)
 {
 	json_t *text = json_stringn(s.at, s.len);
 	struct buf safe = { 0 };
@@ -24,18 +22,18 @@ text_of(struct span s)
 	return text;
 }
 
-static json_t *
-row(struct tls_check *c, enum verdict verdict, const char *step, struct span text)
+json_t *
+tls_check_row(struct tls_check *c, enum tls_check_verdict verdict, const char *step, struct span text)
 {
 	static const char *const words[] = { "good", "note", "bad" };
 	json_t *object = json_object();
 
-	c->bad += verdict == BAD;
+	c->bad += verdict == CHECK_BAD;
 	json_object_set_new(object, "step", json_string(step));
 	json_object_set_new(object, "verdict", json_string(words[verdict]));
 	if (c->at_host.len > 0)
-		json_object_set_new(object, "host", text_of(c->at_host));
-	json_object_set_new(object, "text", text_of(text));
+		json_object_set_new(object, "host", tls_check_text(c->at_host));
+	json_object_set_new(object, "text", tls_check_text(text));
 	json_array_append_new(c->rows, object);
 	return object;
 }
@@ -58,7 +56,7 @@ tls_check_tell_trust(struct tls_check *c, enum resolver_trust trust)
 		[RESOLVER_FAILS] = "does not validate DNSSEC: DANE is not asked for",
 	};
 
-	row(c, NOTE, "resolver", span_str(texts[trust]));
+	tls_check_row(c, CHECK_NOTE, "resolver", span_str(texts[trust]));
 }
 
 static const char *const tls_words[] = {
@@ -67,23 +65,29 @@ static const char *const tls_words[] = {
 	[ROUTE_TLS_MTA_STS] = "mta-sts",
 };
 
+const char *
+tls_check_route_word(enum route_tls tls)
+{
+	return tls_words[tls];
+}
+
 bool
 tls_check_tell_route(struct tls_check *c)
 {
 	const struct route *route = c->route;
 
 	if (route == NULL) {
-		row(c, BAD, "route", SPAN("no route leads there"));
+		tls_check_row(c, CHECK_BAD, "route", SPAN("no route leads there"));
 		return false;
 	}
 	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT) {
-		row(c, BAD, "route",
+		tls_check_row(c, CHECK_BAD, "route",
 		    arena_printf(&c->arena, "route %.*s (line %d) %s such mail", SPAN_FMT(route->name),
 				 route->line,
 				 route->kind == DELIVER_REJECT ? "rejects" : "discards"));
 		return false;
 	}
-	row(c, NOTE, "route",
+	tls_check_row(c, CHECK_NOTE, "route",
 	    arena_printf(&c->arena, "route %.*s (line %d): %s, tls = %s", SPAN_FMT(route->name),
 			 route->line,
 			 route->kind == DELIVER_MX ? "to the domain's MX" :
@@ -102,12 +106,12 @@ tls_check_tell_sts(struct tls_check *c, const struct dns_answer *answer)
 	sts_record_from_answer(answer, &c->arena, &record);
 	c->sts_record = record.outcome == STS_RECORD_FOUND;
 	if (c->sts_record) {
-		object = row(c, NOTE, "mta-sts",
+		object = tls_check_row(c, CHECK_NOTE, "mta-sts",
 			     arena_printf(&c->arena, "its record is published, id %.*s",
 					  SPAN_FMT(record.id)));
-		json_object_set_new(object, "id", text_of(record.id));
+		json_object_set_new(object, "id", tls_check_text(record.id));
 	} else {
-		row(c, record.outcome == STS_RECORD_FAILED ? BAD : NOTE, "mta-sts",
+		tls_check_row(c, record.outcome == STS_RECORD_FAILED ? CHECK_BAD : CHECK_NOTE, "mta-sts",
 		    record.why.len > 0 ? record.why : SPAN("no record is published"));
 	}
 }
@@ -125,10 +129,10 @@ tls_check_tell_policy(struct tls_check *c, const struct sts_policy *policy, stru
 		   policy != NULL ? 0 : (int)why.len, why.at);
 	for (size_t i = 0; !none && i < policy->mx_count; i++) {
 		buf_printf(&text, "%s%.*s", i > 0 ? ", " : "; its hosts: ", SPAN_FMT(policy->mx[i]));
-		json_array_append_new(hosts, text_of(policy->mx[i]));
+		json_array_append_new(hosts, tls_check_text(policy->mx[i]));
 	}
-	object = row(c, lost || (none && c->route->tls == ROUTE_TLS_MTA_STS) ? BAD :
-			none ? NOTE : GOOD, "mta-sts-policy", buf_span(&text));
+	object = tls_check_row(c, lost || (none && c->route->tls == ROUTE_TLS_MTA_STS) ? CHECK_BAD :
+			none ? CHECK_NOTE : CHECK_GOOD, "mta-sts-policy", buf_span(&text));
 	json_object_set_new(object, "mode", json_string(policy ? sts_mode_text(policy->mode) : "none"));
 	json_object_set_new(object, "hosts", hosts);
 	buf_free(&text);
@@ -145,12 +149,12 @@ tls_check_tell_mx(struct tls_check *c, const struct mx_set *set)
 	for (size_t i = 0; i < set->count; i++) {
 		buf_printf(&text, "%s%.*s (%u)", i > 0 ? ", " : "", SPAN_FMT(set->hosts[i].name),
 			   (unsigned)set->hosts[i].preference);
-		json_array_append_new(hosts, text_of(set->hosts[i].name));
+		json_array_append_new(hosts, tls_check_text(set->hosts[i].name));
 	}
 	if (set->count > 0)
 		buf_printf(&text, "%s; DNSSEC: %s", set->implicit ? "; there is no MX record" : "",
 			   set->secure ? "secure" : "not secure");
-	object = row(c, set->count > 0 ? GOOD : BAD, "mx", buf_span(&text));
+	object = tls_check_row(c, set->count > 0 ? CHECK_GOOD : CHECK_BAD, "mx", buf_span(&text));
 	json_object_set_new(object, "hosts", hosts);
 	json_object_set_new(object, "secure", json_boolean(set->secure));
 	buf_free(&text);
@@ -172,19 +176,19 @@ on_host(struct tls_check *c, struct delivery *d)
 static void
 tell_dane(struct tls_check *c, const struct dane_verdict *dane)
 {
-	static const enum verdict verdicts[] = {
-		[DANE_NONE] = NOTE, [DANE_USABLE] = GOOD, [DANE_UNUSABLE] = BAD, [DANE_SKIP] = BAD,
+	static const enum tls_check_verdict verdicts[] = {
+		[DANE_NONE] = CHECK_NOTE, [DANE_USABLE] = CHECK_GOOD, [DANE_UNUSABLE] = CHECK_BAD, [DANE_SKIP] = CHECK_BAD,
 	};
 	struct span lines[RECORDS_MAX];
 	json_t *object, *records = json_array();
 	size_t n = dane_policy_lines(dane, &c->arena, lines, RECORDS_MAX);
 
-	object = row(c, verdicts[dane->outcome], "dane", dane->reason);
+	object = tls_check_row(c, verdicts[dane->outcome], "dane", dane->reason);
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(records, text_of(lines[i]));
+		json_array_append_new(records, tls_check_text(lines[i]));
 	json_object_set_new(object, "records", records);
 	if (dane->base.len > 0)
-		json_object_set_new(object, "base", text_of(dane->base));
+		json_object_set_new(object, "base", tls_check_text(dane->base));
 }
 
 static void
@@ -207,7 +211,7 @@ on_demand(struct tls_check *c, struct delivery *d)
 		tell_dane(c, d->dane);
 	if (demand->go != TLS_GO)
 		return;				/* its failure follows */
-	object = row(c, NOTE, "policy",
+	object = tls_check_row(c, CHECK_NOTE, "policy",
 		     arena_printf(&c->arena, "%s%s: %.*s", uses[demand->use], proofs[demand->proof],
 				  SPAN_FMT(demand->reason)));
 	json_object_set_new(object, "policy", json_string(tls_source_text(demand->source)));
@@ -225,7 +229,7 @@ on_addresses(struct tls_check *c, const struct delivery *d)
 	for (size_t i = 0; i < d->address_count; i++)
 		buf_printf(&text, "%s%s", i > 0 ? ", " : "",
 			   netaddr_format(&d->addresses[i], one));
-	row(c, NOTE, "addresses", buf_span(&text));
+	tls_check_row(c, CHECK_NOTE, "addresses", buf_span(&text));
 	buf_free(&text);
 }
 
@@ -241,18 +245,18 @@ on_link(void *arg, const struct tls_link *link)
 	json_t *object;
 
 	put_hex(link->spki_sha256, sizeof(link->spki_sha256), &spki);
-	object = row(c, NOTE, "certificate",
+	object = tls_check_row(c, CHECK_NOTE, "certificate",
 		     arena_printf(&c->arena, "%.*s (%.*s)%s%.*s; issued by %.*s; %s %.10s",
 				  SPAN_FMT(link->subject), SPAN_FMT(link->key),
 				  link->names.len > 0 ? ", for " : "", SPAN_FMT(link->names),
 				  SPAN_FMT(link->issuer), expired ? "expired on" : "good until",
 				  clock_iso(link->not_after_ms, until)));
-	json_object_set_new(object, "subject", text_of(link->subject));
-	json_object_set_new(object, "issuer", text_of(link->issuer));
-	json_object_set_new(object, "names", text_of(link->names));
-	json_object_set_new(object, "key", text_of(link->key));
+	json_object_set_new(object, "subject", tls_check_text(link->subject));
+	json_object_set_new(object, "issuer", tls_check_text(link->issuer));
+	json_object_set_new(object, "names", tls_check_text(link->names));
+	json_object_set_new(object, "key", tls_check_text(link->key));
 	json_object_set_new(object, "expires_ms", json_integer(link->not_after_ms));
-	json_object_set_new(object, "spki_sha256", text_of(buf_span(&spki)));
+	json_object_set_new(object, "spki_sha256", tls_check_text(buf_span(&spki)));
 	buf_free(&spki);
 }
 
@@ -269,7 +273,7 @@ on_secured(struct tls_check *c, const struct delivery *d)
 	json_t *object;
 
 	tls_facts(d->stream.tls, &facts);
-	object = row(c, GOOD, "tls",
+	object = tls_check_row(c, CHECK_GOOD, "tls",
 		     arena_printf(&c->arena, "%s %s %s", facts.version, facts.cipher,
 				  facts.group != NULL ? facts.group : "-"));
 	json_object_set_new(object, "version", json_string(facts.version));
@@ -277,7 +281,7 @@ on_secured(struct tls_check *c, const struct delivery *d)
 	if (facts.group != NULL)
 		json_object_set_new(object, "group", json_string(facts.group));
 	tls_chain(d->stream.tls, on_link, c);
-	object = row(c, !d->proven ? BAD : facts.verified == TLS_NOT_VERIFIED ? NOTE : GOOD,
+	object = tls_check_row(c, !d->proven ? CHECK_BAD : facts.verified == TLS_NOT_VERIFIED ? CHECK_NOTE : CHECK_GOOD,
 		     "verified",
 		     arena_printf(&c->arena, "%s%s%s%s", how[facts.verified],
 				  facts.verify_error != NULL ? ": " : "",
@@ -296,10 +300,10 @@ on_ready(struct tls_check *c, const struct delivery *d)
 	if (d->stream.tls != NULL)
 		how = arena_printf(&c->arena, "with TLS, %s", c->last_verified);
 	else if (d->demand.use == TLS_USE_NEVER)
-		row(c, NOTE, "tls", SPAN("not looked at: the policy wants none"));
+		tls_check_row(c, CHECK_NOTE, "tls", SPAN("not looked at: the policy wants none"));
 	else if (!d->client.features.starttls)
-		row(c, NOTE, "tls", SPAN("STARTTLS is not offered"));
-	row(c, GOOD, "delivery", arena_printf(&c->arena, "mail would be delivered here, %.*s",
+		tls_check_row(c, CHECK_NOTE, "tls", SPAN("STARTTLS is not offered"));
+	tls_check_row(c, CHECK_GOOD, "delivery", arena_printf(&c->arena, "mail would be delivered here, %.*s",
 					      SPAN_FMT(how)));
 	if (c->first_good.len > 0)
 		return;
@@ -324,7 +328,7 @@ on_failed(struct tls_check *c, const struct delivery *d)
 	if (why->code > 0)
 		buf_printf(&text, "%u ", (unsigned)why->code);
 	buf_append(&text, why->text);
-	row(c, BAD, d->failure_stage <= STAGE_TLS ? steps[d->failure_stage] : "greeting",
+	tls_check_row(c, CHECK_BAD, d->failure_stage <= STAGE_TLS ? steps[d->failure_stage] : "greeting",
 	    buf_span(&text));
 	buf_free(&text);
 }
@@ -332,6 +336,8 @@ on_failed(struct tls_check *c, const struct delivery *d)
 void
 tls_check_tell_event(struct tls_check *c, struct delivery *d, enum delivery_event event)
 {
+	if (c->what_if != NULL)
+		what_if_on_host(c, d, event);
 	switch (event) {
 	case WATCH_HOST: on_host(c, d); break;
 	case WATCH_DEMAND: on_demand(c, d); break;
@@ -339,7 +345,7 @@ tls_check_tell_event(struct tls_check *c, struct delivery *d, enum delivery_even
 	case WATCH_SECURED: on_secured(c, d); break;
 	case WATCH_READY: on_ready(c, d); break;
 	case WATCH_FALLS_BACK:
-		row(c, NOTE, "delivery", SPAN("TLS may be left out: called again in plain text"));
+		tls_check_row(c, CHECK_NOTE, "delivery", SPAN("TLS may be left out: called again in plain text"));
 		break;
 	case WATCH_FAILED: on_failed(c, d); break;
 	}
@@ -352,12 +358,12 @@ tls_check_conclude(struct tls_check *c)
 
 	c->at_host = (struct span){ 0 };
 	if (c->aborted)
-		row(c, BAD, "result", SPAN("cut off: the server is stopping"));
+		tls_check_row(c, CHECK_BAD, "result", SPAN("cut off: the server is stopping"));
 	else if (host.len > 0)
-		row(c, c->bad == 0 ? GOOD : NOTE, "result",
+		tls_check_row(c, c->bad == 0 ? CHECK_GOOD : CHECK_NOTE, "result",
 		    arena_printf(&c->arena, "mail would go to %.*s, %.*s%s", SPAN_FMT(host),
 				 SPAN_FMT(c->first_good_how),
 				 c->bad > 0 ? "; see what is bad above" : ""));
 	else
-		row(c, BAD, "result", SPAN("no host would get mail now: it would wait, or return"));
+		tls_check_row(c, CHECK_BAD, "result", SPAN("no host would get mail now: it would wait, or return"));
 }
