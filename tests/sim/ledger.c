@@ -1,0 +1,395 @@
+/*
+ * ledger: every recipient that was handed in, and what became of it, as the world outside saw it. What must never be is
+ * told by fail(). See sim.h.
+ *
+ *	nothing twice at once; nothing after its end (but for what a crash or a lost reply left in doubt)
+ *	not before its time: the schedule of tries
+ *	one end for each: delivered, or reported to its sender, or removed
+ *	nobody waits for a host that takes mail longer than what waits before it explains
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/sim.h"
+
+enum {
+	PATIENCE = 3 * MINUTE,		/* of what could go at once */
+	CROWD_PATIENCE = 40 * MINUTE,	/* … while a limit of all sites is reached */
+	REPORT_PATIENCE = 16 * HOUR,	/* a report is tried again, too */
+	DOUBT_MS = 5 * SECOND,		/* what the queue may not have written yet */
+};
+
+/* ---- in the hands of the dispatcher: this life's ------------------------------------------ */
+
+struct flight {
+	struct map_node node;		/* by message id */
+	uint32_t recipient;
+};
+
+static struct map flights;
+
+static struct flight *
+flight_of(uint64_t id, uint32_t recipient)
+{
+	for (struct map_node *node = map_find(&flights, id); node != NULL; node = map_next_same(node)) {
+		struct flight *flight = CONTAINER_OF(node, struct flight, node);
+
+		if (flight->recipient == recipient)
+			return flight;
+	}
+	return NULL;
+}
+
+void
+ledger_given(struct job *job)
+{
+	if (job->count == 0)
+		fail("a job without recipients");
+	for (size_t i = 0; i < job->count; i++) {
+		struct flight *flight = xcalloc(1, sizeof(*flight));
+
+		if (flight_of(job->id, job->recipients[i].recipient) != NULL)
+			fail("recipient %u of %" PRIx64 " is given twice at once", job->recipients[i].recipient, job->id);
+		flight->recipient = job->recipients[i].recipient;
+		map_add(&flights, &flight->node, job->id);
+	}
+}
+
+void
+ledger_home(struct job *job)
+{
+	for (size_t i = 0; i < job->count; i++) {
+		struct flight *flight = flight_of(job->id, job->recipients[i].recipient);
+
+		if (flight == NULL)
+			fail("a job comes home that was not given");
+		map_remove(&flights, &flight->node);
+		free(flight);
+	}
+	if (flights.count == 0)
+		map_free(&flights);
+	if (flights.count == 0)
+		flights = (struct map){ 0 };
+}
+
+/* ---- handing in --------------------------------------------------------------------------- */
+
+static uint32_t
+number(const struct rcpt *r)
+{
+	return (uint32_t)(r - world->rcpts);
+}
+
+static void
+open_add(struct rcpt *r)
+{
+	world->open[world->open_count] = number(r);
+	r->place = ++world->open_count;
+}
+
+static void
+open_remove(struct rcpt *r)
+{
+	uint32_t last;
+
+	if (r->place == 0)
+		return;
+	last = world->open[--world->open_count];
+	world->open[r->place - 1] = last;
+	world->rcpts[last].place = r->place;
+	r->place = 0;
+}
+
+uint32_t
+ledger_offer(uint32_t tenant, const uint32_t *domains, uint32_t count)
+{
+	struct message *m = &world->messages[world->message_count];
+
+	*m = (struct message){ .first = world->rcpt_count, .count = count, .tenant = tenant };
+	for (uint32_t i = 0; i < count; i++)
+		world->rcpts[world->rcpt_count++] = (struct rcpt){ .message = world->message_count,
+								   .domain = domains[i],
+								   .state = R_OFFERED };
+	return world->message_count++;
+}
+
+void
+ledger_accepted(uint32_t message, uint64_t id)
+{
+	struct message *m = &world->messages[message];
+
+	m->id = id;
+	m->accepted = world->mono;
+	for (uint32_t i = 0; i < m->count; i++) {
+		struct rcpt *r = &world->rcpts[m->first + i];
+
+		r->by = r->changed = world->mono;
+		if (r->state != R_OFFERED)	/* it has been faster than we were told */
+			continue;
+		r->state = R_WAITING;
+		open_add(r);
+	}
+}
+
+void
+ledger_refused(uint32_t message)
+{
+	const struct message *m = &world->messages[message];
+
+	for (uint32_t i = 0; i < m->count; i++)
+		world->rcpts[m->first + i].state = R_REMOVED;
+}
+
+struct rcpt *
+ledger_rcpt(struct span address)
+{
+	char text[64];
+	unsigned n;
+
+	snprintf(text, sizeof(text), "%.*s", SPAN_FMT(address));
+	if (text[0] != 'r')
+		return NULL;
+	if (sscanf(text, "r%u@", &n) != 1 || n >= world->rcpt_count)
+		fail("mail for %s, who was never heard of", text);
+	return &world->rcpts[n];
+}
+
+/* ---- tries -------------------------------------------------------------------------------- */
+
+static const char *
+state_name(const struct rcpt *r)
+{
+	static const char *const names[] = { "none", "offered", "waiting", "given", "flying", "delivered",
+					     "failed", "reported", "removed", "unknown" };
+
+	return names[r->state];
+}
+
+static bool
+is_over(const struct rcpt *r)
+{
+	return r->state == R_DELIVERED || r->state == R_FAILED || r->state == R_REPORTED || r->state == R_REMOVED;
+}
+
+static int64_t
+wall(void)
+{
+	return world->mono + world->wall_ahead;
+}
+
+static int64_t
+age(const struct rcpt *r)
+{
+	return wall() - id_time_ms(world->messages[r->message].id);
+}
+
+void
+ledger_begun(struct rcpt *r, struct host *host)
+{
+	const struct message *m = &world->messages[r->message];
+
+	if (r->state == R_FLYING)
+		fail("r%u is sent twice at once", number(r));
+	if (is_over(r) && !r->doubt)
+		fail("r%u is sent again, though it is %s", number(r), state_name(r));
+	if (r->held)
+		fail("r%u is sent, though it is on hold", number(r));
+	if (world->mono < r->from && !r->doubt)
+		fail("r%u is sent %" PRId64 " ms too early after %u tries", number(r), r->from - world->mono, r->attempts);
+	if (world->domains[r->domain].host != (uint32_t)(host - world->hosts))
+		fail("r%u of d%u is sent to host %u, not %u", number(r), r->domain, (uint32_t)(host - world->hosts),
+		     world->domains[r->domain].host);
+	if (r->place == 0)
+		open_add(r);
+	r->state = R_FLYING;
+	r->changed = world->mono;
+	host->tenant_begun[m->tenant % 16]++;
+}
+
+static void
+ends(struct rcpt *r, enum rcpt_state state)
+{
+	r->state = (uint8_t)state;
+	r->changed = world->mono;
+	open_remove(r);
+}
+
+void
+ledger_delivered(struct rcpt *r)
+{
+	r->deliveries++;
+	world->delivered++;
+	if (r->deliveries > 1 && !r->doubt)
+		fail("r%u has it twice", number(r));
+	ends(r, R_DELIVERED);
+}
+
+void
+ledger_temporary(struct rcpt *r)
+{
+	const struct schedule_config *schedule = &life_home->config->queue.schedule;
+	uint32_t least = r->doubt ? 1 : ++r->attempts;
+
+	if (r->doubt)
+		r->attempts++;
+	r->state = R_WAITING;
+	r->changed = world->mono;
+	r->from = schedule_retry(schedule, least, world->mono, 0);
+	r->by = schedule_retry(schedule, r->attempts, world->mono + SECOND, UINT32_MAX);
+	world->temporary++;
+}
+
+void
+ledger_failed(struct rcpt *r)
+{
+	r->state = R_FAILED;
+	r->changed = world->mono;
+	world->failed++;
+}
+
+/* ---- reports ------------------------------------------------------------------------------ */
+
+static void
+reported(struct rcpt *r)
+{
+	bool may = r->state == R_FAILED || r->edited || r->doubt || world->domains[r->domain].unknown ||
+		   age(r) >= world->set.lifetime_ms;
+
+	if (r->state == R_FLYING || r->state == R_DELIVERED || !may)
+		if (!r->doubt)
+			fail("r%u is reported as failed, though it is %s, %" PRId64 " s old", number(r), state_name(r),
+			     age(r) / 1000);
+	if (++r->reports > 1 && !r->doubt)
+		fail("r%u is reported as failed twice", number(r));
+	world->reports++;
+	if (r->state != R_FLYING && r->state != R_DELIVERED)
+		ends(r, R_REPORTED);
+}
+
+static void
+warned(struct rcpt *r)
+{
+	if (r->warned && !r->doubt)
+		fail("r%u is warned of twice", number(r));
+	r->warned = true;
+	world->warnings++;
+}
+
+void
+ledger_report(struct span content)
+{
+	static const char final[] = "Final-Recipient: rfc822; ", action[] = "Action: ";
+	size_t found = 0;
+	const char *at = content.at, *end = content.at + content.len;
+
+	while ((at = memmem(at, (size_t)(end - at), final, sizeof(final) - 1)) != NULL) {
+		struct rcpt *r;
+		const char *does = memmem(at, (size_t)(end - at), action, sizeof(action) - 1);
+
+		at += sizeof(final) - 1;
+		r = ledger_rcpt(span_first(span_of(at, (size_t)(end - at)), 40));
+		if (r == NULL || does == NULL)
+			fail("a report that cannot be read");
+		does += sizeof(action) - 1;
+		if (span_starts(span_of(does, (size_t)(end - does)), SPAN("delayed")))
+			warned(r);
+		else
+			reported(r);
+		found++;
+	}
+	if (found == 0)
+		fail("a report of nobody");
+}
+
+/* ---- patience ----------------------------------------------------------------------------- */
+
+static int64_t
+later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Since when nothing of the world keeps it from going. INT64_MAX: something does. */
+static int64_t
+could_go_since(const struct rcpt *r)
+{
+	const struct domain *domain = &world->domains[r->domain];
+	const struct host *host = &world->hosts[domain->host];
+	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 11 / 10;
+
+	if (r->state != R_WAITING || r->held || domain->unknown || domain->silent || host->down != DOWN_NO)
+		return INT64_MAX;
+	return later(r->by, later(host->ok_since, domain->ok_since) + probe);
+}
+
+static void
+scan_one(const struct rcpt *r)
+{
+	struct host *host = &world->hosts[world->domains[r->domain].host];
+	int64_t since = could_go_since(r);
+
+	if (r->state == R_FAILED && world->mono - r->changed > REPORT_PATIENCE)
+		fail("r%u has failed, and its sender was not told", number(r));
+	if (!r->held && age(r) > world->set.lifetime_ms + REPORT_PATIENCE && !r->doubt)
+		fail("r%u is %s, and past its lifetime", number(r), state_name(r));
+	if (since == INT64_MAX || since > world->mono || age(r) > world->set.lifetime_ms)
+		return;
+	host->waiting++;
+	if (host->oldest == 0 || since < host->oldest)
+		host->oldest = since;
+}
+
+void
+ledger_scan(void)
+{
+	bool crowd = world->crowded > 0 && world->mono - world->crowded < CROWD_PATIENCE;
+	int64_t patience = crowd ? CROWD_PATIENCE : PATIENCE;
+
+	for (uint32_t i = 0; i < world->set.hosts; i++) {
+		world->hosts[i].waiting = 0;
+		world->hosts[i].oldest = 0;
+	}
+	for (uint32_t i = 0; i < world->open_count; i++)
+		scan_one(&world->rcpts[world->open[i]]);
+	for (uint32_t i = 0; i < world->set.hosts; i++) {
+		const struct host *host = &world->hosts[i];
+
+		if (host->waiting == 0)
+			continue;
+		if (world->mono - host->oldest > patience && world->mono - host->last_begun > patience)
+			fail("host %u takes mail, %u wait, the first since %" PRId64 " s: none has gone for %" PRId64 " s",
+			     i, host->waiting, (world->mono - host->oldest) / 1000,
+			     (world->mono - host->last_begun) / 1000);
+	}
+}
+
+/* ---- the end ------------------------------------------------------------------------------ */
+
+void
+ledger_died(void)
+{
+	for (uint32_t i = 0; i < world->rcpt_count; i++) {
+		struct rcpt *r = &world->rcpts[i];
+		bool flew = r->state == R_FLYING || r->state == R_GIVEN;
+
+		if (r->state == R_OFFERED)
+			r->state = R_UNKNOWN;
+		if (flew)
+			r->state = R_WAITING;
+		if (flew || world->mono - r->changed < DOUBT_MS)
+			r->doubt = true;
+	}
+	world->crashed++;
+}
+
+void
+ledger_end(void)
+{
+	for (uint32_t i = 0; i < world->rcpt_count; i++) {
+		const struct rcpt *r = &world->rcpts[i];
+
+		if (r->state != R_UNKNOWN && r->state != R_DELIVERED && r->state != R_REPORTED && r->state != R_REMOVED)
+			fail("r%u is lost: %s", i, state_name(r));
+	}
+}

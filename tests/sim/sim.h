@@ -1,0 +1,200 @@
+/*
+ * sim: days of mail in seconds: the real dispatcher, window, lanes, connections, settlement, reporter and queue, on a
+ * clock that is told what time it is, with hosts, DNS and an operator that are made up from a seed.
+ *
+ *	machine.c	time, chance, events, the queue's writer: everything that is not decided by the seed is shut out here
+ *	hosts.c		the other side: connections (struct delivery) and look-ups that answer as the world says
+ *	ledger.c	what has been accepted and what became of it: most of the invariants
+ *	watch.c		what the dispatcher holds in memory: the others
+ *	world.c		hosts, domains, what happens to them when; scenarios
+ *	traffic.c	messages that are handed in, operators, reloads
+ *	life.c		one life of the process: from the start of the dispatcher to its stop, or death
+ *	main.c		command line; lives follow each other as processes, on one queue
+ *
+ * One thread. What outlives a life is in memory that the processes share (struct world); a seed gives the same run
+ * again, event for event.
+ */
+#ifndef TRAM_SIM_H
+#define TRAM_SIM_H
+
+#include <pthread.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "mta/base/clock.h"
+#include "mta/base/heap.h"
+#include "mta/base/id.h"
+#include "mta/delivery/delivery.h"
+#include "mta/outbound/dispatcher_private.h"
+#include "queue/writer.h"
+
+enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
+
+/* ---- machine.c ---------------------------------------------------------------------------- */
+
+struct event {
+	struct heap_node node;
+	void (*happens)(struct event *event);
+};
+
+/* Streams of chance: one may be drawn from more often without a change to the others. */
+enum dice { CHANCE_PRODUCT, CHANCE_TRAFFIC, CHANCE_HOSTS, CHANCE_DELAYS, CHANCE_FATE, CHANCE_STREAMS };
+
+uint64_t draw(enum dice stream, uint64_t below);
+bool often(enum dice stream, uint32_t per_million);
+int64_t draw_around(enum dice stream, int64_t mean);		/* exponential, at most 20 × the mean */
+
+void event_in(struct event *event, int64_t ms);			/* of those at one moment the first set comes first */
+void event_cancel(struct event *event);
+void machine_start(struct reactor *home);
+/* To the next moment at which anything happens, but not beyond `until` (monotonic). */
+void machine_step(int64_t until);
+bool machine_quiet(void);					/* the queue has nothing to do for us */
+void machine_free(void);
+void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+/* ---- world.c ------------------------------------------------------------------------------ */
+
+enum down { DOWN_NO, DOWN_REFUSES, DOWN_HANGS, DOWN_REJECTS };	/* REJECTS: 421 in the place of a greeting */
+
+struct host {				/* one site: what its hosts do */
+	int64_t connect_ms, service_ms;
+	uint32_t max_connections;	/* more get 421; 0: any number */
+	uint32_t temporary, permanent;	/* per million recipients */
+	uint32_t resets, losses;	/* per million messages: before the dot; after it, before the reply */
+	uint32_t per_minute;		/* messages; more get 450 4.7.1; 0: any number */
+	enum down down;
+	int64_t next_change;		/* up or down; 0: never */
+	int64_t up_mean, down_mean;
+	/* what has happened */
+	int64_t ok_since;		/* monotonic: it takes mail since */
+	uint32_t open, open_most, messages, refused;
+	int64_t last_begun, last_refused;
+	uint32_t refusals;		/* in a row */
+	int64_t minute;			/* the one that is counted: */
+	uint32_t in_minute;
+	uint32_t tenant_begun[16];
+	/* for the scan */
+	uint32_t waiting, lanes;
+	int64_t oldest;
+};
+
+struct domain {
+	uint32_t host;
+	bool unknown;			/* there is no such domain */
+	bool silent;			/* its name servers do not answer now */
+	int64_t next_change;
+	int64_t ok_since;
+	int64_t ttl_ms;
+};
+
+enum rcpt_state { R_NONE,
+	R_OFFERED, R_WAITING, R_GIVEN, R_FLYING, R_DELIVERED, R_FAILED, R_REPORTED, R_REMOVED, R_UNKNOWN };
+
+struct rcpt {
+	uint32_t message, domain, place;	/* place: in world->open, + 1 */
+	uint8_t state;
+	bool doubt;			/* a crash was near: once more is no fault */
+	bool held, warned, edited;
+	uint8_t deliveries, reports;
+	uint16_t attempts;
+	int64_t from, by;		/* monotonic: not to be tried before; due at the latest */
+	int64_t changed;
+};
+
+struct message {
+	uint64_t id;			/* 0: not accepted yet */
+	uint32_t first, count, tenant;
+	int64_t accepted;		/* monotonic */
+};
+
+struct settings {			/* of a run: the command line, then the scenario */
+	uint64_t seed;
+	const char *scenario, *path;
+	int64_t days_ms;
+	uint32_t hosts, domains, tenants, messages;
+	int64_t lifetime_ms;
+	uint32_t window_entries, window_sites, deliveries, per_site;
+	uint32_t dead, flapping, slow, moody, silent, unknown, providers;	/* per million hosts or domains */
+	uint32_t lives, crashes;	/* restarts; of these, deaths (per million) */
+	uint32_t storm;			/* messages of one tenant at once */
+	int64_t reload_every, edit_every, jump_every;
+	int64_t slow_disk;		/* a commit takes up to this */
+	bool verbose;
+	const char *config;		/* more of the configuration */
+};
+
+struct world {
+	struct settings set;
+	uint64_t chance[CHANCE_STREAMS];
+	int64_t mono, wall_ahead;	/* wall = mono + wall_ahead */
+	int64_t wall_least;		/* of what was said so far */
+	uint64_t events, turns, commits;
+	struct host *hosts;
+	struct domain *domains;
+	struct rcpt *rcpts;
+	struct message *messages;
+	uint32_t rcpt_count, message_count, handed_in;
+	uint32_t *open;			/* recipients that are not at their end */
+	uint32_t open_count;
+	uint32_t *popularity;		/* of domains: a table to draw from */
+	uint32_t popularity_count;
+	int64_t began, traffic_ends;
+	uint32_t life;
+	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed, reloads, edits, jumps;
+	int64_t next_message, next_reload, next_edit, next_jump, storm_at;
+	int64_t scanned, crowded;	/* crowded: a limit of all sites was reached last then */
+	bool draining;
+	char failure[1024];
+};
+extern struct world *world;
+
+void world_make(const struct settings *settings);
+/* Hosts and domains change; more happens at the time it returns. */
+int64_t world_turn(void);
+void world_heal(void);			/* all is well from now on */
+bool scenario_apply(struct settings *settings);
+const char *scenario_names(void);
+
+/* ---- hosts.c ------------------------------------------------------------------------------ */
+
+void hosts_restart(void);		/* all connections are gone */
+
+/* ---- ledger.c ----------------------------------------------------------------------------- */
+
+uint32_t ledger_offer(uint32_t tenant, const uint32_t *domains, uint32_t count);
+void ledger_accepted(uint32_t message, uint64_t id);
+void ledger_refused(uint32_t message);
+void ledger_given(struct job *job);
+void ledger_home(struct job *job);	/* it goes back to the dispatcher */
+/* The recipient of the ledger that a stored address means; NULL: none, it is a report's. */
+struct rcpt *ledger_rcpt(struct span address);
+void ledger_begun(struct rcpt *rcpt, struct host *host);
+/* sure: the other side knows that it has it, and so do we */
+void ledger_delivered(struct rcpt *rcpt);
+void ledger_temporary(struct rcpt *rcpt);
+void ledger_failed(struct rcpt *rcpt);
+void ledger_report(struct span content);	/* a report has reached its reader */
+void ledger_scan(void);			/* who waits too long? */
+void ledger_died(void);			/* the process is gone, unasked */
+void ledger_end(void);			/* all of it has come to its end */
+
+/* ---- watch.c ------------------------------------------------------------------------------ */
+
+void watch_step(struct dispatcher *d);	/* cheap */
+void watch_deep(struct dispatcher *d);
+
+/* ---- traffic.c ---------------------------------------------------------------------------- */
+
+void traffic_start(struct reactor *home, struct config **config);
+int64_t traffic_turn(void);		/* what is due now; when it wants to be called again */
+bool traffic_idle(void);		/* nothing is with the queue or the dispatcher */
+struct config *config_make(void);
+
+/* ---- life.c ------------------------------------------------------------------------------- */
+
+enum { LIFE_OVER = 0, LIFE_FAILED = 1, LIFE_RESTART = 10, LIFE_DIED = 11 };
+int life_run(void);
+extern struct reactor *life_home;
+
+#endif

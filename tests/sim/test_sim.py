@@ -1,0 +1,41 @@
+"""Days of mail in seconds, on a clock and with hosts that are made up (tests/sim/sim.h): fixed seeds, and some by chance.
+
+What fails says how to have the same run again, with any build: it depends on the seed alone. SIM_SEEDS=N runs N of each
+scenario by chance (1)."""
+import os
+import random
+import subprocess
+
+import pytest
+
+SIM = os.path.join(os.environ.get("TRAM_BUILD", "build"), "tests", "sim", "sim")
+SEEDS = int(os.environ.get("SIM_SEEDS", "1"))
+SCENARIOS = {
+    "steady": ["-m", "8000", "-h", "10000"],
+    "dead": ["-m", "8000", "-h", "10000"],
+}
+
+
+def run(scenario, seed, *options):
+    done = subprocess.run([SIM, "-c", scenario, "-s", str(seed), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=300, check=False)
+    out = done.stdout.decode(errors="replace")
+    print(out)
+    assert done.returncode == 0, out
+    return out
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_fixed_seed(scenario):
+    run(scenario, 1, *SCENARIOS[scenario])
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_seeds_by_chance(scenario):
+    for _ in range(SEEDS):
+        run(scenario, random.SystemRandom().getrandbits(32), *SCENARIOS[scenario])
+
+
+def test_a_seed_gives_the_same_run_again():
+    first, second = (run("dead", 7, "-m", "500", "-h", "100").rsplit(",", 1)[0] for _ in range(2))
+    assert first == second

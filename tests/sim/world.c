@@ -1,0 +1,209 @@
+/* world: hosts and domains as the seed makes them, what happens to them, and the scenarios. See sim.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "tests/sim/sim.h"
+
+static void *
+shared(size_t count, size_t size)
+{
+	void *at = mmap(NULL, count * size + 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		abort();
+	return at;
+}
+
+static bool
+is_one(uint32_t per_million)
+{
+	return often(CHANCE_HOSTS, per_million);
+}
+
+static void
+host_make(struct host *h, bool home)
+{
+	const struct settings *set = &world->set;
+
+	h->connect_ms = 20 + (int64_t)draw(CHANCE_HOSTS, 200);
+	h->service_ms = 50 + (int64_t)draw(CHANCE_HOSTS, 400);
+	if (home)
+		return;
+	h->temporary = (uint32_t)draw(CHANCE_HOSTS, 20000);
+	h->permanent = (uint32_t)draw(CHANCE_HOSTS, 20000);
+	if (is_one(set->slow))
+		h->service_ms = 5 * SECOND + (int64_t)draw(CHANCE_HOSTS, 30 * SECOND);
+	if (is_one(set->moody)) {
+		h->temporary = 300000;
+		h->resets = (uint32_t)draw(CHANCE_HOSTS, 100000);
+		h->losses = (uint32_t)draw(CHANCE_HOSTS, 20000);
+	}
+	if (is_one(set->providers)) {
+		h->max_connections = 2 + (uint32_t)draw(CHANCE_HOSTS, 10);
+		h->per_minute = 5 + (uint32_t)draw(CHANCE_HOSTS, 100);
+	}
+	if (is_one(set->dead)) {		/* half of them come back one day */
+		h->down = DOWN_REFUSES + (enum down)draw(CHANCE_HOSTS, 3);
+		h->next_change = is_one(500000) ? world->mono + (int64_t)draw(CHANCE_HOSTS, (uint64_t)set->days_ms) : 0;
+	} else if (is_one(set->flapping)) {
+		h->up_mean = HOUR + (int64_t)draw(CHANCE_HOSTS, DAY);
+		h->down_mean = MINUTE + (int64_t)draw(CHANCE_HOSTS, 6 * HOUR);
+		h->next_change = world->mono + draw_around(CHANCE_HOSTS, h->up_mean);
+	}
+}
+
+void
+world_make(const struct settings *settings)
+{
+	static const int64_t epoch = INT64_C(1792000000000);
+
+	world = shared(1, sizeof(*world));
+	world->set = *settings;
+	for (int i = 0; i < CHANCE_STREAMS; i++)
+		world->chance[i] = settings->seed * CHANCE_STREAMS + (uint64_t)i;
+	world->mono = world->began = HOUR;
+	world->wall_ahead = epoch;
+	world->hosts = shared(settings->hosts, sizeof(struct host));
+	world->domains = shared(settings->domains, sizeof(struct domain));
+	world->messages = shared(settings->messages + 1, sizeof(struct message));
+	world->rcpts = shared((size_t)settings->messages * 4 + 64, sizeof(struct rcpt));
+	world->open = shared((size_t)settings->messages * 4 + 64, sizeof(uint32_t));
+	for (uint32_t i = 0; i < settings->hosts; i++)
+		host_make(&world->hosts[i], i < settings->tenants);
+	for (uint32_t i = 0; i < settings->domains; i++) {
+		struct domain *d = &world->domains[i];
+		bool home = i < settings->tenants;
+
+		d->host = home ? i : settings->tenants +
+					     (uint32_t)draw(CHANCE_HOSTS, settings->hosts - settings->tenants);
+		d->ttl_ms = 30 * SECOND + (int64_t)draw(CHANCE_HOSTS, DAY);
+		d->unknown = !home && is_one(settings->unknown);
+		if (!home && is_one(settings->silent))
+			d->next_change = world->mono + (int64_t)draw(CHANCE_HOSTS, DAY);
+	}
+	world->traffic_ends = world->began + settings->days_ms;
+}
+
+/* ---- what happens ------------------------------------------------------------------------- */
+
+static void
+host_change(struct host *h)
+{
+	if (h->down != DOWN_NO) {
+		h->down = DOWN_NO;
+		h->ok_since = world->mono;
+		h->refusals = 0;
+		h->next_change = h->up_mean > 0 ? world->mono + draw_around(CHANCE_HOSTS, h->up_mean) + 1 : 0;
+	} else {
+		h->down = DOWN_REFUSES + (enum down)draw(CHANCE_HOSTS, 3);
+		h->next_change = world->mono + draw_around(CHANCE_HOSTS, h->down_mean) + 1;
+	}
+}
+
+static void
+domain_change(struct domain *d)
+{
+	d->silent = !d->silent;
+	if (!d->silent)
+		d->ok_since = world->mono;
+	d->next_change = world->mono + draw_around(CHANCE_HOSTS, d->silent ? HOUR : DAY) + 1;
+}
+
+int64_t
+world_turn(void)
+{
+	static int64_t next = 0;	/* a cache: any life may begin with a look at all */
+
+	if (next > world->mono)
+		return next;
+	next = INT64_MAX;
+	for (uint32_t i = 0; i < world->set.hosts; i++) {
+		struct host *h = &world->hosts[i];
+
+		if (h->next_change != 0 && h->next_change <= world->mono)
+			host_change(h);
+		if (h->next_change != 0 && h->next_change < next)
+			next = h->next_change;
+	}
+	for (uint32_t i = 0; i < world->set.domains; i++) {
+		struct domain *d = &world->domains[i];
+
+		if (d->next_change != 0 && d->next_change <= world->mono)
+			domain_change(d);
+		if (d->next_change != 0 && d->next_change < next)
+			next = d->next_change;
+	}
+	return next = next > world->mono + MINUTE ? next : world->mono + MINUTE;
+}
+
+void
+world_heal(void)
+{
+	world->draining = true;
+	for (uint32_t i = 0; i < world->set.hosts; i++) {
+		struct host *h = &world->hosts[i];
+
+		if (h->down != DOWN_NO)
+			h->ok_since = world->mono;
+		h->down = DOWN_NO;
+		h->next_change = 0;
+		h->temporary = h->resets = h->losses = h->per_minute = 0;
+	}
+	for (uint32_t i = 0; i < world->set.domains; i++) {
+		struct domain *d = &world->domains[i];
+
+		if (d->silent)
+			d->ok_since = world->mono;
+		d->silent = false;
+		d->next_change = 0;
+	}
+}
+
+/* ---- scenarios ---------------------------------------------------------------------------- */
+
+static void
+steady(struct settings *s)
+{
+	s->unknown = s->silent = 5000;
+}
+
+static void
+dead(struct settings *s)
+{
+	steady(s);
+	s->dead = 100000;
+	s->flapping = 200000;
+	s->lifetime_ms = DAY;
+}
+
+static const struct scenario {
+	const char *name;
+	void (*apply)(struct settings *settings);
+} scenarios[] = {
+	{ "steady", steady },
+	{ "dead", dead },
+};
+
+bool
+scenario_apply(struct settings *settings)
+{
+	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+		if (strcmp(settings->scenario, scenarios[i].name) == 0) {
+			scenarios[i].apply(settings);
+			return true;
+		}
+	return false;
+}
+
+const char *
+scenario_names(void)
+{
+	static char names[256];
+
+	names[0] = '\0';
+	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i > 0 ? ", " : "",
+			 scenarios[i].name);
+	return names;
+}
