@@ -168,6 +168,10 @@ base_of(struct config *config, const struct section *section)
 		return (char *)&config->tenants.tenants[section->index];
 	case SECTION_ROUTE:
 		return (char *)&config->access.routes.routes[section->index];
+	case SECTION_PROVIDER:
+		return (char *)&config->shapes.providers[section->index];
+	case SECTION_SHAPE:
+		return (char *)&config->shapes.shapes[section->index];
 	default:
 		return (char *)config;
 	}
@@ -278,6 +282,8 @@ begin_titled(struct load *load, cfg_t *cfg)
 		[SECTION_LISTENER] = name_listener,
 		[SECTION_ROUTE] = name_route,
 		[SECTION_TENANT] = config_name_tenant,
+		[SECTION_PROVIDER] = config_name_provider,
+		[SECTION_SHAPE] = config_name_shape,
 	};
 	struct config *config = load->config;
 
@@ -293,6 +299,11 @@ begin_titled(struct load *load, cfg_t *cfg)
 	config->access.routes.count = cfg_size(cfg, "route");
 	config->access.routes.routes = arena_alloc(
 	    &config->arena, config->access.routes.count * sizeof(*config->access.routes.routes));
+	config->shapes.provider_count = cfg_size(cfg, "provider");
+	config->shapes.providers = arena_alloc(
+	    &config->arena, config->shapes.provider_count * sizeof(*config->shapes.providers));
+	config->shapes.count = cfg_size(cfg, "shape");
+	config->shapes.shapes = arena_alloc(&config->arena, config->shapes.count * sizeof(*config->shapes.shapes));
 	for (size_t i = 0; i < load->section_count; i++) {
 		struct section *section = &load->sections[i];
 		struct span *title = NULL;

@@ -24,6 +24,7 @@
 #include "policy/limits.h"
 #include "policy/response_rules.h"
 #include "policy/tenant.h"
+#include "policy/shape.h"
 #include "queue/schedule.h"
 
 enum listener_auth { LISTENER_AUTH_OFF, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_REQUIRED };
@@ -90,6 +91,7 @@ struct config {
 	struct log_config log;
 	struct limits limits;
 	struct tenant_rules tenants;
+	struct shapes shapes;			/* shape, provider */
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
 	struct tls_identity *certificates;	/* the first is for whom no other fits */
 	size_t certificate_count;

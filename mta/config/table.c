@@ -14,6 +14,7 @@
 #define CERTIFICATE(field) IN(struct tls_identity, field)
 #define ROUTE(field) IN(struct route, field)
 #define TENANT(field) IN(struct tenant, field)
+#define SHAPE(field) IN(struct shape, field)
 #define COUNT(s, field) .count_offset = offsetof(s, field)
 
 #define MS INT64_C(1)
@@ -240,6 +241,33 @@ const struct directive directives[] = {
 	  .note = "as limits.messages-per-connection" },
 
 	{ SECTION_TENANT, "weight", TYPE(number), "1", 1, TENANT_WEIGHT_MAX, TENANT(weight) },
+
+	{ SECTION_PROVIDER, "mx", TYPE(hosts), IN(struct provider, mx), COUNT(struct provider, mx_count),
+	  .note = "required" },
+
+	{ SECTION_SHAPE, "site", TYPE(words), SHAPE(sites), COUNT(struct shape, site_count), .note = "any" },
+	{ SECTION_SHAPE, "host", TYPE(hosts), SHAPE(hosts), COUNT(struct shape, host_count), .note = "any" },
+	{ SECTION_SHAPE, "domain", TYPE(patterns), SHAPE(domains), COUNT(struct shape, domain_count), .note = "any" },
+	{ SECTION_SHAPE, "tenant", TYPE(words), SHAPE(tenants), COUNT(struct shape, tenant_count), .note = "any" },
+	{ SECTION_SHAPE, "source", TYPE(words), SHAPE(sources), COUNT(struct shape, source_count), .note = "any" },
+	{ SECTION_SHAPE, "per", TYPE(words), SHAPE(per_words), COUNT(struct shape, per_count),
+	  .note = "site, and what is matched" },
+	{ SECTION_SHAPE, "connections", TYPE(number), NULL, 1, 100000, SHAPE(limits[SHAPE_CONNECTIONS]) },
+	{ SECTION_SHAPE, "connections-per-minute", TYPE(number), NULL, 1, 1000000,
+	  SHAPE(limits[SHAPE_NEW_CONNECTIONS]) },
+	{ SECTION_SHAPE, "messages-per-connection", TYPE(number), NULL, 1, 1000000, SHAPE(messages_per_connection) },
+	{ SECTION_SHAPE, "messages-per-second", TYPE(number), NULL, 1, 1000000, SHAPE(limits[SHAPE_MESSAGES_SECOND]) },
+	{ SECTION_SHAPE, "messages-per-minute", TYPE(number), NULL, 1, 60000000,
+	  SHAPE(limits[SHAPE_MESSAGES_MINUTE]) },
+	{ SECTION_SHAPE, "messages-per-hour", TYPE(number), NULL, 1, 1000000000, SHAPE(limits[SHAPE_MESSAGES_HOUR]) },
+	{ SECTION_SHAPE, "messages-per-day", TYPE(number), NULL, 1, 1000000000, SHAPE(limits[SHAPE_MESSAGES_DAY]) },
+	{ SECTION_SHAPE, "recipients-per-hour", TYPE(number), NULL, 1, 1000000000,
+	  SHAPE(limits[SHAPE_RECIPIENTS_HOUR]) },
+	{ SECTION_SHAPE, "recipients-per-day", TYPE(number), NULL, 1, 1000000000,
+	  SHAPE(limits[SHAPE_RECIPIENTS_DAY]) },
+	{ SECTION_SHAPE, "recipients-per-transaction", TYPE(number), NULL, 1, 10000,
+	  SHAPE(recipients_per_transaction) },
+	{ SECTION_SHAPE, "burst", TYPE(number), NULL, 1, 1000000, SHAPE(burst), .note = "what goes in 20 ms, at least 1" },
 
 	{ SECTION_LOG, "level", TYPE(choice), "info", CONFIG(log.level), .words = levels },
 	{ SECTION_LOG, "format", TYPE(choice), "logfmt", CONFIG(log.format), .words = formats },

@@ -26,6 +26,8 @@ const struct section_type section_types[SECTION_KINDS] = {
 	[SECTION_ROUTE] = { "route", "\"example.org\"" },
 	[SECTION_TENANT] = { "tenant", "\"news\"" },
 	[SECTION_LOG] = { "log", NULL },
+	[SECTION_PROVIDER] = { "provider", "\"google\"" },
+	[SECTION_SHAPE] = { "shape", "\"google\"" },
 };
 
 void *

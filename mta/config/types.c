@@ -171,6 +171,26 @@ read_patterns(const struct reading *r)
 	return true;
 }
 
+/* Patterns of host names, or addresses. */
+static bool
+read_hosts(const struct reading *r)
+{
+	struct span *list = arena_alloc(arena_of(r), r->count * sizeof(*list));
+	char text[NETADDR_TEXT_MAX];
+	struct netaddr address;
+
+	for (size_t i = 0; i < r->count; i++) {
+		if (netaddr_parse(r->values[i], 0, &address))
+			list[i] = arena_copy(arena_of(r), span_str(netaddr_format(&address, text)));
+		else if (!domain_pattern_read(r->values[i], arena_of(r), &list[i]))
+			return wrong(r, r->values[i],
+				     "it is not a host; write mx.example.org, *.example.org for all below it, or an "
+				     "address");
+	}
+	store_list(r, list);
+	return true;
+}
+
 static bool
 read_mailbox(const struct reading *r)
 {
@@ -379,6 +399,7 @@ const struct value_type type_user = { "user", false, read_user };
 const struct value_type type_domain = { "name", false, read_domain };
 const struct value_type type_domains = { "names", true, read_domains };
 const struct value_type type_patterns = { "domains", true, read_patterns };
+const struct value_type type_hosts = { "hosts", true, read_hosts };
 const struct value_type type_networks = { "networks", true, read_networks };
 const struct value_type type_addresses = { "addresses", true, read_addresses };
 const struct value_type type_servers = { "servers", true, read_servers };

@@ -1,0 +1,518 @@
+/* shape: see shape.h. Who is meant, and the counters; shape_record.c has their form on disk. */
+#include "policy/shape.h"
+
+#include <stdlib.h>
+
+#include "policy/route.h"
+#include "policy/shape_private.h"
+
+/* ---- who is meant ------------------------------------------------------------------------- */
+
+static const struct { const char *name; unsigned per; } per_names[] = {
+	{ "site", SHAPE_SITE }, { "source", SHAPE_SOURCE }, { "tenant", SHAPE_TENANT },
+	{ "domain", SHAPE_DOMAIN }, { "host", SHAPE_HOST },
+};
+
+void
+shape_settle(struct shape *shape)
+{
+	shape->per = 0;
+	for (size_t i = 0; i < shape->per_count; i++)
+		for (size_t j = 0; j < sizeof(per_names) / sizeof(per_names[0]); j++)
+			if (span_eq(shape->per_words[i], span_str(per_names[j].name)))
+				shape->per |= per_names[j].per;
+	if (shape->per_count == 0)
+		shape->per = (shape->host_count > 0 ? SHAPE_HOST : SHAPE_SITE) |
+			     (shape->source_count > 0 ? SHAPE_SOURCE : 0u) |
+			     (shape->tenant_count > 0 ? SHAPE_TENANT : 0u) |
+			     (shape->domain_count > 0 ? SHAPE_DOMAIN : 0u);
+	shape->of_lanes = shape->tenant_count > 0 || shape->domain_count > 0 ||
+			  (shape->per & (SHAPE_TENANT | SHAPE_DOMAIN)) != 0;
+}
+
+bool
+shape_host_fits(struct span pattern, struct span host)
+{
+	return span_eq(pattern, host) || domain_pattern_matches(pattern, host);
+}
+
+bool
+shape_any_fits(const struct span *patterns, size_t count, struct span name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (shape_host_fits(patterns[i], name))
+			return true;
+	return false;
+}
+
+const struct provider *
+shape_provider(const struct shapes *shapes, struct span host)
+{
+	for (size_t i = 0; i < shapes->provider_count; i++)
+		if (shape_any_fits(shapes->providers[i].mx, shapes->providers[i].mx_count, host))
+			return &shapes->providers[i];
+	return NULL;
+}
+
+bool
+shape_of_site(const struct shape *shape, const struct provider *provider, struct span host)
+{
+	bool fits = shape->site_count == 0;
+
+	for (size_t i = 0; i < shape->site_count && !fits; i++)
+		fits = (provider != NULL && span_eq(shape->sites[i], provider->name)) ||
+		       shape_host_fits(shape->sites[i], host);
+	return fits && (shape->host_count == 0 || shape_any_fits(shape->hosts, shape->host_count, host));
+}
+
+static bool
+is_one_of(const struct span *words, size_t count, struct span word)
+{
+	for (size_t i = 0; i < count; i++)
+		if (span_eq(words[i], word))
+			return true;
+	return count == 0;
+}
+
+bool
+shape_of_source(const struct shape *shape, struct span source)
+{
+	return is_one_of(shape->sources, shape->source_count, source);
+}
+
+bool
+shape_of_lane(const struct shape *shape, struct span tenant, struct span domain)
+{
+	return is_one_of(shape->tenants, shape->tenant_count, tenant) &&
+	       (shape->domain_count == 0 || shape_any_fits(shape->domains, shape->domain_count, domain));
+}
+
+bool
+shape_patterns_meet(struct span a, struct span b)
+{
+	struct span base_a = span_starts(a, SPAN("*.")) ? span_skip(a, 1) : a;
+	struct span base_b = span_starts(b, SPAN("*.")) ? span_skip(b, 1) : b;
+
+	if (span_eq(a, b) || span_eq(a, SPAN("*")) || span_eq(b, SPAN("*")))
+		return true;
+	return (base_a.at != a.at && span_ends(base_b, base_a)) || (base_b.at != b.at && span_ends(base_a, base_b));
+}
+
+/* ---- buckets ------------------------------------------------------------------------------ */
+
+/*
+ * The level is counted in parts of a token, `period` of them to one, and grows by `gain` each
+ * millisecond: whole numbers, so that nothing is lost however often one looks.
+ */
+struct rate { uint64_t period, gain, full; };
+
+static const uint64_t periods[3] = { 60000, 1000, 60000 };
+static const enum shape_limit bucket_limits[3] = { SHAPE_NEW_CONNECTIONS, SHAPE_MESSAGES_SECOND,
+						   SHAPE_MESSAGES_MINUTE };
+
+static uint64_t
+burst_of(const struct shape *shape, size_t i)
+{
+	uint64_t limit = shape->limits[bucket_limits[i]], usual = limit * 20 / periods[i];
+
+	if (shape->burst > 0 && bucket_limits[i] != SHAPE_NEW_CONNECTIONS)
+		return shape->burst < limit ? shape->burst : limit;
+	return usual > 1 ? usual : 1;
+}
+
+static struct rate
+rate_of(const struct shape *shape, size_t i)
+{
+	uint64_t burst = burst_of(shape, i);
+
+	return (struct rate){ periods[i], shape->limits[bucket_limits[i]] - burst + 1, burst * periods[i] };
+}
+
+static uint64_t
+level_now(const struct shape_bucket *b, const struct rate *r, int64_t now)
+{
+	uint64_t gone = now > b->at_ms ? (uint64_t)(now - b->at_ms) : 0;
+
+	if (b->at_ms == 0 || gone >= r->full / r->gain + 1 || b->level + gone * r->gain >= r->full)
+		return r->full;
+	return b->level + gone * r->gain;
+}
+
+/* When there are so many tokens; at once, if there are. */
+static int64_t
+bucket_when(const struct shape_bucket *b, const struct rate *r, int64_t now, uint64_t tokens)
+{
+	uint64_t level = level_now(b, r, now), need = tokens * r->period;
+
+	if (level >= need)
+		return now;
+	return now + (int64_t)((need - level + r->gain - 1) / r->gain);
+}
+
+static void
+bucket_take(struct shape_bucket *b, const struct rate *r, int64_t now)
+{
+	uint64_t level = level_now(b, r, now);
+
+	b->level = level > r->period ? level - r->period : 0;
+	b->at_ms = now;
+}
+
+static void
+bucket_give_back(struct shape_bucket *b, const struct rate *r, int64_t now)
+{
+	b->level = level_now(b, r, now) + r->period;
+	if (b->level > r->full)
+		b->level = r->full;
+	b->at_ms = now;
+}
+
+/* ---- windows ------------------------------------------------------------------------------ */
+
+const int64_t shape_step_ms[4] = { 60000, 24 * 60000, 60000, 24 * 60000 };
+static const enum shape_limit window_limits[4] = { SHAPE_MESSAGES_HOUR, SHAPE_MESSAGES_DAY, SHAPE_RECIPIENTS_HOUR,
+						   SHAPE_RECIPIENTS_DAY };
+
+/* What its steps from `first` on have counted. */
+static uint64_t
+window_from(const struct shape_window *w, int64_t first)
+{
+	uint64_t total = 0;
+	int64_t oldest = w->step - SHAPE_STEPS;
+
+	if (first <= oldest)
+		return w->total;
+	for (int64_t step = first; step <= w->step; step++)
+		total += w->counts[step % (SHAPE_STEPS + 1)];
+	return total;
+}
+
+/* The clock was set back: what is counted grows old by the clock of now. */
+static int64_t
+window_step(const struct shape_window *w, int64_t step_ms, int64_t now)
+{
+	int64_t step = now / step_ms;
+
+	return step > w->step ? step : w->step;
+}
+
+static uint64_t
+window_used(const struct shape_window *w, size_t i, int64_t now)
+{
+	return w == NULL ? 0 : window_from(w, window_step(w, shape_step_ms[i], now) - SHAPE_STEPS);
+}
+
+/* When so many more are within the limit. */
+static int64_t
+window_when(const struct shape_window *w, size_t i, uint64_t limit, int64_t now, uint64_t more)
+{
+	int64_t step_ms = shape_step_ms[i], first;
+	uint64_t used = window_used(w, i, now);
+
+	if (used + more <= limit || w == NULL)
+		return now;
+	first = window_step(w, step_ms, now) - SHAPE_STEPS;
+	for (; first <= w->step && used + more > limit; first++)
+		if (first >= w->step - SHAPE_STEPS)
+			used -= w->counts[first % (SHAPE_STEPS + 1)];
+	/* relative to the last step, which is now's if the clock was set back */
+	if (now / step_ms < w->step)
+		return now - now % step_ms + (first + SHAPE_STEPS - w->step) * step_ms;
+	return (first + SHAPE_STEPS) * step_ms;
+}
+
+static void
+window_move(struct shape_window *w, int64_t step)
+{
+	int64_t n = step - w->step;
+
+	if (n > SHAPE_STEPS) {
+		*w = (struct shape_window){ .step = step };
+		return;
+	}
+	if (n < 0) {				/* set back: the counts go with it */
+		struct shape_window old = *w;
+
+		for (int64_t i = 0; i <= SHAPE_STEPS; i++)
+			w->counts[(step - i + SHAPE_STEPS + 1) % (SHAPE_STEPS + 1)] =
+				old.counts[(old.step - i + SHAPE_STEPS + 1) % (SHAPE_STEPS + 1)];
+	}
+	for (; n > 0; n--) {
+		uint32_t *oldest = &w->counts[(step - n + 1) % (SHAPE_STEPS + 1)];
+
+		w->total -= *oldest;
+		*oldest = 0;
+	}
+	w->step = step;
+}
+
+static void
+window_add(struct shape_window **w, size_t i, int64_t now, uint64_t n)
+{
+	uint32_t *count;
+
+	if (*w == NULL)
+		*w = xcalloc(1, sizeof(**w));
+	window_move(*w, now / shape_step_ms[i]);
+	count = &(*w)->counts[(*w)->step % (SHAPE_STEPS + 1)];
+	if (n > UINT32_MAX - *count)
+		n = UINT32_MAX - *count;
+	*count += (uint32_t)n;
+	(*w)->total += n;
+}
+
+static void
+window_take_back(struct shape_window *w, size_t i, int64_t at_ms, uint64_t n)
+{
+	int64_t step = at_ms / shape_step_ms[i];
+	uint32_t *count;
+
+	if (w == NULL || step > w->step || step < w->step - SHAPE_STEPS)
+		return;
+	count = &w->counts[step % (SHAPE_STEPS + 1)];
+	if (n > *count)
+		n = *count;
+	*count -= (uint32_t)n;
+	w->total -= n;
+}
+
+/* ---- limits ------------------------------------------------------------------------------- */
+
+static bool
+at_once(const struct shape *shape, const struct shape_counts *counts, struct shape_hold *ret)
+{
+	uint64_t most = shape->limits[SHAPE_CONNECTIONS];
+
+	if (most == 0 || counts->open < most)
+		return true;
+	*ret = (struct shape_hold){ SHAPE_CONNECTIONS, counts->open, most, INT64_MAX };
+	return false;
+}
+
+static bool
+bucket_allows(const struct shape *shape, const struct shape_counts *counts, size_t i, int64_t now,
+	      struct shape_hold *ret)
+{
+	uint64_t limit = shape->limits[bucket_limits[i]];
+	struct rate r;
+
+	if (limit == 0)
+		return true;
+	r = rate_of(shape, i);
+	if (level_now(&counts->buckets[i], &r, now) >= r.period)
+		return true;
+	*ret = (struct shape_hold){ bucket_limits[i], shape_used(shape, counts, bucket_limits[i], now), limit,
+				    bucket_when(&counts->buckets[i], &r, now, 1) };
+	return false;
+}
+
+bool
+shape_may_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now, struct shape_hold *ret)
+{
+	return at_once(shape, counts, ret) && bucket_allows(shape, counts, 0, now, ret);
+}
+
+void
+shape_connect(const struct shape *shape, struct shape_counts *counts, int64_t now)
+{
+	if (shape->limits[SHAPE_NEW_CONNECTIONS] > 0) {
+		struct rate r = rate_of(shape, 0);
+
+		bucket_take(&counts->buckets[0], &r, now);
+	}
+}
+
+/* Of several that hold, the one that does so longest. */
+bool
+shape_may_send(const struct shape *shape, const struct shape_counts *counts, int64_t now, struct shape_hold *ret)
+{
+	struct shape_hold hold;
+	bool may = true;
+
+	ret->until_ms = 0;
+	if (shape->of_lanes && !at_once(shape, counts, ret))
+		return false;
+	for (size_t i = 1; i < 3; i++)
+		if (!bucket_allows(shape, counts, i, now, &hold)) {
+			may = false;
+			if (hold.until_ms > ret->until_ms)
+				*ret = hold;
+		}
+	for (size_t i = 0; i < 4; i++) {
+		uint64_t limit = shape->limits[window_limits[i]], used = window_used(counts->windows[i], i, now);
+
+		if (limit == 0 || used < limit)
+			continue;
+		may = false;
+		hold = (struct shape_hold){ window_limits[i], used, limit,
+					    window_when(counts->windows[i], i, limit, now, 1) };
+		if (hold.until_ms > ret->until_ms)
+			*ret = hold;
+	}
+	return may;
+}
+
+size_t
+shape_recipients(const struct shape *shape, const struct shape_counts *counts, int64_t now)
+{
+	uint64_t most = shape->recipients_per_transaction > 0 ? shape->recipients_per_transaction : SIZE_MAX;
+
+	for (size_t i = 2; i < 4; i++) {
+		uint64_t limit = shape->limits[window_limits[i]], used = window_used(counts->windows[i], i, now);
+
+		if (limit > 0 && (used < limit ? limit - used : 0) < most)
+			most = used < limit ? limit - used : 0;
+	}
+	return most;
+}
+
+void
+shape_send(const struct shape *shape, struct shape_counts *counts, int64_t now, size_t recipients)
+{
+	for (size_t i = 1; i < 3; i++)
+		if (shape->limits[bucket_limits[i]] > 0) {
+			struct rate r = rate_of(shape, i);
+
+			bucket_take(&counts->buckets[i], &r, now);
+		}
+	for (size_t i = 0; i < 4; i++)
+		if (shape->limits[window_limits[i]] > 0)
+			window_add(&counts->windows[i], i, now, i < 2 ? 1 : recipients);
+}
+
+void
+shape_unsend(const struct shape *shape, struct shape_counts *counts, int64_t at_ms, int64_t now, size_t recipients)
+{
+	for (size_t i = 1; i < 3; i++)
+		if (shape->limits[bucket_limits[i]] > 0) {
+			struct rate r = rate_of(shape, i);
+
+			bucket_give_back(&counts->buckets[i], &r, now);
+		}
+	for (size_t i = 0; i < 4; i++)
+		if (shape->limits[window_limits[i]] > 0)
+			window_take_back(counts->windows[i], i, at_ms, i < 2 ? 1 : recipients);
+}
+
+size_t
+shape_sends(const struct shape *shape, const struct shape_counts *counts, int64_t now)
+{
+	uint64_t most = SIZE_MAX;
+
+	for (size_t i = 1; i < 3; i++)
+		if (shape->limits[bucket_limits[i]] > 0) {
+			struct rate r = rate_of(shape, i);
+			uint64_t tokens = level_now(&counts->buckets[i], &r, now) / r.period;
+
+			most = tokens < most ? tokens : most;
+		}
+	for (size_t i = 0; i < 4; i++) {
+		uint64_t limit = shape->limits[window_limits[i]], used = window_used(counts->windows[i], i, now);
+
+		if (limit > 0 && (used < limit ? limit - used : 0) < most)
+			most = used < limit ? limit - used : 0;
+	}
+	if (shape->of_lanes && shape->limits[SHAPE_CONNECTIONS] > 0) {
+		uint64_t limit = shape->limits[SHAPE_CONNECTIONS];
+		uint64_t left = counts->open < limit ? limit - counts->open : 0;
+
+		most = left < most ? left : most;
+	}
+	return most;
+}
+
+int64_t
+shape_next_send(const struct shape *shape, const struct shape_counts *counts, int64_t now, size_t more)
+{
+	struct shape_hold hold;
+	int64_t at = now;
+
+	if (shape->of_lanes && !at_once(shape, counts, &hold))
+		return INT64_MAX;
+	for (size_t i = 1; i < 3; i++)
+		if (shape->limits[bucket_limits[i]] > 0) {
+			struct rate r = rate_of(shape, i);
+			int64_t when = bucket_when(&counts->buckets[i], &r, now, more + 1);
+
+			at = when > at ? when : at;
+		}
+	for (size_t i = 0; i < 4; i++)
+		if (shape->limits[window_limits[i]] > 0) {
+			uint64_t limit = shape->limits[window_limits[i]];
+			uint64_t n = more + 1 < limit ? more + 1 : limit;
+			int64_t when = window_when(counts->windows[i], i, limit, now, n);
+
+			at = when > at ? when : at;
+		}
+	return at;
+}
+
+int64_t
+shape_next_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now, size_t more)
+{
+	struct shape_hold hold;
+	struct rate r;
+
+	if (!at_once(shape, counts, &hold))
+		return INT64_MAX;
+	if (shape->limits[SHAPE_NEW_CONNECTIONS] == 0)
+		return now;
+	r = rate_of(shape, 0);
+	return bucket_when(&counts->buckets[0], &r, now, more + 1);
+}
+
+/* ---- words -------------------------------------------------------------------------------- */
+
+static const struct { const char *name, *noun, *time; } limit_names[SHAPE_LIMITS] = {
+	[SHAPE_CONNECTIONS] = { "connections", "connections", "at once" },
+	[SHAPE_NEW_CONNECTIONS] = { "connections-per-minute", "new connections", "in a minute" },
+	[SHAPE_MESSAGES_SECOND] = { "messages-per-second", "messages", "in a second" },
+	[SHAPE_MESSAGES_MINUTE] = { "messages-per-minute", "messages", "in a minute" },
+	[SHAPE_MESSAGES_HOUR] = { "messages-per-hour", "messages", "in the last hour" },
+	[SHAPE_MESSAGES_DAY] = { "messages-per-day", "messages", "in the last day" },
+	[SHAPE_RECIPIENTS_HOUR] = { "recipients-per-hour", "recipients", "in the last hour" },
+	[SHAPE_RECIPIENTS_DAY] = { "recipients-per-day", "recipients", "in the last day" },
+};
+
+const char *
+shape_limit_name(enum shape_limit limit)
+{
+	return limit_names[limit].name;
+}
+
+/* Of a bucket: what has not been filled up again, as a share of the whole. */
+uint64_t
+shape_used(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit, int64_t now)
+{
+	for (size_t i = 0; i < 3; i++)
+		if (bucket_limits[i] == limit && shape->limits[limit] > 0) {
+			struct rate r = rate_of(shape, i);
+
+			return (r.full - level_now(&counts->buckets[i], &r, now) + r.period - 1) / r.period;
+		}
+	for (size_t i = 0; i < 4; i++)
+		if (window_limits[i] == limit)
+			return window_used(counts->windows[i], i, now);
+	return limit == SHAPE_CONNECTIONS ? counts->open : 0;
+}
+
+struct span
+shape_hold_text(const struct shape_hold *hold, bool of_lanes, struct arena *arena)
+{
+	const char *noun = of_lanes && hold->limit == SHAPE_CONNECTIONS ? "messages" : limit_names[hold->limit].noun;
+
+	if (hold->limit == SHAPE_NEW_CONNECTIONS || hold->limit == SHAPE_MESSAGES_SECOND ||
+	    hold->limit == SHAPE_MESSAGES_MINUTE)
+		return arena_printf(arena, "no more than %llu %s %s", (unsigned long long)hold->most, noun,
+				    limit_names[hold->limit].time);
+	return arena_printf(arena, "%llu of %llu %s %s", (unsigned long long)hold->used,
+			    (unsigned long long)hold->most, noun, limit_names[hold->limit].time);
+}
+
+void
+shape_counts_free(struct shape_counts *counts)
+{
+	for (size_t i = 0; i < 4; i++)
+		free(counts->windows[i]);
+	*counts = (struct shape_counts){ 0 };
+}
