@@ -53,6 +53,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	struct queue_message message;
 	struct smtp_transaction transaction;
 	int64_t began_ms;		/* monotonic */
+	struct charge *charges;		/* the dispatcher's: which limits count it */
 };
 
 struct cold_read;

@@ -11,7 +11,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/dispatcher_private.h"
+#include "mta/outbound/shaping_private.h"
 
 /* ---- jobs --------------------------------------------------------------------------------- */
 
@@ -35,10 +35,10 @@ job_new(uint64_t id)
 }
 
 static bool
-may_join(const struct entry *entry, const struct site *site, const struct lane *only)
+may_join(const struct entry *entry, const struct site *site, const struct lane *lane, bool only)
 {
 	return !entry->in_flight && entry->lane->site == site &&
-	       (only == NULL || entry->lane == only);
+	       (entry->lane == lane || (!only && shaping_may_join(entry->lane, SPAN(""))));
 }
 
 static void
@@ -60,8 +60,8 @@ job_add(struct job *job, struct entry *entry)
 struct job *
 take_job(struct dispatcher *d, struct site *site, struct lane *only)
 {
-	size_t most = config_of(d)->limits.recipients_per_delivery, n = 0;
 	struct lane *lane = only;
+	size_t most, n = 0;
 	struct parcel *parcel;
 	struct job *job;
 
@@ -69,16 +69,17 @@ take_job(struct dispatcher *d, struct site *site, struct lane *only)
 		lane = site_next_lane(site, NULL, NULL);
 	if (lane == NULL || lane->ready_count == 0)
 		return NULL;
+	most = shaping_recipients(lane, SPAN(""), config_of(d)->limits.recipients_per_delivery);
 	parcel = CONTAINER_OF(lane->ready.next, struct entry, in_lane)->parcel;
 	job = job_new(parcel->node.key);
 	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
-		n += may_join(e, site, only);
+		n += may_join(e, site, lane, only != NULL);
 	n = n < most ? n : most;
 	job->recipients = arena_alloc(&job->arena, n * sizeof(*job->recipients));
 	if (only == NULL)
 		ring_served(&lane->turn, n);
 	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
-		if (job->count < most && may_join(entry, site, only))
+		if (job->count < n && may_join(entry, site, lane, only != NULL))
 			job_add(job, entry);
 	d->flying++;
 	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
@@ -122,13 +123,15 @@ site_max_connections(const struct site *site)
 }
 
 static size_t
-site_messages(const struct site *site)
+site_messages(struct site *site, struct span source)
 {
 	const struct route *route = site_route(site);
 	size_t most = config_of(site->owner)->limits.messages_per_connection;
+	size_t shaped = shaping_messages_per_connection(site, source);
 
-	return route != NULL && route->messages_per_connection > 0 ? route->messages_per_connection
-								   : most;
+	if (route != NULL && route->messages_per_connection > 0)
+		most = route->messages_per_connection;
+	return shaped > 0 && shaped < most ? shaped : most;
 }
 
 /* ---- back-off ----------------------------------------------------------------------------- */
@@ -150,6 +153,33 @@ log_site(const struct site *site, const char *event)
 	log_end(&l);
 }
 
+/* What is ready goes back to the queue, and the site after it. */
+static void
+site_rests(struct site *site)
+{
+	struct dispatcher *d = site->owner;
+
+	site->mode = SITE_BACKOFF;
+	heap_set(&d->window.site_timers, &site->timer, site->state.backoff.next_ms);
+	shaping_wait_end(&site->wait);
+	shaping_wait_end(&site->connect_wait);
+	LIST_EACH(struct lane, lane, &site->lanes, in_site)
+		window_drop_ready(&d->window, lane);
+	site_save(site, site->state.backoff.next_ms);
+	dispatcher_wake_at(d, site->state.backoff.next_ms);
+}
+
+void
+site_sleep(struct site *site, int64_t until_ms, struct span text)
+{
+	struct backoff *backoff = &site->state.backoff;
+
+	backoff->next_ms = until_ms;
+	if (backoff->failures == 0)
+		backoff->text = arena_copy(&site->arena, text);
+	site_rests(site);
+}
+
 static void
 site_backoff(struct site *site, const struct delivery *delivery)
 {
@@ -166,13 +196,8 @@ site_backoff(struct site *site, const struct delivery *delivery)
 	state->last.text = arena_copy(&site->arena, span_first(buf_span(&line), 500));
 	state->backoff.text = state->last.text;
 	buf_free(&line);
-	site->mode = SITE_BACKOFF;
 	log_site(site, "site-backoff");
-	heap_set(&d->window.site_timers, &site->timer, state->backoff.next_ms);
-	LIST_EACH(struct lane, lane, &site->lanes, in_site)
-		window_drop_ready(&d->window, lane);
-	site_save(site, state->backoff.next_ms);
-	dispatcher_wake_at(d, state->backoff.next_ms);
+	site_rests(site);
 }
 
 /*
@@ -182,12 +207,14 @@ site_backoff(struct site *site, const struct delivery *delivery)
 static void
 site_success(struct site *site)
 {
+	bool sleeps = site->mode == SITE_BACKOFF && site->state.backoff.failures == 0;
+
 	if (site->state.backoff.failures > 0) {
 		site->state.backoff = (struct backoff){ 0 };
 		log_site(site, "site-up");
 		site_save(site, wall_ms());
 	}
-	if (site->mode == SITE_PROBING || site->mode == SITE_BACKOFF) {
+	if (site->mode == SITE_PROBING || (site->mode == SITE_BACKOFF && !sleeps)) {
 		site->mode = SITE_OPEN;
 		site_wake_lanes(site);
 		site_load_lanes(site);
@@ -205,8 +232,9 @@ site_probe_now(struct site *site)
 {
 	if (site->mode != SITE_BACKOFF)
 		return;
-	site->mode = SITE_PROBING;
-	site->limit = 1;
+	site->mode = site->state.backoff.failures > 0 ? SITE_PROBING : SITE_OPEN;
+	if (site->mode == SITE_PROBING)
+		site->limit = 1;
 	site->leaving = false;
 	site_wake_lanes(site);
 	site_load_lanes(site);
@@ -241,6 +269,7 @@ connection_free(struct connection *c)
 {
 	list_remove(&c->in_site);
 	list_remove(&c->idle);
+	shaping_disconnected(c);
 	c->site->connection_count--;
 	c->site->owner->connections--;
 	free(c);
@@ -337,6 +366,7 @@ connection_open(struct site *site)
 	if (tls_reports_wanted(config_of(d)))
 		c->delivery->tls_reports = d->tls_reports;
 	c->delivery->tokens = d->tokens;
+	shaping_connected(c);
 	delivery_start(c->delivery, d->home->post);
 }
 
@@ -373,11 +403,25 @@ idle_one_quits(struct dispatcher *d)
 		connection_quit(CONTAINER_OF(d->idle.next, struct connection, idle));
 }
 
+/* One that does nothing, and that this counter counts: there are others that it holds up. */
+void
+connections_let_go(const struct shaping_counter *counter)
+{
+	struct dispatcher *d = counter->owner->owner;
+
+	LIST_EACH(struct connection, c, &d->idle, idle)
+		for (size_t i = 0; i < c->counter_count; i++)
+			if (c->counters[i] == counter) {
+				connection_quit(c);
+				return;
+			}
+}
+
 /* It has no job any more: it is kept, unless it has done its part. */
 static void
 connection_rests(struct connection *c)
 {
-	if (c->given >= site_messages(c->site) || slot_is_wanted(c->site))
+	if (c->given >= site_messages(c->site, c->source) || slot_is_wanted(c->site) || shaping_wants(c))
 		connection_quit(c);
 	else
 		list_add_last(&c->site->owner->idle, &c->idle);
@@ -392,6 +436,7 @@ on_job_returned(struct job *job)
 	bool elsewhere = job->elsewhere;
 
 	c->outstanding--;
+	shaping_back(job);
 	if (job->tried) {
 		connection_up(c);
 		site_success(site);
@@ -413,7 +458,7 @@ on_job_returned(struct job *job)
 static struct connection *
 pick_connection(struct site *site, size_t depth)
 {
-	size_t messages = site_messages(site);
+	size_t messages = site_messages(site, SPAN(""));
 
 	LIST_EACH(struct connection, c, &site->connections, in_site)
 		if (c->outstanding < depth && !c->quitting && c->given < messages)
@@ -434,7 +479,7 @@ may_open(struct site *site)
 		return false;
 	}
 	if (d->connections < d->max_connections)
-		return true;
+		return shaping_may_connect(site, SPAN(""));
 	if (!list_linked(&site->slot_node))
 		list_add_last(&d->slots, &site->slot_node);
 	idle_one_quits(d);
@@ -461,7 +506,7 @@ site_may_send(struct site *site)
 
 	if (d->stopping || d->stalled > 0)
 		return false;
-	if (site->mode == SITE_BACKOFF || site->mode == SITE_LOOKUP)
+	if (site->mode == SITE_BACKOFF || site->mode == SITE_LOOKUP || site->wait.queue != NULL)
 		return false;
 	if (!trust_settled(d->trust) && site_asks_dane(site))
 		return false;
@@ -476,14 +521,24 @@ site_work(struct site *site)
 
 	while (site_may_send(site)) {
 		struct lane *lane = site_next_lane(site, NULL, NULL);
-		struct connection *c = pick_connection(site, 1);
+		struct connection *c;
 		struct job *job;
 
+		switch (shaping_may_send(lane, SPAN(""))) {
+		case SHAPING_GO:
+			break;
+		case SHAPING_LANE_WAITS:
+			continue;
+		case SHAPING_SITE_WAITS:
+			site_settle_down(site);		/* it may be asleep, and gone after it */
+			return;
+		}
+		c = pick_connection(site, 1);
 		if (c == NULL && may_open(site)) {
 			connection_open(site);
 			continue;
 		}
-		if (c == NULL && site->mode == SITE_OPEN)
+		if (c == NULL && site->mode == SITE_OPEN && !shaping_is_paced(site))
 			c = pick_connection(site, JOBS_AHEAD);
 		if (c == NULL)
 			return;
@@ -493,6 +548,7 @@ site_work(struct site *site)
 		if (job == NULL)
 			return;
 		job->returned = on_job_returned;
+		shaping_sent(job, site, SPAN(""));
 		give(c, job);
 	}
 }

@@ -285,6 +285,7 @@ on_timer(uv_timer_t *timer)
 		heap_remove(&d->window.site_timers, node);
 		site_on_timer(site, now);
 	}
+	shaping_on_timer(d->shaping, now);
 	if (d->wake_at_ms <= now)
 		scan_wakes(d, now);
 	dispatcher_touch(d);
@@ -297,6 +298,8 @@ dispatcher_rearm(struct dispatcher *d)
 	struct heap_node *lane = heap_first(&d->window.timers),
 			 *site = heap_first(&d->window.site_timers);
 
+	if (shaping_next_ms(d->shaping) < at)
+		at = shaping_next_ms(d->shaping);
 	if (lane != NULL && lane->at_ms < at)
 		at = lane->at_ms;
 	if (site != NULL && site->at_ms < at)
@@ -509,6 +512,7 @@ dispatcher_reconfigure(struct dispatcher *d)
 	free(idle.at);
 	trust_reconfigure(d->trust);
 	tokens_forget(d->tokens);
+	shaping_reconfigure(d->shaping);
 	read_sites_again(d);
 }
 
@@ -558,6 +562,7 @@ dispatcher_start(struct reactor *home)
 	d->trust = trust_start(home, on_trust, d);
 	d->policies = policies_start(home, lanes_policy_changed, d);
 	d->tokens = tokens_start(&home->loop, home->post, home->runner);
+	d->shaping = shaping_start(d);
 	d->reporter = reporter_start(d);
 	d->tls_reports = tls_reports_start(home, d->policies, on_tls_reports_rest, d);
 	d->wake_at_ms = d->started_ms;
@@ -678,6 +683,7 @@ dispatcher_free(struct dispatcher *d)
 	tokens_free(d->tokens);
 	reporter_free(d->reporter);
 	tls_reports_free(d->tls_reports);
+	shaping_free(d->shaping);
 	free(d->taken);
 	free(d);
 }

@@ -5,6 +5,7 @@
  *	lanes.c		which lanes and sites are in memory, and how they leave
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
+ *	shaping.c	the limits that are configured: who waits, and in which queue
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
@@ -24,6 +25,7 @@
 #include "mta/assurance/policies.h"
 #include "mta/assurance/tls_reports.h"
 #include "mta/assurance/trust.h"
+#include "mta/outbound/shaping.h"
 #include "mta/outbound/window.h"
 
 enum {
@@ -48,6 +50,9 @@ struct connection {			/* the dispatcher's side of a delivery */
 	struct site *site;
 	struct delivery *delivery;
 	size_t outstanding, given;
+	struct span source;		/* its name; empty: none is configured */
+	struct shaping_counter **counters;	/* that count it: shaping.c */
+	size_t counter_count;
 	bool up, quitting;		/* up: a job has come back tried */
 	bool ended, aborted;		/* ended: freed once its last job is home */
 	bool hopeless;			/* ended: no host will ever take what goes there */
@@ -84,6 +89,7 @@ struct dispatcher {
 	struct list checks;		/* tls_check */
 	size_t checking;		/* their deliveries */
 	struct reporter *reporter;
+	struct shaping *shaping;
 	struct tls_reports *tls_reports;
 	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
 	uint64_t delivered, deferred, failed, uncertain, discarded, reports;
@@ -128,6 +134,8 @@ void site_settle_down(struct site *site);
 void site_leave(struct site *site);
 void lane_submit(struct lane *lane);		/* lane->change → the queue */
 void site_save(struct site *site, int64_t wake_ms);
+/* A limit of ours holds it until then, as the text says: it leaves memory, its entries stay in the queue. */
+void lane_sleep(struct lane *lane, int64_t until_ms, struct span text);
 
 /* lane_routes.c */
 /* Is its label what the routes of now say? If not its entries move to other lanes. */
@@ -155,6 +163,11 @@ void lanes_policy_changed(void *dispatcher, struct span domain);
 /* connections.c */
 size_t site_max_connections(const struct site *site);	/* what the configuration allows */
 void site_work(struct site *site);
+/*
+ * A limit of ours holds it until then, as the text says: it leaves memory once nothing is in flight. It is a
+ * back-off without failures. Behind it nothing of the site is ready.
+ */
+void site_sleep(struct site *site, int64_t until_ms, struct span text);
 void site_probe_now(struct site *site);
 struct destination *site_destination(struct site *site);
 void connections_quit(struct dispatcher *d, bool now);

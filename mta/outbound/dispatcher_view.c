@@ -52,7 +52,9 @@ site_json(struct site *site)
 	json_object_set_new(
 		j, "key", site->key.len ? json_span(site->key) : json_string("(being looked up)"));
 	json_object_set_new(j, "id", json_integer((json_int_t)site->id));
-	json_object_set_new(j, "state", json_string(mode_name(site->mode)));
+	json_object_set_new(j, "state", json_string(
+		site->mode == SITE_BACKOFF && site->state.backoff.failures == 0 ? "limited"
+										: mode_name(site->mode)));
 	json_object_set_new(j, "connections", json_integer((json_int_t)site->connection_count));
 	json_object_set_new(j, "busy", json_integer((json_int_t)busy));
 	json_object_set_new(j, "limit", json_integer((json_int_t)site->limit));
@@ -82,7 +84,9 @@ add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
 
 		json_object_set_new(j, "key", json_span(record.key));
 		json_object_set_new(j, "id", json_integer((json_int_t)id));
-		json_object_set_new(j, "state", json_string(backoff ? "back-off" : "asleep"));
+		json_object_set_new(j, "state", json_string(!backoff ? "asleep"
+							   : record.state.backoff.failures == 0 ? "limited"
+												: "back-off"));
 		json_object_set_new(j, "lanes", json_integer((json_int_t)record.lanes));
 		json_object_set_new(j, "failures", json_integer(record.state.backoff.failures));
 		json_object_set_new(j, "next_ms", json_integer(record.wake_ms));

@@ -5,11 +5,26 @@
 #include "mta/base/clock.h"
 #include "mta/outbound/dispatcher_private.h"
 
+/* A wait without failures is for a limit of ours: site_sleep(), lane_sleep(). */
+static void
+limit_holds(const struct backoff *backoff, struct hold_reasons *why)
+{
+	struct hold_reason *r = hold_add(why, HOLD_SHAPE);
+
+	r->until_ms = backoff->next_ms;
+	r->text = backoff->text;
+}
+
 static void
 backoff_holds(struct span key, const struct site_state *state, struct arena *arena, struct hold_reasons *why)
 {
-	struct hold_reason *r = hold_add(why, HOLD_BACKOFF);
+	struct hold_reason *r;
 
+	if (state->backoff.failures == 0) {
+		limit_holds(&state->backoff, why);
+		return;
+	}
+	r = hold_add(why, HOLD_BACKOFF);
 	r->what = key;
 	r->since_ms = state->last.at_ms;
 	r->until_ms = state->backoff.next_ms;
@@ -95,6 +110,7 @@ site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
 		r = hold_add(why, HOLD_RESOLVER);
 		r->text = SPAN("the resolver is being tested: does it validate DNSSEC?");
 	}
+	shaping_site_held_by(site, arena, why);
 	if (site->mode == SITE_OPEN)
 		connections_hold(d, site, arena, why);
 }
@@ -128,6 +144,10 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 		return;
 	if (lane.hold)
 		hold_add(why, HOLD_OPERATOR)->text = SPAN("its lane is held");
+	if (lane.backoff.next_ms > wall_ms() && lane.backoff.failures == 0) {
+		limit_holds(&lane.backoff, why);
+		return;
+	}
 	if (lane.backoff.next_ms > wall_ms()) {
 		r = hold_add(why, HOLD_LOOKUP_FAILED);
 		r->what = lane.name.domain;
@@ -149,8 +169,10 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 
 	*why = (struct hold_reasons){ 0 };
 	dispatcher_holds(d, why);
-	if (lane != NULL)
+	if (lane != NULL) {
+		shaping_lane_held_by(lane, arena, why);
 		site_held_by(lane->site, arena, why);
-	else
+	} else {
 		stored_lane_holds(d, id, arena, why);
+	}
 }

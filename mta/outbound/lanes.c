@@ -379,6 +379,25 @@ lane_leave(struct lane *lane, int64_t due_ms)
 	lane_submit(lane);
 }
 
+/* What else there is to write of it goes first: then it only stays, and asks again in a second. */
+void
+lane_sleep(struct lane *lane, int64_t until_ms, struct span text)
+{
+	window_park_lane(lane);
+	window_drop_ready(&lane->owner->window, lane);
+	window_unpark_lane(lane);
+	if (lane->changing || lane->in_flight > 0) {
+		heap_set(&lane->owner->window.timers, &lane->timer, wall_ms() + 1000);
+		return;
+	}
+	lane->backoff = (struct backoff){ .next_ms = until_ms, .text = arena_copy(&lane->arena, text) };
+	lane->change = (struct queue_lane_change){ .set_due = true, .due_ms = until_ms,
+						   .set_backoff = true, .backoff = lane->backoff };
+	lane->leaving = true;
+	heap_remove(&lane->owner->window.timers, &lane->timer);
+	lane_submit(lane);
+}
+
 /* Something of it is due. */
 static void
 lane_wake(struct lane *lane)

@@ -81,6 +81,8 @@ window_drop_site(struct window *w, struct site *site)
 	if (site->id != 0 || site->key.len == 0)
 		map_remove(&w->sites_by_id, &site->by_id);
 	w->sites--;
+	shaping_wait_end(&site->wait);
+	shaping_wait_end(&site->connect_wait);
 	ring_free(&site->ring);
 	arena_free(&site->arena);
 	free(site);
@@ -135,6 +137,7 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	struct lane *lane = xcalloc(1, sizeof(*lane));
 
 	list_init(&lane->ready);
+	lane->wait.is_lane = true;
 	lane->tenant_name = arena_copy(&lane->arena, record->name.tenant);
 	lane->domain = arena_copy(&lane->arena, record->name.domain);
 	lane->route = arena_copy(&lane->arena, record->name.route);
@@ -162,6 +165,8 @@ window_move_lane(struct window *w, struct lane *lane, struct site *to)
 		return;
 	assert(lane->in_flight == 0);
 	list_remove(&lane->in_site);
+	shaping_wait_end(&lane->wait);
+	lane->parked = false;
 	ring_remove(&lane->turn);
 	lane->tenant = tenant_of(w, to, lane);
 	ring_tenant_release(was);
@@ -173,6 +178,21 @@ window_move_lane(struct window *w, struct lane *lane, struct site *to)
 	to->ready_count += lane->ready_count;
 	if (lane->ready_count > 0)
 		lane_take_turns(lane);
+}
+
+void
+window_park_lane(struct lane *lane)
+{
+	lane->parked = true;
+	ring_remove(&lane->turn);
+}
+
+void
+window_unpark_lane(struct lane *lane)
+{
+	if (lane->parked && lane->ready_count > 0)
+		lane_take_turns(lane);
+	lane->parked = false;
 }
 
 void
@@ -192,6 +212,7 @@ window_drop_lane(struct window *w, struct lane *lane)
 	window_drop_ready(w, lane);
 	heap_remove(&w->timers, &lane->timer);
 	list_remove(&lane->in_site);
+	shaping_wait_end(&lane->wait);
 	ring_remove(&lane->turn);
 	ring_tenant_release(lane->tenant);
 	lane->site->lane_count--;
@@ -220,7 +241,7 @@ lane_add_ready(struct lane *lane, struct entry *entry, bool first)
 		list_add_first(&lane->ready, &entry->in_lane);
 	else
 		list_add_last(&lane->ready, &entry->in_lane);
-	if (lane->ready_count++ == 0)
+	if (lane->ready_count++ == 0 && !lane->parked)
 		lane_take_turns(lane);
 	lane->site->ready_count++;
 }

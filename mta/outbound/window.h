@@ -17,6 +17,7 @@
 #include "mta/base/list.h"
 #include "mta/base/map.h"
 #include "mta/outbound/ring.h"
+#include "mta/outbound/shaping.h"
 #include "policy/classify.h"
 #include "queue/queue.h"
 
@@ -48,6 +49,8 @@ struct lane {
 	struct list in_site;		/* site->lanes */
 	struct ring_member turn;	/* in site->ring while it has ready entries */
 	struct ring_tenant *tenant;	/* whose it is, in site->ring */
+	bool parked;			/* not in the ring, whatever is ready: window_park_lane() */
+	struct shaping_wait wait;
 	struct heap_node timer;		/* more_due_ms, or the end of its back-off */
 	struct site *site;
 	struct arena arena;
@@ -104,6 +107,8 @@ struct site {
 	struct queue_asleep asleep_cursor;
 	struct queue_site_change change;
 	struct list work_node;		/* dispatcher->dirty: it may have work */
+	struct shaping_wait wait, connect_wait;
+	struct shaping_site *shaping;	/* what holds for it; NULL: not asked yet */
 	/* dispatcher->slots: it waits for a connection of any site to end */
 	struct list slot_node;
 	bool changing, leaving;
@@ -144,6 +149,9 @@ void window_drop_ready(struct window *w, struct lane *lane);
 /* The lane whose turn it is; NULL: nothing is ready. With may: of those for which it says yes. */
 struct lane *site_next_lane(struct site *site, bool (*may)(void *arg, struct ring_member *turn),
 			    void *arg);
+/* Out of the ring, and back, with what is ready in it. No harm if it is so already. */
+void window_park_lane(struct lane *lane);
+void window_unpark_lane(struct lane *lane);
 /* Adds an entry, unless it is there already (NULL), behind those that are ready. */
 struct entry *window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t recipient,
 			       int64_t due_ms);

@@ -1,0 +1,61 @@
+/* shaping_private: what shaping.c and shaping_counters.c share. Home loop only. */
+#ifndef TRAM_SHAPING_PRIVATE_H
+#define TRAM_SHAPING_PRIVATE_H
+
+#include "mta/outbound/dispatcher_private.h"
+
+/* Who is counted: what a shape is not counted by does not matter. */
+struct shaping_who { struct span site, host, source, tenant, domain; };
+
+struct shaping_counter {
+	struct map_node node;		/* by the hash of the key */
+	struct list recent;		/* the one used last is the last */
+	struct list changed;		/* it must be written */
+	struct shaping *owner;
+	const struct shape *shape;	/* the configuration's; NULL: there is none any more */
+	bool of_lanes;			/* as the shape was when it was made */
+	bool keeps;			/* it has a limit of an hour or a day */
+	struct shape_counts counts;
+	struct shaping_queue sends, connects;
+	size_t refs;			/* connections and jobs that are counted in it */
+	int64_t used_ms;
+	bool writing;
+	struct span key, who_text;	/* behind it */
+	char text[];
+};
+
+struct shaping {
+	struct dispatcher *owner;
+	unsigned generation;		/* of the configuration */
+	struct shape provider_shape;	/* connections-per-site, for all sites of a provider */
+	struct map counters;
+	struct list recent, changed;
+	struct heap timers;		/* of queues */
+	int64_t keep_ms;		/* when what has changed is written; 0: nothing has */
+	int64_t sweep_ms;		/* when what nobody uses is forgotten */
+	struct buf key;
+};
+
+struct shaping_site {			/* in the site's arena */
+	unsigned generation;
+	const struct provider *provider;
+	struct span host, place;
+	const struct shape **shapes;
+	size_t count;
+	bool of_lanes, paced;
+};
+
+/* Made if it is new, from what is kept of it. */
+struct shaping_counter *shaping_counter(struct shaping *s, const struct shape *shape, bool provider,
+					const struct shaping_who *who);
+/* The shapes of the new configuration take the place of the old ones. */
+void shaping_counters_renew(struct shaping *s);
+/* It has counted something. */
+void shaping_changed(struct shaping_counter *c, int64_t now);
+void shaping_keep(struct shaping *s, int64_t now);
+int64_t shaping_keep_at(const struct shaping *s);
+
+/* connections.c: those that do nothing, and that this counter counts, end */
+void connections_let_go(const struct shaping_counter *c);
+
+#endif
