@@ -87,8 +87,8 @@ extern const struct directive directives[];
 extern const size_t directive_count;
 
 extern const struct value_type type_text, type_words, type_path, type_paths, type_command, type_user, type_domain,
-	type_domains, type_patterns, type_hosts, type_networks, type_addresses, type_servers, type_mailbox, type_senders, type_deliver,
-	type_time, type_size, type_number, type_boolean, type_mode, type_choice;
+	type_domains, type_patterns, type_hosts, type_networks, type_addresses, type_servers, type_mailbox, type_senders,
+	type_deliver, type_time, type_size, type_number, type_boolean, type_mode, type_choice;
 
 struct section {
 	enum section_kind kind;
