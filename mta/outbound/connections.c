@@ -440,6 +440,7 @@ on_job_returned(struct job *job)
 	if (job->tried) {
 		connection_up(c);
 		site_success(site);
+		site->quick = mono_ms() - job->began_ms <= QUICK_MS ? site->quick + 1 : 0;
 	}
 	if (c->ended && !job->tried && c->hopeless && !d->stopping)
 		settle_without_delivery(d, job, &c->delivery->failure, false);
@@ -454,7 +455,18 @@ on_job_returned(struct job *job)
 		connection_rests(c);
 }
 
-/* An idle one first, then a new one, then one that has only one job. */
+/*
+ * Where each message takes no time, a few connections carry all of them: the envelope of the next
+ * goes in one write with the body of the one before, which saves both sides a third of their system
+ * calls. Elsewhere what waits is spread: nobody stands behind another while a connection has none.
+ */
+static size_t
+first_depth(const struct site *site)
+{
+	return site->mode == SITE_OPEN && site->quick >= QUICK_AFTER ? JOBS_AHEAD_QUICK : 1;
+}
+
+/* One with room first, then a new one, then one that has only one job. */
 static struct connection *
 pick_connection(struct site *site, size_t depth)
 {
@@ -533,7 +545,7 @@ site_work(struct site *site)
 			site_settle_down(site);		/* it may be asleep, and gone after it */
 			return;
 		}
-		c = pick_connection(site, 1);
+		c = pick_connection(site, first_depth(site));
 		if (c == NULL && may_open(site)) {
 			connection_open(site);
 			continue;

@@ -40,6 +40,9 @@ enum {
 	RECHECK_MS = 60000,		/* the longest the clock is trusted */
 	FIRST_CONNECTIONS = 5,		/* of a site that nothing is known of */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
+	JOBS_AHEAD_QUICK = 3,		/* … where they take no time: and one that comes meanwhile */
+	QUICK_MS = 10,			/* that is no time … */
+	QUICK_AFTER = 20,		/* … if so many in a row took no more */
 	SITE_UNTIL_MIN_MS = 30000,	/* an MX answer counts so long at least */
 	SITE_UNTIL_STS_MS = 3600000,	/* … and at most, where an MTA-STS policy may appear */
 };

@@ -101,6 +101,7 @@ struct site {
 	size_t lane_count, ready_count, in_flight;
 	struct list connections;
 	size_t connection_count, connecting, limit, limit_max;
+	size_t quick;			/* jobs in a row that took no time */
 	int64_t pause_until_ms;		/* no new connection before: one of several has failed */
 	struct site_state state;	/* spans in arena */
 	struct destination *to;		/* parsed from the key, when first needed */
