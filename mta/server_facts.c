@@ -4,7 +4,10 @@
  */
 #include "mta/server_private.h"
 
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
@@ -129,12 +132,39 @@ bans(struct gate *gate)
 	return count;
 }
 
+static uint64_t
+accepted(struct server *server)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < server->count; i++)
+		n += atomic_load_explicit(&server->reactors[i].accepted, memory_order_relaxed);
+	return n;
+}
+
+/* Memory of our own, without the store's map; 0: not known. */
+static uint64_t
+memory_octets(void)
+{
+	unsigned long long resident = 0, shared = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%*s %llu %llu", &resident, &shared) != 2)
+		resident = shared = 0;
+	fclose(file);
+	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 void
 server_stats(void *arg, json_t *into)
 {
 	struct server *server = arg;
 	struct gate *gate = home_of(server)->gate;
 
+	json_object_set_new(into, "accepted", json_integer((json_int_t)accepted(server)));
+	json_object_set_new(into, "memory_octets", json_integer((json_int_t)memory_octets()));
 	json_object_set_new(into, "failed_logins",
 			    json_integer((json_int_t)gate_failed_logins(gate)));
 	json_object_set_new(into, "banned", json_integer((json_int_t)bans(gate)));

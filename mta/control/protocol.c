@@ -30,6 +30,7 @@ enum members {
 	TAKES_SUPPRESSED = 4096,
 	TAKES_ENTRY = 8192,
 	TAKES_MAIL = 16384,
+	TAKES_TOP = 32768,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -68,6 +69,7 @@ static const struct command {
 	[CONTROL_DRAIN] = { "drain", true, TAKES_OFF, false, false },
 	[CONTROL_DRAIN_STATE] = { "drain-state", false, 0, false, false },
 	[CONTROL_WHAT_IF] = { "what-if", false, TAKES_MAIL, false, false },
+	[CONTROL_TOP] = { "top", false, TAKES_TOP | TAKES_LIMIT, false, false },
 	[CONTROL_STOP] = { "stop", true, 0, false, false },
 	[CONTROL_IMPORT_MESSAGE] = { "import-message", false, TAKES_MESSAGE, false, false },
 	[CONTROL_IMPORT_RECIPIENT] = { "import-recipient", false, TAKES_RECIPIENT, false, false },
@@ -153,6 +155,8 @@ static const struct member {
 	{ "listener", TYPE_TEXT, TAKES_MAIL, AT(listener), 0, false },
 	{ "header", TYPE_TEXT, TAKES_MAIL, AT(header), 0, false },
 	{ "size", TYPE_NUMBER, TAKES_MAIL, AT(body_size), INT64_MAX / 2, false },
+	{ "sort", TYPE_TEXT, TAKES_TOP, AT(sort), 0, false },
+	{ "tenants", TYPE_BOOL, TAKES_TOP, AT(tenants), 0, false },
 	{ "data", TYPE_DATA, TAKES_DATA, AT(data), 0, false },
 };
 enum { MEMBER_COUNT = sizeof(members) / sizeof(members[0]) };

@@ -53,6 +53,7 @@ enum control_command {
 	CONTROL_DRAIN,
 	CONTROL_DRAIN_STATE,	/* is there anything that still goes? If not: what is left */
 	CONTROL_WHAT_IF,
+	CONTROL_TOP,
 	CONTROL_STOP,
 	CONTROL_IMPORT_MESSAGE,	  /* begins one: what its envelope says */
 	CONTROL_IMPORT_RECIPIENT, /* then each recipient that is still open … */
@@ -106,6 +107,9 @@ struct control_request {
 	bool more;				/* nobody waits for the commit */
 	/* what-if: recipient, reverse_path, user, client, body_size (above), and */
 	struct span listener, header;		/* one field */
+	/* top: limit (above), and */
+	struct span sort;
+	bool tenants;
 };
 
 struct control_error {

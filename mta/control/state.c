@@ -1,13 +1,16 @@
 /*
- * state: sites, sessions, certificates, bans, stats, reload, stop: what is not about messages. Home loop.
+ * state: sites, top, sessions, certificates, bans, stats, reload, stop: what is not about messages. Home loop.
  */
 #include <errno.h>
 #include <stdlib.h>
 
+#include "mta/base/clock.h"
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
 #include "mta/outbound/hold_reason.h"
 #include "mta/reactor/suppressed.h"
+
+enum { TOP_USUALLY = 40 };
 
 /* ---- rows of an array --------------------------------------------------------------------- */
 
@@ -235,6 +238,28 @@ retry_step(struct control_job *job)
 	return job_end(job, NULL);
 }
 
+/* ---- top ---------------------------------------------------------------------------------- */
+
+static json_t *whole(struct control_job *job);
+
+static enum job_next
+top_step(struct control_job *job)
+{
+	struct rows *r = job->state;
+	uint64_t most = job->request.limit > 0 ? job->request.limit : TOP_USUALLY;
+	enum top_sort sort = TOP_RATE;
+
+	if (r->array == NULL) {
+		if (job->request.sort.len > 0 && !top_sort_parse(job->request.sort, &sort))
+			return job_fail(job, "That is nothing to sort by.",
+					"Sort by rate, waiting, in-flight, connections or failures.");
+		r->array = dispatcher_top_json(job_home(job)->dispatcher, sort,
+					       most < TOP_MOST ? (size_t)most : TOP_MOST,
+					       job->request.tenants);
+	}
+	return rows_slice(r) ? job_end(job, whole(job)) : JOB_MORE;
+}
+
 /* ---- the daemon as a whole ---------------------------------------------------------------- */
 
 static void
@@ -243,8 +268,8 @@ set(json_t *object, const char *key, uint64_t n)
 	json_object_set_new(object, key, json_integer((json_int_t)n));
 }
 
-static enum job_next
-stats_step(struct control_job *job)
+static json_t *
+whole(struct control_job *job)
 {
 	struct reactor *home = job_home(job);
 	struct queue_facts facts;
@@ -264,7 +289,14 @@ stats_step(struct control_job *job)
 	dispatcher_stats_json(home->dispatcher, object);
 	job_owner(job)->stats(job_owner(job)->arg, object);
 	json_object_set_new(object, "draining", json_boolean(*job_draining(job)));
-	return job_end(job, object);
+	json_object_set_new(object, "at_ms", json_integer(mono_ms()));
+	return object;
+}
+
+static enum job_next
+stats_step(struct control_job *job)
+{
+	return job_end(job, whole(job));
 }
 
 /* Lines become parts of one sentence. */
@@ -330,6 +362,10 @@ control_state_start(struct control_job *job)
 		break;
 	case CONTROL_SITES_RETRY:
 		job->step = retry_step;
+		break;
+	case CONTROL_TOP:
+		rows_new(job);
+		job->step = top_step;
 		break;
 	case CONTROL_SESSIONS:
 		rows_new(job);

@@ -12,7 +12,7 @@
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
-	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536,
+	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -63,6 +63,11 @@ static const struct option {
 	  T(request.listener) },
 	{ "--header", "FIELD", "a field of its header: \"X-Pool: news\"", MAIL, KIND_TEXT, T(request.header) },
 	{ "--size", "OCTETS", "its size", MAIL, KIND_COUNT, T(request.body_size) },
+	{ "--once", NULL, "print it once; so it is without a terminal", TOP, KIND_FLAG, T(once) },
+	{ "--interval", "SECONDS", "look again after so long (1)", TOP, KIND_COUNT, T(interval) },
+	{ "--sort", "WHAT", "rate (of the last minute), waiting, in-flight, connections or failures", TOP,
+	  KIND_TEXT, T(request.sort) },
+	{ "--tenants", NULL, "tenants, not sites", TOP, KIND_FLAG, T(request.tenants) },
 	{ "--no-wait", NULL, "return at once", DRAIN, KIND_FLAG, T(no_wait) },
 };
 enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
@@ -103,6 +108,8 @@ static const struct tramctl_command commands[] = {
 	  SITE | ALL, CONTROL_SITES_RETRY, tramctl_run_plain },
 	{ "sites", "", "List next hops: state, connections, failures, next probe.", LIMIT,
 	  CONTROL_SITES, tramctl_run_sites },
+	{ "top", "", "Show the sites, or tenants, where most happens, again and again: rates, connections, what holds them.",
+	  TOP | LIMIT, CONTROL_TOP, tramctl_run_top },
 	{ "sessions", "", "List the connections of clients.", LIMIT, CONTROL_SESSIONS,
 	  tramctl_run_sessions },
 	{ "certs", "", "List the certificates: names, key, expiry, who uses them.", 0,

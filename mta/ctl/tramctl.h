@@ -30,7 +30,8 @@ struct tramctl_command;
 struct tramctl {
 	const struct tramctl_command *command;	/* NULL: only help or version was asked for */
 	const char *config_path;
-	bool json, help, version, list_options, no_wait;
+	bool json, help, version, list_options, no_wait, once;
+	uint64_t interval;			/* top: seconds; 0: usual */
 	struct control_request request;		/* ids not in it: they may be many */
 	const char *file, *store;		/* export, import, salvage */
 	const char *user;			/* password */
@@ -97,6 +98,7 @@ int tramctl_run_dns_records(struct tramctl *t);
 /* files.c */
 int tramctl_run_cat(struct tramctl *t);
 int tramctl_run_import(struct tramctl *t);
+int tramctl_run_top(struct tramctl *t);		/* top.c */
 /* password.c: needs neither daemon nor configuration */
 int tramctl_run_password(struct tramctl *t);
 /* export.c */

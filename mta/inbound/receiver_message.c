@@ -5,6 +5,7 @@
 #include "mta/inbound/receiver_private.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
@@ -105,6 +106,7 @@ on_accepted(struct queue_op *op)
 	s->waiting = false;
 	if (op->result == 0) {
 		s->accepted++;
+		atomic_fetch_add_explicit(&s->reactor->accepted, 1, memory_order_relaxed);
 		accept_log(s);
 	} else {
 		log_message(LOG_WARNING, "accept-failed", "the queue refused a message: %s",

@@ -684,6 +684,7 @@ dispatcher_free(struct dispatcher *d)
 	reporter_free(d->reporter);
 	tls_reports_free(d->tls_reports);
 	shaping_free(d->shaping);
+	top_free(d);
 	free(d->taken);
 	free(d);
 }

@@ -59,6 +59,11 @@ const char *dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t rec
  * ready, failures, next …).
  */
 json_t *dispatcher_sites_json(struct dispatcher *d);
+enum top_sort { TOP_RATE, TOP_WAITING, TOP_IN_FLIGHT, TOP_CONNECTIONS, TOP_FAILURES };
+enum { TOP_MOST = 200 };
+bool top_sort_parse(struct span word, enum top_sort *ret);	/* "rate", "in-flight" … */
+/* The first `most` (1 to TOP_MOST) sites, or tenants, as objects; what is in memory is gone through once. */
+json_t *dispatcher_top_json(struct dispatcher *d, enum top_sort sort, size_t most, bool tenants);
 /* Probe now, whatever the back-off says: site by id; 0: all that are in memory or asleep. */
 void dispatcher_retry_site(struct dispatcher *d, uint64_t site);
 /* Counters since start: delivered, retried, failed, in_flight, connections, window entries … */

@@ -9,6 +9,7 @@
  *	connections.c	jobs, deliveries, concurrency, back-off of a site
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
+ *	top.c		where most happens now
  *	holds.c		what holds a lane or a site now, for people
  *
  * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
@@ -95,6 +96,7 @@ struct dispatcher {
 	struct shaping *shaping;
 	struct tls_reports *tls_reports;
 	int64_t started_ms, last_wall_ms, last_mono_ms, calm_since_ms;
+	struct tenants_seen *tenants;	/* top.c */
 	uint64_t delivered, deferred, failed, uncertain, discarded, reports;
 	uint32_t classes[REPLY_CLASSES];	/* of what was not delivered */
 };
@@ -179,6 +181,14 @@ bool site_asks_dane(struct site *site);
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
 void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */
 void site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
+
+/* dispatcher_view.c */
+json_t *dispatcher_site_json(struct site *site);
+void dispatcher_add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all);
+
+/* top.c: one recipient more that ended so, of this lane */
+void top_count(struct lane *lane, enum traffic_end end);
+void top_free(struct dispatcher *d);
 
 /* settlement.c */
 void settle_job(struct dispatcher *d, struct job *job);

@@ -41,8 +41,8 @@ holds_of_site(struct site *site)
 	return array;
 }
 
-static json_t *
-site_json(struct site *site)
+json_t *
+dispatcher_site_json(struct site *site)
 {
 	json_t *j = json_object();
 	size_t busy = 0;
@@ -71,8 +71,8 @@ site_json(struct site *site)
 	return j;
 }
 
-static void
-add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
+void
+dispatcher_add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
 {
 	struct arena arena = { 0 };
 	struct hold_reasons why = { 0 };
@@ -114,13 +114,13 @@ dispatcher_sites_json(struct dispatcher *d)
 			struct site *site = CONTAINER_OF(m, struct site, by_key);
 
 			if (site != d->unresolved || site->lane_count > 0)
-				json_array_append_new(all, site_json(site));
+				json_array_append_new(all, dispatcher_site_json(site));
 		}
 	if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0)
 		n = 0;				/* of those asleep the first page: soonest first */
 	for (size_t i = 0; i < n; i++)
 		if (page[i].site != 0 && window_site(&d->window, page[i].site) == NULL)
-			add_asleep_site(d, page[i].site, all);
+			dispatcher_add_asleep_site(d, page[i].site, all);
 	return all;
 }
 

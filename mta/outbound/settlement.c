@@ -177,6 +177,14 @@ settle_temporary(struct dispatcher *d, struct job *job, const struct job_recipie
 	s->due_ms = schedule_retry(&config_of(d)->queue.schedule, attempts, wall_ms(), chance());
 }
 
+static enum traffic_end
+end_of(const struct job_recipient *r)
+{
+	return r->outcome.fate == FATE_DELIVERED ? TRAFFIC_DELIVERED :
+	       r->outcome.fate == FATE_PERMANENT ? TRAFFIC_FAILED :
+						   TRAFFIC_DEFERRED;
+}
+
 static void
 settle_recipient(struct dispatcher *d, struct settling *g, struct job_recipient *r)
 {
@@ -192,6 +200,7 @@ settle_recipient(struct dispatcher *d, struct settling *g, struct job_recipient 
 		d->classes[r->class]++;
 		entry->lane->site->classes[r->class]++;
 	}
+	top_count(entry->lane, end_of(r));
 	if (r->outcome.fate == FATE_DELIVERED)
 		settle_delivered(d, g, r, s);
 	else if (r->outcome.fate == FATE_PERMANENT)

@@ -18,6 +18,7 @@
 #include "mta/base/map.h"
 #include "mta/outbound/ring.h"
 #include "mta/outbound/shaping.h"
+#include "mta/outbound/traffic.h"
 #include "policy/classify.h"
 #include "queue/queue.h"
 
@@ -114,7 +115,7 @@ struct site {
 	struct list slot_node;
 	bool changing, leaving;
 	bool unsaved;			/* the state changed while a change was under way */
-	uint64_t delivered, deferred, failed;
+	struct traffic traffic;		/* since it came to memory */
 	uint32_t classes[REPLY_CLASSES];	/* of what was not delivered, since it came to memory */
 	struct dispatcher *owner;
 };

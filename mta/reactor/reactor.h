@@ -42,6 +42,7 @@ struct reactor {
 	struct stream_scratch scratch;		/* of its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
+	_Atomic uint64_t accepted;		/* messages; written by its own thread, read by the first's */
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
 	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
