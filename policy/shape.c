@@ -30,6 +30,19 @@ shape_settle(struct shape *shape)
 			  (shape->per & (SHAPE_TENANT | SHAPE_DOMAIN)) != 0;
 }
 
+void
+shape_times_add(struct shape_times *times, const struct shape_times *more)
+{
+	int64_t *to[] = { &times->idle_ms, &times->connect_ms, &times->banner_ms, &times->ehlo_ms, &times->mail_ms,
+			  &times->rcpt_ms, &times->data_init_ms, &times->block_ms, &times->dot_ms };
+	const int64_t from[] = { more->idle_ms, more->connect_ms, more->banner_ms, more->ehlo_ms, more->mail_ms,
+				 more->rcpt_ms, more->data_init_ms, more->block_ms, more->dot_ms };
+
+	for (size_t i = 0; i < sizeof(to) / sizeof(to[0]); i++)
+		if (*to[i] == 0)
+			*to[i] = from[i];
+}
+
 bool
 shape_host_fits(struct span pattern, struct span host)
 {

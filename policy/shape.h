@@ -96,6 +96,8 @@ struct shape_hold {
 
 /* ---- who is meant ------------------------------------------------------------------------- */
 
+/* What is not said yet is as it says. */
+void shape_times_add(struct shape_times *times, const struct shape_times *more);
 /* Sets per and of_lanes from what has been read. */
 void shape_settle(struct shape *shape);
 /* A host's name or address fits a pattern: "*.example.org", "mx.example.org", "192.0.2.1", "*". */

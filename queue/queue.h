@@ -124,7 +124,8 @@ void draft_abort(struct draft *draft);
  * are; this table as a whole is bounded too (64 MB), apart from the quota of mail. What a note
  * says can be had again, or done without: salvage leaves it behind.
  */
-enum note_kind { NOTE_STS_POLICY = 1, NOTE_TLS_REPORT = 2, NOTE_SUPPRESSION = 3 };
+enum note_kind { NOTE_STS_POLICY = 1, NOTE_TLS_REPORT = 2, NOTE_SUPPRESSION = 3,
+		 NOTE_SHAPE = 8 };
 enum { NOTE_KEY_MAX = 510, NOTE_VALUE_MAX = 64 << 10 };
 
 struct queue_note {

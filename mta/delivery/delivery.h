@@ -18,6 +18,7 @@
 #include "dns/facts_fetch.h"
 #include "mta/delivery/destination.h"
 #include "policy/classify.h"
+#include "policy/shape.h"
 #include "policy/tls_event.h"
 
 struct job_recipient {
@@ -111,6 +112,7 @@ struct delivery {
 	bool looks_only;		/* … and no connection is made either: with watch */
 	enum resolver_trust trust;	/* set by the dispatcher */
 	struct tokens *tokens;		/* the same; home's */
+	struct shape_times times;	/* the same: what the site's shapes say; 0: as the configuration */
 	const struct sts_policy *sts;	/* as the site's key has it; NULL: none holds */
 	struct facts facts;		/* for the demand: */
 	struct facts_fetch *fetch;
@@ -132,6 +134,7 @@ struct delivery {
 	struct cold_read *cold;
 	unsigned cold_reads;		/* under way, those that nobody waits for any more too */
 	struct smtp_client client;
+	struct smtp_client_config client_config;
 	bool client_open;
 	bool plain;			/* TLS failed with this address: now without, as it may be */
 	/* … failed when an earlier session was offered: now without that */
@@ -177,6 +180,12 @@ void delivery_quit(struct delivery *d, struct post *home);	/* after what it has;
 /* at once: outcomes are settled as lost; instead of quit */
 void delivery_abort(struct delivery *d, struct post *home);
 void delivery_release(struct delivery *d, struct post *home);	/* after ended */
+/* The time that a shape gives it, or the usual one. */
+static inline int64_t
+delivery_time_ms(int64_t shaped_ms, int64_t usual_ms)
+{
+	return shaped_ms > 0 ? shaped_ms : usual_ms;
+}
 /* What it waits for: for `explain` and the log. Any thread may not: its reactor's only. */
 const char *delivery_waiting_for(const struct delivery *d);
 

@@ -12,6 +12,19 @@ static void next_address(struct delivery *d);
 
 /* ---- getting there ------------------------------------------------------------------------ */
 
+/* Where a shape says something. */
+static void
+use_times(const struct shape_times *times, struct smtp_client_timeouts *t)
+{
+	t->banner = delivery_time_ms(times->banner_ms, t->banner);
+	t->ehlo = delivery_time_ms(times->ehlo_ms, t->ehlo);
+	t->mail = delivery_time_ms(times->mail_ms, t->mail);
+	t->rcpt = delivery_time_ms(times->rcpt_ms, t->rcpt);
+	t->data = delivery_time_ms(times->data_init_ms, t->data);
+	t->block = delivery_time_ms(times->block_ms, t->block);
+	t->dot = delivery_time_ms(times->dot_ms, t->dot);
+}
+
 static void
 on_connected(struct stream *stream, int error)
 {
@@ -28,7 +41,9 @@ on_connected(struct stream *stream, int error)
 		stream_close(stream, false);
 		return;
 	}
-	smtp_client_init(&d->client, &d->config->client);
+	d->client_config = d->config->client;
+	use_times(&d->times, &d->client_config.timeouts);
+	smtp_client_init(&d->client, &d->client_config);
 	d->client.want_tls = delivery_wants_tls(d);
 	d->client.want_auth = d->to.tls.login && d->watch == NULL;
 	d->client_open = true;
@@ -125,7 +140,8 @@ next_address(struct delivery *d)
 			return;
 		}
 		stream_deadline(&d->stream,
-				delivery_wait_ms(d, d->config->limits.connect_timeout_ms));
+				delivery_wait_ms(d, delivery_time_ms(d->times.connect_ms,
+								     d->config->limits.connect_timeout_ms)));
 		return;
 	}
 	delivery_next_host(d);

@@ -384,8 +384,8 @@ set_deadline(struct delivery *d)
 	int64_t wait = smtp_client_timeout_ms(&d->client);
 
 	if (wait < 0)
-		wait = d->streaming ? d->config->limits.block_timeout_ms
-				    : d->config->limits.idle_connection_ms;
+		wait = d->streaming ? d->client_config.timeouts.block
+				    : delivery_time_ms(d->times.idle_ms, d->config->limits.idle_connection_ms);
 	wait = delivery_wait_ms(d, wait);
 	if (d->deadline_set && d->replies_seen == d->client.replies &&
 	    d->stream.octets_out == d->sent_seen && wait == d->wait_seen)

@@ -366,6 +366,7 @@ connection_open(struct site *site)
 	if (tls_reports_wanted(config_of(d)))
 		c->delivery->tls_reports = d->tls_reports;
 	c->delivery->tokens = d->tokens;
+	shaping_times(site, c->source, &c->delivery->times);
 	shaping_connected(c);
 	delivery_start(c->delivery, d->home->post);
 }
@@ -461,9 +462,11 @@ on_job_returned(struct job *job)
  * calls. Elsewhere what waits is spread: nobody stands behind another while a connection has none.
  */
 static size_t
-first_depth(const struct site *site)
+first_depth(struct site *site)
 {
-	return site->mode == SITE_OPEN && site->quick >= QUICK_AFTER ? JOBS_AHEAD_QUICK : 1;
+	return site->mode == SITE_OPEN && site->quick >= QUICK_AFTER && !shaping_is_paced(site)
+		       ? JOBS_AHEAD_QUICK
+		       : 1;
 }
 
 /* One with room first, then a new one, then one that has only one job. */

@@ -244,6 +244,7 @@ watch_clock(struct dispatcher *d, int64_t now)
 		log_message(LOG_WARNING, "clock-jump", "the wall clock jumped by %lld s",
 			    (long long)(drift / 1000));
 		d->calm_since_ms = mono;
+		shaping_ask_again(d->shaping);
 		d->wake_at_ms = now;
 	}
 	d->last_wall_ms = now;
@@ -590,6 +591,9 @@ dispatcher_check_stopped(struct dispatcher *d)
 	void (*stopped)(void *) = d->stopped;
 
 	if (stopped == NULL || !has_landed(d))
+		return;
+	shaping_stop(d->shaping);
+	if (!has_landed(d))
 		return;
 	tls_reports_stop(d->tls_reports);
 	stopped = d->stopped;		/* it may have come back here, and be over */

@@ -186,6 +186,9 @@ void site_held_by(struct site *site, struct arena *arena, struct hold_reasons *w
 json_t *dispatcher_site_json(struct site *site);
 void dispatcher_add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all);
 
+/* One that is not in memory may go on now, whatever its back-off says. */
+void site_retry_stored(struct dispatcher *d, uint64_t id);
+
 /* top.c: one recipient more that ended so, of this lane */
 void top_count(struct lane *lane, enum traffic_end end);
 void top_free(struct dispatcher *d);

@@ -151,8 +151,8 @@ on_site_retried(struct queue_op *op)
 	dispatcher_check_stopped(d);
 }
 
-static void
-retry_asleep(struct dispatcher *d, uint64_t id)
+void
+site_retry_stored(struct dispatcher *d, uint64_t id)
 {
 	struct site_retry *r = xcalloc(1, sizeof(*r));
 	struct site_record record;
@@ -178,7 +178,7 @@ retry_one(struct dispatcher *d, uint64_t id)
 	struct site *site = window_site(&d->window, id);
 
 	if (site == NULL)
-		retry_asleep(d, id);
+		site_retry_stored(d, id);
 	else if (site->mode == SITE_BACKOFF) {
 		site_probe_now(site);
 		site_settle_down(site);

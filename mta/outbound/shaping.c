@@ -32,8 +32,8 @@ first_host(struct site *site)
 }
 
 /* Found once for each configuration: most messages are asked for by what is here already. */
-static struct shaping_site *
-facts_of(struct site *site)
+struct shaping_site *
+shaping_facts(struct site *site)
 {
 	struct shaping *s = site->owner->shaping;
 	const struct shapes *shapes = &config_of(site->owner)->shapes;
@@ -68,7 +68,7 @@ facts_of(struct site *site)
 struct span
 shaping_provider(struct site *site)
 {
-	const struct shaping_site *f = facts_of(site);
+	const struct shaping_site *f = shaping_facts(site);
 
 	return f->provider != NULL ? f->provider->name : SPAN("");
 }
@@ -76,13 +76,13 @@ shaping_provider(struct site *site)
 bool
 shaping_is_paced(struct site *site)
 {
-	return facts_of(site)->paced;
+	return shaping_facts(site)->paced;
 }
 
 size_t
 shaping_messages_per_connection(struct site *site, struct span source)
 {
-	const struct shaping_site *f = facts_of(site);
+	const struct shaping_site *f = shaping_facts(site);
 	size_t least = 0;
 
 	for (size_t i = 0; i < f->count; i++) {
@@ -101,10 +101,10 @@ is_of_site(const struct shape *shape)
 	return !shape->of_lanes && shape->source_count == 0 && (shape->per & SHAPE_SOURCE) == 0;
 }
 
-static struct shaping_counter *
-counter_for(struct site *site, const struct shape *shape, struct span source, const struct lane *lane)
+struct shaping_counter *
+shaping_counter_for(struct site *site, const struct shape *shape, struct span source, const struct lane *lane)
 {
-	const struct shaping_site *f = facts_of(site);
+	const struct shaping_site *f = shaping_facts(site);
 	struct shaping_who who = {
 		.site = f->provider != NULL ? f->provider->name : f->place,
 		.host = f->host,
@@ -116,8 +116,8 @@ counter_for(struct site *site, const struct shape *shape, struct span source, co
 	return shaping_counter(site->owner->shaping, shape, f->provider != NULL, &who);
 }
 
-static bool
-holds_for(const struct shape *shape, const struct lane *lane, struct span source)
+bool
+shaping_holds_for(const struct shape *shape, const struct lane *lane, struct span source)
 {
 	return shape_of_source(shape, source) &&
 	       (lane == NULL ? !shape->of_lanes : shape_of_lane(shape, lane->tenant_name, lane->domain));
@@ -209,8 +209,8 @@ queue_release(struct shaping *s, struct shaping_queue *queue, int64_t now)
 }
 
 /* Something has ended: is there room for one that waits for that? */
-static void
-queue_ended(struct shaping *s, struct shaping_queue *queue)
+void
+shaping_ended(struct shaping *s, struct shaping_queue *queue)
 {
 	if (queue->count > 0)
 		queue_release(s, queue, wall_ms());
@@ -228,6 +228,7 @@ shaping_on_timer(struct shaping *s, int64_t now)
 		queue_release(s, queue, now);
 	}
 	shaping_keep(s, now);
+	shaping_walk(s, now);
 }
 
 int64_t
@@ -236,6 +237,8 @@ shaping_next_ms(const struct shaping *s)
 	const struct heap_node *node = heap_first(&s->timers);
 	int64_t at = shaping_keep_at(s);
 
+	if (s->walk_ms > 0 && s->walk_ms < at)
+		at = s->walk_ms;
 	return node != NULL && node->at_ms < at ? node->at_ms : at;
 }
 
@@ -327,7 +330,7 @@ enum shaping_answer
 shaping_may_send(struct lane *lane, struct span source)
 {
 	struct site *site = lane->site;
-	const struct shaping_site *f = facts_of(site);
+	const struct shaping_site *f = shaping_facts(site);
 	struct verdict of_site = { 0 }, of_lane = { 0 };
 	int64_t now;
 
@@ -340,9 +343,9 @@ shaping_may_send(struct lane *lane, struct span source)
 		struct shaping_counter *c;
 		struct shape_hold hold;
 
-		if (!holds_for(shape, shape->of_lanes ? lane : NULL, source))
+		if (!shaping_holds_for(shape, shape->of_lanes ? lane : NULL, source))
 			continue;
-		c = counter_for(site, shape, source, shape->of_lanes ? lane : NULL);
+		c = shaping_counter_for(site, shape, source, shape->of_lanes ? lane : NULL);
 		if (!counter_allows_send(c, whole ? &site->wait : &lane->wait, now, &hold))
 			judge(whole ? &of_site : &of_lane, c, &hold);
 	}
@@ -356,16 +359,16 @@ static bool
 connect_verdict(struct site *site, struct span source, const struct shaping_wait *wait, int64_t now,
 		struct verdict *ret)
 {
-	const struct shaping_site *f = facts_of(site);
+	const struct shaping_site *f = shaping_facts(site);
 
 	*ret = (struct verdict){ 0 };
 	for (size_t i = 0; i < f->count; i++) {
 		struct shaping_counter *c;
 		struct shape_hold hold;
 
-		if (f->shapes[i]->of_lanes || !holds_for(f->shapes[i], NULL, source))
+		if (f->shapes[i]->of_lanes || !shaping_holds_for(f->shapes[i], NULL, source))
 			continue;
-		c = counter_for(site, f->shapes[i], source, NULL);
+		c = shaping_counter_for(site, f->shapes[i], source, NULL);
 		if (!shape_may_connect(c->shape, &c->counts, now, &hold)) {
 			judge(ret, c, &hold);
 		} else if (wait != NULL && must_queue(&c->connects, wait)) {
@@ -382,7 +385,7 @@ shaping_may_connect(struct site *site, struct span source)
 	struct verdict v;
 	int64_t now;
 
-	if (facts_of(site)->count == 0)
+	if (shaping_facts(site)->count == 0)
 		return true;
 	now = wall_ms();
 	if (connect_verdict(site, source, &site->connect_wait, now, &v))
@@ -395,7 +398,7 @@ shaping_may_connect(struct site *site, struct span source)
 bool
 shaping_source_may(struct lane *lane, struct span source, int64_t *until_ms)
 {
-	const struct shaping_site *f = facts_of(lane->site);
+	const struct shaping_site *f = shaping_facts(lane->site);
 	int64_t now = f->count > 0 ? wall_ms() : 0;
 	bool may = true;
 
@@ -406,9 +409,9 @@ shaping_source_may(struct lane *lane, struct span source, int64_t *until_ms)
 		struct shaping_counter *c;
 		struct shape_hold hold;
 
-		if (is_of_site(shape) || !holds_for(shape, whose, source))
+		if (is_of_site(shape) || !shaping_holds_for(shape, whose, source))
 			continue;
-		c = counter_for(lane->site, shape, source, whose);
+		c = shaping_counter_for(lane->site, shape, source, whose);
 		if (shape_may_send(shape, &c->counts, now, &hold))
 			continue;
 		may = false;
@@ -420,7 +423,7 @@ shaping_source_may(struct lane *lane, struct span source, int64_t *until_ms)
 size_t
 shaping_recipients(struct lane *lane, struct span source, size_t most)
 {
-	const struct shaping_site *f = facts_of(lane->site);
+	const struct shaping_site *f = shaping_facts(lane->site);
 	int64_t now = f->count > 0 ? wall_ms() : 0;
 
 	for (size_t i = 0; i < f->count; i++) {
@@ -428,9 +431,9 @@ shaping_recipients(struct lane *lane, struct span source, size_t most)
 		const struct lane *whose = shape->of_lanes ? lane : NULL;
 		size_t room;
 
-		if (!holds_for(shape, whose, source))
+		if (!shaping_holds_for(shape, whose, source))
 			continue;
-		room = shape_recipients(shape, &counter_for(lane->site, shape, source, whose)->counts, now);
+		room = shape_recipients(shape, &shaping_counter_for(lane->site, shape, source, whose)->counts, now);
 		most = room < most ? room : most;
 	}
 	return most > 0 ? most : 1;
@@ -446,7 +449,7 @@ counts_recipients(const struct shape *shape)
 bool
 shaping_may_join(struct lane *lane, struct span source)
 {
-	const struct shaping_site *f = facts_of(lane->site);
+	const struct shaping_site *f = shaping_facts(lane->site);
 	int64_t now = f->of_lanes ? wall_ms() : 0;
 
 	if (lane->wait.queue != NULL)
@@ -456,151 +459,13 @@ shaping_may_join(struct lane *lane, struct span source)
 		struct shaping_counter *c;
 		struct shape_hold hold;
 
-		if (!shape->of_lanes || !holds_for(shape, lane, source))
+		if (!shape->of_lanes || !shaping_holds_for(shape, lane, source))
 			continue;
-		c = counter_for(lane->site, shape, source, lane);
+		c = shaping_counter_for(lane->site, shape, source, lane);
 		if (counts_recipients(shape) || !counter_allows_send(c, &lane->wait, now, &hold))
 			return false;
 	}
 	return true;
-}
-
-/* ---- counting ----------------------------------------------------------------------------- */
-
-void
-shaping_connected(struct connection *c)
-{
-	const struct shaping_site *f = facts_of(c->site);
-	int64_t now = f->count > 0 ? wall_ms() : 0;
-
-	c->site->connect_wait.turn = NULL;
-	shaping_wait_end(&c->site->connect_wait);
-	if (f->count == 0)
-		return;
-	c->counters = xcalloc(f->count, sizeof(struct shaping_counter *));
-	for (size_t i = 0; i < f->count; i++) {
-		struct shaping_counter *counter;
-
-		if (f->shapes[i]->of_lanes || !holds_for(f->shapes[i], NULL, c->source))
-			continue;
-		counter = counter_for(c->site, f->shapes[i], c->source, NULL);
-		shape_connect(counter->shape, &counter->counts, now);
-		counter->counts.open++;
-		counter->refs++;
-		c->counters[c->counter_count++] = counter;
-	}
-}
-
-void
-shaping_disconnected(struct connection *c)
-{
-	for (size_t i = 0; i < c->counter_count; i++) {
-		struct shaping_counter *counter = c->counters[i];
-
-		counter->counts.open--;
-		counter->refs--;
-		queue_ended(counter->owner, &counter->connects);
-	}
-	free(c->counters);
-	c->counters = NULL;
-	c->counter_count = 0;
-}
-
-bool
-shaping_wants(const struct connection *c)
-{
-	for (size_t i = 0; i < c->counter_count; i++)
-		if (c->counters[i]->connects.count > 0 && c->counters[i]->shape != NULL &&
-		    c->counters[i]->shape->limits[SHAPE_CONNECTIONS] > 0 && c->site->connect_wait.queue == NULL)
-			return true;
-	return false;
-}
-
-struct charge {				/* in the job's arena */
-	struct charge *next;
-	struct shaping_counter *counter;
-	int64_t at_ms;
-	size_t recipients;
-};
-
-static struct charge *
-charge_for(struct job *job, struct shaping_counter *counter, int64_t now)
-{
-	struct charge *charge = job->charges;
-
-	for (; charge != NULL; charge = charge->next)
-		if (charge->counter == counter)
-			return charge;
-	charge = arena_alloc(&job->arena, sizeof(*charge));
-	*charge = (struct charge){ .next = job->charges, .counter = counter, .at_ms = now };
-	job->charges = charge;
-	return charge;
-}
-
-static void
-charge_lanes(struct job *job, struct site *site, const struct shape *shape, struct span source, int64_t now)
-{
-	const struct lane *last = NULL;
-	struct charge *charge = NULL;
-
-	for (size_t i = 0; i < job->count; i++) {
-		const struct lane *lane = ((const struct entry *)job->recipients[i].entry)->lane;
-
-		if (lane != last)
-			charge = holds_for(shape, lane, source)
-					 ? charge_for(job, counter_for(site, shape, source, lane), now)
-					 : NULL;
-		last = lane;
-		if (charge != NULL)
-			charge->recipients++;
-	}
-}
-
-void
-shaping_sent(struct job *job, struct site *site, struct span source)
-{
-	const struct shaping_site *f = facts_of(site);
-	int64_t now = f->count > 0 ? wall_ms() : 0;
-
-	site->wait.turn = NULL;
-	if (f->count == 0)
-		return;
-	((const struct entry *)job->recipients[0].entry)->lane->wait.turn = NULL;
-	for (size_t i = 0; i < f->count; i++) {
-		if (f->shapes[i]->of_lanes)
-			charge_lanes(job, site, f->shapes[i], source, now);
-		else if (holds_for(f->shapes[i], NULL, source))
-			charge_for(job, counter_for(site, f->shapes[i], source, NULL), now)->recipients = job->count;
-	}
-	for (struct charge *charge = job->charges; charge != NULL; charge = charge->next) {
-		struct shaping_counter *c = charge->counter;
-
-		c->refs++;
-		c->counts.open += c->shape->of_lanes;
-		shape_send(c->shape, &c->counts, now, charge->recipients);
-		shaping_changed(c, now);
-	}
-}
-
-void
-shaping_back(struct job *job)
-{
-	int64_t now = job->charges != NULL ? wall_ms() : 0;
-
-	for (struct charge *charge = job->charges; charge != NULL; charge = charge->next) {
-		struct shaping_counter *c = charge->counter;
-
-		c->refs--;
-		if (c->of_lanes)
-			c->counts.open--;
-		if (!job->tried && c->shape != NULL) {
-			shape_unsend(c->shape, &c->counts, charge->at_ms, now, charge->recipients);
-			shaping_changed(c, now);
-		}
-		if (c->of_lanes || !job->tried)
-			queue_ended(c->owner, &c->sends);
-	}
-	job->charges = NULL;
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
@@ -628,10 +493,8 @@ shaping_start(struct dispatcher *d)
 }
 
 void
-shaping_reconfigure(struct shaping *s)
+shaping_ask_again(struct shaping *s)
 {
-	read_limits(s);
-	shaping_counters_renew(s);
 	for (size_t i = 0; i < s->counters.size; i++)
 		for (struct map_node *n = s->counters.buckets[i]; n != NULL; n = n->next) {
 			struct shaping_counter *c = CONTAINER_OF(n, struct shaping_counter, node);
@@ -643,6 +506,27 @@ shaping_reconfigure(struct shaping *s)
 			heap_remove(&s->timers, &c->sends.timer);
 			heap_remove(&s->timers, &c->connects.timer);
 		}
+}
+
+void
+shaping_reconfigure(struct shaping *s)
+{
+	read_limits(s);
+	shaping_counters_renew(s);
+	shaping_ask_again(s);
+	shaping_walk_start(s);
+}
+
+/* The first in the file that says something; a connection is not of a tenant or domain. */
+void
+shaping_times(struct site *site, struct span source, struct shape_times *ret)
+{
+	const struct shaping_site *f = shaping_facts(site);
+
+	*ret = (struct shape_times){ 0 };
+	for (size_t i = 0; i < f->count; i++)
+		if (!f->shapes[i]->of_lanes && shape_of_source(f->shapes[i], source))
+			shape_times_add(ret, &f->shapes[i]->times);
 }
 
 /* ---- in words ----------------------------------------------------------------------------- */

@@ -74,9 +74,13 @@ enum shaping_answer {
 struct shaping *shaping_start(struct dispatcher *d);
 /* The configuration has changed: all that waits asks again. */
 void shaping_reconfigure(struct shaping *s);
+/* All that waits asks again: the clock has been set. */
+void shaping_ask_again(struct shaping *s);
 /* It waits for something within this timer: the earliest; INT64_MAX: nothing. */
 int64_t shaping_next_ms(const struct shaping *s);
 void shaping_on_timer(struct shaping *s, int64_t now);
+/* Nothing is in flight any more: what has been counted is handed to the queue. */
+void shaping_stop(struct shaping *s);
 void shaping_free(struct shaping *s);
 
 /* May this lane's first message go now, from that source? */
@@ -101,6 +105,8 @@ bool shaping_wants(const struct connection *c);
 struct span shaping_provider(struct site *site);
 /* What the shapes say of it: 0, or fewer than the configuration allows otherwise. */
 size_t shaping_messages_per_connection(struct site *site, struct span source);
+/* What they say of the time that a connection may take; 0: nothing. */
+void shaping_times(struct site *site, struct span source, struct shape_times *ret);
 /* Messages must not wait in a connection, for they are counted when they are given. */
 bool shaping_is_paced(struct site *site);
 

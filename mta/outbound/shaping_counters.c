@@ -2,13 +2,23 @@
  * shaping_counters: who has sent how much: one counter for each shape and each value of what it is
  * counted by. Found by their key: the name of the shape, then the values. Home loop only.
  *
- * Bounded: who has not been used for a minute is forgotten, for its buckets are full again by then;
- * what counts hours or days is in the queue, and read again.
+ * Bounded: who has not been used for a minute is forgotten, for its buckets are full again by then,
+ * and sooner if there are many; what counts hours or days is in the queue, and read again. It is
+ * written a second after it has changed, so that a crash forgets no more than that, and removed from
+ * the queue by the hour when it is over.
  */
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
+#include "mta/base/log.h"
 #include "mta/outbound/shaping_private.h"
+
+enum {
+	KEEP_MS = 1000,			/* between two writes of one counter */
+	KEEP_MOST = 1000,		/* written at a time */
+	FORGET_MS = 61000,		/* longer than any bucket takes to be full */
+	SWEEP_FIRST_MS = 60000, SWEEP_MS = 3600000, SWEEP_ROWS = 200,
+};
 
 static const uint64_t key_seed = UINT64_C(0x7368617065);
 
@@ -60,6 +70,29 @@ shape_keeps(const struct shape *shape)
 	       shape->limits[SHAPE_RECIPIENTS_HOUR] > 0 || shape->limits[SHAPE_RECIPIENTS_DAY] > 0;
 }
 
+/* A key that is too long for the queue ends in its hash. */
+static struct span
+note_key(struct span key, struct arena *arena)
+{
+	if (key.len <= NOTE_KEY_MAX)
+		return key;
+	return arena_printf(arena, "%.*s%c%016llx", NOTE_KEY_MAX - 32, key.at, '\0',
+			    (unsigned long long)hash_bytes(key.at, key.len, key_seed));
+}
+
+/* What it has counted before. */
+static void
+counter_read(struct shaping_counter *c)
+{
+	struct arena arena = { 0 };
+	struct buf record = { 0 };
+
+	if (queue_read_note(c->owner->owner->home->port, NOTE_SHAPE, note_key(c->key, &arena), &record) == 0)
+		shape_counts_decode(buf_span(&record), &c->counts);
+	buf_free(&record);
+	arena_free(&arena);
+}
+
 static void
 queue_init(struct shaping_queue *queue, struct shaping_counter *c, bool connects)
 {
@@ -91,7 +124,50 @@ counter_new(struct shaping *s, const struct shape *shape, uint64_t hash, const s
 	list_init(&c->changed);
 	list_add_last(&s->recent, &c->recent);
 	map_add(&s->counters, &c->node, hash);
+	c->used_ms = wall_ms();
+	if (s->forget_ms == 0)
+		s->forget_ms = c->used_ms + FORGET_MS;
+	if (c->keeps)
+		counter_read(c);
 	return c;
+}
+
+static void
+counter_free(struct shaping_counter *c)
+{
+	heap_remove(&c->owner->timers, &c->sends.timer);
+	heap_remove(&c->owner->timers, &c->connects.timer);
+	list_remove(&c->recent);
+	list_remove(&c->changed);
+	map_remove(&c->owner->counters, &c->node);
+	shape_counts_free(&c->counts);
+	free(c);
+}
+
+/* Nobody waits for it, nothing under way is counted in it, and the queue knows all it says. */
+static bool
+is_unused(const struct shaping_counter *c)
+{
+	return c->refs == 0 && c->sends.count == 0 && c->connects.count == 0 && !list_linked(&c->changed);
+}
+
+/* There are never more than the window has reason for. */
+static void
+make_room(struct shaping *s)
+{
+	struct shaping_counter *oldest;
+
+	if (s->counters.count < config_of(s->owner)->limits.window_sites + config_of(s->owner)->limits.window_entries)
+		return;
+	oldest = CONTAINER_OF(s->recent.next, struct shaping_counter, recent);
+	if (list_linked(&oldest->changed))
+		shaping_keep_all(s, wall_ms());
+	if (is_unused(oldest)) {
+		counter_free(oldest);
+		return;
+	}
+	list_remove(&oldest->recent);		/* the next one next time */
+	list_add_last(&s->recent, &oldest->recent);
 }
 
 struct shaping_counter *
@@ -108,22 +184,11 @@ shaping_counter(struct shaping *s, const struct shape *shape, bool provider, con
 		if (c->shape == shape && span_eq(c->key, buf_span(&s->key)))
 			return c;
 	}
+	make_room(s);
 	return counter_new(s, shape, hash, who);
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
-
-static void
-counter_free(struct shaping_counter *c)
-{
-	heap_remove(&c->owner->timers, &c->sends.timer);
-	heap_remove(&c->owner->timers, &c->connects.timer);
-	list_remove(&c->recent);
-	list_remove(&c->changed);
-	map_remove(&c->owner->counters, &c->node);
-	shape_counts_free(&c->counts);
-	free(c);
-}
 
 /* By its name; it counts on if it still counts by the same. */
 static const struct shape *
@@ -144,30 +209,184 @@ void
 shaping_counters_renew(struct shaping *s)
 {
 	LIST_EACH(struct shaping_counter, c, &s->recent, recent) {
+		bool kept = c->keeps;
+
 		c->shape = shape_now(s, c);
 		c->keeps = c->shape != NULL && shape_keeps(c->shape);
+		if (c->keeps && !kept)
+			counter_read(c);
 	}
 }
 
 void
 shaping_changed(struct shaping_counter *c, int64_t now)
 {
+	struct shaping *s = c->owner;
+
 	c->used_ms = now;
 	list_remove(&c->recent);
-	list_add_last(&c->owner->recent, &c->recent);
+	list_add_last(&s->recent, &c->recent);
+	if (!c->keeps || list_linked(&c->changed))
+		return;
+	list_add_last(&s->changed, &c->changed);
+	if (s->keep_ms == 0)
+		s->keep_ms = now + KEEP_MS;
+}
+
+/* ---- the queue's copy --------------------------------------------------------------------- */
+
+struct keeping {			/* in its own arena */
+	struct queue_note note;
+	struct shaping *owner;
+	struct arena arena;
+};
+
+static void
+on_kept(struct queue_op *op)
+{
+	struct keeping *k = CONTAINER_OF(op, struct keeping, note.op);
+	struct arena arena = k->arena;
+	struct shaping *s = k->owner;
+
+	if (op->result < 0 && !s->full)
+		log_message(LOG_WARNING, "shape-counts", "counters of hours and days cannot be kept (%s): a restart "
+			    "would forget them", strerror(-op->result));
+	s->full = op->result < 0;
+	s->owner->settling--;
+	arena_free(&arena);
+	dispatcher_check_stopped(s->owner);
+}
+
+static struct keeping *
+keeping_new(struct shaping *s)
+{
+	struct arena arena = { 0 };
+	struct keeping *k = arena_alloc(&arena, sizeof(*k));
+
+	k->arena = arena;
+	k->owner = s;
+	return k;
+}
+
+/* notes: the first is the operation, the others go with it. */
+static void
+keeping_submit(struct keeping *k, struct queue_note *notes, size_t count)
+{
+	struct arena arena = k->arena;
+
+	if (count == 0) {
+		arena_free(&arena);
+		return;
+	}
+	k->note = notes[0];
+	k->note.more = notes + 1;
+	k->note.more_count = count - 1;
+	k->note.op.done = on_kept;
+	k->owner->owner->settling++;
+	queue_submit_note(k->owner->owner->home->port, &k->note);
+}
+
+static void
+keep_one(const struct shaping_counter *c, int64_t now, struct arena *arena, struct queue_note *ret)
+{
+	struct buf record = { 0 };
+	int64_t until;
+
+	*ret = (struct queue_note){ .kind = NOTE_SHAPE, .key = arena_copy(arena, note_key(c->key, arena)) };
+	ret->remove = !shape_counts_kept(&c->counts, now, &until);
+	if (ret->remove)
+		return;
+	shape_counts_encode(&c->counts, now, &record);
+	ret->value = arena_copy(arena, buf_span(&record));
+	buf_free(&record);
+}
+
+static void
+keep_some(struct shaping *s, int64_t now)
+{
+	struct keeping *k = keeping_new(s);
+	struct queue_note *notes = arena_alloc(&k->arena, KEEP_MOST * sizeof(*notes));
+	size_t count = 0;
+
+	while (count < KEEP_MOST && !list_empty(&s->changed)) {
+		struct shaping_counter *c = CONTAINER_OF(s->changed.next, struct shaping_counter, changed);
+
+		list_remove(&c->changed);
+		keep_one(c, now, &k->arena, &notes[count++]);
+	}
+	keeping_submit(k, notes, count);
+}
+
+void
+shaping_keep_all(struct shaping *s, int64_t now)
+{
+	while (!list_empty(&s->changed))
+		keep_some(s, now);
+	s->keep_ms = 0;
+}
+
+/* A page of what is kept: what is over is removed. */
+static void
+sweep(struct shaping *s, int64_t now)
+{
+	struct queue_note_row rows[SWEEP_ROWS];
+	struct keeping *k = keeping_new(s);
+	struct queue_note *notes = arena_alloc(&k->arena, SWEEP_ROWS * sizeof(*notes));
+	size_t n = 0, count = 0;
+
+	queue_read_notes(s->owner->home->port, NOTE_SHAPE, SPAN(""), buf_span(&s->sweep_after), &k->arena, rows,
+			 SWEEP_ROWS, &n);
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].damaged || shape_record_until(rows[i].value) <= now)
+			notes[count++] = (struct queue_note){ .kind = NOTE_SHAPE, .key = rows[i].key, .remove = true };
+	buf_clear(&s->sweep_after);
+	if (n > 0)
+		buf_append(&s->sweep_after, rows[n - 1].key);
+	s->sweep_ms = now + (n > 0 ? KEEP_MS : SWEEP_MS);
+	keeping_submit(k, notes, count);
+}
+
+static void
+forget_unused(struct shaping *s, int64_t now)
+{
+	LIST_EACH(struct shaping_counter, c, &s->recent, recent) {
+		if (c->used_ms <= now && c->used_ms > now - FORGET_MS)
+			break;
+		if (is_unused(c))
+			counter_free(c);
+	}
+	s->forget_ms = s->counters.count > 0 ? now + FORGET_MS : 0;
 }
 
 void
 shaping_keep(struct shaping *s, int64_t now)
 {
-	(void)s;
-	(void)now;
+	if (s->keep_ms > 0 && (s->keep_ms <= now || s->keep_ms > now + KEEP_MS)) {
+		keep_some(s, now);
+		s->keep_ms = list_empty(&s->changed) ? 0 : now + KEEP_MS;
+	}
+	if (s->forget_ms > 0 && s->forget_ms <= now)
+		forget_unused(s, now);
+	if (s->sweep_ms == 0)
+		s->sweep_ms = now + SWEEP_FIRST_MS;
+	else if (s->sweep_ms <= now)
+		sweep(s, now);
 }
 
 int64_t
 shaping_keep_at(const struct shaping *s)
 {
-	return s->keep_ms > 0 ? s->keep_ms : INT64_MAX;
+	int64_t at = s->sweep_ms;
+
+	if (s->keep_ms > 0 && s->keep_ms < at)
+		at = s->keep_ms;
+	return s->forget_ms > 0 && s->forget_ms < at ? s->forget_ms : at;
+}
+
+void
+shaping_stop(struct shaping *s)
+{
+	shaping_keep_all(s, wall_ms());
 }
 
 void
@@ -180,5 +399,6 @@ shaping_free(struct shaping *s)
 	map_free(&s->counters);
 	heap_free(&s->timers);
 	buf_free(&s->key);
+	buf_free(&s->sweep_after);
 	free(s);
 }

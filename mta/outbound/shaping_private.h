@@ -1,4 +1,4 @@
-/* shaping_private: what shaping.c and shaping_counters.c share. Home loop only. */
+/* shaping_private: what the files of shaping share. Home loop only. */
 #ifndef TRAM_SHAPING_PRIVATE_H
 #define TRAM_SHAPING_PRIVATE_H
 
@@ -32,7 +32,14 @@ struct shaping {
 	struct list recent, changed;
 	struct heap timers;		/* of queues */
 	int64_t keep_ms;		/* when what has changed is written; 0: nothing has */
-	int64_t sweep_ms;		/* when what nobody uses is forgotten */
+	int64_t forget_ms;		/* when what nobody uses is forgotten; 0: there is nothing */
+	int64_t sweep_ms;		/* when what is over is looked for in the queue … */
+	struct buf sweep_after;		/* … behind this key */
+	int64_t walk_ms;		/* when the walk goes on; 0: none is under way */
+	struct queue_wake walk_site;	/* where it is … */
+	struct queue_asleep walk_lane;
+	bool walk_lanes;		/* … among the lanes of that site */
+	bool full;			/* the queue had no room for it, which has been said */
 	struct buf key;
 };
 
@@ -45,15 +52,30 @@ struct shaping_site {			/* in the site's arena */
 	bool of_lanes, paced;
 };
 
-/* Made if it is new, from what is kept of it. */
+/* shaping.c. What holds for the site; found once for each configuration. */
+struct shaping_site *shaping_facts(struct site *site);
+/* lane NULL: of a shape that asks for none. */
+bool shaping_holds_for(const struct shape *shape, const struct lane *lane, struct span source);
+struct shaping_counter *shaping_counter_for(struct site *site, const struct shape *shape, struct span source,
+					    const struct lane *lane);
+/* Something has ended: is there room for one that waits for that? */
+void shaping_ended(struct shaping *s, struct shaping_queue *queue);
+
+/* shaping_counters.c. Made if it is new, from what is kept of it. */
 struct shaping_counter *shaping_counter(struct shaping *s, const struct shape *shape, bool provider,
 					const struct shaping_who *who);
+/* All that has changed is handed to the queue now. */
+void shaping_keep_all(struct shaping *s, int64_t now);
 /* The shapes of the new configuration take the place of the old ones. */
 void shaping_counters_renew(struct shaping *s);
 /* It has counted something. */
 void shaping_changed(struct shaping_counter *c, int64_t now);
 void shaping_keep(struct shaping *s, int64_t now);
 int64_t shaping_keep_at(const struct shaping *s);
+
+/* shaping_walk.c: to all that sleep for a limit */
+void shaping_walk_start(struct shaping *s);
+void shaping_walk(struct shaping *s, int64_t now);
 
 /* connections.c: those that do nothing, and that this counter counts, end */
 void connections_let_go(const struct shaping_counter *c);

@@ -87,3 +87,42 @@ def test_a_held_domain_holds_nobody_else(make_tramd, sink):
     told = tramd.ctl("explain", tramd.queue_ids()[0])
     assert 'shape "few"' in told and "2 of 2 messages in the last hour" in told, told
     assert len(ids) == 4
+
+
+def hour_used(tramd, name):
+    """What a shape's limit has used, as a site that waits for it tells."""
+    return [h for row in sites(tramd) for h in row["held_by"] if h.get("what") == name or name in h["text"]]
+
+
+def test_an_hour_is_not_forgotten(make_tramd, sink):
+    """A restart, and kill -9 once it is written, leave the hour's count as it was; the site is out of memory meanwhile."""
+    tramd = make_tramd(static=sink, queue=FAST, extra=shape("hour", site='"127.0.0.1"', messages_per_hour=6))
+    send_many(tramd, 3)
+    sink.wait(3)
+    tramd.wait_empty()
+    tramd.restart()
+    send_many(tramd, 2)
+    sink.wait(5)
+    tramd.wait_empty()
+    time.sleep(3)		# a crash may forget what was sent in the last two seconds
+    tramd.restart(kill=True)
+    send_many(tramd, 4)
+    sink.wait(6)
+    held = wait_for(lambda: hour_used(tramd, "hour"), what="the hour's limit holds the site")
+    assert "6 of 6 messages in the last hour" in held[0]["text"], held
+    assert 3400 < held[0]["until_ms"] / 1000 - time.time() < 3800
+    wait_for(lambda: sites(tramd)[0]["state"] == "limited", what="the site waits")
+    tramd.restart()
+    send_many(tramd, 2)
+    wait_for(lambda: len(tramd.queue_ids()) == 5, what="five wait")
+    assert len(sink.messages) == 6
+    for one in tramd.ctl_json_lines("queue", "list"):
+        assert not one.get("attempts"), one			# no retry is used up
+    tramd.write_config(tramd.text().replace("messages-per-hour = 6", "messages-per-hour = 9"))
+    tramd.reload()						# at once, though all of it is out of memory
+    sink.wait(9)
+    wait_for(lambda: len(tramd.queue_ids()) == 2, what="two are left")
+    tramd.write_config(tramd.text().replace(tramd.settings["extra"], ""))
+    tramd.reload()
+    sink.wait(11)
+    tramd.wait_empty()
