@@ -76,6 +76,10 @@ delivery_job_return(struct delivery *d, struct job *job)
 
 	job->tried = job->transaction.started;
 	job->dsn_passed = job->transaction.dsn_passed;
+	if (job->asked_ms > 0)
+		job->latency_ms += mono_ms() - job->asked_ms;
+	else
+		job->latency_ms = mono_ms() - job->began_ms;
 	for (size_t i = 0; i < job->count; i++) {
 		if (job->recipients[i].skipped || job->recipients[i].suppressed)
 			continue;

@@ -55,6 +55,8 @@ struct job {				/* one message, some of its recipients, one attempt */
 	struct smtp_transaction transaction;
 	int64_t began_ms;		/* monotonic */
 	struct charge *charges;		/* the dispatcher's: which limits count it */
+	int64_t asked_ms;		/* all of it has been sent; 0: not yet */
+	int64_t latency_ms;		/* how long its answers took, without the way of the body */
 };
 
 struct cold_read;

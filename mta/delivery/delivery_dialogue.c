@@ -281,6 +281,7 @@ send_body(struct delivery *d)
 	d->streaming = false;
 	smtp_client_body_end(&d->client);
 	d->waiting = d->current;
+	d->waiting->asked_ms = mono_ms();
 	d->current = NULL;
 	if (!d->quitting && smtp_client_can_queue(&d->client))
 		delivery_begin_job(d);
@@ -362,6 +363,7 @@ steps(struct delivery *d, struct span *in)
 			break;
 		case CLIENT_BODY:
 			d->streaming = true;
+			d->current->latency_ms = mono_ms() - d->current->began_ms;
 			send_body(d);
 			break;
 		case CLIENT_DONE:

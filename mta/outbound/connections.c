@@ -1,11 +1,7 @@
 /*
- * connections: jobs and the deliveries they go over; how many connections a site gets; its
- * back-off. Home loop only.
+ * connections: jobs and the deliveries they go over. Home loop only.
  *
- * A site that nothing is known of begins with some connections, grows by one with each success
- * and shrinks when a connection fails while others are left. When the last one fails, the site
- * as a whole backs off: its entries leave memory, and one probe at a time is made, whatever
- * waits behind it. A message is never charged for that.
+ * How many connections a site gets, and when it is left alone: backoff.c.
  */
 #include <stdlib.h>
 
@@ -134,113 +130,6 @@ site_messages(struct site *site, struct span source)
 	return shaped > 0 && shaped < most ? shaped : most;
 }
 
-/* ---- back-off ----------------------------------------------------------------------------- */
-
-static void
-log_site(const struct site *site, const char *event)
-{
-	struct log_line l;
-
-	if (!log_begin(&l, LOG_INFO, event))
-		return;
-	log_span(&l, "site", site->key);
-	log_u64(&l, "failures", site->state.backoff.failures);
-	if (site->state.backoff.failures > 0) {
-		log_span(&l, "host", site->state.last.host);
-		log_span(&l, "reply", site->state.last.text);
-		log_i64(&l, "again", (site->state.backoff.next_ms - wall_ms()) / 1000);
-	}
-	log_end(&l);
-}
-
-/* What is ready goes back to the queue, and the site after it. */
-static void
-site_rests(struct site *site)
-{
-	struct dispatcher *d = site->owner;
-
-	site->mode = SITE_BACKOFF;
-	heap_set(&d->window.site_timers, &site->timer, site->state.backoff.next_ms);
-	shaping_wait_end(&site->wait);
-	shaping_wait_end(&site->connect_wait);
-	LIST_EACH(struct lane, lane, &site->lanes, in_site)
-		window_drop_ready(&d->window, lane);
-	site_save(site, site->state.backoff.next_ms);
-	dispatcher_wake_at(d, site->state.backoff.next_ms);
-}
-
-void
-site_sleep(struct site *site, int64_t until_ms, struct span text)
-{
-	struct backoff *backoff = &site->state.backoff;
-
-	backoff->next_ms = until_ms;
-	if (backoff->failures == 0)
-		backoff->text = arena_copy(&site->arena, text);
-	site_rests(site);
-}
-
-static void
-site_backoff(struct site *site, const struct delivery *delivery)
-{
-	struct dispatcher *d = site->owner;
-	struct site_state *state = &site->state;
-	struct buf line = { 0 };
-
-	state->backoff.failures++;
-	state->backoff.next_ms = schedule_probe(&config_of(d)->queue.schedule,
-						state->backoff.failures, wall_ms(), chance());
-	reply_to_line(&delivery->failure, &line);
-	state->last.at_ms = wall_ms();
-	state->last.host = arena_copy(&site->arena, delivery->failure_host);
-	state->last.text = arena_copy(&site->arena, span_first(buf_span(&line), 500));
-	state->backoff.text = state->last.text;
-	buf_free(&line);
-	log_site(site, "site-backoff");
-	site_rests(site);
-}
-
-/*
- * A host has answered: whatever was held against the site is forgotten, and all that waits may
- * go.
- */
-static void
-site_success(struct site *site)
-{
-	bool sleeps = site->mode == SITE_BACKOFF && site->state.backoff.failures == 0;
-
-	if (site->state.backoff.failures > 0) {
-		site->state.backoff = (struct backoff){ 0 };
-		log_site(site, "site-up");
-		site_save(site, wall_ms());
-	}
-	if (site->mode == SITE_PROBING || (site->mode == SITE_BACKOFF && !sleeps)) {
-		site->mode = SITE_OPEN;
-		site_wake_lanes(site);
-		site_load_lanes(site);
-	}
-	if (site->limit < site_max_connections(site))
-		site->limit++;
-}
-
-/*
- * Probe now: the operator says so, or its time has come while something of it was still in
- * memory.
- */
-void
-site_probe_now(struct site *site)
-{
-	if (site->mode != SITE_BACKOFF)
-		return;
-	site->mode = site->state.backoff.failures > 0 ? SITE_PROBING : SITE_OPEN;
-	if (site->mode == SITE_PROBING)
-		site->limit = 1;
-	site->leaving = false;
-	site_wake_lanes(site);
-	site_load_lanes(site);
-	site_touch(site);
-}
-
 /* ---- connections -------------------------------------------------------------------------- */
 
 /* So that a crash knows what is in doubt; the queue is told at the end of the turn. */
@@ -304,11 +193,8 @@ connection_failed(struct connection *c)
 	if (delivery->failure.code >= 500) {
 		c->hopeless = true;		/* nor has what is still on its way to it any hope */
 		site_fail_ready(site, &delivery->failure);
-	} else if (left > 0) {
-		site->limit = left;
-		site->pause_until_ms = wall_ms() + 1000;
 	} else {
-		site_backoff(site, delivery);
+		site_failed(site, &delivery->failure, delivery->failure_host, left);
 	}
 }
 
@@ -440,7 +326,7 @@ on_job_returned(struct job *job)
 	shaping_back(job);
 	if (job->tried) {
 		connection_up(c);
-		site_success(site);
+		site_answered(site, job);
 		site->quick = mono_ms() - job->began_ms <= QUICK_MS ? site->quick + 1 : 0;
 	}
 	if (c->ended && !job->tried && c->hopeless && !d->stopping)

@@ -6,7 +6,8 @@
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
  *	shaping.c	the limits that are configured: who waits, and in which queue
- *	connections.c	jobs, deliveries, concurrency, back-off of a site
+ *	connections.c	jobs, deliveries
+ *	backoff.c	what the answers of a site come to: its concurrency, its back-off
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
  *	top.c		where most happens now
@@ -39,7 +40,6 @@ enum {
 	STAY_MS = 30000,		/* a lane with nothing due for longer leaves */
 	ROOM_MS = 250,			/* until a lane that found no room is read again */
 	RECHECK_MS = 60000,		/* the longest the clock is trusted */
-	FIRST_CONNECTIONS = 5,		/* of a site that nothing is known of */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
 	JOBS_AHEAD_QUICK = 3,		/* … where they take no time: and one that comes meanwhile */
 	QUICK_MS = 10,			/* that is no time … */
@@ -168,15 +168,20 @@ void lanes_policy_changed(void *dispatcher, struct span domain);
 /* connections.c */
 size_t site_max_connections(const struct site *site);	/* what the configuration allows */
 void site_work(struct site *site);
+struct destination *site_destination(struct site *site);
+void connections_quit(struct dispatcher *d, bool now);
+bool site_asks_dane(struct site *site);
+
+/* backoff.c */
+void site_begins(struct site *site, size_t limit);	/* with so many connections, and nothing known */
+void site_probe_now(struct site *site);
 /*
  * A limit of ours holds it until then, as the text says: it leaves memory once nothing is in flight. It is a
  * back-off without failures. Behind it nothing of the site is ready.
  */
 void site_sleep(struct site *site, int64_t until_ms, struct span text);
-void site_probe_now(struct site *site);
-struct destination *site_destination(struct site *site);
-void connections_quit(struct dispatcher *d, bool now);
-bool site_asks_dane(struct site *site);
+void site_failed(struct site *site, const struct reply *reply, struct span host, size_t left);
+void site_answered(struct site *site, const struct job *job);
 
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
 void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */

@@ -211,7 +211,7 @@ lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 	if (site == NULL) {
 		site = window_add_site(&d->window, 0, key);
 		site->owner = d;
-		site->limit = FIRST_CONNECTIONS;
+		site_begins(site, CONCURRENCY_FIRST);
 	}
 	lane_move_to(lane, site, site->key, until_ms);
 	if (site->mode == SITE_BACKOFF)

@@ -226,7 +226,9 @@ site_take_state(struct site *site, const struct site_record *record)
 	site->state.last.text = arena_copy(&site->arena, record->state.last.text);
 	if (record->state.backoff.failures > 0)
 		site->mode = SITE_PROBING;
-	site->limit = site->mode == SITE_PROBING ? 1 : FIRST_CONNECTIONS;
+	site_begins(site, site->mode == SITE_PROBING	 ? 1
+			  : record->state.concurrency > 0 ? record->state.concurrency
+							  : CONCURRENCY_FIRST);
 }
 
 struct site *
@@ -485,6 +487,7 @@ site_save(struct site *site, int64_t wake_ms)
 	}
 	site->unsaved = false;
 	site->changing = true;
+	site->state.concurrency = (uint32_t)site->limit;
 	site->change = (struct queue_site_change){ .op.done = on_site_changed, .site = site->id,
 						   .state = site->state, .wake_ms = wake_ms };
 	site->owner->settling++;

@@ -17,6 +17,7 @@
 #include "mta/base/list.h"
 #include "mta/base/map.h"
 #include "mta/outbound/ring.h"
+#include "mta/outbound/concurrency.h"
 #include "mta/outbound/shaping.h"
 #include "mta/outbound/traffic.h"
 #include "policy/classify.h"
@@ -101,7 +102,9 @@ struct site {
 	struct ring ring;		/* of lanes with ready entries */
 	size_t lane_count, ready_count, in_flight;
 	struct list connections;
-	size_t connection_count, connecting, limit, limit_max;
+	size_t connection_count, connecting, limit;
+	struct concurrency pace;	/* what limit comes from */
+	int64_t saved_ms;		/* its state, for a smaller limit */
 	size_t quick;			/* jobs in a row that took no time */
 	int64_t pause_until_ms;		/* no new connection before: one of several has failed */
 	struct site_state state;	/* spans in arena */
