@@ -194,7 +194,7 @@ tell_limits(struct tls_check *c, const struct site *site)
 	size_t messages = c->route->messages_per_connection > 0 ? c->route->messages_per_connection :
 								  limits->messages_per_connection;
 	size_t now = site != NULL ? site->connection_count : 0;
-	size_t allowed = site != NULL ? site->limit : FIRST_CONNECTIONS;
+	size_t allowed = site != NULL ? site->limit : CONCURRENCY_FIRST;
 	json_t *row;
 
 	if (allowed > most)
