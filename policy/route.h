@@ -133,7 +133,7 @@ struct route_fit route_fit(const struct route *route, const struct route_facts *
 /* The same for any sender: routes that ask who sends do not count. */
 const struct route *route_find(const struct routes *routes, struct span domain);
 
-/* route: as chosen from these facts; NULL: there is none. In the arena, or the route's. */
+/* route: as chosen from these facts; NULL: there is none. In the arena: it outlives the routes. */
 struct span route_label(const struct routes *routes, struct span domain, const struct route *route,
 			enum route_wish wish, struct arena *arena);
 /* Was it chosen from the routes that are there now? Else each message must be judged again. */

@@ -288,8 +288,7 @@ route_label(const struct routes *routes, struct span domain, const struct route 
 	if (c.conditional)
 		return arena_printf(arena, "%.*s%.*s @%016llx", SPAN_FMT(name), SPAN_FMT(word),
 				    (unsigned long long)c.mark);
-	return word.len == 0 ? name :
-			       arena_printf(arena, "%.*s%.*s", SPAN_FMT(name), SPAN_FMT(word));
+	return arena_printf(arena, "%.*s%.*s", SPAN_FMT(name), SPAN_FMT(word));
 }
 
 bool
