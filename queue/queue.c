@@ -232,6 +232,14 @@ port_run_arrivals(struct queue_port *port, struct arrivals *arrivals)
 		port->on_arrivals(port->arrivals_arg, arrivals->at, arrivals->count,
 				  arrivals->overflow);
 	free(arrivals->at);
+	*arrivals = (struct arrivals){ 0 };
+}
+
+/* Its answer is for who receives mail, and waits: it tells nothing of what became of entries. */
+static bool
+is_of_reception(const struct queue_op *op)
+{
+	return op->kind == OP_ACCEPT || op->kind == OP_CHUNK || op->kind == OP_DRAFT_END;
 }
 
 void
@@ -249,6 +257,8 @@ queue_port_run(struct queue_port *port)
 	port->arrivals = (struct arrivals){ 0 };
 	pthread_mutex_unlock(&q->lock);
 	while ((op = op_pop(&done)) != NULL) {
+		if (!is_of_reception(op))
+			port_run_arrivals(port, &arrivals);
 		port->outstanding--;
 		if (op->kind == OP_ACCEPT)
 			accept_draft_done(CONTAINER_OF(op, struct queue_accept, op));

@@ -240,7 +240,11 @@ struct queue_arrival {
 	int64_t due_ms;
 	uint32_t recipient;
 };
-/* overflow: more came than was kept (65,536): lanes in memory must be read again from the store. */
+/*
+ * overflow: more came than was kept (65,536): lanes in memory must be read again from the store. An
+ * arrival is told before the end of whatever has changed, moved or settled it since is told to the
+ * same port: who edits what arrives knows of it by then.
+ */
 void queue_port_subscribe(struct queue_port *port,
 			  void (*arrivals)(void *arg, const struct queue_arrival *arrivals,
 					   size_t count, bool overflow),

@@ -161,7 +161,7 @@ lane_load(struct site *site, uint64_t id)
 		arena_free(&arena);
 		return;
 	}
-	renamed = record.count > 0 && !lane_judged(d, &record);
+	renamed = !lane_judged(d, &record);
 	if (!renamed || !lane_reroute(d, id, &record)) {
 		if (lane_leads_elsewhere(d, &record, site) || mx_expired(record.site_until_ms, now))
 			site = d->unresolved;
@@ -169,7 +169,8 @@ lane_load(struct site *site, uint64_t id)
 		lane->owner = d;
 		site->leaving = false;
 		lane->stale = renamed;
-		if (renamed) {		/* all of it is on hold: it is judged when that is over */
+		/* all of it is on hold: it is judged when that is over; or nothing is left of it */
+		if (renamed) {
 			lane_leave(lane, INT64_MAX);
 		} else if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
 			lane->more_due_ms = record.backoff.next_ms;

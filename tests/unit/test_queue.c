@@ -452,6 +452,40 @@ a_recipient_moves_to_another_lane(void **state)
 	assert_int_equal(fixture_settle_one(f, id, 1, (struct settle_recipient){ .kind = SETTLE_DELIVERED }, NULL), 0);
 }
 
+struct counted_edit {
+	struct queue_edit edit;
+	struct fixture *fixture;
+	size_t arrivals;		/* that had been told by then */
+};
+
+static void
+count_arrivals(struct queue_op *op)
+{
+	struct counted_edit *e = CONTAINER_OF(op, struct counted_edit, edit.op);
+
+	e->arrivals = e->fixture->arrival_count;
+}
+
+/* Else who asked for the edit would take the entry, told of after it, for one that is there. */
+static void
+an_arrival_is_told_before_its_edit(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t id;
+	struct counted_edit e = { .fixture = f, .arrivals = 99 };
+	struct queue_accept a;
+
+	fixture_message(f, &a, 1, 1, 10);
+	id = a.id;
+	e.edit = (struct queue_edit){ .op.done = count_arrivals, .kind = EDIT_HOLD, .ids = &id, .count = 1,
+				      .only_recipient = UINT32_MAX };
+	queue_submit_accept(f->port, &a);
+	queue_submit_edit(f->port, &e.edit);		/* both are in one batch */
+	fixture_settle(f);
+	assert_int_equal(e.edit.changed, 1);
+	assert_int_equal(e.arrivals, 1);
+}
+
 /* ---- drafts ---- */
 
 static void
@@ -681,7 +715,8 @@ main(void)
 		TEST(again_writes_only_what_changed), TEST(a_wrong_place_is_found_again), TEST(owed_then_reported),
 		TEST(a_delay_warning_marks), TEST(a_lane_moves_between_sites), TEST(a_site_in_backoff_has_one_row),
 		TEST(an_empty_lane_is_deleted), TEST(a_lane_backs_off_and_holds), TEST(hold_and_release),
-		TEST(bulk_goes_in_slices), TEST(a_recipient_moves_to_another_lane), TEST(a_draft_streams_out),
+		TEST(bulk_goes_in_slices), TEST(a_recipient_moves_to_another_lane),
+		TEST(an_arrival_is_told_before_its_edit), TEST(a_draft_streams_out),
 		TEST(an_aborted_draft_leaves_nothing), TEST(pages_go_on_where_they_ended), TEST(cursors_are_kept),
 		TEST(several_ports_at_once),
 	};
