@@ -380,6 +380,7 @@ on_edited(struct queue_op *op)
 	d->settling--;
 	if (e->edit.kind == EDIT_FAIL)
 		reporter_soon(d->reporter);
+	dispatcher_wake_at(d, wall_ms());	/* lanes that are empty now and not in memory */
 	e->done(e, result);
 	dispatcher_check_edits(d);
 	dispatcher_check_stopped(d);
