@@ -288,7 +288,7 @@ job_begin(struct visit *v, struct job *job)
 {
 	v->d.current = job;
 	job->began_ms = mono_ms();
-	job->host = v->d.to.hosts[0].name;
+	job->host = arena_copy(&job->arena, v->d.to.hosts[0].name);
 	job->address = SPAN("192.0.2.1:25");
 	job->tls_policy = "";
 	for (size_t i = 0; i < job->count; i++) {

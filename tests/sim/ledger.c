@@ -73,6 +73,15 @@ ledger_home(struct job *job)
 		flights = (struct map){ 0 };
 }
 
+static const char *const state_names[] = { "none", "offered", "waiting", "given", "flying", "delivered",
+					   "failed", "reported", "removed", "unknown" };
+
+static const char *
+state_name(const struct rcpt *r)
+{
+	return state_names[r->state];
+}
+
 /* ---- handing in --------------------------------------------------------------------------- */
 
 static uint32_t
@@ -124,11 +133,12 @@ ledger_accepted(uint32_t message, uint64_t id)
 	for (uint32_t i = 0; i < m->count; i++) {
 		struct rcpt *r = &world->rcpts[m->first + i];
 
-		r->by = r->changed = world->mono;
 		if (r->state != R_OFFERED)	/* it has been faster than we were told */
 			continue;
+		r->by = r->changed = world->mono;
 		r->state = R_WAITING;
 		open_add(r);
+		ledger_trace(r, "accepted");
 	}
 }
 
@@ -155,16 +165,18 @@ ledger_rcpt(struct span address)
 	return &world->rcpts[n];
 }
 
-/* ---- tries -------------------------------------------------------------------------------- */
-
-static const char *
-state_name(const struct rcpt *r)
+/* The life of one recipient, on standard error (-r). */
+void
+ledger_trace(const struct rcpt *r, const char *what)
 {
-	static const char *const names[] = { "none", "offered", "waiting", "given", "flying", "delivered",
-					     "failed", "reported", "removed", "unknown" };
-
-	return names[r->state];
+	if (r == NULL || number(r) != world->set.traced)
+		return;
+	fprintf(stderr, "%" PRId64 ".%03d %s: %s, %u tries, from %" PRId64 " by %" PRId64 "%s%s\n",
+		(world->mono - world->began) / 1000, (int)(world->mono % 1000), what, state_names[r->state], r->attempts,
+		(r->from - world->began) / 1000, (r->by - world->began) / 1000, r->held ? " held" : "", r->doubt ? " doubt" : "");
 }
+
+/* ---- tries -------------------------------------------------------------------------------- */
 
 static bool
 is_over(const struct rcpt *r)
@@ -181,7 +193,9 @@ wall(void)
 static int64_t
 age(const struct rcpt *r)
 {
-	return wall() - id_time_ms(world->messages[r->message].id);
+	uint64_t id = world->messages[r->message].id;
+
+	return id == 0 ? 0 : wall() - id_time_ms(id);
 }
 
 void
@@ -193,13 +207,14 @@ ledger_begun(struct rcpt *r, struct host *host)
 		fail("r%u is sent twice at once", number(r));
 	if (is_over(r) && !r->doubt)
 		fail("r%u is sent again, though it is %s", number(r), state_name(r));
-	if (r->held)
+	if (r->held && !r->releasing)
 		fail("r%u is sent, though it is on hold", number(r));
 	if (world->mono < r->from && !r->doubt)
 		fail("r%u is sent %" PRId64 " ms too early after %u tries", number(r), r->from - world->mono, r->attempts);
 	if (world->domains[r->domain].host != (uint32_t)(host - world->hosts))
 		fail("r%u of d%u is sent to host %u, not %u", number(r), r->domain, (uint32_t)(host - world->hosts),
 		     world->domains[r->domain].host);
+	ledger_trace(r, "begun");
 	if (r->place == 0)
 		open_add(r);
 	r->state = R_FLYING;
@@ -220,6 +235,7 @@ ledger_delivered(struct rcpt *r)
 {
 	r->deliveries++;
 	world->delivered++;
+	ledger_trace(r, "delivered");
 	if (r->deliveries > 1 && !r->doubt)
 		fail("r%u has it twice", number(r));
 	ends(r, R_DELIVERED);
@@ -238,6 +254,7 @@ ledger_temporary(struct rcpt *r)
 	r->from = schedule_retry(schedule, least, world->mono, 0);
 	r->by = schedule_retry(schedule, r->attempts, world->mono + SECOND, UINT32_MAX);
 	world->temporary++;
+	ledger_trace(r, "put off");
 }
 
 void
@@ -246,6 +263,15 @@ ledger_failed(struct rcpt *r)
 	r->state = R_FAILED;
 	r->changed = world->mono;
 	world->failed++;
+	ledger_trace(r, "failed");
+}
+
+void
+ledger_removed(struct rcpt *r)
+{
+	world->removed++;
+	ledger_trace(r, "removed");
+	ends(r, R_REMOVED);
 }
 
 /* ---- reports ------------------------------------------------------------------------------ */
@@ -253,9 +279,10 @@ ledger_failed(struct rcpt *r)
 static void
 reported(struct rcpt *r)
 {
-	bool may = r->state == R_FAILED || r->edited || r->doubt || world->domains[r->domain].unknown ||
+	bool may = r->state == R_FAILED || r->state == R_REMOVED || r->edited || r->doubt || world->domains[r->domain].unknown ||
 		   age(r) >= world->set.lifetime_ms;
 
+	ledger_trace(r, "reported");
 	if (r->state == R_FLYING || r->state == R_DELIVERED || !may)
 		if (!r->doubt)
 			fail("r%u is reported as failed, though it is %s, %" PRId64 " s old", number(r), state_name(r),
@@ -320,7 +347,82 @@ could_go_since(const struct rcpt *r)
 
 	if (r->state != R_WAITING || r->held || domain->unknown || domain->silent || host->down != DOWN_NO)
 		return INT64_MAX;
-	return later(r->by, later(host->ok_since, domain->ok_since) + probe);
+	return later(later(r->by, world->life_began), later(host->ok_since, domain->ok_since) + probe);
+}
+
+/* What queue and dispatcher know of a lane, and of its site. */
+void
+ledger_tell_lane(uint64_t id)
+{
+	struct queue_port *port = life_home->port;
+	struct dispatcher *d = life_home->dispatcher;
+	struct arena arena = { 0 };
+	struct lane_record lane;
+	struct site_record site;
+	const struct lane *there = window_lane(&d->window, id);
+	const struct site *its;
+
+	if (queue_read_lane(port, id, &arena, &lane) < 0)
+		return;
+	fprintf(stderr, "lane %" PRIu64 " %.*s %.*s: %" PRIu64 " entries, site %" PRIu64 " until %" PRId64 ", asleep %" PRId64 "\n",
+		id, SPAN_FMT(lane.name.domain), SPAN_FMT(lane.name.route), lane.count, lane.site,
+		(lane.site_until_ms - wall_ms()) / 1000, (lane.asleep_ms - wall_ms()) / 1000);
+	if (queue_read_site(port, lane.site, &arena, &site) == 0)
+		fprintf(stderr, "site %.*s: wake %" PRId64 ", back-off %u, %" PRId64 "\n", SPAN_FMT(site.key),
+			(site.wake_ms - wall_ms()) / 1000, site.state.backoff.failures,
+			(site.state.backoff.next_ms - wall_ms()) / 1000);
+	if (there != NULL)
+		fprintf(stderr, "lane in memory: ready %zu, in flight %zu, more %" PRId64 ", timer %" PRId64 ", stale %d\n",
+			there->ready_count, there->in_flight, (there->more_due_ms - wall_ms()) / 1000,
+			(there->timer.at_ms - wall_ms()) / 1000, there->stale);
+	its = there != NULL ? there->site : window_site(&d->window, lane.site);
+	if (its != NULL)
+		fprintf(stderr, "site in memory: %.*s id %" PRIu64 " mode %d, timer %d %" PRId64 ", connections %zu, %zu up\n",
+			SPAN_FMT(its->key), its->id, its->mode, heap_holds(&its->timer),
+			(its->timer.at_ms - wall_ms()) / 1000, its->connection_count, its->connection_count - its->connecting);
+	fprintf(stderr, "dispatcher: wakes at %" PRId64 " s, %zu connections\n", (d->wake_at_ms - wall_ms()) / 1000,
+		d->connections);
+	arena_free(&arena);
+}
+
+/* … of one who waits too long. */
+static void
+explain(const struct rcpt *r)
+{
+	const struct message *m = &world->messages[r->message];
+	struct arena arena = { 0 };
+	struct queue_message message;
+	struct history_record h;
+	uint32_t n = number(r) - m->first;
+	uint64_t id;
+
+	fprintf(stderr, "r%u@d%u (%" PRIx64 ": %u) %s, from %" PRId64 " by %" PRId64 " s\n", number(r), r->domain, m->id, n,
+		state_name(r), (r->from - world->mono) / 1000, (r->by - world->mono) / 1000);
+	if (queue_read_message(life_home->port, m->id, &arena, &message) < 0) {
+		fprintf(stderr, "it is not in the queue\n");
+		return;
+	}
+	id = message.lanes[n];
+	if (queue_read_history(life_home->port, m->id, n, &arena, &h) == 0) {
+		fprintf(stderr, "history: state %u, due %" PRId64 " s, %u attempts\n", h.state, (h.due_ms - wall_ms()) / 1000,
+			h.attempt_count);
+		id = h.lane;
+	}
+	ledger_tell_lane(id);
+	arena_free(&arena);
+}
+
+static void
+explain_host(uint32_t host)
+{
+	for (uint32_t i = 0; i < world->open_count; i++) {
+		const struct rcpt *r = &world->rcpts[world->open[i]];
+
+		if (world->domains[r->domain].host == host && could_go_since(r) == world->hosts[host].oldest) {
+			explain(r);
+			return;
+		}
+	}
 }
 
 static void
@@ -331,9 +433,9 @@ scan_one(const struct rcpt *r)
 
 	if (r->state == R_FAILED && world->mono - r->changed > REPORT_PATIENCE)
 		fail("r%u has failed, and its sender was not told", number(r));
-	if (!r->held && age(r) > world->set.lifetime_ms + REPORT_PATIENCE && !r->doubt)
+	if (!r->held && world->mono > world->unsettled && age(r) > world->set.lifetime_ms + REPORT_PATIENCE && !r->doubt)
 		fail("r%u is %s, and past its lifetime", number(r), state_name(r));
-	if (since == INT64_MAX || since > world->mono || age(r) > world->set.lifetime_ms)
+	if (since == INT64_MAX || since > world->mono || world->mono < world->unsettled || age(r) > world->set.lifetime_ms)
 		return;
 	host->waiting++;
 	if (host->oldest == 0 || since < host->oldest)
@@ -357,10 +459,12 @@ ledger_scan(void)
 
 		if (host->waiting == 0)
 			continue;
-		if (world->mono - host->oldest > patience && world->mono - host->last_begun > patience)
+		if (world->mono - host->oldest > patience && world->mono - host->last_begun > patience) {
+			explain_host(i);
 			fail("host %u takes mail, %u wait, the first since %" PRId64 " s: none has gone for %" PRId64 " s",
 			     i, host->waiting, (world->mono - host->oldest) / 1000,
 			     (world->mono - host->last_begun) / 1000);
+		}
 	}
 }
 

@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "mta/reactor/suppressed.h"
 #include "tests/sim/sim.h"
@@ -17,7 +18,6 @@ enum {
 struct reactor *life_home;
 static struct reactor reactor;
 static struct post post;
-static struct config *config;
 static bool stopped;
 
 static void
@@ -40,10 +40,10 @@ start(void)
 	struct queue_config c = { .path = world->set.path, .readers = 4, .poisoned = on_poisoned };
 	char error[QUEUE_ERROR_MAX];
 	struct log_config log = { .level = world->set.verbose ? LOG_INFO : LOG_ERROR };
+	struct config *config = config_make();
 	struct queue *queue;
 
 	log_configure(&log);
-	config = config_make();
 	c.map_size = config->queue.map_size;
 	c.max_size = config->queue.max_size;
 	c.min_free = config->queue.min_free;
@@ -57,7 +57,11 @@ start(void)
 	if (suppressed_open(&reactor, &reactor.suppressed) < 0)
 		fail("no list of suppressed addresses");
 	reactor.dispatcher = dispatcher_start(&reactor);
-	traffic_start(&reactor, &config);
+	traffic_start(&reactor);
+	world->life_began = world->mono;
+	world->life_ends = INT64_MAX;
+	if (world->set.life_mean > 0 && !world->draining)
+		world->life_ends = world->mono + draw_around(CHANCE_FATE, world->set.life_mean) + 1;
 }
 
 static void
@@ -100,6 +104,25 @@ on_fault(void *arg, const char *fault)
 	fail("the queue: %s", fault);
 }
 
+static void
+check_row(uint64_t id)
+{
+	struct arena arena = { 0 };
+	struct site_record site;
+	struct queue_asleep lane = { 0 }, first = { 0 };
+	size_t n = 0;
+
+	if (id == 0)				/* its row stays where it was */
+		return;
+	if (queue_read_asleep(reactor.port, id, &first, &lane, 1, &n) == 0 && n > 0)
+		ledger_tell_lane(lane.lane);
+	if (queue_read_site(reactor.port, id, &arena, &site) < 0)
+		fail("site %llu, which is not there, has a row in wake", (unsigned long long)id);
+	fail("site %llu, %.*s, is woken for nothing: %llu lanes, in %lld s, %u failures until %lld s", (unsigned long long)id,
+	     SPAN_FMT(site.key), (unsigned long long)site.lanes, (long long)(site.wake_ms - wall_ms()) / 1000,
+	     site.state.backoff.failures, (long long)(site.state.backoff.next_ms - wall_ms()) / 1000);
+}
+
 /* What is empty has no rows, and costs nothing. */
 static void
 check_empty(void)
@@ -122,8 +145,7 @@ check_empty(void)
 		fail("%llu messages are left in the queue", (unsigned long long)facts.messages);
 	queue_read_wakes(reactor.port, &after, INT64_MAX, wakes, 2, &n);
 	for (size_t i = 0; i < n; i++)
-		if (wakes[i].site != 0)		/* that of site 0 stays where it was */
-			fail("site %llu is woken for nothing", (unsigned long long)wakes[i].site);
+		check_row(wakes[i].site);
 	if (reactor.dispatcher->window.sites > 1 || reactor.dispatcher->window.lanes.count > 0)
 		fail("%zu sites and %zu lanes stay in memory with nothing to do", reactor.dispatcher->window.sites - 1,
 		     reactor.dispatcher->window.lanes.count);
@@ -156,6 +178,18 @@ all_is_over(void)
 	return world->draining && world->open_count == 0 && traffic_idle() && dispatcher_idle(reactor.dispatcher);
 }
 
+/* Whatever is going on: for a new life, or struck dead. */
+static int
+life_ends(void)
+{
+	if (often(CHANCE_FATE, world->set.crashes)) {
+		ledger_died();
+		_exit(LIFE_DIED);
+	}
+	stop();
+	return LIFE_RESTART;
+}
+
 int
 life_run(void)
 {
@@ -163,7 +197,10 @@ life_run(void)
 
 	start();
 	while (!all_is_over()) {
-		int64_t next = world_turn();
+		int64_t next = least(world_turn(), world->life_ends);
+
+		if (world->mono >= world->life_ends)
+			return life_ends();
 
 		if (!world->draining)
 			next = least(next, traffic_turn());
@@ -171,6 +208,8 @@ life_run(void)
 		look_around();
 		if (!world->draining && world->mono >= world->traffic_ends)
 			world_heal();
+		if (world->draining)
+			traffic_release();
 		if (world->mono > drained_by)
 			fail("%u recipients are still open", world->open_count);
 	}

@@ -18,8 +18,9 @@ static int
 usage(void)
 {
 	fprintf(stderr,
-		"usage: sim [-s SEED] [-c SCENARIO] [-d DAYS] [-h HOSTS] [-t TENANTS] [-m MESSAGES] [-v] [-1] [-q DIR]\n"
+		"usage: sim [-s SEED] [-c SCENARIO] [-d DAYS] [-h HOSTS] [-t TENANTS] [-m MESSAGES] [-v] [-r N] [-1] [-q DIR]\n"
 		"  -v  the log of the dispatcher, on standard error\n"
+		"  -r  the life of recipient N, on standard error\n"
 		"  -1  all in this process (for a debugger): no restarts\n"
 		"  -q  the queue's directory (must be empty): else a temporary one, in /dev/shm if there is one\n"
 		"scenarios: %s\n", scenario_names());
@@ -94,7 +95,7 @@ read_options(int argc, char **argv, struct settings *s, bool *alone)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "s:c:d:h:t:m:q:v1")) != -1) {
+	while ((option = getopt(argc, argv, "s:c:d:h:t:m:q:r:v1")) != -1) {
 		if (option == 's')
 			s->seed = strtoull(optarg, NULL, 0);
 		else if (option == 'c')
@@ -109,6 +110,8 @@ read_options(int argc, char **argv, struct settings *s, bool *alone)
 			s->messages = (uint32_t)strtoul(optarg, NULL, 0);
 		else if (option == 'q')
 			s->path = optarg;
+		else if (option == 'r')
+			s->traced = (uint32_t)strtoul(optarg, NULL, 0);
 		else if (option == 'v')
 			s->verbose = true;
 		else if (option == '1')
@@ -125,7 +128,7 @@ main(int argc, char **argv)
 {
 	static char shm[] = "/dev/shm/tram-sim-XXXXXX", tmp[] = "/tmp/tram-sim-XXXXXX";
 	struct settings set = {
-		.seed = 1, .scenario = "steady", .days_ms = 2 * DAY, .hosts = 1000, .tenants = 5, .messages = 5000,
+		.seed = 1, .traced = UINT32_MAX, .scenario = "steady", .days_ms = 2 * DAY, .hosts = 1000, .tenants = 5, .messages = 5000,
 		.lifetime_ms = 5 * (int64_t)DAY, .window_entries = 50000, .window_sites = 10000, .deliveries = 200, .per_site = 20,
 	};
 	bool alone = false, own;

@@ -95,7 +95,7 @@ struct rcpt {
 	uint32_t message, domain, place;	/* place: in world->open, + 1 */
 	uint8_t state;
 	bool doubt;			/* a crash was near: once more is no fault */
-	bool held, warned, edited;
+	bool held, releasing, warned, edited;
 	uint8_t deliveries, reports;
 	uint16_t attempts;
 	int64_t from, by;		/* monotonic: not to be tried before; due at the latest */
@@ -116,10 +116,12 @@ struct settings {			/* of a run: the command line, then the scenario */
 	int64_t lifetime_ms;
 	uint32_t window_entries, window_sites, deliveries, per_site;
 	uint32_t dead, flapping, slow, moody, silent, unknown, providers;	/* per million hosts or domains */
-	uint32_t lives, crashes;	/* restarts; of these, deaths (per million) */
+	int64_t life_mean;		/* until a restart; 0: none */
+	uint32_t crashes;		/* of these, deaths: per million */
 	uint32_t storm;			/* messages of one tenant at once */
 	int64_t reload_every, edit_every, jump_every;
 	int64_t slow_disk;		/* a commit takes up to this */
+	uint32_t traced;		/* a recipient whose life is told */
 	bool verbose;
 	const char *config;		/* more of the configuration */
 };
@@ -128,7 +130,6 @@ struct world {
 	struct settings set;
 	uint64_t chance[CHANCE_STREAMS];
 	int64_t mono, wall_ahead;	/* wall = mono + wall_ahead */
-	int64_t wall_least;		/* of what was said so far */
 	uint64_t events, turns, commits;
 	struct host *hosts;
 	struct domain *domains;
@@ -137,13 +138,13 @@ struct world {
 	uint32_t rcpt_count, message_count, handed_in;
 	uint32_t *open;			/* recipients that are not at their end */
 	uint32_t open_count;
-	uint32_t *popularity;		/* of domains: a table to draw from */
-	uint32_t popularity_count;
 	int64_t began, traffic_ends;
 	uint32_t life;
 	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed, reloads, edits, jumps;
 	int64_t next_message, next_reload, next_edit, next_jump, storm_at;
 	int64_t scanned, crowded;	/* crowded: a limit of all sites was reached last then */
+	int64_t unsettled;		/* a jump of the clock: until then nobody is impatient */
+	int64_t life_began, life_ends;
 	bool draining;
 	char failure[1024];
 };
@@ -174,8 +175,11 @@ void ledger_begun(struct rcpt *rcpt, struct host *host);
 void ledger_delivered(struct rcpt *rcpt);
 void ledger_temporary(struct rcpt *rcpt);
 void ledger_failed(struct rcpt *rcpt);
+void ledger_trace(const struct rcpt *rcpt, const char *what);
+void ledger_removed(struct rcpt *rcpt);
 void ledger_report(struct span content);	/* a report has reached its reader */
 void ledger_scan(void);			/* who waits too long? */
+void ledger_tell_lane(uint64_t lane);	/* on standard error */
 void ledger_died(void);			/* the process is gone, unasked */
 void ledger_end(void);			/* all of it has come to its end */
 
@@ -186,9 +190,10 @@ void watch_deep(struct dispatcher *d);
 
 /* ---- traffic.c ---------------------------------------------------------------------------- */
 
-void traffic_start(struct reactor *home, struct config **config);
+void traffic_start(struct reactor *home);
 int64_t traffic_turn(void);		/* what is due now; when it wants to be called again */
 bool traffic_idle(void);		/* nothing is with the queue or the dispatcher */
+void traffic_release(void);		/* at the end: what is on hold */
 struct config *config_make(void);
 
 /* ---- life.c ------------------------------------------------------------------------------- */

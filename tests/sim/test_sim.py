@@ -11,9 +11,18 @@ import pytest
 SIM = os.path.join(os.environ.get("TRAM_BUILD", "build"), "tests", "sim", "sim")
 SEEDS = int(os.environ.get("SIM_SEEDS", "1"))
 SCENARIOS = {
-    "steady": ["-m", "8000", "-h", "10000"],
-    "dead": ["-m", "8000", "-h", "10000"],
+    "steady": ["-m", "5000", "-h", "10000"],
+    "dead": ["-m", "5000", "-h", "10000"],
+    "lives": ["-m", "3000"],
+    "tight": ["-m", "3000"],
+    "operator": ["-m", "3000"],
+    "clock": ["-m", "3000"],
+    "providers": ["-m", "5000"],
+    "storms": ["-m", "8000"],
+    "chaos": ["-m", "3000"],
 }
+# what has once gone wrong: a reload between a commit and its arrival; rows left by an edit
+OLD = [("operator", 1, "-m", "3000"), ("operator", 8, "-m", "3000")]
 
 
 def run(scenario, seed, *options):
@@ -28,6 +37,11 @@ def run(scenario, seed, *options):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_fixed_seed(scenario):
     run(scenario, 1, *SCENARIOS[scenario])
+
+
+@pytest.mark.parametrize("old", OLD, ids=lambda old: "-".join(map(str, old[:2])))
+def test_what_went_wrong_before(old):
+    run(*old)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

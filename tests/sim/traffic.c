@@ -1,4 +1,7 @@
-/* traffic: messages that are handed in: who writes whom, when. See sim.h. */
+/*
+ * traffic: messages that are handed in, one by one and in storms; what an operator does to them; reloads; jumps of the
+ * wall clock. See sim.h.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +17,17 @@ struct offer {				/* a message on its way into the queue */
 	uint32_t number;
 };
 
+enum { EDIT_MESSAGES = 20 };
+
+struct editing {			/* an operator's edit on its way */
+	struct dispatcher_edit edit;
+	uint64_t ids[EDIT_MESSAGES];
+	uint32_t messages[EDIT_MESSAGES];
+	struct attempt attempt;
+};
+
 static struct reactor *home;
-static uint32_t offers;			/* not answered */
+static uint32_t offers, edits;		/* not answered */
 
 struct config *
 config_make(void)
@@ -24,6 +36,7 @@ config_make(void)
 	struct buf text = { 0 }, warnings = { 0 };
 	char error[CONFIG_ERROR_MAX];
 	struct config *config = NULL;
+	uint32_t tight = world->reloads % 3 == 2 ? 2 : 1;	/* reloads change something */
 
 	buf_printf(&text, "hostname = \"relay.example.org\"\nresolver = {\"127.0.0.1:1\"}\nresolver-test = \"off\"\n"
 		   "mta-sts = no\ncheck-sender = no\n"
@@ -31,8 +44,10 @@ config_make(void)
 		   "limits { deliveries = %u connections-per-site = %u window-entries = %u window-sites = %u }\n"
 		   "listener smtp { address = \"127.0.0.1:25\" }\n"
 		   "route \"*\" { deliver = \"mx\" tls = off }\n%s",
-		   s->path, (long long)(s->lifetime_ms / 1000), s->deliveries, s->per_site, s->window_entries,
-		   s->window_sites, s->config != NULL ? s->config : "");
+		   s->path, (long long)(s->lifetime_ms / 1000), s->deliveries / tight, s->per_site,
+		   s->window_entries / tight, s->window_sites, s->config != NULL ? s->config : "");
+	if (world->reloads % 2 == 1)			/* the mark of every lane's label is another one */
+		buf_printf(&text, "route \"*\" { sender = \"t0@d0.example\" deliver = \"mx\" tls = off }\n");
 	if (config_parse(buf_span(&text), "sim", &config, error, &warnings) < 0 ||
 	    config_open_files(config, error, &warnings) < 0)
 		fail("%s", error);
@@ -130,34 +145,228 @@ hand_in_any(void)
 	hand_in((uint32_t)draw(CHANCE_TRAFFIC, world->set.tenants), domains, count);
 }
 
-void
-traffic_start(struct reactor *reactor, struct config **config)
+/* ---- the operator ------------------------------------------------------------------------- */
+
+static void
+edited(struct rcpt *r, enum edit_kind kind)
 {
-	(void)config;
+	static const char *const names[] = { "hold", "release", "retry", "remove", "return", "move" };
+
+	ledger_trace(r, names[kind]);
+	if (r->state == R_FLYING)
+		fail("r%u is edited while it is being sent", (unsigned)(r - world->rcpts));
+	r->edited = r->edited || kind == EDIT_FAIL;
+	if (kind == EDIT_REMOVE && (r->state == R_WAITING || r->state == R_FAILED))
+		ledger_removed(r);
+	if (r->state != R_WAITING)
+		return;
+	if (kind == EDIT_HOLD)
+		r->held = true;
+	else if (kind == EDIT_FAIL)
+		ledger_failed(r);
+	r->changed = world->mono;
+	if (kind == EDIT_RELEASE || kind == EDIT_RETRY)
+		r->from = 0;
+	if (kind == EDIT_RETRY || (kind == EDIT_RELEASE && r->held))
+		r->by = world->mono;
+	if (kind == EDIT_RELEASE)
+		r->held = r->releasing = false;
+}
+
+static void
+on_edited(struct dispatcher_edit *edit, int result)
+{
+	struct editing *e = CONTAINER_OF(edit, struct editing, edit);
+
+	edits--;
+	if (result < 0)
+		fail("an edit says %s", strerror(-result));
+	for (size_t i = 0; i < e->edit.edit.count; i++) {
+		const struct message *m = &world->messages[e->messages[i]];
+
+		for (uint32_t n = 0; n < m->count; n++)
+			edited(&world->rcpts[m->first + n], e->edit.edit.kind);
+	}
+	free(e);
+}
+
+/* It may be done before we are told: what is sent then need not wait any more. */
+static void
+may_go(const struct message *m, bool released)
+{
+	for (uint32_t n = 0; n < m->count; n++) {
+		struct rcpt *r = &world->rcpts[m->first + n];
+
+		ledger_trace(r, released ? "will be released" : "will be tried");
+		r->releasing = r->releasing || released;
+		r->from = 0;
+	}
+}
+
+static void
+edit_go(enum edit_kind kind, const uint32_t *messages, size_t count)
+{
+	struct editing *e = xcalloc(1, sizeof(*e));
+
+	for (size_t i = 0; i < count; i++) {
+		e->messages[i] = messages[i];
+		e->ids[i] = world->messages[messages[i]].id;
+		if (kind == EDIT_RELEASE || kind == EDIT_RETRY)
+			may_go(&world->messages[messages[i]], kind == EDIT_RELEASE);
+	}
+	e->attempt = (struct attempt){ .at_ms = wall_ms(), .status = { 5, 0, 0 }, .text = SPAN("returned by the operator") };
+	e->edit.done = on_edited;
+	e->edit.edit = (struct queue_edit){ .kind = kind, .ids = e->ids, .count = count, .only_recipient = UINT32_MAX,
+					    .due_ms = wall_ms(), .attempt = kind == EDIT_FAIL ? &e->attempt : NULL };
+	edits++;
+	world->edits++;
+	dispatcher_submit_edit(home->dispatcher, &e->edit);
+}
+
+static void
+edit_any(void)
+{
+	static const enum edit_kind kinds[] = { EDIT_HOLD, EDIT_HOLD, EDIT_RELEASE, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL };
+	uint32_t messages[EDIT_MESSAGES];
+	size_t count = 0, most = 1 + draw(CHANCE_TRAFFIC, EDIT_MESSAGES);
+
+	for (size_t i = 0; i < most && world->open_count > 0; i++) {
+		uint32_t message = world->rcpts[world->open[draw(CHANCE_TRAFFIC, world->open_count)]].message;
+		bool twice = false;
+
+		for (size_t k = 0; k < count; k++)
+			twice = twice || messages[k] == message;
+		if (!twice && world->messages[message].id != 0)
+			messages[count++] = message;
+	}
+	if (count > 0)
+		edit_go(kinds[draw(CHANCE_TRAFFIC, sizeof(kinds) / sizeof(kinds[0]))], messages, count);
+}
+
+void
+traffic_release(void)
+{
+	if (edits > 0)
+		return;
+	for (uint32_t i = 0; i < world->open_count; i++) {
+		const struct rcpt *r = &world->rcpts[world->open[i]];
+
+		if (r->held) {
+			edit_go(EDIT_RELEASE, &r->message, 1);
+			return;
+		}
+	}
+}
+
+/* As mta/server_reload.c does it. */
+static void
+reload(void)
+{
+	struct config *old = home->config;
+
+	world->reloads++;
+	home->config = config_make();
+	reactor_config_use(home, home->config);
+	reactor_config_release(home, old);
+	dispatcher_reconfigure(home->dispatcher);
+	/* another label: what waits for its next try goes there at once */
+	for (uint32_t i = 0; i < world->open_count; i++)
+		world->rcpts[world->open[i]].from = 0;
+}
+
+static void
+on_config_unused(struct reactor *r, struct config *config)
+{
+	(void)r;
+	config_free(config);
+}
+
+/* ---- time --------------------------------------------------------------------------------- */
+
+/* The dates that were stored are nearer now, or further away. */
+static void
+jump(void)
+{
+	int64_t by = draw_around(CHANCE_TRAFFIC, HOUR) * (draw(CHANCE_TRAFFIC, 2) == 0 ? 1 : -1);
+
+	world->jumps++;
+	world->wall_ahead += by;
+	if (world->unsettled < world->mono)
+		world->unsettled = world->mono + HOUR;
+	world->unsettled += by < 0 ? -by : HOUR;
+	for (uint32_t i = 0; i < world->open_count; i++) {
+		struct rcpt *r = &world->rcpts[world->open[i]];
+
+		if (by > 0)
+			r->from -= by;
+		else
+			r->by -= by;
+	}
+}
+
+void
+traffic_start(struct reactor *reactor)
+{
+	const struct settings *set = &world->set;
+
 	home = reactor;
-	offers = 0;
-	if (world->next_message == 0)
-		world->next_message = world->began;
+	home->config_unused = on_config_unused;
+	offers = edits = 0;
+	if (world->life > 0)
+		return;
+	world->next_message = world->began;
+	world->next_edit = set->edit_every > 0 ? world->began + HOUR : INT64_MAX;
+	world->next_reload = set->reload_every > 0 ? world->began + HOUR : INT64_MAX;
+	world->next_jump = set->jump_every > 0 ? world->began + HOUR : INT64_MAX;
+	world->storm_at = set->storm > 0 ? world->began + set->days_ms / 2 : INT64_MAX;
 }
 
 bool
 traffic_idle(void)
 {
-	return offers == 0;
+	return offers == 0 && edits == 0;
+}
+
+/* All of tenant 0, to the busiest domains. */
+static void
+storm(void)
+{
+	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages; i++) {
+		uint32_t domain = draw_domain();
+
+		hand_in(0, &domain, 1);
+	}
+}
+
+static bool
+due(int64_t *at, int64_t every)
+{
+	if (*at > world->mono)
+		return false;
+	*at = every > 0 ? world->mono + draw_around(CHANCE_TRAFFIC, every) + 1 : INT64_MAX;
+	return true;
 }
 
 int64_t
 traffic_turn(void)
 {
-	int64_t mean = world->set.days_ms / (world->set.messages + 1);
+	const struct settings *set = &world->set;
+	const int64_t *all[] = { &world->next_message, &world->next_edit, &world->next_reload, &world->next_jump, &world->storm_at };
+	int64_t mean = set->days_ms / (set->messages - set->storm + 1), next = INT64_MAX;
 
-	while (world->next_message <= world->mono) {
-		if (world->mono >= world->traffic_ends || world->message_count >= world->set.messages)
-			world->next_message = INT64_MAX;
-		else {
-			hand_in_any();
-			world->next_message = world->mono + draw_around(CHANCE_TRAFFIC, mean);
-		}
-	}
-	return world->next_message;
+	if (world->message_count >= set->messages)
+		world->next_message = INT64_MAX;
+	if (due(&world->storm_at, 0))
+		storm();
+	if (due(&world->next_message, mean))
+		hand_in_any();
+	if (due(&world->next_edit, set->edit_every))
+		edit_any();
+	if (due(&world->next_reload, set->reload_every))
+		reload();
+	if (due(&world->next_jump, set->jump_every))
+		jump();
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		next = *all[i] < next ? *all[i] : next;
+	return next;
 }

@@ -177,12 +177,84 @@ dead(struct settings *s)
 	s->lifetime_ms = DAY;
 }
 
+/* Restarts and deaths in the midst of it. */
+static void
+lives(struct settings *s)
+{
+	dead(s);
+	s->moody = 50000;
+	s->life_mean = 2 * HOUR;
+	s->crashes = 500000;
+}
+
+/* Little room in memory, few connections. */
+static void
+tight(struct settings *s)
+{
+	dead(s);
+	s->window_entries = 1000;
+	s->window_sites = 30;
+	s->deliveries = 6;
+	s->per_site = 3;
+	s->slow_disk = 2 * SECOND;
+	s->slow = 20000;
+}
+
+static void
+operator(struct settings *s)
+{
+	dead(s);
+	s->moody = 100000;
+	s->edit_every = 3 * MINUTE;
+	s->reload_every = HOUR;
+}
+
+static void
+clock_jumps(struct settings *s)
+{
+	dead(s);
+	s->jump_every = 6 * HOUR;
+}
+
+static void
+providers(struct settings *s)
+{
+	steady(s);
+	s->moody = s->slow = 20000;
+	s->providers = 200000;
+}
+
+static void
+storms(struct settings *s)
+{
+	providers(s);
+	s->storm = s->messages / 2;
+}
+
+/* All of it. */
+static void
+chaos(struct settings *s)
+{
+	tight(s);
+	s->window_sites = 100;
+	s->deliveries = 20;
+	s->moody = 50000;
+	s->providers = 50000;
+	s->edit_every = 10 * MINUTE;
+	s->reload_every = 3 * HOUR;
+	s->jump_every = DAY;
+	s->life_mean = 4 * HOUR;
+	s->crashes = 500000;
+	s->storm = s->messages / 4;
+}
+
 static const struct scenario {
 	const char *name;
 	void (*apply)(struct settings *settings);
 } scenarios[] = {
-	{ "steady", steady },
-	{ "dead", dead },
+	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
+	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
+	{ "chaos", chaos },
 };
 
 bool
