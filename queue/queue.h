@@ -344,6 +344,13 @@ int queue_read_message(struct queue_port *port, uint64_t id, struct arena *arena
  */
 int queue_read_content(struct queue_port *port, const struct message_record *record,
 		       uint64_t offset, size_t most, bool may_block, struct buf *out);
+/*
+ * The same without a copy, and never blocking: visit is called once with them, unless that was the
+ * end, and must have done with them when it returns. It reads nothing else from the queue.
+ */
+int queue_visit_content(struct queue_port *port, const struct message_record *record,
+			uint64_t offset, size_t most, void (*visit)(void *arg, struct span part),
+			void *arg);
 int queue_read_content_cold(struct queue *queue, const struct message_record *record,
 			    uint64_t offset, size_t most, struct buf *out);
 

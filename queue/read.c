@@ -162,15 +162,16 @@ content_place(const struct message_record *r, uint64_t offset, uint64_t *within,
 	return n + 1;
 }
 
-/* A record is checked as a whole when its first octet is read. */
-int
-content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most,
-		 bool may_block, struct buf *out)
+/* A record is checked as a whole when its first octet is read. The span counts as long as txn does. */
+static int
+content_find(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most,
+	     bool may_block, struct span *ret)
 {
 	uint64_t within, len, n;
 	struct span value, part;
 	struct key key;
 
+	*ret = SPAN("");
 	if (offset >= record->header_size + record->body_size)
 		return 0;
 	n = content_place(record, offset, &within, &len);
@@ -184,8 +185,19 @@ content_read_row(struct txn *txn, const struct message_record *record, uint64_t 
 		return -EAGAIN;
 	if (within == 0 && crc32c(0, value.at, value.len) != record->crcs[n])
 		return -EBADMSG;
-	buf_append(out, part);
+	*ret = part;
 	return 0;
+}
+
+int
+content_read_row(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most,
+		 bool may_block, struct buf *out)
+{
+	struct span part;
+	int r = content_find(txn, record, offset, most, may_block, &part);
+
+	buf_append(out, part);
+	return r;
 }
 
 int
@@ -195,6 +207,19 @@ queue_read_content(struct queue_port *port, const struct message_record *record,
 	struct txn *txn = read_begin(port);
 
 	return read_end(txn, content_read_row(txn, record, offset, most, may_block, out));
+}
+
+int
+queue_visit_content(struct queue_port *port, const struct message_record *record, uint64_t offset,
+		    size_t most, void (*visit)(void *arg, struct span part), void *arg)
+{
+	struct txn *txn = read_begin(port);
+	struct span part;
+	int r = content_find(txn, record, offset, most, false, &part);
+
+	if (r == 0 && part.len > 0)
+		visit(arg, part);
+	return read_end(txn, r);
 }
 
 int

@@ -157,7 +157,6 @@ delivery_finish(struct delivery *d)
 	if (d->client_open)
 		smtp_client_free(&d->client);
 	d->client_open = false;
-	buf_free(&d->body);
 	d->letter.open = on_ended_home;
 	post_send(d->reactor->post, d->reactor->home, &d->letter);
 }

@@ -159,7 +159,6 @@ struct delivery {
 	uint64_t sent_seen;		/* … what had been sent … */
 	int64_t wait_seen;		/* … and how long it was to be */
 	bool deadline_set;
-	struct buf body;
 
 	/* how it went, for the dispatcher */
 	bool was_ready;			/* the host has greeted us: it is alive */

@@ -248,6 +248,15 @@ start_cold_read(struct delivery *d)
 	uv_queue_work(&d->reactor->loop, &cold->work, do_cold_read, on_cold_read);
 }
 
+static void
+on_piece(void *arg, struct span bytes)
+{
+	struct delivery *d = arg;
+
+	d->body_at += bytes.len;
+	smtp_client_body(&d->client, bytes);
+}
+
 /*
  * Streams pieces until the peer is slower than we, or all is said; behind the last one the next
  * job may follow.
@@ -259,24 +268,22 @@ send_body(struct delivery *d)
 	uint64_t size = record->header_size + record->body_size;
 
 	while (d->body_at < size) {
+		const uint64_t before = d->body_at;
 		int rc;
 
 		if (d->stream.queued + buf_len(&d->client.out) >= OUT_HIGH)
 			return;				/* on_written goes on */
-		buf_clear(&d->body);
-		rc = queue_read_content(d->reactor->port, record, d->body_at, BODY_PIECE, false,
-					&d->body);
+		rc = queue_visit_content(d->reactor->port, record, d->body_at, BODY_PIECE, on_piece,
+					 d);
 		if (rc == -EAGAIN) {
 			start_cold_read(d);
 			return;
 		}
-		if (rc < 0 || buf_len(&d->body) == 0) {
+		if (rc < 0 || d->body_at == before) {
 			d->current->damaged = true;
 			smtp_client_body_failed(&d->client);
 			return;
 		}
-		d->body_at += buf_len(&d->body);
-		smtp_client_body(&d->client, buf_span(&d->body));
 	}
 	d->streaming = false;
 	smtp_client_body_end(&d->client);

@@ -19,10 +19,13 @@ clean_run(struct span s)
 	size_t at = 0;
 
 	while (at < s.len) {
-		const char *lf = memchr(s.at + at, '\n', s.len - at);
-		size_t end = lf ? (size_t)(lf - s.at) : s.len;
-		const char *cr = memchr(s.at + at, '\r', end - at);
+		const char *lf, *cr;
+		size_t end;
 
+		at += data_plain_run(span_skip(s, at));
+		lf = memchr(s.at + at, '\n', s.len - at);
+		end = lf ? (size_t)(lf - s.at) : s.len;
+		cr = memchr(s.at + at, '\r', end - at);
 		if (lf == NULL)
 			return cr ? (size_t)(cr - s.at) : s.len;
 		if (cr == NULL)
@@ -102,6 +105,13 @@ write_body(struct smtp_client *client, struct run *run, struct span bytes)
 			}
 			write_octets(client, run, SPAN("\r\n"));
 			bytes = span_skip(bytes, 1);
+		}
+		clean = run->bdat ? 0 : data_plain_run(bytes);
+		if (clean > 0) {
+			data_encode_plain(span_first(bytes, clean), &p->at_line_start,
+					  &client->out);
+			bytes = span_skip(bytes, clean);
+			continue;
 		}
 		clean = clean_run(bytes);
 		write_octets(client, run, span_first(bytes, clean));

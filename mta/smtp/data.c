@@ -16,6 +16,32 @@ enum {
 	AFTER_DOT_CR,		/* and a CR, not handed out */
 };
 
+enum { BLOCK = 64 };
+
+/* A loop of fixed length and no branch: the compiler makes vectors of it. */
+static bool
+is_plain_block(const char *p)
+{
+	unsigned char bad = 0;
+
+	for (int i = 0; i < BLOCK; i++)
+		bad |= (unsigned char)(((p[i] == '\r') ^ (p[i + 1] == '\n')) |
+				       ((p[i] == '\n') & (p[i + 1] == '.')));
+	return bad == 0;
+}
+
+size_t
+data_plain_run(struct span s)
+{
+	size_t at = 0;
+
+	if (s.len > 0 && s.at[0] == '\n')
+		return 0;
+	while (at + BLOCK < s.len && is_plain_block(s.at + at))
+		at += BLOCK;
+	return at > 0 && s.at[at - 1] == '\r' ? at - 1 : at;
+}
+
 void
 data_decoder_init(struct data_decoder *d, bool normalise, size_t max_line)
 {
@@ -56,6 +82,37 @@ count_line(struct data_decoder *d, size_t octets)
 	d->line += octets;
 	if (d->max_line != 0 && d->line > d->max_line)
 		d->faults |= DATA_LONG_LINE;
+}
+
+/*
+ * Whole blocks in which nothing has to be done, unless a line in them is too long: that one is left
+ * to scan_line(). Returns their octets.
+ */
+static size_t
+plain_run(struct data_decoder *d, struct span in)
+{
+	size_t run = data_plain_run(in), at = 0;
+
+	while (at < run) {
+		size_t room = d->max_line == 0	       ? run - at
+			      : d->line < d->max_line ? d->max_line - d->line
+						      : 0;
+		size_t window = room < run - at ? room : run - at;
+		const char *lf = memrchr(in.at + at, '\n', window);
+
+		if (lf != NULL) {
+			at = (size_t)(lf - in.at) + 1;
+			d->line = 0;
+		} else if (room < run - at) {
+			break;
+		} else {
+			d->line += run - at;
+			at = run;
+		}
+	}
+	if (at > 0)
+		d->state = in.at[at - 1] == '\n' ? AT_LINE_START : IN_LINE;
+	return at;
 }
 
 /*
@@ -177,6 +234,7 @@ data_decode(struct data_decoder *d, struct span in, struct span *content, bool *
 	while (at < in.len) {
 		if (d->state == AT_LINE_START && in.at[at] == '.')
 			break;
+		at += plain_run(d, span_skip(in, at));
 		at += scan_line(d, span_skip(in, at));
 		if (d->normalise && at < in.len && d->state != AT_LINE_START)
 			break;
@@ -203,10 +261,21 @@ data_check(struct data_decoder *d, struct span content, bool last)
 			d->faults |= DATA_BARE_NEWLINE;
 		}
 	}
-	while (at < content.len)
+	while (at < content.len) {
+		at += plain_run(d, span_skip(content, at));
 		at += scan_line(d, span_skip(content, at));
+	}
 	if (last && d->state == AFTER_CR)
 		d->faults |= DATA_BARE_NEWLINE;
+}
+
+void
+data_encode_plain(struct span run, bool *at_line_start, struct buf *out)
+{
+	if (*at_line_start && run.at[0] == '.')
+		buf_byte(out, '.');
+	buf_append(out, run);
+	*at_line_start = run.at[run.len - 1] == '\n';
 }
 
 void
@@ -221,7 +290,7 @@ data_encode(struct span content, bool *at_line_start, struct buf *out)
 	for (;;) {
 		struct span rest = span_skip(content, from);
 		const char *lf;
-		size_t at = 0;
+		size_t at = data_plain_run(rest);
 
 		/* the end of the run that needs no stuffing: a LF with a dot behind it */
 		while ((lf = span_find(span_skip(rest, at), '\n')) != NULL) {

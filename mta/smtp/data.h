@@ -39,10 +39,19 @@ size_t data_decode(struct data_decoder *d, struct span in, struct span *content,
 void data_check(struct data_decoder *d, struct span content, bool last);
 
 /*
+ * The octets at the start of s, in blocks, that hold no bare CR or LF, and no LF with a dot behind
+ * it; they end neither with a CR nor before such a dot. 0: look closer. What stands before s is
+ * not known: a LF that it begins with counts as bare.
+ */
+size_t data_plain_run(struct span s);
+
+/*
  * Sending: dot-stuffs whole runs into out; *at_line_start is kept between calls (true at the
  * beginning).
  */
 void data_encode(struct span content, bool *at_line_start, struct buf *out);
+/* The same for what data_plain_run() has found; not empty. */
+void data_encode_plain(struct span run, bool *at_line_start, struct buf *out);
 /* The end of the message: CRLF if the last line has none, then ".CRLF". */
 void data_encode_end(bool at_line_start, struct buf *out);
 

@@ -245,6 +245,66 @@ test_encode(void **state)
 	}
 }
 
+/* A text of lines with something odd here and there, long enough for whole blocks at once. */
+static struct buf
+odd_text(unsigned seed)
+{
+	static const char *const odd[] = { "\r", "\n", "\r\n.", "\r\n..x", ".", "\r\n\r\n", "\r\r\n", "\n.\r\n", "\r\n.\r" };
+	const unsigned rare = 1 + seed % 40;
+	uint64_t chance = seed + 1;
+	struct buf text = { 0 };
+
+	while (buf_len(&text) < 600) {
+		chance = chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		for (int i = (int)(chance >> 40 & 0xff) % 90; i > 0; i--)
+			buf_byte(&text, (char)('a' + i % 26));
+		buf_append(&text, (chance >> 50) % rare == 0 ? span_str(odd[(chance >> 33) % 9]) : SPAN("\r\n"));
+	}
+	return text;
+}
+
+/* What is said of it does not hang on whether it is seen a block or an octet at a time. */
+static void
+test_long_texts(void **state)
+{
+	(void)state;
+	for (unsigned seed = 0; seed < 4000; seed++) {
+		struct buf text = odd_text(seed), out = { 0 }, slow = { 0 }, octets = { 0 };
+		const struct span in = buf_span(&text);
+		const bool normalise = seed % 2 == 0;
+		const size_t max_line = seed % 3 == 0 ? 0 : 40 + seed % 120;
+		struct data_decoder d, checked;
+		struct result whole = decode(in, in.len, in.len, normalise, max_line);
+		bool start = true, slow_start = true, end = false;
+
+		data_decoder_init(&d, normalise, max_line);
+		data_decoder_init(&checked, false, max_line);
+		for (size_t i = 0; i < in.len; i++) {
+			struct span content = SPAN(""), rest = span_of(in.at + i, 1);
+
+			data_check(&checked, rest, i + 1 == in.len);
+			data_encode(rest, &slow_start, &slow);
+			for (size_t taken = 1; !end && (taken > 0 || content.len > 0); rest = span_skip(rest, taken)) {
+				taken = data_decode(&d, rest, &content, &end);
+				buf_append(&octets, content);
+			}
+		}
+		assert_int_equal(d.faults, whole.faults);
+		assert_true(end == whole.end && span_eq(buf_span(&octets), buf_span(&whole.content)));
+		data_encode(in, &start, &out);
+		assert_true(span_eq(buf_span(&out), buf_span(&slow)) && start == slow_start);
+		buf_clear(&out);
+		data_decoder_init(&d, false, max_line);
+		data_check(&d, in, true);
+		assert_int_equal(d.faults, checked.faults);
+		result_free(&whole);
+		buf_free(&text);
+		buf_free(&out);
+		buf_free(&slow);
+		buf_free(&octets);
+	}
+}
+
 int
 main(void)
 {
@@ -253,6 +313,7 @@ main(void)
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_encode),
+		cmocka_unit_test(test_long_texts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
