@@ -204,7 +204,8 @@ check_lane(struct check *c, uint64_t id, const struct lane_record *lane)
 	if (!has(c, TABLE_SITE, key_id(lane->site)))
 		fault(c, "lane %" PRIu64 ": its site %" PRIu64 " is gone", id, lane->site);
 	if (lane->asleep_ms != INT64_MAX &&
-	    !has(c, TABLE_ASLEEP, key_asleep(lane->site, lane->asleep_ms, id)))
+	    !has(c, TABLE_ASLEEP, key_asleep(lane->site, tenant_mark(lane->name.tenant),
+						lane->asleep_ms, id)))
 		fault(c, "lane %" PRIu64 ": its row in asleep is gone", id);
 	if (!lane->hold && first != INT64_MAX &&
 	    lane->asleep_ms > later(first, lane->backoff.next_ms))

@@ -128,15 +128,30 @@ key_entry(uint64_t lane, int64_t due_ms, uint64_t id, uint32_t recipient)
 	return k;
 }
 
-/* asleep: site, due, lane. */
-enum { ASLEEP_KEY_LEN = 24 };
+/*
+ * asleep: site, tenant_mark(), due, lane. The mark of those without a tenant is left out: a due time
+ * never has the highest bit, which each mark has.
+ */
+enum { ASLEEP_KEY_LEN = 24, ASLEEP_TENANT_KEY_LEN = 32 };
 static inline struct key
-key_asleep(uint64_t site, int64_t due_ms, uint64_t lane)
+key_asleep(uint64_t site, uint64_t tenant, int64_t due_ms, uint64_t lane)
 {
 	struct key k = key_id(site);
 
+	if (tenant != 0)
+		key_u64(&k, tenant);
 	key_time(&k, due_ms);
 	key_u64(&k, lane);
+	return k;
+}
+
+/* Where the rows of that tenant, or of the next one there is, begin. */
+static inline struct key
+key_asleep_tenant(uint64_t site, uint64_t tenant)
+{
+	struct key k = key_id(site);
+
+	key_u64(&k, tenant | UINT64_C(1) << 63);
 	return k;
 }
 

@@ -320,14 +320,15 @@ lane_set_asleep(struct batch *b, struct lane_node *lane, int64_t due_ms)
 	if (lane->record.asleep_ms == due_ms)
 		return;
 	if (lane->record.asleep_ms != INT64_MAX) {
-		key = key_asleep(lane->record.site, lane->record.asleep_ms, lane->id);
+		key = key_asleep(lane->record.site, tenant_mark(lane->record.name.tenant),
+				 lane->record.asleep_ms, lane->id);
 		txn_del(&b->txn, TABLE_ASLEEP, key_span(&key));
 	}
 	lane->record.asleep_ms = due_ms;
 	lane_dirty(b, lane);
 	if (due_ms == INT64_MAX)
 		return;
-	key = key_asleep(lane->record.site, due_ms, lane->id);
+	key = key_asleep(lane->record.site, tenant_mark(lane->record.name.tenant), due_ms, lane->id);
 	txn_put(&b->txn, TABLE_ASLEEP, key_span(&key), SPAN(""));
 	site_need(b, lane->record.site, due_ms);
 }

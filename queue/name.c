@@ -86,6 +86,21 @@ site_key_hash(struct span key, uint8_t ret[16])
 	hash_finish(hash, ret);
 }
 
+/* With the highest bit, and without the lowest: there is always a number behind it. */
+uint64_t
+tenant_mark(struct span tenant)
+{
+	uint8_t hash[16];
+	uint64_t mark = 0;
+
+	if (tenant.len == 0)
+		return 0;
+	site_key_hash(tenant, hash);
+	for (int i = 0; i < 8; i++)
+		mark = mark << 8 | hash[i];
+	return (mark | UINT64_C(1) << 63) & ~UINT64_C(1);
+}
+
 bool
 lane_name_eq(const struct lane_name *a, const struct lane_name *b)
 {

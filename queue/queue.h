@@ -371,10 +371,20 @@ int queue_find_site(struct queue_port *port, struct span key, uint64_t *ret);
 int queue_read_history(struct queue_port *port, uint64_t id, uint32_t recipient,
 		       struct arena *arena, struct history_record *ret);
 
-struct queue_asleep { uint64_t lane; int64_t due_ms; };
-/* Lanes of a site by due time, after a key; the due time may be too early, never too late. */
+struct queue_asleep {
+	uint64_t tenant, lane;		/* tenant: tenant_mark() of its name */
+	int64_t due_ms;
+};
+/*
+ * Lanes of a site that are due until then, after a row (all zero: from the first), tenant by tenant,
+ * each by due time, so that who has many hides nobody's. The due time may be too early, never too
+ * late. *next_ms, INT64_MAX before the first page: the earliest of those that are due later;
+ * *tenants: how many have one. *ret_count < max: that was all. To pass the rest of a tenant over, go
+ * on after its mark, lane UINT64_MAX, due INT64_MAX.
+ */
 int queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after,
-		      struct queue_asleep *ret, size_t max, size_t *ret_count);
+		      int64_t until_ms, struct queue_asleep *ret, size_t max, size_t *ret_count,
+		      int64_t *next_ms, size_t *tenants);
 struct queue_wake { uint64_t site; int64_t at_ms; };
 int queue_read_wakes(struct queue_port *port, const struct queue_wake *after, int64_t until_ms,
 		     struct queue_wake *ret, size_t max, size_t *ret_count);

@@ -297,25 +297,28 @@ queue_read_entries(struct queue_port *port, uint64_t lane, const struct queue_en
 
 int
 queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after,
-		  struct queue_asleep *ret, size_t max, size_t *ret_count)
+		  int64_t until_ms, struct queue_asleep *ret, size_t max, size_t *ret_count,
+		  int64_t *next_ms, size_t *tenants)
 {
-	const bool first = after == NULL || (after->lane == 0 && after->due_ms == 0);
-	struct txn *txn = read_begin(port);
-	struct key from = first ? key_id(site) : key_asleep(site, after->due_ms, after->lane);
-	struct cursor c;
+	const bool first = after->lane == 0 && after->due_ms == 0 && after->tenant == 0;
+	struct asleep_walk w = { .txn = read_begin(port), .site = site, .until_ms = until_ms,
+				 .next_ms = *next_ms };
+	struct queue_asleep row;
 
 	*ret_count = 0;
-	cursor_open(&c, txn, TABLE_ASLEEP, key_span(&from));
-	while (*ret_count < max && cursor_next(&c) && c.key.len == ASLEEP_KEY_LEN &&
-	       key_get_u64(c.key, 0) == site) {
-		if (!first && span_eq(c.key, key_span(&from)))
-			continue;
-		ret[(*ret_count)++] =
-			(struct queue_asleep){ .lane = key_get_u64(c.key, 16),
-					       .due_ms = (int64_t)key_get_u64(c.key, 8) };
-	}
-	cursor_close(&c);
-	return read_end(txn, 0);
+	w.from = key_id(site);
+	if (!first && after->due_ms == INT64_MAX)
+		w.from = key_asleep_tenant(site, after->tenant == 0 ? 1 : after->tenant + 1);
+	else if (!first)
+		w.from = key_asleep(site, after->tenant, after->due_ms, after->lane);
+	while (*ret_count < max && asleep_next(&w, &row))
+		if (row.lane != after->lane || row.tenant != after->tenant ||
+		    row.due_ms != after->due_ms)
+			ret[(*ret_count)++] = row;
+	asleep_close(&w);
+	*next_ms = w.next_ms;
+	*tenants += w.tenants;
+	return read_end(w.txn, 0);
 }
 
 int

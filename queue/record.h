@@ -16,7 +16,7 @@
 #include "mta/base/reply.h"
 
 enum {
-	QUEUE_FORMAT = 1,			/* of the store as a whole, in meta */
+	QUEUE_FORMAT = 2,			/* of the store as a whole, in meta */
 	/* 16 pages less LMDB's page header: measured, see README.md */
 	QUEUE_CHUNK = 65520,
 	HISTORY_FIRST = 3, HISTORY_LAST = 10,	/* attempts kept */
@@ -208,6 +208,8 @@ uint64_t body_record_count(uint64_t header_size, uint64_t body_size);
 void domain_reversed(struct span domain, struct buf *out);
 void lane_name_hash(const struct lane_name *name, uint8_t ret[16]);
 void site_key_hash(struct span key, uint8_t ret[16]);
+/* Of a tenant's name, for where rows stand by tenant; 0: no tenant. Stored: it never changes. */
+uint64_t tenant_mark(struct span tenant);
 bool lane_name_eq(const struct lane_name *a, const struct lane_name *b);
 
 #endif

@@ -189,21 +189,19 @@ static void
 doubts_of_last_second(struct txn *txn, struct doubts *d, int64_t until_ms)
 {
 	size_t sites = 0, lanes = 0;
-	struct cursor wake, asleep;
+	struct cursor wake;
 
 	cursor_open(&wake, txn, TABLE_WAKE, SPAN(""));
 	while (sites++ < SITES_MAX && cursor_next(&wake) &&
 	       (int64_t)key_get_u64(wake.key, 0) <= until_ms) {
 		const uint64_t site = key_get_u64(wake.key, 8);
-		struct key from = key_id(site);
+		struct asleep_walk asleep = { .txn = txn, .site = site, .until_ms = until_ms,
+					      .from = key_id(site), .next_ms = INT64_MAX };
+		struct queue_asleep row;
 
-		cursor_open(&asleep, txn, TABLE_ASLEEP, key_span(&from));
-		while (lanes++ < LANES_MAX && cursor_next(&asleep) &&
-		       key_get_u64(asleep.key, 0) == site &&
-		       (int64_t)key_get_u64(asleep.key, 8) <= until_ms)
-			doubts_of_lane(txn, d, key_get_u64(asleep.key, 16), until_ms - DOUBT_MS,
-				       until_ms);
-		cursor_close(&asleep);
+		while (lanes++ < LANES_MAX && asleep_next(&asleep, &row))
+			doubts_of_lane(txn, d, row.lane, until_ms - DOUBT_MS, until_ms);
+		asleep_close(&asleep);
 	}
 	cursor_close(&wake);
 }
@@ -259,6 +257,7 @@ doubt(struct queue *q)
 	struct doubts d = { 0 };
 	struct txn txn;
 	struct cursor c;
+	struct key format = key_id(QUEUE_FORMAT);
 	int r = txn_reader(q->store, &txn);
 
 	if (r < 0)
@@ -281,6 +280,8 @@ doubt(struct queue *q)
 		cursor_del(&c);
 	cursor_close(&c);
 	b->meta.clean = false;
+	/* what format 1 has, 2 has in the same form, and more that a tramd of then would not know */
+	txn_put(&b->txn, TABLE_META, SPAN("format"), key_span(&format));
 	return batch_commit(b);
 }
 

@@ -277,6 +277,23 @@ bool lane_find_row(struct txn *txn, const struct lane_name *name, uint64_t *ret)
 bool site_find_row(struct txn *txn, struct span key, uint64_t *ret);
 /* INT64_MAX: none, or all are held */
 int64_t first_due(struct txn *txn, uint64_t lane);
+/*
+ * The lanes asleep in a site that are due until then: tenant by tenant, each by due time. The first
+ * one of a tenant that is due later counts for next_ms. Set all above cursor (from: key_id(site), or
+ * behind which to go on), next_ms to INT64_MAX.
+ */
+struct asleep_walk {
+	struct txn *txn;
+	uint64_t site;
+	int64_t until_ms;
+	struct key from;
+	struct cursor cursor;
+	bool open;
+	int64_t next_ms;
+	size_t tenants;			/* met so far that have nothing more */
+};
+bool asleep_next(struct asleep_walk *walk, struct queue_asleep *ret);
+void asleep_close(struct asleep_walk *walk);
 int64_t first_asleep(struct txn *txn, uint64_t site);
 
 /* ---- taken.c ---- */

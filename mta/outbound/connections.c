@@ -161,6 +161,8 @@ connection_free(struct connection *c)
 	shaping_disconnected(c);
 	c->site->connection_count--;
 	c->site->owner->connections--;
+	c->share->connections--;
+	share_release(&c->site->owner->window, c->share);
 	free(c);
 }
 
@@ -234,13 +236,15 @@ on_delivery_ended(struct delivery *delivery)
 }
 
 static void
-connection_open(struct site *site)
+connection_open(struct site *site, const struct lane *lane)
 {
 	struct dispatcher *d = site->owner;
 	struct connection *c = xcalloc(1, sizeof(*c));
 	struct reactor *reactor = &d->reactors[d->next_reactor++ % d->reactor_count];
 
 	c->site = site;
+	c->share = share_use(&d->window, lane->tenant_name);
+	c->share->connections++;
 	list_init(&c->idle);
 	list_add_last(&site->connections, &c->in_site);
 	site->connection_count++;
@@ -271,7 +275,7 @@ slot_is_wanted(const struct site *site)
 {
 	const struct dispatcher *d = site->owner;
 
-	return ring_empty(&site->ring) && (!list_empty(&d->slots) || sites_are_many(d));
+	return ring_empty(&site->ring) && (!ring_empty(&d->slots) || sites_are_many(d));
 }
 
 static void
@@ -367,8 +371,65 @@ pick_connection(struct site *site, size_t depth)
 	return NULL;
 }
 
+/* ---- slots: connections of the whole daemon ----------------------------------------------- */
+
+/*
+ * Hosts that do not answer hold a connection for minutes: however many of them one tenant has mail
+ * for, some are left for others.
+ */
 static bool
-may_open(struct site *site)
+may_have_slot(const struct dispatcher *d, struct span tenant)
+{
+	const struct share *share = share_find(&d->window, tenant);
+
+	return share_room(share != NULL ? share->connections : 0, d->connections,
+			  d->max_connections, SHARE_OF_SLOTS) > 0;
+}
+
+void
+site_leave_slots(struct site *site)
+{
+	ring_remove(&site->slot);
+	ring_tenant_release(site->slot_tenant);
+	site->slot_tenant = NULL;
+}
+
+/* For whose turn it is there now; it keeps its place as long as that is the same one. */
+static void
+site_wait_for_slot(struct site *site, const struct lane *lane)
+{
+	struct window *w = &site->owner->window;
+
+	if (ring_holds(&site->slot) &&
+	    span_eq(ring_tenant_name(site->slot_tenant), lane->tenant_name))
+		return;
+	site_leave_slots(site);
+	site->slot_tenant = ring_tenant_use(&site->owner->slots, lane->tenant_name, false,
+					    w->weight(w->arg, lane->tenant_name));
+	ring_add(site->slot_tenant, 0, &site->slot);
+}
+
+static bool
+slot_is_for(void *dispatcher, struct ring_member *slot)
+{
+	const struct site *site = CONTAINER_OF(slot, struct site, slot);
+
+	return may_have_slot(dispatcher, ring_tenant_name(site->slot_tenant));
+}
+
+struct site *
+site_next_for_slot(struct dispatcher *d)
+{
+	struct ring_member *slot = ring_next(&d->slots, slot_is_for, d);
+
+	if (slot == NULL)
+		return NULL;
+	ring_served(slot, 1);
+	return CONTAINER_OF(slot, struct site, slot);
+}
+
+static bool
+may_open(struct site *site, const struct lane *lane)
 {
 	struct dispatcher *d = site->owner;
 	size_t most = site_max_connections(site);
@@ -379,10 +440,9 @@ may_open(struct site *site)
 		site_timer_by(site, site->pause_until_ms);
 		return false;
 	}
-	if (d->connections < d->max_connections)
+	if (may_have_slot(d, lane->tenant_name))
 		return shaping_may_connect(site, SPAN(""));
-	if (!list_linked(&site->slot_node))
-		list_add_last(&d->slots, &site->slot_node);
+	site_wait_for_slot(site, lane);
 	idle_one_quits(d);
 	return false;
 }
@@ -435,8 +495,8 @@ site_work(struct site *site)
 			return;
 		}
 		c = pick_connection(site, first_depth(site));
-		if (c == NULL && may_open(site)) {
-			connection_open(site);
+		if (c == NULL && may_open(site, lane)) {
+			connection_open(site, lane);
 			continue;
 		}
 		if (c == NULL && site->mode == SITE_OPEN && !shaping_is_paced(site))

@@ -31,18 +31,17 @@ static void
 work_sites(struct letter *letter)
 {
 	struct dispatcher *d = CONTAINER_OF(letter, struct dispatcher, work_letter);
+	struct site *site;
 
 	d->work_posted = false;
-	while (!list_empty(&d->slots) && d->connections < d->max_connections) {
-		struct site *site = CONTAINER_OF(d->slots.next, struct site, slot_node);
-
-		list_remove(&site->slot_node);
+	while (d->connections < d->max_connections &&
+	       (site = site_next_for_slot(d)) != NULL) {
 		/* it goes to the end of them if it still wants for more */
+		site_leave_slots(site);
 		site_work(site);
 	}
 	while (!list_empty(&d->dirty)) {
-		struct site *site = CONTAINER_OF(d->dirty.next, struct site, work_node);
-
+		site = CONTAINER_OF(d->dirty.next, struct site, work_node);
 		list_remove(&site->work_node);
 		if (site == d->unresolved)
 			lanes_resolve(d);
@@ -91,7 +90,7 @@ static void
 lane_arrival(struct dispatcher *d, struct lane *lane, const struct queue_arrival *a)
 {
 	struct parcel *parcel = window_parcel(&d->window, a->id);
-	bool room = site_has_room(lane->site) && lane->ready_count < LANE_READY_MAX;
+	bool room = lane_room(lane) > 0 && lane->ready_count < LANE_READY_MAX;
 
 	lane->touched = true;
 	if (room && lane->more_due_ms == INT64_MAX && a->due_ms <= wall_ms() && !lane->leaving &&
@@ -125,10 +124,7 @@ arrival(struct dispatcher *d, const struct queue_arrival *a)
 		return;
 	if (a->due_ms > wall_ms())
 		site_timer_by(site, a->due_ms);
-	else if (d->window.entries < d->window.max_entries &&
-		 d->window.lanes.count < d->window.max_entries)
-		lane_load(site, a->lane);
-	else
+	else if (!lane_load(site, a->lane))
 		site_timer_by(site, wall_ms() + 1000);
 	site_touch(site);
 	site_settle_down(site);			/* it may be gone after it */
@@ -550,7 +546,7 @@ dispatcher_start(struct reactor *home)
 	d->window.arg = d;
 	set_max_connections(d);
 	list_init(&d->dirty);
-	list_init(&d->slots);
+	d->slots.alike = true;
 	list_init(&d->idle);
 	list_init(&d->checks);
 	d->unresolved = window_add_site(&d->window, 0, SPAN(""));
@@ -649,6 +645,7 @@ free_window(struct dispatcher *d)
 		struct site *site = CONTAINER_OF(node, struct site, by_key);
 
 		site->changing = false;
+		site_leave_slots(site);
 		window_drop_site(&d->window, site);
 	}
 	/* locked by edits that never went */
@@ -660,6 +657,8 @@ free_window(struct dispatcher *d)
 	map_free(&d->window.lanes);
 	map_free(&d->window.sites_by_id);
 	map_free(&d->window.sites_by_key);
+	ring_free(&d->slots);
+	map_free(&d->window.shares);
 	heap_free(&d->window.timers);
 	heap_free(&d->window.site_timers);
 }

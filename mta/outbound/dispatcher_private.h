@@ -40,6 +40,7 @@ enum {
 	STAY_MS = 30000,		/* a lane with nothing due for longer leaves */
 	ROOM_MS = 250,			/* until a lane that found no room is read again */
 	RECHECK_MS = 60000,		/* the longest the clock is trusted */
+	SHARE_OF_SLOTS = 8,		/* times what is free, of connections and look-ups */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
 	JOBS_AHEAD_QUICK = 3,		/* … where they take no time: and one that comes meanwhile */
 	QUICK_MS = 10,			/* that is no time … */
@@ -53,6 +54,7 @@ struct connection {			/* the dispatcher's side of a delivery */
 	struct list idle;		/* dispatcher->idle */
 	struct site *site;
 	struct delivery *delivery;
+	struct share *share;		/* whose mail it was opened for */
 	size_t outstanding, given;
 	struct span source;		/* its name; empty: none is configured */
 	struct shaping_counter **counters;	/* that count it: shaping.c */
@@ -71,8 +73,8 @@ struct dispatcher {
 	uv_timer_t timer;
 	int64_t wake_at_ms;		/* wall time: rows of `wake` to look at */
 	struct list dirty;		/* sites that may have work, by work_node */
-	/* sites that wait for a connection of any site to end, by slot_node */
-	struct list slots;
+	/* sites that wait for a connection of any site to end */
+	struct ring slots;		/* by tenant */
 	struct list idle;		/* connections without a job, the longest idle first */
 	struct letter work_letter;
 	bool work_posted;
@@ -125,9 +127,10 @@ uint32_t chance(void);
 /* NULL: in back-off, gone, or no room */
 struct site *site_load(struct dispatcher *d, uint64_t id);
 void site_load_lanes(struct site *site);
-void lane_load(struct site *site, uint64_t id);
+/* False: its tenant has no room for it now. */
+bool lane_load(struct site *site, uint64_t id);
 void lane_refill(struct lane *lane);
-bool site_has_room(const struct site *site);	/* for one entry more in memory */
+size_t lane_room(const struct lane *lane);	/* for so many entries more in memory */
 bool sites_are_full(const struct dispatcher *d);	/* no room for one more site */
 bool sites_are_many(const struct dispatcher *d);	/* so that none may stay without need */
 /* those that left their entries to the queue read them again */
@@ -182,6 +185,9 @@ void site_probe_now(struct site *site);
 void site_sleep(struct site *site, int64_t until_ms, struct span text);
 void site_failed(struct site *site, const struct reply *reply, struct span host, size_t left);
 void site_answered(struct site *site, const struct job *job);
+/* Whose turn it is of those that wait for a connection of any site to end; NULL: nobody's. */
+struct site *site_next_for_slot(struct dispatcher *d);
+void site_leave_slots(struct site *site);
 
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
 void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */

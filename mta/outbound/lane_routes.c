@@ -308,6 +308,7 @@ lane_look_cancel(struct lane *lane)
 	lookup_cancel(lane->lookup);
 	lane->lookup = NULL;
 	lane->owner->lookups--;
+	lane->share->lookups--;
 }
 
 static void
@@ -321,6 +322,7 @@ on_mx(void *arg, const struct mx_set *set)
 
 	lane->lookup = NULL;
 	d->lookups--;
+	lane->share->lookups--;
 	site_touch(d->unresolved);		/* the next look-up may begin */
 	if (d->stopping)
 		return;
@@ -352,6 +354,7 @@ lane_lookup(struct lane *lane, struct span domain)
 	lane->lookup = lookup_mx(d->home->resolver, domain, config->own_names,
 				 config->own_name_count, config->allow_private, on_mx, lane);
 	d->lookups++;
+	lane->share->lookups++;
 }
 
 static void
@@ -397,9 +400,11 @@ static bool
 may_resolve(void *arg, struct ring_member *turn)
 {
 	const struct lane *lane = CONTAINER_OF(turn, struct lane, turn);
+	const struct dispatcher *d = arg;
 
-	(void)arg;
-	return lane->lookup == NULL && lane->asks == NULL && !lane->changing &&
+	return share_room(lane->share->lookups, d->lookups, config_of(d)->limits.lookups,
+			  SHARE_OF_SLOTS) > 0 &&
+	       lane->lookup == NULL && lane->asks == NULL && !lane->changing &&
 	       lane->in_flight == 0 && !lane_waits_for_trust(lane);
 }
 
@@ -414,7 +419,7 @@ lanes_resolve(struct dispatcher *d)
 
 		if (d->lookups >= config_of(d)->limits.lookups || d->stopping || d->stalled > 0)
 			return;
-		lane = site_next_lane(d->unresolved, may_resolve, NULL);
+		lane = site_next_lane(d->unresolved, may_resolve, d);
 		if (lane == NULL)
 			return;
 		ring_served(&lane->turn, 1);

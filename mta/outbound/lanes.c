@@ -25,26 +25,56 @@ site_wake_lanes(struct site *site)
 /* ---- reading lanes ------------------------------------------------------------------------ */
 
 /*
- * A site that takes its mail slowly must not fill the window: when that is half full each has a
- * little.
+ * A site that takes its mail slowly must not fill the window, nor a tenant that has much of it: a
+ * tenant has three times what is left free at most, a site eight times that; and when the window is
+ * half full each site has a little, or each tenant a tenth.
  */
-bool
-site_has_room(const struct site *site)
+static size_t
+less(size_t a, size_t b)
 {
-	const struct window *w = &site->owner->window;
+	return a < b ? a : b;
+}
 
-	return w->entries < w->max_entries / 2 ||
-	       (w->entries < w->max_entries && site->ready_count < SITE_READY_FAIR);
+static size_t
+above(size_t most, size_t has)
+{
+	return most > has ? most - has : 0;
+}
+
+size_t
+lane_room(const struct lane *lane)
+{
+	const struct window *w = &lane->owner->window;
+	size_t has = lane->share->entries, ready = lane->site->ready_count;
+	size_t room = share_room(has, w->entries, w->max_entries, 3), fair, tenth;
+
+	room = less(room, share_room(ready, w->entries, w->max_entries, 8));
+	fair = above(SITE_READY_FAIR, ready);
+	tenth = above(w->max_entries / 10, has);
+	if (w->entries >= w->max_entries / 2)
+		room = less(room, fair > tenth ? fair : tenth);
+	return room;
 }
 
 static bool
-site_has_lane_room(const struct site *site)
+window_is_full(const struct window *w)
+{
+	return w->entries >= w->max_entries || w->lanes.count >= w->max_entries;
+}
+
+/* The same for a lane more. */
+static bool
+site_has_lane_room(const struct site *site, struct span tenant)
 {
 	const struct window *w = &site->owner->window;
+	const struct share *share = share_find(w, tenant);
+	size_t has = share != NULL ? share->lanes : 0, lanes = w->lanes.count;
 
-	return w->entries < w->max_entries &&
-	       (w->lanes.count < w->max_entries / 2 ||
-		(w->lanes.count < w->max_entries && site->lane_count < w->max_entries / 10));
+	if (w->entries >= w->max_entries || share_room(has, lanes, w->max_entries, 3) == 0 ||
+	    share_room(site->lane_count, lanes, w->max_entries, 8) == 0)
+		return false;
+	return lanes < w->max_entries / 2 || site->lane_count < w->max_entries / 10 ||
+	       has < w->max_entries / 10;
 }
 
 bool
@@ -63,7 +93,10 @@ sites_are_many(const struct dispatcher *d)
 static int64_t
 stay_ms(const struct site *site)
 {
-	return site_has_lane_room(site) && !sites_are_many(site->owner) ? STAY_MS : 1000;
+	const struct window *w = &site->owner->window;
+
+	return w->lanes.count < w->max_entries / 2 && w->entries < w->max_entries &&
+	       !sites_are_many(site->owner) ? STAY_MS : 1000;
 }
 
 static bool
@@ -104,19 +137,20 @@ lane_refill(struct lane *lane)
 	struct window *w = &d->window;
 	struct queue_entry page[PAGE];
 	int64_t now = wall_ms();
+	size_t room;
 
 	while (lane->more_due_ms <= now && lane->ready_count < LANE_READY_LOW &&
-	       site_has_room(lane->site)) {
+	       (room = less(lane_room(lane), PAGE)) > 0) {
 		size_t n = 0;
 		int rc = queue_read_entries(d->home->port, lane->node.key, &lane->cursor, page,
-					    PAGE, &n);
+					    room, &n);
 
 		if (rc < 0) {
 			log_message(LOG_ERROR, "queue", "cannot read a lane: %s", strerror(-rc));
 			heap_set(&w->timers, &lane->timer, now + 1000);
 			return;
 		}
-		lane->more_due_ms = n < PAGE ? INT64_MAX : page[n - 1].due_ms;
+		lane->more_due_ms = n < room ? INT64_MAX : page[n - 1].due_ms;
 		for (size_t i = 0; i < n; i++) {
 			struct parcel *parcel = window_parcel(w, page[i].id);
 
@@ -144,7 +178,7 @@ mx_expired(int64_t until_ms, int64_t now)
 	return until_ms != 0 && until_ms < now;
 }
 
-void
+bool
 lane_load(struct site *site, uint64_t id)
 {
 	struct dispatcher *d = site->owner;
@@ -155,11 +189,15 @@ lane_load(struct site *site, uint64_t id)
 	bool renamed;
 
 	if (window_lane(&d->window, id) != NULL)
-		return;
+		return true;
 	if (queue_read_lane(d->home->port, id, &arena, &record) < 0 || record.site != site->id ||
 	    record.hold) {
 		arena_free(&arena);
-		return;
+		return true;
+	}
+	if (!site_has_lane_room(site, record.name.tenant)) {
+		arena_free(&arena);
+		return false;
 	}
 	renamed = !lane_judged(d, &record);
 	if (!renamed || !lane_reroute(d, id, &record)) {
@@ -181,41 +219,55 @@ lane_load(struct site *site, uint64_t id)
 		}
 	}
 	arena_free(&arena);
+	return true;
 }
 
 /* ---- reading sites ------------------------------------------------------------------------ */
 
+/* A pass over many tenants costs a look at each: then not at every wish of one of them. */
+static int64_t
+scan_again_ms(int64_t at, int64_t now, size_t tenants)
+{
+	int64_t least = now + (int64_t)(tenants / 10 < 1000 ? tenants / 10 : 1000);
+
+	return at > least ? at : least;
+}
+
+/*
+ * Tenant by tenant: one that has no room, for it has so many lanes here already, comes back to the
+ * rest in a moment, and keeps no other from being read.
+ */
 void
 site_load_lanes(struct site *site)
 {
 	struct dispatcher *d = site->owner;
-	struct queue_asleep page[SITE_LANES_PAGE];
-	int64_t now = wall_ms();
-	size_t n = 0;
+	struct queue_asleep page[SITE_LANES_PAGE], at = { 0 };
+	int64_t now = wall_ms(), next = INT64_MAX;
+	size_t n = 0, tenants = 0, i;
 
 	if (site->id == 0 && site != d->unresolved)
 		return;				/* it has no row yet: nothing sleeps in it */
 	heap_remove(&d->window.site_timers, &site->timer);
-	site->asleep_cursor = (struct queue_asleep){ 0 };
 	do {
-		if (queue_read_asleep(d->home->port, site->id, &site->asleep_cursor, page,
-				      SITE_LANES_PAGE, &n) < 0) {
+		if (queue_read_asleep(d->home->port, site->id, &at, now, page, SITE_LANES_PAGE, &n,
+				      &next, &tenants) < 0) {
 			heap_set(&d->window.site_timers, &site->timer, now + 1000);
 			return;
 		}
-		for (size_t i = 0; i < n; i++) {
-			if (page[i].due_ms > now) {
-				heap_set(&d->window.site_timers, &site->timer, page[i].due_ms);
-				return;
-			}
-			if (!site_has_lane_room(site)) {
-				heap_set(&d->window.site_timers, &site->timer, now + ROOM_MS);
-				return;
-			}
-			site->asleep_cursor = page[i];
-			lane_load(site, page[i].lane);
+		for (i = 0; i < n; i++) {
+			at = page[i];
+			if (window_is_full(&d->window) || !lane_load(site, at.lane))
+				break;
 		}
-	} while (n == SITE_LANES_PAGE);
+		if (i < n) {
+			next = now + ROOM_MS;
+			at.due_ms = INT64_MAX;
+			at.lane = UINT64_MAX;
+			tenants++;
+		}
+	} while (i < n || n == SITE_LANES_PAGE);
+	if (next != INT64_MAX)
+		heap_set(&d->window.site_timers, &site->timer, scan_again_ms(next, now, tenants));
 }
 
 static void
@@ -499,17 +551,17 @@ site_save(struct site *site, int64_t wake_ms)
 void
 site_leave(struct site *site)
 {
-	struct queue_asleep first = { 0 };
 	const struct queue_asleep from = { 0 };
-	int64_t again = wall_ms() + 1000;
-	size_t n = 0;
+	struct queue_asleep row;
+	int64_t again = wall_ms() + 1000, first = INT64_MAX;
+	size_t n = 0, tenants = 0;
 
-	queue_read_asleep(site->owner->home->port, site->id, &from, &first, 1, &n);
+	queue_read_asleep(site->owner->home->port, site->id, &from, -1, &row, 1, &n, &first, &tenants);
 	site->leaving = true;
-	site_save(site, n > 0 ? first.due_ms : 0);
+	site_save(site, first != INT64_MAX ? first : 0);
 	/* overdue: something keeps its lane from being read, which must not spin */
-	if (n > 0)
-		dispatcher_wake_at(site->owner, first.due_ms > again ? first.due_ms : again);
+	if (first != INT64_MAX)
+		dispatcher_wake_at(site->owner, first > again ? first : again);
 }
 
 /*
@@ -531,6 +583,7 @@ site_drop(struct site *site)
 	if (d->sites_wait)				/* soon, with others that leave now */
 		dispatcher_wake_at(d, again - 900);
 	d->sites_wait = false;
+	site_leave_slots(site);
 	window_drop_site(&d->window, site);
 }
 

@@ -161,6 +161,8 @@ next_of_tier(struct ring_tier *tier, may_go *may, void *arg)
 	LIST_EACH(struct ring_member, member, &tier->members, in_tier)
 		if (may == NULL || may(arg, member))
 			return member;
+		else if (tier->tenant->ring->alike)
+			return NULL;
 	return NULL;
 }
 

@@ -37,6 +37,7 @@ struct ring {				/* zeroed: empty */
 	int64_t now[2];			/* the time of who was served last */
 	uint64_t served;		/* turns so far */
 	size_t members;
+	bool alike;			/* what holds one member of a tenant holds all of it */
 };
 
 /* One user more of the tenant of that name, made if it is new (weight, last: of a new one). */

@@ -65,9 +65,11 @@ walk_lanes(struct shaping *s, int64_t now)
 {
 	struct dispatcher *d = s->owner;
 	struct queue_asleep page[WALK_PAGE];
-	size_t n = 0;
+	int64_t next = INT64_MAX;
+	size_t n = 0, tenants = 0;
 
-	if (queue_read_asleep(d->home->port, s->walk_site.site, &s->walk_lane, page, WALK_PAGE, &n) < 0)
+	if (queue_read_asleep(d->home->port, s->walk_site.site, &s->walk_lane, INT64_MAX, page, WALK_PAGE, &n, &next,
+			      &tenants) < 0)
 		return true;
 	for (size_t i = 0; i < n; i++) {
 		s->walk_lane = page[i];

@@ -52,7 +52,6 @@ window_add_site(struct window *w, uint64_t id, struct span key)
 	list_init(&site->lanes);
 	list_init(&site->connections);
 	list_init(&site->work_node);
-	list_init(&site->slot_node);
 	site->key = arena_copy(&site->arena, key);
 	map_add(&w->sites_by_key, &site->by_key, hash_bytes(key.at, key.len, key_seed));
 	w->sites++;
@@ -76,7 +75,7 @@ window_drop_site(struct window *w, struct site *site)
 	assert(list_empty(&site->lanes) && list_empty(&site->connections) && !site->changing);
 	heap_remove(&w->site_timers, &site->timer);
 	list_remove(&site->work_node);
-	list_remove(&site->slot_node);
+	assert(!ring_holds(&site->slot));
 	map_remove(&w->sites_by_key, &site->by_key);
 	if (site->id != 0 || site->key.len == 0)
 		map_remove(&w->sites_by_id, &site->by_id);
@@ -94,6 +93,36 @@ weight_of(const struct window *w, const struct lane *lane)
 	bool report = lane->priority == PRIORITY_REPORT;
 
 	return w->weight == NULL || report ? 1 : w->weight(w->arg, lane->tenant_name);
+}
+
+struct share *
+share_find(const struct window *w, struct span tenant)
+{
+	struct map_node *node = map_find(&w->shares, tenant_mark(tenant));
+
+	return node != NULL ? CONTAINER_OF(node, struct share, node) : NULL;
+}
+
+struct share *
+share_use(struct window *w, struct span tenant)
+{
+	struct share *share = share_find(w, tenant);
+
+	if (share == NULL) {
+		share = xcalloc(1, sizeof(*share));
+		map_add(&w->shares, &share->node, tenant_mark(tenant));
+	}
+	share->users++;
+	return share;
+}
+
+void
+share_release(struct window *w, struct share *share)
+{
+	if (--share->users > 0)
+		return;
+	map_remove(&w->shares, &share->node);
+	free(share);
 }
 
 /* Reports are a tenant of their own, behind all others. */
@@ -149,6 +178,8 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	lane->stored_site = record->site;
 	lane->site = site;
 	lane->tenant = tenant_of(w, site, lane);
+	lane->share = share_use(w, lane->tenant_name);
+	lane->share->lanes++;
 	list_add_last(&site->lanes, &lane->in_site);
 	site->lane_count++;
 	map_add(&w->lanes, &lane->node, id);
@@ -215,6 +246,8 @@ window_drop_lane(struct window *w, struct lane *lane)
 	shaping_wait_end(&lane->wait);
 	ring_remove(&lane->turn);
 	ring_tenant_release(lane->tenant);
+	lane->share->lanes--;
+	share_release(w, lane->share);
 	lane->site->lane_count--;
 	map_remove(&w->lanes, &lane->node);
 	arena_free(&lane->arena);
@@ -273,6 +306,7 @@ window_add_entry(struct window *w, struct lane *lane, uint64_t id, uint32_t reci
 	list_add_last(&parcel->entries, &entry->in_parcel);
 	lane_add_ready(lane, entry, false);
 	w->entries++;
+	lane->share->entries++;
 	return entry;
 }
 
@@ -288,6 +322,7 @@ window_drop_entry(struct window *w, struct entry *entry)
 	} else {
 		lane_take_ready(entry->lane, entry);
 	}
+	entry->lane->share->entries--;
 	list_remove(&entry->in_parcel);
 	if (list_empty(&parcel->entries) && !parcel->locked) {
 		map_remove(&w->parcels, &parcel->node);

@@ -28,6 +28,13 @@ struct site;
 struct destination;
 struct dispatcher;
 
+/* What of the window, and of the daemon's connections and look-ups, one tenant has. */
+struct share {
+	struct map_node node;		/* by tenant_mark() */
+	size_t users;			/* lanes and connections that point here */
+	size_t lanes, entries, connections, lookups;
+};
+
 struct parcel {
 	struct map_node node;		/* by message id */
 	struct list entries;
@@ -51,6 +58,7 @@ struct lane {
 	struct list in_site;		/* site->lanes */
 	struct ring_member turn;	/* in site->ring while it has ready entries */
 	struct ring_tenant *tenant;	/* whose it is, in site->ring */
+	struct share *share;		/* … and in all */
 	bool parked;			/* not in the ring, whatever is ready: window_park_lane() */
 	struct shaping_wait wait;
 	struct heap_node timer;		/* more_due_ms, or the end of its back-off */
@@ -109,13 +117,13 @@ struct site {
 	int64_t pause_until_ms;		/* no new connection before: one of several has failed */
 	struct site_state state;	/* spans in arena */
 	struct destination *to;		/* parsed from the key, when first needed */
-	struct queue_asleep asleep_cursor;
 	struct queue_site_change change;
 	struct list work_node;		/* dispatcher->dirty: it may have work */
 	struct shaping_wait wait, connect_wait;
 	struct shaping_site *shaping;	/* what holds for it; NULL: not asked yet */
-	/* dispatcher->slots: it waits for a connection of any site to end */
-	struct list slot_node;
+	/* dispatcher->slots: it waits for a connection of any site to end, for a tenant */
+	struct ring_member slot;
+	struct ring_tenant *slot_tenant;
 	bool changing, leaving;
 	bool unsaved;			/* the state changed while a change was under way */
 	struct traffic traffic;		/* since it came to memory */
@@ -124,7 +132,7 @@ struct site {
 };
 
 struct window {
-	struct map parcels, lanes, sites_by_id, sites_by_key;
+	struct map parcels, lanes, shares, sites_by_id, sites_by_key;
 	struct heap timers;		/* of lanes */
 	struct heap site_timers;
 	size_t entries, sites, max_entries, max_sites;
@@ -137,6 +145,20 @@ struct lane *window_lane(struct window *w, uint64_t id);
 struct site *window_site(struct window *w, uint64_t id);
 struct site *window_site_by_key(struct window *w, struct span key);
 
+/*
+ * How much may who has so much get, of so much in all, used by all? Until it has `factor` times what
+ * is free then: one alone gets all but 1 / (factor + 1), and whoever comes then finds something.
+ */
+static inline size_t
+share_room(size_t has, size_t used, size_t most, size_t factor)
+{
+	size_t free = used < most ? most - used : 0;
+
+	return has < factor * free ? (factor * free - has + factor) / (factor + 1) : 0;
+}
+struct share *share_find(const struct window *w, struct span tenant);	/* or NULL: has nothing */
+struct share *share_use(struct window *w, struct span tenant);
+void share_release(struct window *w, struct share *share);
 /* Weights may have changed. */
 void window_weigh(struct window *w);
 struct site *window_add_site(struct window *w, uint64_t id, struct span key);

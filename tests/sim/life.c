@@ -110,11 +110,12 @@ check_row(uint64_t id)
 	struct arena arena = { 0 };
 	struct site_record site;
 	struct queue_asleep lane = { 0 }, first = { 0 };
-	size_t n = 0;
+	int64_t next = INT64_MAX;
+	size_t n = 0, tenants = 0;
 
 	if (id == 0)				/* its row stays where it was */
 		return;
-	if (queue_read_asleep(reactor.port, id, &first, &lane, 1, &n) == 0 && n > 0)
+	if (queue_read_asleep(reactor.port, id, &first, INT64_MAX, &lane, 1, &n, &next, &tenants) == 0 && n > 0)
 		ledger_tell_lane(lane.lane);
 	if (queue_read_site(reactor.port, id, &arena, &site) < 0)
 		fail("site %llu, which is not there, has a row in wake", (unsigned long long)id);

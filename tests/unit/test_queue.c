@@ -80,13 +80,15 @@ wakes_and_entries_lead_to_a_message(void **state)
 	const uint64_t id = fixture_deliverable(f, 1, 1, 100);
 	struct queue_wake wake[4];
 	struct queue_asleep asleep[4];
+	int64_t next = INT64_MAX;
 	struct queue_entry entry[4];
-	size_t count;
+	size_t count, tenants = 0;
 
 	assert_int_equal(queue_read_wakes(f->port, NULL, wall_ms() + 1000, wake, 4, &count), 0);
 	assert_int_equal(count, 1);
 	assert_int_equal(wake[0].site, 0);
-	assert_int_equal(queue_read_asleep(f->port, 0, NULL, asleep, 4, &count), 0);
+	assert_int_equal(queue_read_asleep(f->port, 0, &(struct queue_asleep){ 0 }, INT64_MAX, asleep, 4, &count,
+					   &next, &tenants), 0);
 	assert_int_equal(count, 1);
 	assert_int_equal(queue_read_entries(f->port, asleep[0].lane, NULL, entry, 4, &count), 0);
 	assert_int_equal(count, 1);
