@@ -9,7 +9,7 @@ import threading
 import time
 
 import harness
-from measure import MANY, Sink, greeted, median, one_run, rss_anon, scaled, source, stage, table, tram, wait_received
+from measure import MANY, Group, Sink, figure, greeted, median, one_run, rss_anon, scaled, source, stage, table, tram, wait_received
 from timing import OCTETS, Client, commit_times, content
 
 ALIVE = b"b@alive.test"
@@ -24,15 +24,21 @@ class Pair:
         self.full, self.empty = [tram(os.path.join(place, name), None, limits=MANY, routes={
             "*": "smtp:[127.0.0.1]:%d" % self.sink.port, "dst.test": "smtp:[127.0.0.1]:%d" % self.dead})
             for name in ("full", "empty")]
-        for daemon in (self.full, self.empty):
-            daemon.start()
-            undo.callback(daemon.stop)
+        self.groups = {self.full: Group("full"), self.empty: Group("empty")}
+        for daemon, group in self.groups.items():
+            undo.callback(group.close)
+            undo.callback(daemon.close)
+            self.start(daemon)
         self.probe = scaled(options, 20000, 50)
         for daemon in (self.full, self.empty):
             self.run(daemon, self.probe)
 
+    def start(self, daemon, **how):
+        with self.groups[daemon]:
+            daemon.start(**how)
+
     def run(self, daemon, count):
-        return one_run(daemon.port, None, self.sink, count, 50, OCTETS, True, "b@alive.test")
+        return one_run(daemon.port, self.groups[daemon], self.sink, count, 50, OCTETS, True, "b@alive.test")
 
     def fill(self, count):
         """The backlog; returns accepted per second."""
@@ -41,7 +47,7 @@ class Pair:
         return count / (time.monotonic() - began)
 
     def compare(self, rounds):
-        """Accepted/s, relayed/s, and µs from final dot to 250, each of `full` beside `empty`, in turn."""
+        """Accepted/s, relayed/s, CPU and µs from final dot to 250, each of `full` beside `empty`, in turn."""
         runs, times = {self.full: [], self.empty: []}, {self.full: [], self.empty: []}
         for _ in range(rounds):
             for daemon in runs:
@@ -49,7 +55,7 @@ class Pair:
             for _ in range(4):
                 for daemon in runs:
                     times[daemon] += commit_times(daemon.port, scaled(self.options, 100, 10), ALIVE)
-        return [(median(r[i] for r in runs[self.full]), median(r[i] for r in runs[self.empty])) for i in (0, 1)] + [
+        return [(median(r[i] for r in runs[self.full]), median(r[i] for r in runs[self.empty])) for i in (0, 1, 2)] + [
             (median(times[self.full]), median(times[self.empty]))]
 
     def memory(self):
@@ -57,8 +63,8 @@ class Pair:
 
 
 def compared(title, figures):
-    rows = [[name, "%.0f" % full, "%.0f" % empty, "%.2f" % (full / empty)] for name, (full, empty) in
-            zip(("accepted/s", "relayed/s", "final dot → 250, µs"), figures)]
+    rows = [[name, figure(full), figure(empty), figure(full / empty if empty else None, "%.2f")] for name, (full, empty) in
+            zip(("accepted/s", "relayed/s", "CPU µs per message", "final dot → 250, µs"), figures)]
     table(title, ["", "this queue", "an empty one", "ratio"], rows)
 
 
@@ -66,11 +72,12 @@ def queue_file(daemon):
     return os.path.join(daemon.queue_path, "data.mdb")
 
 
-def first_accept(daemon):
+def first_accept(pair):
     """Kill -9, and how long until a message is accepted again, and how long until the first greeting."""
+    daemon = pair.full
     daemon.kill9()
     began = time.monotonic()
-    daemon.start(ready=False)
+    pair.start(daemon, ready=False)
     while not greeted(daemon.port, 3):
         time.sleep(0.001)
     greeting = time.monotonic() - began
@@ -114,7 +121,7 @@ def million_scenario(options):
         figures = pair.compare(options.rounds)
         compared("million: %d messages wait for a dead destination (accepted at %.0f/s); other mail" % (waiting, pace), figures)
         after = pair.memory()
-        accept, greeting = first_accept(pair.full)
+        accept, greeting = first_accept(pair)
         time.sleep(1)
         restarted = rss_anon(pair.full.process.pid)
         started, rate, of_normal, whole = comes_back(pair, waiting, figures[1][1])
@@ -146,7 +153,7 @@ def removed_scenario(options):
         table("removed: `tramctl queue remove` of %d messages" % waiting, ["", ""], [
             ["removed/s", "%.0f" % (waiting / took)], ["final dot → 250 of other mail meanwhile, median µs", "%.0f" % median(times)]])
         compared("removed: afterwards", pair.compare(options.rounds))
-        accept, _ = first_accept(pair.full)
+        accept, _ = first_accept(pair)
         compared("removed: after a restart (first accept after %.0f ms)" % (accept * 1000), pair.compare(options.rounds))
 
 
