@@ -15,6 +15,9 @@
 
 struct listing {
 	struct walk walk;
+	struct dispatcher_flight flight;
+	struct control_job *job;
+	json_t *asked;			/* the row that waits for its flight */
 	uint64_t rows;
 	uint64_t shown;			/* message whose own line is written */
 };
@@ -44,6 +47,7 @@ explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
 	struct queue_port *port = job_home(job)->port;
 	struct lane_record lane;
 	struct site_record site;
+	const char *state;
 
 	if (queue_read_lane(port, lane_id, &job->arena, &lane) < 0)
 		return;
@@ -52,11 +56,37 @@ explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
 	if (lane.site == 0 || queue_read_site(port, lane.site, &job->arena, &site) < 0)
 		return;
 	json_object_set_new(object, "site", json_text(site.key));
+	state = dispatcher_site_state(job_home(job)->dispatcher, lane.site);
+	json_object_set_new(object, "site_state", json_string(state != NULL ? state : "not in memory"));
 	if (site.state.last.at_ms == 0)
 		return;
 	json_object_set_new(object, "site_failed_ms", json_integer(site.state.last.at_ms));
 	json_object_set_new(object, "site_failed_host", json_text(site.state.last.host));
 	json_object_set_new(object, "site_failed_text", json_text(site.state.last.text));
+}
+
+/* It is due: who comes first? */
+static void
+explain_place(struct control_job *job, const struct walk_row *row, json_t *object)
+{
+	const struct history_record *h = &row->history;
+	const struct queue_entry entry = {
+		.lane = h->lane, .due_ms = h->due_ms, .id = row->id, .recipient = row->recipient
+	};
+	struct dispatcher_place place;
+	json_t *told = json_object();
+
+	dispatcher_place_in_lane(job_home(job)->dispatcher, &entry, &place);
+	json_object_set_new(told, "before", json_integer((json_int_t)place.before));
+	if (place.more)
+		json_object_set_new(told, "more", json_true());
+	if (place.head_due_ms != 0)
+		json_object_set_new(told, "head_due_ms", json_integer(place.head_due_ms));
+	if (place.lanes > 0) {
+		json_object_set_new(told, "lanes", json_integer((json_int_t)place.lanes));
+		json_object_set_new(told, "tenants", json_integer((json_int_t)place.tenants));
+	}
+	json_object_set_new(object, "place", told);
 }
 
 static void
@@ -91,6 +121,8 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 			    json_string(h->due_ms > now ? "the time of its next try"
 					: why.count > 0 ? "the way to be free"
 							: "its turn: it may go now"));
+	if (h->due_ms <= now)
+		explain_place(job, row, object);
 }
 
 static json_t *
@@ -113,9 +145,46 @@ explain_row(struct control_job *job, const struct walk_row *row)
 	return object;
 }
 
+static void
+on_flight(struct dispatcher_flight *flight)
+{
+	struct listing *l = CONTAINER_OF(flight, struct listing, flight);
+	const struct delivery_flight *f = &flight->flight;
+	struct control_job *job = l->job;
+	json_t *told = json_object();
+
+	if (f->host[0] != '\0')
+		json_object_set_new(told, "host", json_text(span_str(f->host)));
+	if (f->address[0] != '\0')
+		json_object_set_new(told, "address", json_string(f->address));
+	json_object_set_new(told, "stage", json_string(f->there ? f->waits_for : "its outcome is told"));
+	json_object_set_new(told, "before", json_integer((json_int_t)f->before));
+	if (f->there && f->began_ms > 0)
+		json_object_set_new(told, "since_ms", json_integer(wall_ms() - (mono_ms() - f->began_ms)));
+	json_object_set_new(l->asked, "flight", told);
+	job_row(job, l->asked);
+	l->asked = NULL;
+	job_wake(job);
+}
+
+/* With which host, and how far it is, is known where its connection is. */
+static bool
+explain_flight(struct control_job *job, struct listing *l, const struct walk_row *row, json_t *object)
+{
+	l->job = job;
+	l->asked = object;
+	l->flight.done = on_flight;
+	if (dispatcher_ask_flight(job_home(job)->dispatcher, row->id, row->recipient, &l->flight))
+		return true;
+	l->asked = NULL;
+	json_object_set_new(object, "waits_for", json_string("its delivery, whose outcome is being kept"));
+	return false;
+}
+
 /* ---- rows --------------------------------------------------------------------------------- */
 
-static void
+/* True: the job must wait. */
+static bool
 show_row(struct control_job *job, struct listing *l, const struct walk_row *row)
 {
 	json_t *object;
@@ -134,8 +203,12 @@ show_row(struct control_job *job, struct listing *l, const struct walk_row *row)
 		json_object_set_new(object, "notify", json_integer(r->notify));
 		json_object_set_new(object, "orcpt", json_text(r->orcpt));
 	}
-	job_row(job, object);
 	l->rows++;
+	if (job->request.command == CONTROL_EXPLAIN && row->in_flight != NULL &&
+	    explain_flight(job, l, row, object))
+		return true;
+	job_row(job, object);
+	return false;
 }
 
 static enum job_next
@@ -171,7 +244,8 @@ list_step(struct control_job *job)
 			return finish(job, l);
 		switch (walk_next(&l->walk, &budget, &row, &error)) {
 		case WALK_ROW:
-			show_row(job, l, &row);
+			if (show_row(job, l, &row))
+				return JOB_WAITS;
 			break;
 		case WALK_MISSING:
 			return missing(job, row.id);

@@ -51,7 +51,7 @@ static const struct command {
 	[CONTROL_QUEUE_REMOVE] = { "queue-remove", true, TAKES_SELECTION, false, true },
 	[CONTROL_QUEUE_EXPORT] = { "queue-export", true, TAKES_SELECTION, false, true },
 	[CONTROL_EXPLAIN] = { "explain", false, TAKES_IDS, true, true },
-	[CONTROL_SITES] = { "sites", false, TAKES_LIMIT, false, false },
+	[CONTROL_SITES] = { "sites", false, TAKES_LIMIT | TAKES_SITE, false, false },
 	[CONTROL_SITES_RETRY] = { "sites-retry", true, TAKES_SITE | TAKES_ALL, false, false },
 	[CONTROL_SESSIONS] = { "sessions", false, TAKES_LIMIT, false, false },
 	[CONTROL_STATS] = { "stats", false, 0, false, false },

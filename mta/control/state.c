@@ -212,10 +212,25 @@ asleep_step(struct control_job *job)
 }
 
 static enum job_next
+one_site_step(struct control_job *job)
+{
+	struct rows *r = job->state;
+	uint64_t id = 0;
+
+	if (queue_find_site(job_home(job)->port, job->request.site, &id) < 0)
+		return job_fail(job, "There is no site with that key.", "See its key in: tramctl sites");
+	r->array = dispatcher_one_site_json(job_home(job)->dispatcher, id);
+	rows_slice(r);
+	return rows_end(job, r);
+}
+
+static enum job_next
 sites_step(struct control_job *job)
 {
 	struct rows *r = job->state;
 
+	if (job->request.site.len > 0)
+		return one_site_step(job);
 	if (r->array == NULL) {
 		r->array = dispatcher_sites_json(job_home(job)->dispatcher);
 		learn_known(r);

@@ -12,7 +12,7 @@
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
-	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072,
+	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072, SITE_KEY = 262144,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -106,7 +106,8 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_EXPLAIN, tramctl_run_explain },
 	{ "sites retry", "[KEY]", "Probe a site now, whatever its back-off says; --all: every one.",
 	  SITE | ALL, CONTROL_SITES_RETRY, tramctl_run_plain },
-	{ "sites", "", "List next hops: state, connections, failures, next probe.", LIMIT,
+	{ "sites", "[KEY]", "List next hops: state, connections, failures, next probe; or all about one.",
+	  LIMIT | SITE_KEY,
 	  CONTROL_SITES, tramctl_run_sites },
 	{ "top", "", "Show the sites, or tenants, where most happens, again and again: rates, connections, what holds them.",
 	  TOP | LIMIT, CONTROL_TOP, tramctl_run_top },
@@ -404,7 +405,7 @@ take_arguments(struct parse *p)
 		return usage("%s needs an address, or a domain", t->command->words);
 	if ((takes & ADDRESS) != 0)
 		t->request.address = span_str(take_word(p));
-	if ((takes & SITE) != 0 && p->word_count > 0)
+	if ((takes & (SITE | SITE_KEY)) != 0 && p->word_count > 0)
 		t->request.site = span_str(take_word(p));
 	if ((takes & (IDS | ONE_ID)) != 0 && !take_ids(p))
 		return false;

@@ -109,13 +109,6 @@ on_site_row(struct tramctl *t, const json_t *line, void *table)
 }
 
 int
-tramctl_run_sites(struct tramctl *t)
-{
-	return print_table(t, &t->request, site_columns, COUNT(site_columns), on_site_row,
-			   "No site is known: nothing waits.");
-}
-
-int
 tramctl_run_sessions(struct tramctl *t)
 {
 	return run_table(t, session_columns, COUNT(session_columns), "No client is connected.");
@@ -370,6 +363,62 @@ print_holds(const json_t *reasons)
 	}
 }
 
+/* "In flight: to mx.example.org 192.0.2.1:25, waits for: the reply to RCPT; begun 3 s ago (…)" */
+static void
+print_flight(const json_t *flight)
+{
+	int64_t since = json_i64(flight, "since_ms"), before = json_i64(flight, "before");
+	struct span host = json_span(flight, "host"), address = json_span(flight, "address");
+	struct buf text = { 0 };
+
+	if (flight == NULL)
+		return;
+	if (host.len + address.len > 0)
+		buf_printf(&text, "to %.*s%s%.*s, ", SPAN_FMT(host), host.len > 0 && address.len > 0 ? " " : "",
+			   SPAN_FMT(address));
+	buf_printf(&text, "waits for: %.*s", SPAN_FMT(json_span(flight, "stage")));
+	if (before > 0)
+		buf_printf(&text, "; %lld before it on its connection", (long long)before);
+	if (since != 0) {
+		buf_append(&text, SPAN("; begun "));
+		text_time(since, wall_ms(), &text);
+	}
+	print_fact("In flight", buf_span(&text));
+	buf_free(&text);
+}
+
+/* "Place: 317 before it in its lane, the first due 3 min ago (…); 12 lanes of 3 tenants take turns there" */
+static void
+print_place(const json_t *place)
+{
+	int64_t before = json_i64(place, "before"), lanes = json_i64(place, "lanes");
+	struct buf text = { 0 };
+
+	if (before > 0) {
+		buf_printf(&text, "%s%lld before it in its lane, the first due ",
+			   json_flag(place, "more") ? "more than " : "", (long long)before);
+		text_time(json_i64(place, "head_due_ms"), wall_ms(), &text);
+	}
+	if (lanes > 1)
+		buf_printf(&text, "%s%lld lanes of %lld tenants take turns there", before > 0 ? "; " : "",
+			   (long long)lanes, (long long)json_i64(place, "tenants"));
+	print_fact("Place", buf_span(&text));
+	buf_free(&text);
+}
+
+static void
+print_site(const json_t *row)
+{
+	struct buf text = { 0 };
+
+	buf_append(&text, json_span(row, "site"));
+	if (json_span(row, "site_state").len > 0)
+		buf_printf(&text, " (%.*s)", SPAN_FMT(json_span(row, "site_state")));
+	if (json_span(row, "site").len > 0)
+		print_fact("Site", buf_span(&text));
+	buf_free(&text);
+}
+
 static void
 explain_recipient(const json_t *row)
 {
@@ -378,7 +427,9 @@ explain_recipient(const json_t *row)
 	text_safe(json_span(row, "recipient"), &text);
 	printf("%.*s: %.*s\n", SPAN_FMT(buf_span(&text)), SPAN_FMT(json_span(row, "state")));
 	print_fact("Waits for", json_span(row, "waits_for"));
+	print_flight(json_object_get(row, "flight"));
 	print_holds(json_object_get(row, "held_by"));
+	print_place(json_object_get(row, "place"));
 	if (json_i64(row, "next_ms") != 0) {
 		buf_clear(&text);
 		text_time(json_i64(row, "next_ms"), wall_ms(), &text);
@@ -392,7 +443,7 @@ explain_recipient(const json_t *row)
 	if (json_flag(row, "warned"))
 		print_fact("Delay", SPAN("its sender has been warned"));
 	print_fact("Route", json_span(row, "route"));
-	print_fact("Site", json_span(row, "site"));
+	print_site(row);
 	if (json_i64(row, "site_failed_ms") != 0) {
 		buf_clear(&text);
 		text_time(json_i64(row, "site_failed_ms"), wall_ms(), &text);
@@ -425,6 +476,53 @@ tramctl_run_explain(struct tramctl *t)
 	json_t *last = NULL;
 	int rc = tramctl_ask(t, &t->request, on_explain_row, NULL, &last);
 
+	json_decref(last);
+	return rc;
+}
+
+/* ---- one site ----------------------------------------------------------------------------- */
+
+static void
+print_count(const char *name, const json_t *row, const char *key)
+{
+	if (json_object_get(row, key) != NULL)
+		printf("  %s: %lld\n", name, (long long)json_i64(row, key));
+}
+
+static void
+on_one_site(struct tramctl *t, const json_t *line, void *arg)
+{
+	struct buf text = { 0 };
+	const char *class;
+	json_t *count;
+
+	(void)t;
+	(void)arg;
+	text_safe(json_span(line, "key"), &text);
+	printf("%.*s: %.*s\n", SPAN_FMT(buf_span(&text)), SPAN_FMT(json_span(line, "state")));
+	print_holds(json_object_get(line, "held_by"));
+	print_count("Lanes", line, "lanes");
+	print_count("Ready", line, "ready");
+	print_count("In flight", line, "in_flight");
+	print_count("Connections", line, "connections");
+	print_count("Connections it takes as yet", line, "limit");
+	print_count("Failures in a row", line, "failures");
+	print_fact("Last error", json_span(line, "last_error"));
+	json_object_foreach(json_object_get(line, "classes"), class, count)
+		printf("  Class %s: %lld\n", class, (long long)json_integer_value(count));
+	buf_free(&text);
+}
+
+int
+tramctl_run_sites(struct tramctl *t)
+{
+	json_t *last = NULL;
+	int rc;
+
+	if (t->request.site.len == 0)
+		return print_table(t, &t->request, site_columns, COUNT(site_columns), on_site_row,
+				   "No site is known: nothing waits.");
+	rc = tramctl_ask(t, &t->request, on_one_site, NULL, &last);
 	json_decref(last);
 	return rc;
 }

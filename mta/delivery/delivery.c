@@ -10,6 +10,7 @@
  * the dispatcher below.
  */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
@@ -393,4 +394,33 @@ delivery_waiting_for(const struct delivery *d)
 	if (d->client_open)
 		return smtp_client_waiting_for(&d->client);
 	return d->stream_open ? "connect" : "start";
+}
+
+static void
+find_among(const struct delivery *d, const struct job *job, struct delivery_flight *ret)
+{
+	ret->before = d->waiting != NULL ? 1 : 0;
+	ret->before += d->current != NULL ? 1 : 0;
+	for (struct letter *l = d->todo.first; l != NULL && !ret->there; l = l->next) {
+		ret->there = CONTAINER_OF(l, struct job, letter) == job;
+		ret->before += ret->there ? 0 : 1;
+	}
+}
+
+void
+delivery_find_flight(const struct delivery *d, const struct job *job, struct delivery_flight *ret)
+{
+	*ret = (struct delivery_flight){ .waits_for = delivery_waiting_for(d) };
+	if (d->finished)
+		return;
+	ret->there = job == d->waiting || job == d->current;
+	if (ret->there) {
+		ret->before = job == d->current && d->waiting != NULL ? 1 : 0;
+		ret->began_ms = job->began_ms;
+	} else {
+		find_among(d, job, ret);
+	}
+	snprintf(ret->host, sizeof(ret->host), "%.*s", SPAN_FMT(d->host_name));
+	if (d->address > 0 && d->address <= d->address_count)
+		netaddr_format_port(&d->addresses[d->address - 1], ret->address);
 }

@@ -187,6 +187,16 @@ delivery_time_ms(int64_t shaped_ms, int64_t usual_ms)
 {
 	return shaped_ms > 0 ? shaped_ms : usual_ms;
 }
+/* Where a job of it is: for `explain`. */
+struct delivery_flight {
+	bool there;			/* else it has just come back */
+	char host[256], address[NETADDR_TEXT_MAX];	/* of the peer; empty: none yet */
+	const char *waits_for;		/* of the connection */
+	size_t before;			/* jobs of the connection that come first */
+	int64_t began_ms;		/* monotonic; 0: it has not begun */
+};
+/* Its reactor only; job is looked for, not looked into, unless it is there. */
+void delivery_find_flight(const struct delivery *d, const struct job *job, struct delivery_flight *ret);
 /* What it waits for: for `explain` and the log. Any thread may not: its reactor's only. */
 const char *delivery_waiting_for(const struct delivery *d);
 

@@ -49,6 +49,14 @@ job_add(struct job *job, struct entry *entry)
 	entry_fly(entry);
 }
 
+/* A delivery has it, or (with NULL) none has it any more. */
+static void
+job_entries_fly(const struct job *job, const struct job *with)
+{
+	for (size_t i = 0; i < job->count; i++)
+		((struct entry *)job->recipients[i].entry)->job = with;
+}
+
 /*
  * The lane whose turn it is gives its first message, with all its recipients that go the same way:
  * its tenant has got those.
@@ -147,6 +155,7 @@ static void
 give(struct connection *c, struct job *job)
 {
 	note_taken(c->site->owner, job->id);
+	job_entries_fly(job, job);
 	list_remove(&c->idle);
 	c->outstanding++;
 	c->given++;
@@ -327,6 +336,7 @@ on_job_returned(struct job *job)
 	bool elsewhere = job->elsewhere;
 
 	c->outstanding--;
+	job_entries_fly(job, NULL);
 	shaping_back(job);
 	if (job->tried) {
 		connection_up(c);

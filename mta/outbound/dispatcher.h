@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "mta/base/reply.h"
+#include "mta/delivery/delivery.h"
 #include "queue/queue.h"
 
 struct reactor;
@@ -51,6 +52,34 @@ struct dispatcher_edit {
 };
 void dispatcher_submit_edit(struct dispatcher *d, struct dispatcher_edit *edit);
 
+/*
+ * Where is a recipient that is with a delivery? Asked of that delivery's reactor. False: it is with none now;
+ * else done is called once, later, on this loop.
+ */
+struct dispatcher_flight {
+	struct letter letter;
+	void (*done)(struct dispatcher_flight *flight);
+	struct dispatcher *owner;
+	struct delivery *delivery;
+	const struct job *job;
+	struct delivery_flight flight;	/* set */
+};
+bool dispatcher_ask_flight(struct dispatcher *d, uint64_t id, uint32_t recipient,
+			   struct dispatcher_flight *flight);
+
+/* Where one waits that is due: how many of its lane come first, and who takes turns with that. */
+struct dispatcher_place {
+	size_t before;			/* at most LANE_BEFORE_MOST */
+	bool more;			/* … and there are more */
+	int64_t head_due_ms;		/* of the first of them; 0: there is none */
+	size_t lanes, tenants;		/* with something ready at its site; 0: its lane is not in memory */
+};
+enum { LANE_BEFORE_MOST = 2000 };
+void dispatcher_place_in_lane(struct dispatcher *d, const struct queue_entry *entry,
+			      struct dispatcher_place *ret);
+/* Of a site that is in memory: "open", "probing", "back-off"; NULL: it is not. */
+const char *dispatcher_site_state(struct dispatcher *d, uint64_t site);
+
 /* Is it with a delivery now, and what does that wait for? NULL: no. */
 const char *dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t recipient);
 
@@ -59,6 +88,8 @@ const char *dispatcher_in_flight(struct dispatcher *d, uint64_t id, uint32_t rec
  * ready, failures, next …).
  */
 json_t *dispatcher_sites_json(struct dispatcher *d);
+/* The one with that id, in memory or not: an array of it, or an empty one. */
+json_t *dispatcher_one_site_json(struct dispatcher *d, uint64_t id);
 enum top_sort { TOP_RATE, TOP_WAITING, TOP_IN_FLIGHT, TOP_CONNECTIONS, TOP_FAILURES };
 enum { TOP_MOST = 200 };
 bool top_sort_parse(struct span word, enum top_sort *ret);	/* "rate", "in-flight" … */

@@ -17,6 +17,14 @@ mode_name(enum site_mode mode)
 	return names[mode];
 }
 
+const char *
+dispatcher_site_state(struct dispatcher *d, uint64_t id)
+{
+	const struct site *site = window_site(&d->window, id);
+
+	return site != NULL ? mode_name(site->mode) : NULL;
+}
+
 static json_t *
 json_span(struct span s)
 {
@@ -121,6 +129,19 @@ dispatcher_sites_json(struct dispatcher *d)
 	for (size_t i = 0; i < n; i++)
 		if (page[i].site != 0 && window_site(&d->window, page[i].site) == NULL)
 			dispatcher_add_asleep_site(d, page[i].site, all);
+	return all;
+}
+
+json_t *
+dispatcher_one_site_json(struct dispatcher *d, uint64_t id)
+{
+	struct site *site = window_site(&d->window, id);
+	json_t *all = json_array();
+
+	if (site != NULL)
+		json_array_append_new(all, dispatcher_site_json(site));
+	else
+		dispatcher_add_asleep_site(d, id, all);
 	return all;
 }
 

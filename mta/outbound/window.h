@@ -51,6 +51,7 @@ struct entry {
 	int64_t due_ms;
 	uint32_t recipient;
 	bool in_flight;
+	const struct job *job;		/* while a delivery has it; NULL: its outcome is being kept */
 };
 
 struct lane {
