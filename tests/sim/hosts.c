@@ -250,6 +250,7 @@ job_lost(struct visit *v, bool dot)
 	struct job *job = v->d.current;
 	bool kept = dot && often(CHANCE_FATE, 500000);
 
+	v->host->ok_since = world->mono;	/* may be held against it */
 	v->d.current = NULL;
 	for (size_t i = 0; i < job->count; i++) {
 		struct job_recipient *r = &job->recipients[i];
@@ -355,7 +356,7 @@ host_named(struct span name)
 {
 	uint64_t n = 0;
 
-	if (sscanf(name.at, "mx.h%llu.example", (unsigned long long *)&n) != 1 || n >= world->set.hosts)
+	if (sscanf(name.at, "mx.h%llu.", (unsigned long long *)&n) != 1 || n >= world->set.hosts)
 		fail("a connection to %.*s, which is nowhere", SPAN_FMT(name));
 	return &world->hosts[n];
 }
@@ -378,6 +379,7 @@ __wrap_delivery_new(struct reactor *reactor, struct config *config, const struct
 	v->d.to.hosts[0].name = arena_copy(&v->d.arena, to->hosts[0].name);
 	v->d.todo.last = &v->d.todo.first;
 	v->host = host_named(v->d.to.hosts[0].name);
+	limits_opened(v->host);
 	v->lag = often(CHANCE_DELAYS, 500000) ? 0 : 1 + (int64_t)draw(CHANCE_DELAYS, 20);
 	return &v->d;
 }
@@ -452,10 +454,13 @@ on_arrived(struct event *event)
 	} else if (t->kind == TO_ABORT) {
 		abort_arrived(v);
 	} else if (t->kind == BACK_JOB) {
+		if (!t->job->tried)
+			limits_unsent(v->host, t->job);
 		ledger_home(t->job);
 		t->job->returned(t->job);
 	} else {
 		v->ended_sent = true;
+		limits_closed(v->host);
 		v->d.ended(&v->d);
 	}
 	free(t);
@@ -471,6 +476,7 @@ __wrap_delivery_give(struct delivery *d, struct post *home, struct job *job)
 	if (v->quit_sent || v->ended_sent)
 		fail("a job is given to a connection that was told to quit, or has ended");
 	ledger_given(job);
+	limits_sent(v->host, job);
 	travel(v, TO_JOB, job);
 }
 
@@ -538,7 +544,7 @@ on_answer(struct event *event)
 	struct mx_host host = { .preference = 10 };
 	struct mx_set set = { .hosts = &host, .ttl_ms = l->domain->ttl_ms };
 
-	snprintf(name, sizeof(name), "mx.h%u.example", domain->host);
+	snprintf(name, sizeof(name), "mx.h%u.%s.example", domain->host, class_names[world->hosts[domain->host].class]);
 	host.name = span_str(name);
 	if (domain->unknown)
 		set.failure = none;

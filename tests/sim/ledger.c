@@ -198,6 +198,62 @@ age(const struct rcpt *r)
 	return id == 0 ? 0 : wall() - id_time_ms(id);
 }
 
+/* What is kept of its tries is what the hosts have seen: a limit of ours is none. */
+static void
+check_attempts(const struct rcpt *r)
+{
+	const struct message *m = &world->messages[r->message];
+	struct arena arena = { 0 };
+	struct history_record h = { 0 };
+
+	if (m->id != 0 && !r->doubt && !r->edited &&
+	    queue_read_history(life_home->port, m->id, number(r) - m->first, &arena, &h) == 0 &&
+	    h.attempt_count != r->attempts)
+		fail("r%u has been tried %u times, and is charged for %u", number(r), r->attempts, h.attempt_count);
+	arena_free(&arena);
+}
+
+/* All tenants have mail for one host: each gets what its weight says, within 5 % (and a few: somebody is first). */
+static void
+check_shares(const struct host *host)
+{
+	static const uint32_t weights[16] = { [1] = 3 };
+	uint64_t each = world->set.messages / world->set.tenants, total = 0, all = 0;
+
+	for (uint32_t i = 0; i < world->set.tenants; i++) {
+		total += host->tenant_begun[i];
+		all += weights[i] > 0 ? weights[i] : 1;
+		if (host->tenant_begun[i] + 100 > each)
+			return;				/* it has not enough any more */
+	}
+	for (uint32_t i = 0; i < world->set.tenants && total > 500; i++) {
+		uint64_t due = total * (weights[i] > 0 ? weights[i] : 1) / all, got = host->tenant_begun[i];
+
+		if (got + due / 20 + 15 < due || got > due + due / 20 + 15)
+			fail("tenant %u has got %" PRIu64 " of %" PRIu64 ", %" PRIu64 " are its share", i, got, total, due);
+	}
+}
+
+/* Where the host is well, and nothing of ours is in the way, a first try does not wait for what others send. */
+static void
+check_turn(const struct rcpt *r, const struct host *host)
+{
+	const struct message *m = &world->messages[r->message];
+	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 12 / 10, waited = world->mono - m->accepted;
+	bool other = m->tenant != 0;
+
+	if (world->set.fair)
+		check_shares(host);
+	if (r->attempts > 0 || r->doubt || r->edited || m->accepted == 0 || host->class != CLASS_PLAIN ||
+	    host->max_connections > 0 || host->service_ms > SECOND || m->accepted < host->ok_since + probe ||
+	    m->accepted < world->domains[r->domain].ok_since + probe || m->accepted < world->life_began)
+		return;
+	if (waited > world->slowest[other])
+		world->slowest[other] = waited;
+	if (other && world->set.first_try_ms > 0 && waited > world->set.first_try_ms)
+		fail("r%u of tenant %u waits %" PRId64 " s for its first try", number(r), m->tenant, waited / 1000);
+}
+
 void
 ledger_begun(struct rcpt *r, struct host *host)
 {
@@ -211,6 +267,8 @@ ledger_begun(struct rcpt *r, struct host *host)
 		fail("r%u is sent, though it is on hold", number(r));
 	if (world->mono < r->from && !r->doubt)
 		fail("r%u is sent %" PRId64 " ms too early after %u tries", number(r), r->from - world->mono, r->attempts);
+	check_attempts(r);
+	check_turn(r, host);
 	if (world->domains[r->domain].host != (uint32_t)(host - world->hosts))
 		fail("r%u of d%u is sent to host %u, not %u", number(r), r->domain, (uint32_t)(host - world->hosts),
 		     world->domains[r->domain].host);
@@ -252,6 +310,10 @@ ledger_temporary(struct rcpt *r)
 	r->state = R_WAITING;
 	r->changed = world->mono;
 	r->from = schedule_retry(schedule, least, world->mono, 0);
+	if (r->moves > 0) {
+		r->moves--;
+		r->from = 0;
+	}
 	r->by = schedule_retry(schedule, r->attempts, world->mono + SECOND, UINT32_MAX);
 	world->temporary++;
 	ledger_trace(r, "put off");
@@ -456,10 +518,11 @@ ledger_scan(void)
 		scan_one(&world->rcpts[world->open[i]]);
 	for (uint32_t i = 0; i < world->set.hosts; i++) {
 		const struct host *host = &world->hosts[i];
+		int64_t most = limits_patience(host, patience);
 
 		if (host->waiting == 0)
 			continue;
-		if (world->mono - host->oldest > patience && world->mono - host->last_begun > patience) {
+		if (world->mono - host->oldest > most && world->mono - host->last_begun > most) {
 			explain_host(i);
 			fail("host %u takes mail, %u wait, the first since %" PRId64 " s: none has gone for %" PRId64 " s",
 			     i, host->waiting, (world->mono - host->oldest) / 1000,

@@ -54,6 +54,8 @@ start(void)
 	life_home = &reactor;
 	machine_start(&reactor);
 	hosts_restart();
+	limits_restart(world->died);
+	world->died = false;
 	if (suppressed_open(&reactor, &reactor.suppressed) < 0)
 		fail("no list of suppressed addresses");
 	reactor.dispatcher = dispatcher_start(&reactor);
@@ -185,6 +187,7 @@ life_ends(void)
 {
 	if (often(CHANCE_FATE, world->set.crashes)) {
 		ledger_died();
+		world->died = true;
 		_exit(LIFE_DIED);
 	}
 	stop();

@@ -57,7 +57,20 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 
 enum down { DOWN_NO, DOWN_REFUSES, DOWN_HANGS, DOWN_REJECTS };	/* REJECTS: 421 in the place of a greeting */
 
+/* Under which limits of ours a host stands: the name of its domain, for the patterns of shapes. */
+enum class { CLASS_PLAIN, CLASS_PACED, CLASS_HOURLY, CLASS_DAILY, CLASS_BIG, CLASS_TENANTS, CLASSES };
+extern const char *const class_names[CLASSES];
+
+struct gauge {				/* at most so many in any such time: the times of the last ones */
+	uint32_t most, at;
+	int64_t span_ms;
+	int64_t *times;
+};
+
 struct host {				/* one site: what its hosts do */
+	enum class class;
+	struct gauge sent, opened;	/* most 0: any number */
+	uint32_t connections, most_connections;		/* as the dispatcher has them; 0: any number */
 	int64_t connect_ms, service_ms;
 	uint32_t max_connections;	/* more get 421; 0: any number */
 	uint32_t temporary, permanent;	/* per million recipients */
@@ -73,6 +86,7 @@ struct host {				/* one site: what its hosts do */
 	uint32_t refusals;		/* in a row */
 	int64_t minute;			/* the one that is counted: */
 	uint32_t in_minute;
+	struct gauge by_tenant[16];
 	uint32_t tenant_begun[16];
 	/* for the scan */
 	uint32_t waiting, lanes;
@@ -97,6 +111,7 @@ struct rcpt {
 	bool doubt;			/* a crash was near: once more is no fault */
 	bool held, releasing, warned, edited;
 	uint8_t deliveries, reports;
+	uint8_t moves;			/* a reload: it is tried anew in another lane, once or twice */
 	uint16_t attempts;
 	int64_t from, by;		/* monotonic: not to be tried before; due at the latest */
 	int64_t changed;
@@ -124,6 +139,9 @@ struct settings {			/* of a run: the command line, then the scenario */
 	uint32_t traced;		/* a recipient whose life is told */
 	bool verbose;
 	const char *config;		/* more of the configuration */
+	uint32_t shaped;		/* per million hosts: our own limits hold there */
+	bool fair;			/* all tenants at once, to one host: they share it by weight */
+	int64_t first_try_ms;		/* of tenants without a storm, where the host is well */
 };
 
 struct world {
@@ -145,7 +163,10 @@ struct world {
 	int64_t scanned, crowded;	/* crowded: a limit of all sites was reached last then */
 	int64_t unsettled;		/* a jump of the clock: until then nobody is impatient */
 	int64_t life_began, life_ends;
-	bool draining;
+	bool draining, died;
+	struct gauge big[3];		/* of all hosts of CLASS_BIG together */
+	uint32_t big_connections, turn_sent;
+	int64_t slowest[2];		/* from accept to the first try: of tenant 0, of others; where the host is well */
 	char failure[1024];
 };
 extern struct world *world;
@@ -156,6 +177,18 @@ int64_t world_turn(void);
 void world_heal(void);			/* all is well from now on */
 bool scenario_apply(struct settings *settings);
 const char *scenario_names(void);
+
+/* ---- limits.c: those that the configuration sets (shapes), kept apart from the product's own counting --- */
+
+void limits_make(struct host *host);
+const char *limits_config(void);
+void limits_sent(struct host *host, const struct job *job);
+void limits_unsent(struct host *host, const struct job *job);
+void limits_opened(struct host *host);
+void limits_closed(struct host *host);
+void limits_restart(bool died);
+/* The longest that nothing may be sent to a host, with mail waiting. */
+int64_t limits_patience(const struct host *host, int64_t plain);
 
 /* ---- hosts.c ------------------------------------------------------------------------------ */
 

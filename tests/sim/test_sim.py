@@ -19,6 +19,8 @@ SCENARIOS = {
     "clock": ["-m", "3000"],
     "providers": ["-m", "5000"],
     "storms": ["-m", "8000"],
+    "shapes": ["-m", "6000", "-h", "300"],
+    "fair": ["-m", "6000", "-h", "20"],
     "chaos": ["-m", "3000"],
 }
 # what has once gone wrong: a reload between a commit and its arrival; rows left by an edit

@@ -46,6 +46,7 @@ config_make(void)
 		   "route \"*\" { deliver = \"mx\" tls = off }\n%s",
 		   s->path, (long long)(s->lifetime_ms / 1000), s->deliveries / tight, s->per_site,
 		   s->window_entries / tight, s->window_sites, s->config != NULL ? s->config : "");
+	buf_append(&text, span_str(limits_config()));
 	if (world->reloads % 2 == 1)			/* the mark of every lane's label is another one */
 		buf_printf(&text, "route \"*\" { sender = \"t0@d0.example\" deliver = \"mx\" tls = off }\n");
 	if (config_parse(buf_span(&text), "sim", &config, error, &warnings) < 0 ||
@@ -270,8 +271,10 @@ reload(void)
 	reactor_config_release(home, old);
 	dispatcher_reconfigure(home->dispatcher);
 	/* another label: what waits for its next try goes there at once */
-	for (uint32_t i = 0; i < world->open_count; i++)
+	for (uint32_t i = 0; i < world->open_count; i++) {
 		world->rcpts[world->open[i]].from = 0;
+		world->rcpts[world->open[i]].moves = 2;
+	}
 }
 
 static void
@@ -327,10 +330,14 @@ traffic_idle(void)
 	return offers == 0 && edits == 0;
 }
 
-/* All of tenant 0, to the busiest domains. */
+/* All of tenant 0, to the busiest domains; or of all of them, to one. */
 static void
 storm(void)
 {
+	const uint32_t one = world->set.tenants;
+
+	for (uint32_t i = 0; world->set.fair && world->message_count < world->set.messages; i++)
+		hand_in(i % one, &one, 1);
 	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages; i++) {
 		uint32_t domain = draw_domain();
 

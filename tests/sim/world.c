@@ -30,6 +30,9 @@ host_make(struct host *h, bool home)
 	h->service_ms = 50 + (int64_t)draw(CHANCE_HOSTS, 400);
 	if (home)
 		return;
+	if (is_one(set->shaped))
+		h->class = CLASS_PACED + (enum class)draw(CHANCE_HOSTS, CLASSES - 1);
+	limits_make(h);
 	h->temporary = (uint32_t)draw(CHANCE_HOSTS, 20000);
 	h->permanent = (uint32_t)draw(CHANCE_HOSTS, 20000);
 	if (is_one(set->slow))
@@ -229,6 +232,29 @@ storms(struct settings *s)
 {
 	providers(s);
 	s->storm = s->messages / 2;
+	s->first_try_ms = 2 * MINUTE;
+}
+
+/* Limits of our own, with mail enough to reach them. */
+static void
+shapes(struct settings *s)
+{
+	steady(s);
+	s->shaped = 500000;
+	s->storm = s->messages / 3;
+	s->life_mean = 6 * HOUR;
+	s->crashes = 300000;
+	s->window_entries = 2000;
+}
+
+/* All tenants at once, for one host. */
+static void
+fair(struct settings *s)
+{
+	s->fair = true;
+	s->storm = s->messages;
+	s->window_entries = 2000;
+	s->config = "tenant \"t1\" { weight = 3 }\n";
 }
 
 /* All of it. */
@@ -254,7 +280,7 @@ static const struct scenario {
 } scenarios[] = {
 	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
 	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
-	{ "chaos", chaos },
+	{ "shapes", shapes }, { "fair", fair },		{ "chaos", chaos },
 };
 
 bool
