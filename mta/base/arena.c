@@ -98,16 +98,21 @@ arena_lower(struct arena *arena, struct span s)
 struct span
 arena_printf(struct arena *arena, const char *format, ...)
 {
+	char room[256];			/* most fits: it is formatted once only */
 	va_list ap;
 	char *p;
 	int len;
 
 	va_start(ap, format);
-	len = vsnprintf(NULL, 0, format, ap);
+	len = vsnprintf(room, sizeof(room), format, ap);
 	va_end(ap);
 	if (len < 0)
 		abort();
 	p = arena_alloc(arena, (size_t)len + 1);
+	if ((size_t)len < sizeof(room)) {
+		memcpy(p, room, (size_t)len + 1);
+		return span_of(p, (size_t)len);
+	}
 	va_start(ap, format);
 	vsnprintf(p, (size_t)len + 1, format, ap);
 	va_end(ap);

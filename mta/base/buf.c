@@ -54,14 +54,19 @@ buf_byte(struct buf *b, char c)
 void
 buf_vprintf(struct buf *b, const char *format, va_list ap)
 {
+	char room[256];			/* most fits: it is formatted once only */
 	va_list again;
 	int len;
 
 	va_copy(again, ap);
-	len = vsnprintf(NULL, 0, format, again);
+	len = vsnprintf(room, sizeof(room), format, again);
 	va_end(again);
 	if (len < 0)
 		abort();
+	if ((size_t)len < sizeof(room)) {
+		buf_append(b, span_of(room, (size_t)len));
+		return;
+	}
 	vsnprintf(buf_reserve(b, (size_t)len + 1), (size_t)len + 1, format, ap);
 	b->end += (size_t)len;
 }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "mta/base/digits.h"
+
 /* A field of struct tm, in as many digits as the format has room for. */
 static unsigned
 digits(int n, unsigned below)
@@ -48,6 +50,7 @@ clock_rfc5322(int64_t wall, char out[RFC5322_DATE_MAX])
 char *
 clock_iso(int64_t wall, char out[ISO_DATE_MAX])
 {
+	char *at = out;
 	struct tm tm;
 	unsigned milli;
 	time_t when = seconds_of(wall, &milli);
@@ -56,9 +59,20 @@ clock_iso(int64_t wall, char out[ISO_DATE_MAX])
 		when = 0;
 		gmtime_r(&when, &tm);
 	}
-	snprintf(out, ISO_DATE_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-		 digits(tm.tm_year + 1900, 10000), digits(tm.tm_mon + 1, 100),
-		 digits(tm.tm_mday, 100), digits(tm.tm_hour, 100), digits(tm.tm_min, 100),
-		 digits(tm.tm_sec, 100), milli % 1000);
+	at = digits_put(at, digits(tm.tm_year + 1900, 10000), 4);
+	*at++ = '-';
+	at = digits_put(at, digits(tm.tm_mon + 1, 100), 2);
+	*at++ = '-';
+	at = digits_put(at, digits(tm.tm_mday, 100), 2);
+	*at++ = 'T';
+	at = digits_put(at, digits(tm.tm_hour, 100), 2);
+	*at++ = ':';
+	at = digits_put(at, digits(tm.tm_min, 100), 2);
+	*at++ = ':';
+	at = digits_put(at, digits(tm.tm_sec, 100), 2);
+	*at++ = '.';
+	at = digits_put(at, milli % 1000, 3);
+	*at++ = 'Z';
+	*at = '\0';
 	return out;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "mta/base/clock.h"
+#include "mta/base/digits.h"
 #include "mta/base/id.h"
 
 enum { LINE_TAIL = 24 };	/* kept free for a closing quote and the mark of a cut */
@@ -239,18 +240,19 @@ log_number(struct log_line *line, const char *key, const char *digits)
 void
 log_i64(struct log_line *line, const char *key, int64_t value)
 {
-	char digits[24];
+	char digits[DIGITS_MAX + 2] = "-";
+	char *from = digits + (value < 0);
 
-	snprintf(digits, sizeof(digits), "%lld", (long long)value);
+	*digits_put(from, value < 0 ? -(uint64_t)value : (uint64_t)value, 1) = '\0';
 	log_number(line, key, digits);
 }
 
 void
 log_u64(struct log_line *line, const char *key, uint64_t value)
 {
-	char digits[24];
+	char digits[DIGITS_MAX + 1];
 
-	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value);
+	*digits_put(digits, value, 1) = '\0';
 	log_number(line, key, digits);
 }
 

@@ -6,15 +6,19 @@
  */
 #include "mta/base/reply.h"
 
-#include <stdio.h>
+#include "mta/base/digits.h"
 
 enum { REPLY_LINE_MAX = 512 };		/* with CRLF; RFC 5321 §4.5.3.1.5 */
 
 char *
 status_format(struct status status, char out[16])
 {
-	snprintf(out, 16, "%u.%u.%u", status.klass % 10U, status.subject % 1000U,
-		 status.detail % 1000U);
+	char *at = digits_put(out, status.klass % 10U, 1);
+
+	*at++ = '.';
+	at = digits_put(at, status.subject % 1000U, 1);
+	*at++ = '.';
+	*digits_put(at, status.detail % 1000U, 1) = '\0';
 	return out;
 }
 
@@ -90,6 +94,14 @@ append_clean(struct span text, bool ascii, struct buf *out)
 	buf_grew(out, text.len);
 }
 
+static void
+append_code(const struct reply *reply, struct buf *out)
+{
+	char code[DIGITS_MAX];
+
+	buf_append(out, span_of(code, (size_t)(digits_put(code, reply->code % 1000U, 3) - code)));
+}
+
 void
 reply_format(const struct reply *reply, struct buf *out)
 {
@@ -111,7 +123,9 @@ reply_format(const struct reply *reply, struct buf *out)
 		size_t len = fold_at(line, room);
 
 		more = len < line.len || newline != NULL;
-		buf_printf(out, "%03u%c%s", reply->code % 1000U, more ? '-' : ' ', status);
+		append_code(reply, out);
+		buf_byte(out, more ? '-' : ' ');
+		buf_append(out, span_str(status));
 		append_clean(span_first(line, len), true, out);
 		buf_append(out, SPAN("\r\n"));
 		/* behind what was written stands the newline, or the blank it was folded at */
@@ -131,9 +145,11 @@ reply_to_line(const struct reply *reply, struct buf *out)
 	bool first = true;
 
 	if (reply->code != 0)
-		buf_printf(out, "%03u", reply->code % 1000U);
-	if (status_shown(reply))
-		buf_printf(out, " %s", status_format(reply->status, status));
+		append_code(reply, out);
+	if (status_shown(reply)) {
+		buf_byte(out, ' ');
+		buf_append(out, span_str(status_format(reply->status, status)));
+	}
 	while (rest.len > 0) {
 		struct span line = span_cut(&rest, '\n');
 
