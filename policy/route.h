@@ -75,6 +75,7 @@ struct route {
 	struct span *mechanisms;	/* as written; none: all that are safe enough */
 	size_t mechanism_count;
 	bool auth_unverified;		/* whoever the host is */
+	struct span pool;		/* of sources; empty: chosen otherwise */
 	size_t connections;		/* per site; 0: the limit of all */
 	size_t messages_per_connection;	/* 0: the limit of all */
 	int line;			/* in the configuration file */
@@ -153,6 +154,8 @@ void routes_each(const struct routes *routes, struct span domain,
 		 bool (*each)(void *arg, const struct route *routes, size_t count), void *arg);
 /* "<>", "a@b.example", or as domain_pattern_read(). */
 bool sender_pattern_read(struct span text, struct arena *arena, struct span *ret);
+/* 0: it does not fit this sender (empty: the null path); else the more specific the higher. */
+int sender_pattern_rank(struct span pattern, struct span sender);
 
 /*
  * "smtps:…" is like "smtp:…", on port 465 and with TLS before the greeting;

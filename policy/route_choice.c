@@ -41,9 +41,8 @@ sender_pattern_read(struct span text, struct arena *arena, struct span *ret)
 	return true;
 }
 
-/* 0: it does not fit; else the more specific the higher. */
-static int
-rank_sender(struct span pattern, struct span sender)
+int
+sender_pattern_rank(struct span pattern, struct span sender)
 {
 	struct span domain = address_domain_of(sender);
 
@@ -74,7 +73,7 @@ rank_of(const struct route *route, const struct route_facts *facts)
 	if (route->user_count > 0 && rank < RANK_USER)
 		return 0;
 	for (size_t i = 0; i < route->sender_count; i++) {
-		int found = rank_sender(route->senders[i], facts->sender);
+		int found = sender_pattern_rank(route->senders[i], facts->sender);
 
 		best = found > best ? found : best;
 	}
@@ -94,7 +93,7 @@ route_fit(const struct route *route, const struct route_facts *facts)
 			fit.other_user = false;
 		}
 	for (size_t i = 0; i < route->sender_count; i++) {
-		int rank = rank_sender(route->senders[i], facts->sender);
+		int rank = sender_pattern_rank(route->senders[i], facts->sender);
 
 		if (rank > best) {
 			fit.sender = route->senders[i];

@@ -139,7 +139,7 @@ body_record_count(uint64_t header_size, uint64_t body_size)
 /* ---- history ------------------------------------------------------------------------------ */
 
 static void
-put_attempt(struct encoder *e, const struct attempt *a)
+put_attempt(struct encoder *e, const struct attempt *a, uint8_t version)
 {
 	put_time(e, a->at_ms);
 	put_span(e, a->host);
@@ -153,6 +153,8 @@ put_attempt(struct encoder *e, const struct attempt *a)
 	put_span(e, a->tls);
 	put_span(e, a->tls_policy);
 	put_number(e, a->tls_resumed, 1);
+	if (version >= 3)
+		put_span(e, a->source);
 }
 
 static void
@@ -167,19 +169,31 @@ take_attempt(struct decoder *d, struct attempt *a)
 	a->status.subject = take_u16(d);
 	a->status.detail = take_u16(d);
 	a->text = take_span(d);
-	a->tls = a->tls_policy = (struct span){ 0 };
+	a->tls = a->tls_policy = a->source = (struct span){ 0 };
 	a->tls_resumed = false;
 	if (d->version < 2)
 		return;
 	a->tls = take_span(d);
 	a->tls_policy = take_span(d);
 	a->tls_resumed = take_bool(d);
+	if (d->version >= 3)
+		a->source = take_span(d);
+}
+
+static bool
+any_source(const struct history_record *r)
+{
+	for (size_t i = 0; i < r->kept; i++)
+		if (r->attempts[i].source.len > 0)
+			return true;
+	return false;
 }
 
 void
 history_record_encode(const struct history_record *r, struct buf *out)
 {
-	struct encoder e = encode_begin(out, KIND_HISTORY);
+	uint8_t version = any_source(r) ? HISTORY_VERSION : HISTORY_VERSION - 1;
+	struct encoder e = encode_begin_as(out, KIND_HISTORY, version);
 
 	assert(r->kept <= HISTORY_FIRST + HISTORY_LAST);
 	put_number(&e, r->state, 1);
@@ -192,7 +206,7 @@ history_record_encode(const struct history_record *r, struct buf *out)
 	put_number(&e, r->attempt_count, 4);
 	put_number(&e, (uint32_t)r->kept, 4);
 	for (size_t i = 0; i < r->kept; i++)
-		put_attempt(&e, &r->attempts[i]);
+		put_attempt(&e, &r->attempts[i], version);
 	encode_end(&e);
 }
 

@@ -139,6 +139,7 @@ struct attempt {			/* one of a recipient's own attempts */
 	struct span tls;		/* version, cipher, group, how verified */
 	struct span tls_policy;		/* who asked for it: "dane" */
 	bool tls_resumed;
+	struct span source;		/* of ours, by its name; empty: the system's choice, or version 1 or 2 */
 };
 
 struct history_record {

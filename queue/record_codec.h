@@ -17,7 +17,8 @@
 #include "queue/record.h"
 
 enum { RECORD_VERSION = 1, RECORD_FRAME = 2 + 4 };	/* version, kind, CRC */
-enum { HISTORY_VERSION = 2 };	/* 1: attempts without their TLS */
+/* 1: attempts without their TLS; 2: without their source, still written where there is none */
+enum { HISTORY_VERSION = 3 };
 enum { MESSAGE_VERSION = 2 };	/* 1: without a user, still written where there is none */
 enum record_kind {
 	KIND_MESSAGE = 'M',

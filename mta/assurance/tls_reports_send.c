@@ -231,6 +231,8 @@ add_mail(struct making *m, struct span address)
 	m->to[n] = m->recipients[n].address = address;
 	m->lanes[n] = (struct lane_name){
 		.domain = way.domain,
+		.pool = arena_copy(&m->arena, pool_chosen(&config->sources, &(struct pool_facts){
+							  .route = route->pool, .sender = way.sender })),
 		.route = route_label(routes, way.domain, route, WISH_TLS_OPTIONAL, &m->arena),
 		.priority = PRIORITY_REPORT,
 	};

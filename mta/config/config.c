@@ -172,6 +172,10 @@ base_of(struct config *config, const struct section *section)
 		return (char *)&config->shapes.providers[section->index];
 	case SECTION_SHAPE:
 		return (char *)&config->shapes.shapes[section->index];
+	case SECTION_SOURCE:
+		return (char *)&config->sources.sources[section->index];
+	case SECTION_POOL:
+		return (char *)&config->sources.pools[section->index];
 	default:
 		return (char *)config;
 	}
@@ -273,7 +277,57 @@ name_route(struct load *load, struct section *section, struct span title)
 	return true;
 }
 
-/* Makes the certificates, listeners and routes: named, and with their defaults. */
+/* It stands in the log, and in messages to people. */
+static bool
+plain_name(struct span title)
+{
+	for (size_t i = 0; i < title.len; i++)
+		if (!(title.at[i] >= '0' && title.at[i] <= '9') && memchr("-_.", title.at[i], 3) == NULL &&
+		    !(ascii_lower(title.at[i]) >= 'a' && ascii_lower(title.at[i]) <= 'z'))
+			return false;
+	return title.len <= 64;
+}
+
+static bool
+name_plainly(struct load *load, struct section *section, struct span title)
+{
+	const char *what = section_types[section->kind].name;
+
+	if (!plain_name(title))
+		return config_fail(load, section->at,
+				   "%s \"%.*s\": its name may have letters, digits, '.', '-' and '_' "
+				   "only, 64 at most", what, SPAN_FMT(title));
+	for (size_t i = 0; i < load->section_count; i++)
+		if (load->sections[i].kind == section->kind && load->sections[i].index < section->index &&
+		    span_eq(load->sections[i].name, title))
+			return config_fail(load, section->at,
+					   "there is a second %s %.*s (the first in line %d); rename one",
+					   what, SPAN_FMT(title), load->sections[i].at.line);
+	section->name = title;
+	return true;
+}
+
+static bool
+name_source(struct load *load, struct section *section, struct span title)
+{
+	struct source *source = &load->config->sources.sources[section->index];
+
+	source->name = title;
+	source->line = section->at.line;
+	return name_plainly(load, section, title);
+}
+
+static bool
+name_pool(struct load *load, struct section *section, struct span title)
+{
+	struct pool *pool = &load->config->sources.pools[section->index];
+
+	pool->name = title;
+	pool->line = section->at.line;
+	return name_plainly(load, section, title);
+}
+
+/* Makes the certificates, listeners, routes, sources and pools: named, and with their defaults. */
 static bool
 begin_titled(struct load *load, cfg_t *cfg)
 {
@@ -284,6 +338,8 @@ begin_titled(struct load *load, cfg_t *cfg)
 		[SECTION_TENANT] = config_name_tenant,
 		[SECTION_PROVIDER] = config_name_provider,
 		[SECTION_SHAPE] = config_name_shape,
+		[SECTION_SOURCE] = name_source,
+		[SECTION_POOL] = name_pool,
 	};
 	struct config *config = load->config;
 
@@ -304,6 +360,12 @@ begin_titled(struct load *load, cfg_t *cfg)
 	    &config->arena, config->shapes.provider_count * sizeof(*config->shapes.providers));
 	config->shapes.count = cfg_size(cfg, "shape");
 	config->shapes.shapes = arena_alloc(&config->arena, config->shapes.count * sizeof(*config->shapes.shapes));
+	config->sources.source_count = cfg_size(cfg, "source");
+	config->sources.sources = arena_alloc(
+	    &config->arena, config->sources.source_count * sizeof(*config->sources.sources) + 1);
+	config->sources.pool_count = cfg_size(cfg, "pool");
+	config->sources.pools = arena_alloc(
+	    &config->arena, config->sources.pool_count * sizeof(*config->sources.pools) + 1);
 	for (size_t i = 0; i < load->section_count; i++) {
 		struct section *section = &load->sections[i];
 		struct span *title = NULL;

@@ -25,6 +25,7 @@
 #include "policy/response_rules.h"
 #include "policy/tenant.h"
 #include "policy/shape.h"
+#include "policy/source.h"
 #include "queue/schedule.h"
 
 enum listener_auth { LISTENER_AUTH_OFF, LISTENER_AUTH_OPTIONAL, LISTENER_AUTH_REQUIRED };
@@ -93,6 +94,7 @@ struct config {
 	struct tenant_rules tenants;
 	struct shapes shapes;			/* shape, provider */
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
+	struct sources sources;			/* of addresses that mail leaves from, and their pools */
 	struct tls_identity *certificates;	/* the first is for whom no other fits */
 	size_t certificate_count;
 	int64_t certificate_warning_ms;		/* so long before one expires it is logged */

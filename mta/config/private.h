@@ -39,7 +39,8 @@ struct token {
 
 enum section_kind {
 	SECTION_TOP, SECTION_QUEUE, SECTION_LIMITS, SECTION_CERTIFICATE, SECTION_LISTENER,
-	SECTION_ROUTE, SECTION_TENANT, SECTION_LOG, SECTION_PROVIDER, SECTION_SHAPE,
+	SECTION_ROUTE, SECTION_TENANT, SECTION_LOG, SECTION_PROVIDER, SECTION_SHAPE, SECTION_SOURCE,
+	SECTION_POOL,
 	SECTION_KINDS
 };
 
@@ -87,7 +88,8 @@ extern const struct directive directives[];
 extern const size_t directive_count;
 
 extern const struct value_type type_text, type_words, type_path, type_paths, type_command, type_user, type_domain,
-	type_domains, type_patterns, type_hosts, type_networks, type_addresses, type_servers, type_mailbox, type_senders,
+	type_domains, type_patterns, type_hosts, type_networks, type_addresses, type_ips,
+	type_date, type_servers, type_mailbox, type_senders,
 	type_deliver, type_time, type_size, type_number, type_boolean, type_mode, type_choice;
 
 struct section {
@@ -141,6 +143,7 @@ bool config_name_tenant(struct load *load, struct section *section, struct span 
 bool config_name_provider(struct load *load, struct section *section, struct span title);
 bool config_name_shape(struct load *load, struct section *section, struct span title);
 bool config_check_shapes(struct load *load);
+bool config_check_sources(struct load *load);
 int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 

@@ -15,6 +15,8 @@
 #define ROUTE(field) IN(struct route, field)
 #define TENANT(field) IN(struct tenant, field)
 #define SHAPE(field) IN(struct shape, field)
+#define SOURCE(field) IN(struct source, field)
+#define POOL(field) IN(struct pool, field)
 #define COUNT(s, field) .count_offset = offsetof(s, field)
 
 #define MS INT64_C(1)
@@ -70,6 +72,7 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "check-sender", TYPE(boolean), "yes", CONFIG(check_sender) },
 	{ SECTION_TOP, "postmaster", TYPE(mailbox), CONFIG(access.postmaster) },
 	{ SECTION_TOP, "ehlo-name", TYPE(domain), CONFIG(client.ehlo_name), .note = "as hostname" },
+	{ SECTION_TOP, "pool-header", TYPE(text), CONFIG(sources.header) },
 	{ SECTION_TOP, "pipelining", TYPE(boolean), "yes", CONFIG(client.pipelining) },
 	{ SECTION_TOP, "chunking", TYPE(boolean), "yes", CONFIG(client.chunking) },
 	{ SECTION_TOP, "passwords", TYPE(path), CONFIG(passwords_path), .file = true },
@@ -239,6 +242,17 @@ const struct directive directives[] = {
 	  .note = "as limits.connections-per-site" },
 	{ SECTION_ROUTE, "messages-per-connection", TYPE(number), NULL, 1, 1000000, ROUTE(messages_per_connection),
 	  .note = "as limits.messages-per-connection" },
+	{ SECTION_ROUTE, "pool", TYPE(text), ROUTE(pool), .note = "see POOL" },
+
+	{ SECTION_SOURCE, "address", TYPE(ips), SOURCE(addresses), COUNT(struct source, address_count),
+	  .note = "required" },
+	{ SECTION_SOURCE, "ehlo-name", TYPE(domain), SOURCE(ehlo_name), .note = "as that of all" },
+	{ SECTION_SOURCE, "warmup-start", TYPE(date), SOURCE(start_day) },
+	{ SECTION_SOURCE, "warmup-plan", TYPE(words), SOURCE(plan_words), COUNT(struct source, plan_count) },
+
+	{ SECTION_POOL, "sources", TYPE(words), POOL(words), COUNT(struct pool, word_count), .note = "required" },
+	{ SECTION_POOL, "senders", TYPE(senders), POOL(senders), COUNT(struct pool, sender_count) },
+	{ SECTION_POOL, "tenants", TYPE(words), POOL(tenants), COUNT(struct pool, tenant_count) },
 
 	{ SECTION_TENANT, "weight", TYPE(number), "1", 1, TENANT_WEIGHT_MAX, TENANT(weight) },
 

@@ -360,6 +360,34 @@ read_addresses(const struct reading *r)
 	return true;
 }
 
+/* Of our own: no port, and not all of them. */
+static bool
+read_ips(const struct reading *r)
+{
+	static const uint8_t any[16];
+	struct netaddr *list = arena_alloc(arena_of(r), r->count * sizeof(*list) + 1);
+
+	for (size_t i = 0; i < r->count; i++)
+		if (!netaddr_parse(r->values[i], 0, &list[i]) ||
+		    memcmp(list[i].ip, any, sizeof(any)) == 0)
+			return wrong(r, r->values[i],
+				     "it is not an address of this machine; write 192.0.2.1 or "
+				     "2001:db8::1, without a port");
+	store_list(r, list);
+	return true;
+}
+
+static bool
+read_date(const struct reading *r)
+{
+	int64_t day;
+
+	if (!source_day_read(r->values[0], &day))
+		return wrong(r, r->values[0], "it is not a day like 2026-11-21");
+	store_number(r, day);
+	return true;
+}
+
 static bool
 read_servers(const struct reading *r)
 {
@@ -402,6 +430,8 @@ const struct value_type type_patterns = { "domains", true, read_patterns };
 const struct value_type type_hosts = { "hosts", true, read_hosts };
 const struct value_type type_networks = { "networks", true, read_networks };
 const struct value_type type_addresses = { "addresses", true, read_addresses };
+const struct value_type type_ips = { "ips", true, read_ips };
+const struct value_type type_date = { "date", false, read_date };
 const struct value_type type_servers = { "servers", true, read_servers };
 const struct value_type type_mailbox = { "mailbox", false, read_mailbox };
 const struct value_type type_senders = { "senders", true, read_senders };

@@ -183,6 +183,7 @@ recipient_step(struct control_job *job)
 	const struct routes *routes = &job_home(job)->config->access.routes;
 	const struct route *route;
 	struct tenant_facts whose;
+	struct pool_facts from;
 	struct address address;
 	struct envelope *e;
 	size_t n;
@@ -205,8 +206,11 @@ recipient_step(struct control_job *job)
 		.orcpt = arena_copy(&import->arena, r->orcpt), .notify = (uint8_t)r->notify };
 	route = route_choose(routes, &(struct route_facts){ address.domain, e->reverse_path,
 							   import->accept.user });
+	from = (struct pool_facts){ .route = route != NULL ? route->pool : SPAN(""),
+				    .sender = e->reverse_path };
 	import->lanes[n] = (struct lane_name){
 		.domain = address.domain,
+		.pool = arena_copy(&import->arena, pool_chosen(&job_home(job)->config->sources, &from)),
 		.route = arena_copy(&import->arena, route_label(
 			routes, address.domain, route,
 			message_wish(import->accept.flags, e->reverse_path), &import->arena)),
@@ -247,6 +251,7 @@ attempt_step(struct control_job *job)
 			       .stage = (uint8_t)r->stage,
 			       .code = (uint16_t)r->code,
 			       .text = arena_copy(&import->arena, span_first(r->text, 1000)),
+			       .source = arena_copy(&import->arena, span_first(r->source, 64)),
 			       .tls = arena_copy(&import->arena, span_first(r->tls, 200)),
 			       .tls_policy = arena_copy(&import->arena, span_first(r->tls_policy, 20)),
 			       .tls_resumed = r->tls_resumed };

@@ -140,6 +140,7 @@ static const struct member {
 	{ "text", TYPE_TEXT, TAKES_ATTEMPT, AT(text), 0, false },
 	{ "status", TYPE_TEXT, TAKES_ATTEMPT, AT(status), 0, false },
 	{ "code", TYPE_NUMBER, TAKES_ATTEMPT, AT(code), 599, false },
+	{ "source", TYPE_TEXT, TAKES_ATTEMPT, AT(source), 0, false },
 	{ "tls", TYPE_TEXT, TAKES_ATTEMPT, AT(tls), 0, false },
 	{ "tls_policy", TYPE_TEXT, TAKES_ATTEMPT, AT(tls_policy), 0, false },
 	{ "tls_resumed", TYPE_BOOL, TAKES_ATTEMPT, AT(tls_resumed), 0, false },

@@ -97,7 +97,7 @@ struct control_request {
 	uint64_t attempts, action;		/* in all; enum report_action, of what is owed */
 	bool uncertain, warned;
 	/* one attempt */
-	struct span host, peer, text, status, tls, tls_policy;
+	struct span host, peer, text, status, source, tls, tls_policy;
 	bool tls_resumed;
 	uint64_t at_ms, stage, code;
 	struct span data;			/* content, decoded */

@@ -32,6 +32,7 @@ walk_attempt_json(const struct attempt *a)
 		json_object_set_new(object, "status",
 				    json_string(status_format(a->status, status)));
 	set_text(object, "text", a->text);
+	set_text(object, "source", a->source);
 	set_text(object, "tls", a->tls);
 	set_text(object, "tls_policy", a->tls_policy);
 	if (a->tls_resumed)

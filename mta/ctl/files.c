@@ -86,6 +86,7 @@ attempt_request(const json_t *a, struct control_request *r)
 				       .code = number(a, "code"),
 				       .status = json_span(a, "status"),
 				       .text = json_span(a, "text"),
+				       .source = json_span(a, "source"),
 				       .tls = json_span(a, "tls"),
 				       .tls_policy = json_span(a, "tls_policy"),
 				       .tls_resumed = json_flag(a, "tls_resumed") };

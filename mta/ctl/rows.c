@@ -302,6 +302,8 @@ print_try(const json_t *a)
 	printf("    %.*s\n", SPAN_FMT(buf_span(&line)));
 	if (json_span(a, "class").len > 0)
 		printf("      Class: %.*s\n", SPAN_FMT(json_span(a, "class")));
+	if (json_span(a, "source").len > 0)
+		printf("      Source: %.*s\n", SPAN_FMT(json_span(a, "source")));
 	if (json_span(a, "tls").len > 0)
 		print_try_tls(a, &line);
 	buf_free(&line);

@@ -56,6 +56,8 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 	log_str(&l, "fate", fate_name(r->outcome.fate));
 	log_span(&l, "host", job->host);
 	log_span(&l, "address", job->address);
+	if (job->source.len > 0)
+		log_span(&l, "source", job->source);
 	if (job->tls.len > 0) {
 		log_span(&l, "tls", job->tls);
 		log_str(&l, "tls_policy", job->tls_policy);
@@ -199,6 +201,8 @@ delivery_log_trouble(struct delivery *d, const char *event)
 	log_span(&l, "host", d->host_name);
 	if (d->address > 0)
 		log_addr(&l, "address", &d->addresses[d->address - 1]);
+	if (d->source != NULL)
+		log_span(&l, "source", d->source->name);
 	log_reply(&l, "reply", &d->failure);
 	log_str(&l, "class", reply_class_name(outcome_class(d->config, d->failure_stage, &d->failure, d->host_name)));
 	log_end(&l);

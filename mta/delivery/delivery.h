@@ -19,6 +19,7 @@
 #include "mta/delivery/destination.h"
 #include "policy/classify.h"
 #include "policy/shape.h"
+#include "policy/source.h"
 #include "policy/tls_event.h"
 
 struct job_recipient {
@@ -48,6 +49,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	bool elsewhere;			/* not for this host: the connection must end */
 	bool dsn_passed;
 	struct span host, address;	/* of the peer */
+	struct span source;		/* the name of ours; empty: the system's choice */
 	struct span tls;		/* of the connection; empty: none */
 	const char *tls_policy;		/* … who asked for it */
 	bool tls_resumed;
@@ -113,6 +115,8 @@ struct delivery {
 	struct delivery_watch *watch;
 	bool looks_only;		/* … and no connection is made either: with watch */
 	enum resolver_trust trust;	/* set by the dispatcher */
+	/* Set before the start: config's; NULL: the system's choice of address, and the EHLO name of all. */
+	const struct source *source;
 	struct tokens *tokens;		/* the same; home's */
 	struct shape_times times;	/* the same: what the site's shapes say; 0: as the configuration */
 	const struct sts_policy *sts;	/* as the site's key has it; NULL: none holds */
@@ -165,6 +169,8 @@ struct delivery {
 	enum smtp_stage failure_stage;
 	struct reply failure;		/* in the arena; 5xx: no host can ever be reached */
 	struct span failure_host;
+	/* of the source, not of any host: it cannot be used now; or it has no address of the hosts' families */
+	bool source_broken, source_unfit;
 	size_t jobs_done;
 };
 

@@ -3,6 +3,7 @@
  * their order, or else the hosts of a domain by preference; of each host its addresses in turn,
  * until one answers (RFC 5321 §5.1). delivery.c has the overview. Its reactor only.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "mta/base/map.h"
@@ -25,12 +26,28 @@ use_times(const struct shape_times *times, struct smtp_client_timeouts *t)
 	t->dot = delivery_time_ms(times->dot_ms, t->dot);
 }
 
+/* No port is free, or the address is not this machine's: no host is to blame, and no other would do better. */
+static void
+source_breaks(struct delivery *d, int error)
+{
+	d->source_broken = true;
+	delivery_note_failure(d, STAGE_CONNECT,
+			      (struct reply){ 0, { 4, 4, 1 },
+					      arena_printf(&d->arena, "source %.*s: %s", SPAN_FMT(d->source->name),
+							   uv_strerror(error)) });
+	stream_close(&d->stream, false);
+}
+
 static void
 on_connected(struct stream *stream, int error)
 {
 	struct delivery *d = CONTAINER_OF(stream, struct delivery, stream);
 	struct span none = { 0 };
 
+	if (error == UV_EADDRNOTAVAIL && d->source != NULL) {
+		source_breaks(d, error);
+		return;
+	}
 	if (error < 0) {
 		delivery_note_failure(
 			d, STAGE_CONNECT,
@@ -43,6 +60,8 @@ on_connected(struct stream *stream, int error)
 	}
 	d->client_config = d->config->client;
 	use_times(&d->times, &d->client_config.timeouts);
+	if (d->source != NULL)
+		d->client_config.ehlo_name = d->source->ehlo_name;
 	smtp_client_init(&d->client, &d->client_config);
 	d->client.want_tls = delivery_wants_tls(d);
 	d->client.want_auth = d->to.tls.login && d->watch == NULL;
@@ -70,7 +89,7 @@ on_stream_closed(struct stream *stream)
 		d->moving = d->was_ready = false;
 		d->address = d->address_count;	/* its other addresses are the same host */
 	}
-	if (d->was_ready || d->quitting) {
+	if (d->was_ready || d->quitting || d->source_broken) {
 		delivery_finish(d);
 		return;
 	}
@@ -114,9 +133,29 @@ is_ours(const struct config *config, const struct netaddr *address)
 	return false;
 }
 
+/* Which of the source's addresses calls this one; false: it has none of that family. */
+static bool
+source_for(struct delivery *d, const struct netaddr *to, const struct netaddr **ret)
+{
+	static const char *const families[] = { "IPv4", "IPv6" };
+
+	*ret = d->source == NULL ? NULL : source_address(d->source, to->family);
+	if (d->source == NULL || *ret != NULL)
+		return true;
+	d->source_unfit = d->tries == 0 && !d->failed_lookup;
+	delivery_note_failure(d, STAGE_CONNECT,
+			      (struct reply){ 0, { 4, 4, 4 },
+					      arena_printf(&d->arena, "source %.*s has no %s address", SPAN_FMT(d->source->name),
+							   families[to->family == AF_INET6]) });
+	return false;
+}
+
 static void
 next_address(struct delivery *d)
 {
+	const struct netaddr *from;
+	int rc;
+
 	while (d->address < d->address_count &&
 	       d->tries < d->config->limits.addresses_per_attempt) {
 		const struct netaddr *address = &d->addresses[d->address++];
@@ -130,10 +169,20 @@ next_address(struct delivery *d)
 		}
 		if (d->looks_only)
 			continue;
+		if (!source_for(d, address, &from)) {
+			delivery_tell(d, WATCH_FAILED);
+			continue;
+		}
+		d->source_unfit = false;
 		d->tries++;
 		d->stream_open = true;
-		if (stream_connect(&d->stream, &d->reactor->loop, address, NULL,
-				   &d->reactor->scratch, &delivery_events) < 0) {
+		rc = stream_connect(&d->stream, &d->reactor->loop, address, from, &d->reactor->scratch,
+				    &delivery_events);
+		if (rc == -EADDRNOTAVAIL && from != NULL) {
+			source_breaks(d, rc);
+			return;
+		}
+		if (rc < 0) {
 			delivery_note_failure(d, STAGE_CONNECT,
 					      REPLY(0, 4, 4, 1, "cannot open a connection"));
 			stream_close(&d->stream, false);

@@ -93,6 +93,8 @@ take_job(struct delivery *d)
 			job->tls = arena_copy(&job->arena, d->tls_text);
 			job->tls_policy = tls_source_text(d->demand.source);
 			job->tls_resumed = d->tls_resumed;
+			if (d->source != NULL)
+				job->source = arena_copy(&job->arena, d->source->name);
 			job->address = arena_copy(&job->arena,
 				span_str(netaddr_format_port(&d->addresses[d->address - 1], text)));
 			if (job->transaction.recipient_count > 0) {

@@ -197,9 +197,11 @@ resume_key(struct delivery *d)
 		return (struct span){ 0 };
 	if (who.len == 0)
 		who = span_str(netaddr_format(address_now(d), text));
-	return arena_printf(&d->arena, "%.*s:%u %s %d%d %.*s", SPAN_FMT(who),
+	/* nor do we show that two of our sources are one: the mark is of addresses and name */
+	return arena_printf(&d->arena, "%.*s:%u %s %d%d %llx %.*s", SPAN_FMT(who),
 			    (unsigned)address_now(d)->port, tls_source_text(d->demand.source),
-			    d->to.tls_on_connect, d->to.tls.login, SPAN_FMT(policy));
+			    d->to.tls_on_connect, d->to.tls.login,
+			    (unsigned long long)(d->source != NULL ? d->source->mark : 0), SPAN_FMT(policy));
 }
 
 void

@@ -13,6 +13,7 @@
 #include "mta/inbound/allowance.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
+#include "mta/inbound/pools.h"
 #include "mta/inbound/verdict.h"
 #include "mta/reactor/suppressed.h"
 #include "mta/smtp/received.h"
@@ -162,6 +163,8 @@ message_submit(struct session *s)
 
 	if (s->server.envelope.recipient_count == 1)
 		facts.recipient = s->server.envelope.recipients[0].address;
+	pools_choose(s);
+	pools_strip(s);
 	buf_clear(&s->stored_header);
 	received_line(&facts, &s->stored_header);
 	if (is_submission(s))

@@ -343,6 +343,26 @@ on_connected(uv_connect_t *req, int status)
 	s->events->connected(s, status);
 }
 
+/*
+ * The port is chosen when it is known where to, so that it need be free for that only: else all connections
+ * from one address would share 28,000.
+ */
+static int
+bind_source(struct stream *s, const struct netaddr *source)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = netaddr_to_sockaddr(source, &sa);
+	int on = 1, rc, fd = socket(source->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+	rc = bind(fd, (struct sockaddr *)&sa, len) < 0 ? -errno : uv_tcp_open(&s->h.tcp, fd);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
 int
 stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
 	       const struct netaddr *source, struct stream_scratch *scratch, const struct stream_events *events)
@@ -352,10 +372,8 @@ stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
 
 	if (rc < 0)
 		return rc;
-	if (source != NULL && source->family != 0) {
-		netaddr_to_sockaddr(source, &sa);
-		rc = uv_tcp_bind(&s->h.tcp, (struct sockaddr *)&sa, 0);
-	}
+	if (source != NULL && source->family != 0)
+		rc = bind_source(s, source);
 	if (rc == 0) {
 		netaddr_to_sockaddr(to, &sa);
 		s->connect.data = s;

@@ -83,7 +83,10 @@ void stream_scratch_free(struct stream_scratch *scratch);
  */
 int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix,
 		  struct stream_scratch *scratch, const struct stream_events *events);
-/* Begins to connect; source may be NULL. `connected` follows. */
+/*
+ * Begins to connect; source may be NULL, else it is the address to do it from. `connected` follows, but
+ * not behind a negative errno: -EADDRNOTAVAIL, the source is not ours.
+ */
 int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to,
 		   const struct netaddr *source, struct stream_scratch *scratch,
 		   const struct stream_events *events);

@@ -30,11 +30,13 @@ job_new(uint64_t id)
 	return job;
 }
 
+/* To the same site, from the same pool: the source of the first is everybody's. */
 static bool
-may_join(const struct entry *entry, const struct site *site, const struct lane *lane, bool only)
+may_join(const struct entry *entry, const struct entry *first, struct span source, bool only)
 {
-	return !entry->in_flight && entry->lane->site == site &&
-	       (entry->lane == lane || (!only && shaping_may_join(entry->lane, SPAN(""))));
+	return !entry->in_flight && entry->lane->site == first->lane->site &&
+	       (entry->lane == first->lane || (!only && span_eq(entry->lane->pool, first->lane->pool) &&
+					       shaping_may_join(entry->lane, source)));
 }
 
 static void
@@ -57,6 +59,38 @@ job_entries_fly(const struct job *job, const struct job *with)
 		((struct entry *)job->recipients[i].entry)->job = with;
 }
 
+static struct entry *
+first_entry(const struct lane *lane)
+{
+	return CONTAINER_OF(lane->ready.next, struct entry, in_lane);
+}
+
+/* This message, with those of its recipients that go the same way, or (only) are in the same lane. */
+static struct job *
+take_message(struct entry *first, struct span source, size_t most, bool only)
+{
+	struct lane *lane = first->lane;
+	struct parcel *parcel = first->parcel;
+	struct job *job = job_new(parcel->node.key);
+	size_t n = 0;
+
+	most = shaping_recipients(lane, source, most);
+	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
+		n += may_join(e, first, source, only);
+	n = n < most ? n : most;
+	job->recipients = arena_alloc(&job->arena, n * sizeof(*job->recipients));
+	if (!only)
+		ring_served(&lane->turn, n);
+	job_add(job, first);
+	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
+		if (job->count < n && may_join(entry, first, source, only))
+			job_add(job, entry);
+	lane->owner->flying++;
+	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
+		lane_refill(lane);
+	return job;
+}
+
 /*
  * The lane whose turn it is gives its first message, with all its recipients that go the same way:
  * its tenant has got those.
@@ -64,31 +98,12 @@ job_entries_fly(const struct job *job, const struct job *with)
 struct job *
 take_job(struct dispatcher *d, struct site *site, struct lane *only)
 {
-	struct lane *lane = only;
-	size_t most, n = 0;
-	struct parcel *parcel;
-	struct job *job;
+	struct lane *lane = only != NULL ? only : site_next_lane(site, NULL, NULL);
 
-	if (lane == NULL)
-		lane = site_next_lane(site, NULL, NULL);
 	if (lane == NULL || lane->ready_count == 0)
 		return NULL;
-	most = shaping_recipients(lane, SPAN(""), config_of(d)->limits.recipients_per_delivery);
-	parcel = CONTAINER_OF(lane->ready.next, struct entry, in_lane)->parcel;
-	job = job_new(parcel->node.key);
-	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
-		n += may_join(e, site, lane, only != NULL);
-	n = n < most ? n : most;
-	job->recipients = arena_alloc(&job->arena, n * sizeof(*job->recipients));
-	if (only == NULL)
-		ring_served(&lane->turn, n);
-	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
-		if (job->count < n && may_join(entry, site, lane, only != NULL))
-			job_add(job, entry);
-	d->flying++;
-	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())
-		lane_refill(lane);
-	return job;
+	return take_message(first_entry(lane), SPAN(""), config_of(d)->limits.recipients_per_delivery,
+			    only != NULL);
 }
 
 /* ---- where a site is ---------------------------------------------------------------------- */
@@ -156,6 +171,7 @@ give(struct connection *c, struct job *job)
 {
 	note_taken(c->site->owner, job->id);
 	job_entries_fly(job, job);
+	source_gave(c->from, job->count);
 	list_remove(&c->idle);
 	c->outstanding++;
 	c->given++;
@@ -172,6 +188,7 @@ connection_free(struct connection *c)
 	c->site->owner->connections--;
 	c->share->connections--;
 	share_release(&c->site->owner->window, c->share);
+	source_closed(c->from);
 	free(c);
 }
 
@@ -201,6 +218,8 @@ connection_failed(struct connection *c)
 		left += other != c && !other->ended;
 	if (d->stopping || site->mode == SITE_BACKOFF)
 		return;				/* it is known already */
+	if (source_failed(c->from, delivery))
+		return;				/* it is ours: no host was called in vain */
 	if (delivery->failure.code >= 500) {
 		c->hopeless = true;		/* nor has what is still on its way to it any hope */
 		site_fail_ready(site, &delivery->failure);
@@ -245,7 +264,7 @@ on_delivery_ended(struct delivery *delivery)
 }
 
 static void
-connection_open(struct site *site, const struct lane *lane)
+connection_open(struct site *site, const struct lane *lane, const struct source *source)
 {
 	struct dispatcher *d = site->owner;
 	struct connection *c = xcalloc(1, sizeof(*c));
@@ -254,6 +273,9 @@ connection_open(struct site *site, const struct lane *lane)
 	c->site = site;
 	c->share = share_use(&d->window, lane->tenant_name);
 	c->share->connections++;
+	c->from = source_opened(site, source);
+	c->source = source_at_name(c->from);
+	c->mark = source != NULL ? source->mark : 0;
 	list_init(&c->idle);
 	list_add_last(&site->connections, &c->in_site);
 	site->connection_count++;
@@ -266,6 +288,7 @@ connection_open(struct site *site, const struct lane *lane)
 		c->delivery->tls_reports = d->tls_reports;
 	c->delivery->tokens = d->tokens;
 	shaping_times(site, c->source, &c->delivery->times);
+	c->delivery->source = source;
 	shaping_connected(c);
 	delivery_start(c->delivery, d->home->post);
 }
@@ -338,6 +361,7 @@ on_job_returned(struct job *job)
 	c->outstanding--;
 	job_entries_fly(job, NULL);
 	shaping_back(job);
+	source_returned(c->from, job);
 	if (job->tried) {
 		connection_up(c);
 		site_answered(site, job);
@@ -369,14 +393,24 @@ first_depth(struct site *site)
 		       : 1;
 }
 
-/* One with room first, then a new one, then one that has only one job. */
-static struct connection *
-pick_connection(struct site *site, size_t depth)
+static struct span
+name_of(const struct source *source)
 {
-	size_t messages = site_messages(site, SPAN(""));
+	return source != NULL ? source->name : SPAN("");
+}
+
+/*
+ * Of those that go from there: one with room first, then a new one, then one that has only one job. NULL: the
+ * source is the system's choice.
+ */
+static struct connection *
+pick_connection(struct site *site, const struct source *source, size_t depth)
+{
+	size_t messages = site_messages(site, name_of(source));
+	uint64_t mark = source != NULL ? source->mark : 0;
 
 	LIST_EACH(struct connection, c, &site->connections, in_site)
-		if (c->outstanding < depth && !c->quitting && c->given < messages)
+		if (c->mark == mark && c->outstanding < depth && !c->quitting && c->given < messages)
 			return c;
 	return NULL;
 }
@@ -439,7 +473,7 @@ site_next_for_slot(struct dispatcher *d)
 }
 
 static bool
-may_open(struct site *site, const struct lane *lane)
+may_open(struct site *site, const struct lane *lane, const struct source *source)
 {
 	struct dispatcher *d = site->owner;
 	size_t most = site_max_connections(site);
@@ -451,7 +485,7 @@ may_open(struct site *site, const struct lane *lane)
 		return false;
 	}
 	if (may_have_slot(d, lane->tenant_name))
-		return shaping_may_connect(site, SPAN(""));
+		return shaping_may_connect(site, name_of(source));
 	site_wait_for_slot(site, lane);
 	idle_one_quits(d);
 	return false;
@@ -484,44 +518,121 @@ site_may_send(struct site *site)
 	return !ring_empty(&site->ring);
 }
 
+/* What goes next: this message, from there, over that connection. */
+struct way {
+	struct entry *entry;
+	const struct source *source;
+	struct connection *connection;
+	size_t lanes_left;		/* to be looked at */
+};
+
+/* Of its first messages one whose source has an idle connection. */
+static bool
+fits_idle(void *arg, struct ring_member *turn)
+{
+	struct way *way = arg;
+	struct lane *lane = CONTAINER_OF(turn, struct lane, turn);
+	size_t left = IDLE_ENTRIES;
+	int64_t until;
+
+	if (way->lanes_left == 0)
+		return false;
+	way->lanes_left--;
+	LIST_EACH(struct entry, entry, &lane->ready, in_lane) {
+		if (left-- == 0 || !source_pick(entry, &way->source, &until))
+			return false;
+		way->entry = entry;
+		way->connection = pick_connection(lane->site, way->source, 1);
+		if (way->connection != NULL && shaping_source_may(lane, name_of(way->source), &until))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * No connection is free for the first message, and none can be opened: one that goes another way need not wait
+ * for that. If there is none either, an idle connection makes room for the first.
+ */
+static bool
+use_idle(struct site *site, struct way *way)
+{
+	struct way other = { .lanes_left = IDLE_LANES };
+	struct connection *idle = NULL;
+
+	LIST_EACH(struct connection, c, &site->connections, in_site)
+		if (c->outstanding == 0 && c->up && !c->quitting)
+			idle = c;
+	if (idle == NULL)
+		return false;
+	if (site_next_lane(site, fits_idle, &other) != NULL) {
+		*way = other;
+		return true;
+	}
+	connection_quit(idle);
+	return false;
+}
+
+/* May the lane whose turn it is send now, and from where? It has been put to wait else. */
+static enum shaping_answer
+ask_lane(struct lane *lane, struct way *way)
+{
+	int64_t until;
+
+	way->entry = first_entry(lane);
+	if (source_pick(way->entry, &way->source, &until))
+		return shaping_may_send(lane, name_of(way->source));
+	lane_sleep(lane, until, SPAN("no source of its pool can be used"));
+	return SHAPING_LANE_WAITS;
+}
+
+/* False: nothing can go now. */
+static bool
+find_connection(struct site *site, struct way *way)
+{
+	way->connection = pick_connection(site, way->source, first_depth(site));
+	if (way->connection == NULL && may_open(site, way->entry->lane, way->source)) {
+		connection_open(site, way->entry->lane, way->source);
+		way->connection = pick_connection(site, way->source, 1);
+	}
+	if (way->connection == NULL && !use_idle(site, way) && site->mode == SITE_OPEN && !shaping_is_paced(site))
+		way->connection = pick_connection(site, way->source, JOBS_AHEAD);
+	return way->connection != NULL;
+}
+
+static void
+send_first(struct site *site, const struct way *way)
+{
+	struct lane *lane = way->entry->lane;
+	struct connection *c = way->connection;
+	size_t most = config_of(site->owner)->limits.recipients_per_delivery;
+	struct job *job;
+
+	if (lane->site_until_ms != 0 && lane->site_until_ms < wall_ms())
+		lane_refresh(lane);
+	job = take_message(way->entry, c->source, source_room(c->from, most), false);
+	job->returned = on_job_returned;
+	shaping_sent(job, site, c->source);
+	give(c, job);
+}
+
 void
 site_work(struct site *site)
 {
-	struct dispatcher *d = site->owner;
-	int64_t now = wall_ms();
+	struct way way = { 0 };
 
-	while (site_may_send(site)) {
-		struct lane *lane = site_next_lane(site, NULL, NULL);
-		struct connection *c;
-		struct job *job;
-
-		switch (shaping_may_send(lane, SPAN(""))) {
+	while (site_may_send(site))
+		switch (ask_lane(site_next_lane(site, NULL, NULL), &way)) {
 		case SHAPING_GO:
+			if (!find_connection(site, &way))
+				return;
+			send_first(site, &way);
 			break;
 		case SHAPING_LANE_WAITS:
-			continue;
+			break;
 		case SHAPING_SITE_WAITS:
 			site_settle_down(site);		/* it may be asleep, and gone after it */
 			return;
 		}
-		c = pick_connection(site, first_depth(site));
-		if (c == NULL && may_open(site, lane)) {
-			connection_open(site, lane);
-			continue;
-		}
-		if (c == NULL && site->mode == SITE_OPEN && !shaping_is_paced(site))
-			c = pick_connection(site, JOBS_AHEAD);
-		if (c == NULL)
-			return;
-		if (lane->site_until_ms != 0 && lane->site_until_ms < now)
-			lane_refresh(lane);
-		job = take_job(d, site, NULL);
-		if (job == NULL)
-			return;
-		job->returned = on_job_returned;
-		shaping_sent(job, site, SPAN(""));
-		give(c, job);
-	}
 }
 
 static void

@@ -511,6 +511,7 @@ dispatcher_reconfigure(struct dispatcher *d)
 	trust_reconfigure(d->trust);
 	tokens_forget(d->tokens);
 	shaping_reconfigure(d->shaping);
+	sources_reconfigure(d);
 	read_sites_again(d);
 }
 
@@ -561,6 +562,7 @@ dispatcher_start(struct reactor *home)
 	d->policies = policies_start(home, lanes_policy_changed, d);
 	d->tokens = tokens_start(&home->loop, home->post, home->runner);
 	d->shaping = shaping_start(d);
+	d->sources = sources_start(d);
 	d->reporter = reporter_start(d);
 	d->tls_reports = tls_reports_start(home, d->policies, on_tls_reports_rest, d);
 	d->wake_at_ms = d->started_ms;
@@ -578,7 +580,7 @@ has_landed(const struct dispatcher *d)
 bool
 dispatcher_still(const struct dispatcher *d)
 {
-	return has_landed(d) && !tls_reports_busy(d->tls_reports);
+	return has_landed(d) && !tls_reports_busy(d->tls_reports) && !sources_busy(d->sources);
 }
 
 /* What the last deliveries counted is written before it is over. */
@@ -593,6 +595,7 @@ dispatcher_check_stopped(struct dispatcher *d)
 	if (!has_landed(d))
 		return;
 	tls_reports_stop(d->tls_reports);
+	sources_stop(d->sources);
 	stopped = d->stopped;		/* it may have come back here, and be over */
 	if (stopped == NULL || !dispatcher_still(d))
 		return;
@@ -674,6 +677,7 @@ dispatcher_close(struct dispatcher *d)
 	trust_close(d->trust);
 	tokens_close(d->tokens);
 	reporter_close(d->reporter);
+	sources_close(d->sources);
 	tls_reports_close(d->tls_reports);
 	free_window(d);
 	policies_close(d->policies);
@@ -686,6 +690,7 @@ dispatcher_free(struct dispatcher *d)
 	policies_free(d->policies);
 	tokens_free(d->tokens);
 	reporter_free(d->reporter);
+	sources_free(d->sources);
 	tls_reports_free(d->tls_reports);
 	shaping_free(d->shaping);
 	top_free(d);

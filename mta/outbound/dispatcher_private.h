@@ -5,6 +5,7 @@
  *	lanes.c		which lanes and sites are in memory, and how they leave
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
+ *	sources.c	from which of our addresses a message goes; who cannot be used now; warm-up
  *	shaping.c	the limits that are configured: who waits, and in which queue
  *	connections.c	jobs, deliveries
  *	backoff.c	what the answers of a site come to: its concurrency, its back-off
@@ -42,6 +43,8 @@ enum {
 	ROOM_MS = 250,			/* until a lane that found no room is read again */
 	RECHECK_MS = 60000,		/* the longest the clock is trusted */
 	SHARE_OF_SLOTS = 8,		/* times what is free, of connections and look-ups */
+	IDLE_LANES = 32, IDLE_ENTRIES = 32,	/* looked through for an idle connection */
+	PARK_MS = 60000,		/* a lane that waits for a source is looked at again */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
 	JOBS_AHEAD_QUICK = 3,		/* … where they take no time: and one that comes meanwhile */
 	QUICK_MS = 10,			/* that is no time … */
@@ -57,7 +60,9 @@ struct connection {			/* the dispatcher's side of a delivery */
 	struct delivery *delivery;
 	struct share *share;		/* whose mail it was opened for */
 	size_t outstanding, given;
-	struct span source;		/* its name; empty: none is configured */
+	struct source_at *from;		/* NULL: the system's choice of address */
+	struct span source;		/* its name; empty: none */
+	uint64_t mark;			/* of the source as it was configured then: source.h; 0: none */
 	struct shaping_counter **counters;	/* that count it: shaping.c */
 	size_t counter_count;
 	bool up, quitting;		/* up: a job has come back tried */
@@ -95,6 +100,7 @@ struct dispatcher {
 	struct tokens *tokens;
 	struct list checks;		/* tls_check */
 	size_t checking;		/* their deliveries */
+	struct source_book *sources;
 	struct reporter *reporter;
 	struct shaping *shaping;
 	struct tls_reports *tls_reports;
@@ -204,6 +210,34 @@ void site_retry_stored(struct dispatcher *d, uint64_t id);
 /* top.c: one recipient more that ended so, of this lane */
 void top_count(struct lane *lane, enum traffic_end end);
 void top_free(struct dispatcher *d);
+
+/*
+ * sources.c: a source_at is what is known of a source at one site; NULL: the system's choice of address, of which
+ * nothing is.
+ */
+struct source_at;
+struct source_book *sources_start(struct dispatcher *d);
+void sources_reconfigure(struct dispatcher *d);
+void sources_stop(struct source_book *book);		/* what is to be kept is stored now */
+bool sources_busy(const struct source_book *book);
+void sources_close(struct source_book *book);
+void sources_free(struct source_book *book);
+/*
+ * Which one this message goes from, now: *ret, NULL for the system's choice. False: none of its pool can be used
+ * before then, for this message and all of its lane.
+ */
+bool source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms);
+struct source_at *source_opened(struct site *site, const struct source *source);
+void source_closed(struct source_at *at);
+struct span source_at_name(const struct source_at *at);	/* good as long as the process lives */
+size_t source_room(struct source_at *at, size_t most);	/* recipients of one job: most, or fewer */
+void source_gave(struct source_at *at, size_t recipients);
+void source_returned(struct source_at *at, const struct job *job);
+/* Did it fail for what the source is, and not for any host? */
+bool source_failed(struct source_at *at, const struct delivery *delivery);
+/* Why nothing of this pool goes there now; nothing is added if something can. False: nothing was. */
+bool sources_held_by(struct dispatcher *d, struct span site_key, struct span pool, struct arena *arena,
+		     struct hold_reasons *why);
 
 /* settlement.c */
 void settle_job(struct dispatcher *d, struct job *job);

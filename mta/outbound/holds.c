@@ -145,7 +145,9 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 	if (lane.hold)
 		hold_add(why, HOLD_OPERATOR)->text = SPAN("its lane is held");
 	if (lane.backoff.next_ms > wall_ms() && lane.backoff.failures == 0) {
-		limit_holds(&lane.backoff, why);
+		if (queue_read_site(d->home->port, lane.site, arena, &site) < 0 ||
+		    !sources_held_by(d, site.key, lane.name.pool, arena, why))
+			limit_holds(&lane.backoff, why);
 		return;
 	}
 	if (lane.backoff.next_ms > wall_ms()) {
@@ -172,6 +174,8 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 	if (lane != NULL) {
 		shaping_lane_held_by(lane, arena, why);
 		site_held_by(lane->site, arena, why);
+		if (lane->site != d->unresolved)
+			sources_held_by(d, lane->site->key, lane->pool, arena, why);
 	} else {
 		stored_lane_holds(d, id, arena, why);
 	}

@@ -261,6 +261,8 @@ build_report(struct report *p)
 					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME
 									     : BODY_7BIT };
 	p->lane = (struct lane_name){ .domain = address_domain_of(p->to.address),
+				      .pool = arena_copy(&p->arena, pool_chosen(&config->sources,
+						&(struct pool_facts){ .route = route->pool })),
 				      .route = route_label(routes, way.domain, route, WISH_NONE,
 							   &p->arena),
 				      .priority = PRIORITY_REPORT };

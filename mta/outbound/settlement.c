@@ -40,6 +40,7 @@ attempt_peer(struct attempt *a, const struct job *job)
 	if (job->tls.len > 0)
 		a->tls_policy = span_str(job->tls_policy);
 	a->tls_resumed = job->tls.len > 0 && job->tls_resumed;
+	a->source = job->source;
 }
 
 static struct attempt *

@@ -51,6 +51,7 @@ window_add_site(struct window *w, uint64_t id, struct span key)
 
 	list_init(&site->lanes);
 	list_init(&site->connections);
+	list_init(&site->sources);
 	list_init(&site->work_node);
 	site->key = arena_copy(&site->arena, key);
 	map_add(&w->sites_by_key, &site->by_key, hash_bytes(key.at, key.len, key_seed));
@@ -170,6 +171,7 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	lane->tenant_name = arena_copy(&lane->arena, record->name.tenant);
 	lane->domain = arena_copy(&lane->arena, record->name.domain);
 	lane->route = arena_copy(&lane->arena, record->name.route);
+	lane->pool = arena_copy(&lane->arena, record->name.pool);
 	lane->priority = record->name.priority;
 	lane->site_until_ms = record->site_until_ms;
 	lane->backoff = record->backoff;

@@ -52,6 +52,9 @@ struct entry {
 	uint32_t recipient;
 	bool in_flight;
 	const struct job *job;		/* while a delivery has it; NULL: its outcome is being kept */
+	/* once its source has been asked for: what that hangs on, and the last try's (by its name; 0: none) */
+	bool keyed;
+	uint64_t pool_key, last_source;
 };
 
 struct lane {
@@ -65,7 +68,7 @@ struct lane {
 	struct heap_node timer;		/* more_due_ms, or the end of its back-off */
 	struct site *site;
 	struct arena arena;
-	struct span tenant_name, domain, route;
+	struct span tenant_name, domain, route, pool;
 	uint8_t priority;		/* as stored: priority_rank() */
 	struct list ready;
 	size_t ready_count, in_flight;
@@ -110,6 +113,7 @@ struct site {
 	struct list lanes;
 	struct ring ring;		/* of lanes with ready entries */
 	size_t lane_count, ready_count, in_flight;
+	struct list sources;		/* sources.c: what it knows of each, in the arena */
 	struct list connections;
 	size_t connection_count, connecting, limit;
 	struct concurrency pace;	/* what limit comes from */

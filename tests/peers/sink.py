@@ -48,6 +48,7 @@ class Message:
         self.bdat = bdat			# came by BDAT
         self.tls, self.user = None, None	# or "TLSv1.3", who has logged in
         self.resumed = False			# the session of an earlier connection
+        self.peer = None			# the address it came from
         self.time = time.time()
 
     @property
@@ -293,6 +294,7 @@ class Session:
     def finish(self, data, bdat):
         message = Message(self.number, self.helo, self.sender, self.mail_params, self.recipients, data, bdat)
         message.tls, message.user, message.resumed = self.tls, self.user, self.resumed
+        message.peer = self.conn.getpeername()[0]
         if self.say("DOT", message.data.decode("latin-1") if len(data) < 65536 else "", "250 2.0.0 kept"):
             self.sink.keep(message)
         self.reset()
