@@ -125,7 +125,7 @@ void draft_abort(struct draft *draft);
  * says can be had again, or done without: salvage leaves it behind.
  */
 enum note_kind { NOTE_STS_POLICY = 1, NOTE_TLS_REPORT = 2, NOTE_SUPPRESSION = 3,
-		 NOTE_SOURCE_DAY = 7, NOTE_SHAPE = 8 };
+		 NOTE_SOURCE_DAY = 7, NOTE_SHAPE = 8, NOTE_MEASURE = 9 };
 enum { NOTE_KEY_MAX = 510, NOTE_VALUE_MAX = 64 << 10 };
 
 struct queue_note {

@@ -370,6 +370,12 @@ job_start(struct control_job *job)
 	case CONTROL_SUPPRESS_REMOVE:
 		control_suppress_start(job);
 		break;
+	case CONTROL_SITES_MEASURES:
+	case CONTROL_SITES_SUSPEND:
+	case CONTROL_SITES_RESUME:
+	case CONTROL_SITES_RESET:
+		control_measures_start(job);
+		break;
 	case CONTROL_TLS_REPORTS:
 	case CONTROL_TLS_REPORTS_SEND:
 		control_tls_reports_start(job);

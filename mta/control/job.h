@@ -85,6 +85,7 @@ void control_what_if_start(struct control_job *job);	/* what_if.c */
 void control_suppress_start(struct control_job *job);	/* suppress.c */
 /* tls_reports.c */
 void control_tls_reports_start(struct control_job *job);
+void control_measures_start(struct control_job *job);	/* measures.c: sites measures, suspend, resume, reset */
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
 

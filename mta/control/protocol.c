@@ -31,6 +31,7 @@ enum members {
 	TAKES_ENTRY = 8192,
 	TAKES_MAIL = 16384,
 	TAKES_TOP = 32768,
+	TAKES_PART = 65536,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -53,6 +54,10 @@ static const struct command {
 	[CONTROL_EXPLAIN] = { "explain", false, TAKES_IDS, true, true },
 	[CONTROL_SITES] = { "sites", false, TAKES_LIMIT | TAKES_SITE, false, false },
 	[CONTROL_SITES_RETRY] = { "sites-retry", true, TAKES_SITE | TAKES_ALL, false, false },
+	[CONTROL_SITES_MEASURES] = { "sites-measures", false, TAKES_LIMIT, false, false },
+	[CONTROL_SITES_SUSPEND] = { "sites-suspend", true, TAKES_SITE | TAKES_PART | TAKES_ENTRY, false, false },
+	[CONTROL_SITES_RESUME] = { "sites-resume", true, TAKES_SITE | TAKES_PART, false, false },
+	[CONTROL_SITES_RESET] = { "sites-reset", true, TAKES_SITE, false, false },
 	[CONTROL_SESSIONS] = { "sessions", false, TAKES_LIMIT, false, false },
 	[CONTROL_STATS] = { "stats", false, 0, false, false },
 	[CONTROL_CERTS] = { "certs", false, 0, false, false },
@@ -109,6 +114,8 @@ static const struct member {
 	{ "limit", TYPE_NUMBER, TAKES_LIMIT, AT(limit), INT64_MAX, false },
 	{ "all", TYPE_BOOL, TAKES_ALL, AT(all), 0, false },
 	{ "site", TYPE_TEXT, TAKES_SITE, AT(site), 0, false },
+	{ "source", TYPE_TEXT, TAKES_PART, AT(source), 0, false },
+	{ "tenant", TYPE_TEXT, TAKES_PART, AT(tenant), 0, false },
 	{ "off", TYPE_BOOL, TAKES_OFF, AT(off), 0, false },
 	{ "client", TYPE_TEXT, TAKES_CLIENT, AT(client), 0, false },
 	{ "domain", TYPE_ADDRESS, TAKES_GOAL, AT(domain), 0, false },
@@ -367,6 +374,9 @@ check_whole(const struct control_request *r, struct control_error *error)
 	if (r->command == CONTROL_SITES_RETRY && r->all == (r->site.len > 0))
 		return fail(error, SPAN("Which site is to be tried?"),
 			    SPAN("Name one site by its key (see: tramctl sites), or say --all."));
+	if (r->command >= CONTROL_SITES_SUSPEND && r->command <= CONTROL_SITES_RESET && r->site.len == 0)
+		return fail(error, SPAN("Which site?"),
+			    SPAN("Name its key (see: tramctl sites), a provider, or @ and a domain."));
 	if (r->command == CONTROL_WHAT_IF && r->recipient.len == 0)
 		return fail(error, SPAN("To whom would it go?"), SPAN("Name a recipient: --to ADDRESS."));
 	if (r->command == CONTROL_IMPORT_RECIPIENT && r->address.len == 0)

@@ -37,6 +37,10 @@ enum control_command {
 	CONTROL_EXPLAIN,
 	CONTROL_SITES,
 	CONTROL_SITES_RETRY,
+	CONTROL_SITES_MEASURES,
+	CONTROL_SITES_SUSPEND,	/* site, or source or tenant there, or "@" and a domain */
+	CONTROL_SITES_RESUME,
+	CONTROL_SITES_RESET,
 	CONTROL_SESSIONS,
 	CONTROL_STATS,
 	CONTROL_CERTS,
@@ -105,6 +109,8 @@ struct control_request {
 	struct span class, reason;
 	uint64_t for_ms;			/* 0: for good */
 	bool more;				/* nobody waits for the commit */
+	/* sites suspend: site, reason, for_ms (above), and one of */
+	struct span source, tenant;
 	/* what-if: recipient, reverse_path, user, client, body_size (above), and */
 	struct span listener, header;		/* one field */
 	/* top: limit (above), and */

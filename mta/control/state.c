@@ -185,7 +185,7 @@ tell_asleep(struct rows *r, const struct queue_wake *wake)
 	json_object_set_new(object, "next_ms", json_integer(wake->at_ms));
 	if (site.state.backoff.text.len > 0)
 		json_object_set_new(object, "last_error", json_text(site.state.backoff.text));
-	site_record_held_by(&site, &scratch, &why);
+	site_record_held_by(job_home(job)->dispatcher, &site, &scratch, &why);
 	json_object_set_new(object, "held_by", holds_json(&why));
 	job_row(job, object);
 	r->told++;

@@ -71,6 +71,15 @@ say_done(const struct tramctl *t, const json_t *last)
 	case CONTROL_SITES_RETRY:
 		printf("It is tried now.\n");
 		break;
+	case CONTROL_SITES_SUSPEND:
+		printf("Nothing is sent there any more.\n");
+		break;
+	case CONTROL_SITES_RESUME:
+		printf("Mail is sent there again.\n");
+		break;
+	case CONTROL_SITES_RESET:
+		printf("It begins anew.\n");
+		break;
 	case CONTROL_SUPPRESS_ADD:
 		printf("No mail is sent there any more.\n");
 		break;

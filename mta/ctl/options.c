@@ -13,6 +13,7 @@ enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
 	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072, SITE_KEY = 262144,
+	PLACE = 524288, PART = 1048576, TERM = 2097152,
 };
 
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
@@ -48,9 +49,11 @@ static const struct option {
 	  T(request.all) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
 	{ "--class", "CLASS", "why: a class of replies, of tram.conf(5)", ENTRY, KIND_TEXT, T(request.class) },
-	{ "--reason", "TEXT", "why, in words", ENTRY, KIND_TEXT, T(request.reason) },
-	{ "--for", "AGE", "for so long: 90s, 30m, 1h, 5d, 2w; else until it is removed", ENTRY, KIND_AGE,
+	{ "--reason", "TEXT", "why, in words", ENTRY | TERM, KIND_TEXT, T(request.reason) },
+	{ "--for", "AGE", "for so long: 90s, 30m, 1h, 5d, 2w; else until it is ended", ENTRY | TERM, KIND_AGE,
 	  T(request.for_ms) },
+	{ "--source", "NAME", "only what leaves from this source", PART, KIND_TEXT, T(request.source) },
+	{ "--tenant", "NAME", "only the mail of this tenant", PART, KIND_TEXT, T(request.tenant) },
 	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
 	{ "--host", "HOST:PORT", "this host, instead of those of a domain", HOST, KIND_TEXT,
 	  T(request.host) },
@@ -106,6 +109,14 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_EXPLAIN, tramctl_run_explain },
 	{ "sites retry", "[KEY]", "Probe a site now, whatever its back-off says; --all: every one.",
 	  SITE | ALL, CONTROL_SITES_RETRY, tramctl_run_plain },
+	{ "sites measures", "", "List what rules or operators have suspended or slowed down, why and until when.", LIMIT,
+	  CONTROL_SITES_MEASURES, tramctl_run_measures },
+	{ "sites suspend", "KEY|PROVIDER|@DOMAIN", "Send nothing there, until it is resumed; mail for it waits.",
+	  PLACE | PART | TERM, CONTROL_SITES_SUSPEND, tramctl_run_plain },
+	{ "sites resume", "KEY|PROVIDER|@DOMAIN", "End what is suspended there, by hand or by a rule.",
+	  PLACE | PART, CONTROL_SITES_RESUME, tramctl_run_plain },
+	{ "sites reset", "KEY|PROVIDER", "Forget what was held against a site: suspensions, slow-downs, back-off, connections.",
+	  PLACE, CONTROL_SITES_RESET, tramctl_run_plain },
 	{ "sites", "[KEY]", "List next hops: state, connections, failures, next probe; or all about one.",
 	  LIMIT | SITE_KEY,
 	  CONTROL_SITES, tramctl_run_sites },
@@ -405,7 +416,10 @@ take_arguments(struct parse *p)
 		return usage("%s needs an address, or a domain", t->command->words);
 	if ((takes & ADDRESS) != 0)
 		t->request.address = span_str(take_word(p));
-	if ((takes & (SITE | SITE_KEY)) != 0 && p->word_count > 0)
+	if ((takes & PLACE) != 0 && p->word_count == 0)
+		return usage("%s needs the key of a site (see: tramctl sites), a provider, or @ and a domain",
+			     t->command->words);
+	if ((takes & (SITE | SITE_KEY | PLACE)) != 0 && p->word_count > 0)
 		t->request.site = span_str(take_word(p));
 	if ((takes & (IDS | ONE_ID)) != 0 && !take_ids(p))
 		return false;

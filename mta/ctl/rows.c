@@ -154,6 +154,20 @@ tramctl_run_suppress_list(struct tramctl *t)
 	return run_table(t, suppressed_columns, COUNT(suppressed_columns), "No address is suppressed.");
 }
 
+static const struct column measure_columns[] = {
+	{ "SITE", "site", COLUMN_TEXT, NULL },	      { "KIND", "kind", COLUMN_TEXT, NULL },
+	{ "SCOPE", "scope", COLUMN_TEXT, NULL },      { "NAME", "name", COLUMN_TEXT, NULL },
+	{ "FACTOR", "factor_text", COLUMN_TEXT, NULL }, { "SINCE", "since_ms", COLUMN_TIME, NULL },
+	{ "UNTIL", "until_ms", COLUMN_TIME, NULL },   { "REPLIES", "replies", COLUMN_NUMBER, NULL },
+	{ "RULE", "rule", COLUMN_TEXT, NULL },	      { "REASON", "reason", COLUMN_TEXT, NULL },
+};
+
+int
+tramctl_run_measures(struct tramctl *t)
+{
+	return run_table(t, measure_columns, COUNT(measure_columns), "Nothing is suspended or slowed down.");
+}
+
 static const struct column tls_report_columns[] = {
 	{ "DAY", "day", COLUMN_TEXT, NULL },
 	{ "DOMAIN", "domain", COLUMN_TEXT, NULL },

@@ -85,6 +85,7 @@ int tramctl_run_sessions(struct tramctl *t);
 int tramctl_run_certs(struct tramctl *t);
 int tramctl_run_bans(struct tramctl *t);
 int tramctl_run_suppress_list(struct tramctl *t);
+int tramctl_run_measures(struct tramctl *t);
 int tramctl_run_tls_reports(struct tramctl *t);
 int tramctl_run_tls_reports_send(struct tramctl *t);
 int tramctl_run_stats(struct tramctl *t);

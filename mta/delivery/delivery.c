@@ -67,6 +67,8 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 	log_reply(&l, "reply", &r->outcome.reply);
 	if (r->classified)
 		log_str(&l, "class", reply_class_name(r->class));
+	if (r->rule != NULL)
+		log_span(&l, "rule", r->rule->name);
 	log_i64(&l, "ms", mono_ms() - job->began_ms);
 	log_i64(&l, "age", (wall_ms() - job->message.record.arrival_ms) / 1000);
 	log_end(&l);
@@ -90,6 +92,7 @@ delivery_job_return(struct delivery *d, struct job *job)
 		if (!job->tried)
 			continue;
 		outcome_classify(d->config, job, &job->recipients[i]);
+		outcome_respond(d->config, d, job, &job->recipients[i]);
 		log_outcome(job, &job->recipients[i]);
 	}
 	d->jobs_done++;

@@ -31,6 +31,7 @@ struct job_recipient {
 	bool suppressed;		/* not sent: its outcome is ours */
 	bool classified;		/* class is set: it was not delivered */
 	enum reply_class class;
+	const struct response_rule *rule;	/* the delivery's config's, for its outcome; NULL: none */
 	struct smtp_client_recipient outcome;
 };
 
@@ -104,6 +105,7 @@ struct delivery {
 	struct config *config;
 	struct arena arena;
 	struct span site_key;
+	struct span provider;		/* the config's; empty: none. Set by the dispatcher */
 	struct destination to;
 	const struct route *route;	/* config's; NULL: there is none any more */
 	struct delivery_auth *auth;	/* the login under way */

@@ -1,6 +1,8 @@
 /* outcome: see outcome.h. */
 #include "mta/delivery/outcome.h"
 
+#include "policy/site_key.h"
+
 static enum classify_stage
 stage_of(unsigned stage)
 {
@@ -33,6 +35,35 @@ outcome_classify(const struct config *config, const struct job *job, struct job_
 		return;
 	r->class = outcome_class(config, r->outcome.stage, &r->outcome.reply, job->host);
 	r->classified = true;
+}
+
+const struct response_rule *
+outcome_rule(const struct config *config, unsigned stage, const struct reply *reply, struct span host, struct span place,
+	     struct span provider, enum reply_class *class)
+{
+	struct response_reply r = { { stage_of(stage), reply->code, reply->status, reply->text, host }, .provider = provider,
+				    .class = *class, .place = site_key_place(place) };
+	const struct response_rule *rule = response_rules_find(config->responses, &r);
+
+	if (rule != NULL && rule->becomes != REPLY_CLASSES)
+		*class = rule->becomes;
+	return rule;
+}
+
+void
+outcome_respond(const struct config *config, const struct delivery *d, const struct job *job, struct job_recipient *r)
+{
+	enum smtp_fate *fate = &r->outcome.fate;
+
+	if (!r->classified || r->suppressed || *fate == FATE_DELIVERED)
+		return;
+	r->rule = outcome_rule(config, r->outcome.stage, &r->outcome.reply, job->host, d->site_key, d->provider, &r->class);
+	if (r->rule == NULL || r->outcome.stage < STAGE_MAIL || r->outcome.reply.code == 0)
+		return;
+	if (r->rule->fate == FATE_SOFTENED && *fate == FATE_PERMANENT)
+		*fate = FATE_TEMPORARY;
+	else if (r->rule->fate == FATE_HARDENED && *fate == FATE_TEMPORARY)
+		*fate = FATE_PERMANENT;
 }
 
 const char *

@@ -125,7 +125,7 @@ site_backoff(struct site *site, const struct reply *reply, struct span host)
 void
 site_probe_now(struct site *site)
 {
-	if (site->mode != SITE_BACKOFF)
+	if (site->mode != SITE_BACKOFF || site_sleeps(site))
 		return;
 	site->mode = site->state.backoff.failures > 0 ? SITE_PROBING : SITE_OPEN;
 	if (site->mode == SITE_PROBING)
@@ -212,6 +212,11 @@ site_answered(struct site *site, const struct job *job)
 	for (size_t i = 0; i < job->count && trouble == NULL; i++)
 		if (is_trouble(&job->recipients[i]))
 			trouble = &job->recipients[i];
+	for (size_t i = 0; i < job->count; i++)
+		if (job->recipients[i].outcome.fate == FATE_DELIVERED) {
+			site_message_taken(site, wall_ms());
+			break;
+		}
 	if (trouble != NULL)
 		site_trouble(site, &trouble->outcome.reply, job->host);
 	else

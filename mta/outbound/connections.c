@@ -216,6 +216,8 @@ connection_failed(struct connection *c)
 
 	LIST_EACH(struct connection, other, &site->connections, in_site)
 		left += other != c && !other->ended;
+	if (!d->stopping && !c->aborted)
+		measures_by_failure(site, c->source, delivery);
 	if (d->stopping || site->mode == SITE_BACKOFF)
 		return;				/* it is known already */
 	if (source_failed(c->from, delivery))
@@ -287,6 +289,7 @@ connection_open(struct site *site, const struct lane *lane, const struct source 
 	if (tls_reports_wanted(config_of(d)))
 		c->delivery->tls_reports = d->tls_reports;
 	c->delivery->tokens = d->tokens;
+	c->delivery->provider = shaping_provider(site);
 	shaping_times(site, c->source, &c->delivery->times);
 	c->delivery->source = source;
 	shaping_connected(c);
@@ -350,6 +353,19 @@ connection_rests(struct connection *c)
 		list_add_last(&c->site->owner->idle, &c->idle);
 }
 
+/* More than it takes by now: who has done its jobs goes. */
+static bool
+site_has_too_many(struct site *site)
+{
+	size_t most = site_slowed(site, site->limit), staying = 0;
+
+	if (site->connection_count <= most)
+		return false;
+	LIST_EACH(struct connection, c, &site->connections, in_site)
+		staying += !c->quitting;
+	return staying > most;
+}
+
 static void
 on_job_returned(struct job *job)
 {
@@ -365,6 +381,7 @@ on_job_returned(struct job *job)
 	if (job->tried) {
 		connection_up(c);
 		site_answered(site, job);
+		measures_by_answers(site, c->source, job);
 		site->quick = mono_ms() - job->began_ms <= QUICK_MS ? site->quick + 1 : 0;
 	}
 	if (c->ended && !job->tried && c->hopeless && !d->stopping)
@@ -374,7 +391,7 @@ on_job_returned(struct job *job)
 	site_touch(site);
 	if (c->ended && c->outstanding == 0)
 		connection_gone(c);
-	else if (elsewhere && !c->quitting)
+	else if ((elsewhere || site_has_too_many(site)) && !c->quitting)
 		connection_quit(c);
 	else if (c->outstanding == 0 && !c->quitting)
 		connection_rests(c);
@@ -476,7 +493,7 @@ static bool
 may_open(struct site *site, const struct lane *lane, const struct source *source)
 {
 	struct dispatcher *d = site->owner;
-	size_t most = site_max_connections(site);
+	size_t most = site_slowed(site, site_max_connections(site));
 
 	if (site->connection_count >= site->limit || site->connection_count >= most)
 		return false;
@@ -535,7 +552,7 @@ fits_idle(void *arg, struct ring_member *turn)
 	size_t left = IDLE_ENTRIES;
 	int64_t until;
 
-	if (way->lanes_left == 0)
+	if (way->lanes_left == 0 || lane_suspended_until(lane) > 0)
 		return false;
 	way->lanes_left--;
 	LIST_EACH(struct entry, entry, &lane->ready, in_lane) {
@@ -578,6 +595,10 @@ ask_lane(struct lane *lane, struct way *way)
 {
 	int64_t until;
 
+	if (site_sleeps(lane->site) || site_paces(lane->site, wall_ms()))
+		return SHAPING_SITE_WAITS;
+	if (lane_sleeps(lane))
+		return SHAPING_LANE_WAITS;
 	way->entry = first_entry(lane);
 	if (source_pick(way->entry, &way->source, &until))
 		return shaping_may_send(lane, name_of(way->source));
@@ -612,6 +633,7 @@ send_first(struct site *site, const struct way *way)
 	job = take_message(way->entry, c->source, source_room(c->from, most), false);
 	job->returned = on_job_returned;
 	shaping_sent(job, site, c->source);
+	site_message_goes(site, wall_ms());
 	give(c, job);
 }
 
@@ -635,7 +657,7 @@ site_work(struct site *site)
 		}
 }
 
-static void
+void
 site_quit(struct site *site, bool now)
 {
 	LIST_EACH(struct connection, c, &site->connections, in_site) {

@@ -563,6 +563,7 @@ dispatcher_start(struct reactor *home)
 	d->tokens = tokens_start(&home->loop, home->post, home->runner);
 	d->shaping = shaping_start(d);
 	d->sources = sources_start(d);
+	d->measures = measures_start(d);
 	d->reporter = reporter_start(d);
 	d->tls_reports = tls_reports_start(home, d->policies, on_tls_reports_rest, d);
 	d->wake_at_ms = d->started_ms;
@@ -613,6 +614,7 @@ dispatcher_stop(struct dispatcher *d, void (*stopped)(void *arg), void *arg)
 	d->stopped = stopped;
 	d->stopped_arg = arg;
 	reporter_stop(d->reporter);
+	measures_stop(d->measures);
 	tls_checks_stop(d);
 	uv_timer_stop(&d->timer);
 	connections_quit(d, again);		/* the second time: at once */
@@ -678,6 +680,7 @@ dispatcher_close(struct dispatcher *d)
 	tokens_close(d->tokens);
 	reporter_close(d->reporter);
 	sources_close(d->sources);
+	measures_close(d->measures);
 	tls_reports_close(d->tls_reports);
 	free_window(d);
 	policies_close(d->policies);
@@ -691,6 +694,7 @@ dispatcher_free(struct dispatcher *d)
 	tokens_free(d->tokens);
 	reporter_free(d->reporter);
 	sources_free(d->sources);
+	measures_free(d->measures);
 	tls_reports_free(d->tls_reports);
 	shaping_free(d->shaping);
 	top_free(d);

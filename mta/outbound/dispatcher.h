@@ -97,6 +97,19 @@ bool top_sort_parse(struct span word, enum top_sort *ret);	/* "rate", "in-flight
 json_t *dispatcher_top_json(struct dispatcher *d, enum top_sort sort, size_t most, bool tenants);
 /* Probe now, whatever the back-off says: site by id; 0: all that are in memory or asleep. */
 void dispatcher_retry_site(struct dispatcher *d, uint64_t site);
+/* All that is done about sites for their replies, or by hand (measures.h): an array. */
+json_t *dispatcher_measures_json(struct dispatcher *d);
+/*
+ * By hand. site: its key, the name of a provider, or "@" and a domain; with source or tenant (one of them, or
+ * none) only that, there. NULL, or what is wrong.
+ */
+enum dispatcher_measure { MEASURE_BEGIN, MEASURE_RESUME, MEASURE_RESET };
+struct dispatcher_order {
+	enum dispatcher_measure what;
+	struct span site, source, tenant, reason;
+	int64_t for_ms;			/* BEGIN; 0: until it is ended */
+};
+const char *dispatcher_measure(struct dispatcher *d, const struct dispatcher_order *order);
 /* Counters since start: delivered, retried, failed, in_flight, connections, window entries … */
 void dispatcher_stats_json(struct dispatcher *d, json_t *into);
 /* Nothing is ready, in flight or owed a report now (what waits for its due time does not count). */
@@ -111,6 +124,7 @@ struct site_record;
 void dispatcher_held_by(struct dispatcher *d, uint64_t lane, struct arena *arena,
 			struct hold_reasons *why);
 /* The same of a site that is not in memory: adds to what there is. */
-void site_record_held_by(const struct site_record *site, struct arena *arena, struct hold_reasons *why);
+void site_record_held_by(struct dispatcher *d, const struct site_record *site, struct arena *arena,
+			 struct hold_reasons *why);
 
 #endif

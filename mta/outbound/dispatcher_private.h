@@ -8,6 +8,7 @@
  *	sources.c	from which of our addresses a message goes; who cannot be used now; warm-up
  *	shaping.c	the limits that are configured: who waits, and in which queue
  *	connections.c	jobs, deliveries
+ *	measures*.c	what rules make of replies: suspended, slowed
  *	backoff.c	what the answers of a site come to: its concurrency, its back-off
  *	settlement.c	outcomes → the queue
  *	reporter.c	reports that are owed, expiry, delay warnings
@@ -30,6 +31,7 @@
 #include "mta/assurance/tls_reports.h"
 #include "mta/assurance/trust.h"
 #include "mta/outbound/shaping.h"
+#include "mta/outbound/measures.h"
 #include "mta/outbound/window.h"
 
 enum {
@@ -101,6 +103,7 @@ struct dispatcher {
 	struct list checks;		/* tls_check */
 	size_t checking;		/* their deliveries */
 	struct source_book *sources;
+	struct measures *measures;
 	struct reporter *reporter;
 	struct shaping *shaping;
 	struct tls_reports *tls_reports;
@@ -179,6 +182,7 @@ void lanes_policy_changed(void *dispatcher, struct span domain);
 size_t site_max_connections(const struct site *site);	/* what the configuration allows */
 void site_work(struct site *site);
 struct destination *site_destination(struct site *site);
+void site_quit(struct site *site, bool now);		/* all its connections, after what they have, or at once */
 void connections_quit(struct dispatcher *d, bool now);
 bool site_asks_dane(struct site *site);
 
@@ -195,6 +199,13 @@ void site_answered(struct site *site, const struct job *job);
 /* Whose turn it is of those that wait for a connection of any site to end; NULL: nobody's. */
 struct site *site_next_for_slot(struct dispatcher *d);
 void site_leave_slots(struct site *site);
+
+/*
+ * dispatcher_view.c: those of the sites asleep for which it says yes are due now; forget: with nothing held against
+ * them.
+ */
+void dispatcher_retry_asleep(struct dispatcher *d, bool (*which)(struct dispatcher *d, struct span key, struct span arg),
+			     struct span arg, bool forget);
 
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
 void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */

@@ -100,7 +100,7 @@ dispatcher_add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
 		json_object_set_new(j, "next_ms", json_integer(record.wake_ms));
 		if (record.state.backoff.failures > 0)
 			json_object_set_new(j, "last_error", json_span(record.state.backoff.text));
-		site_record_held_by(&record, &arena, &why);
+		site_record_held_by(d, &record, &arena, &why);
 		json_object_set_new(j, "held_by", holds_json(&why));
 		json_array_append_new(all, j);
 	} else {
@@ -172,8 +172,8 @@ on_site_retried(struct queue_op *op)
 	dispatcher_check_stopped(d);
 }
 
-void
-site_retry_stored(struct dispatcher *d, uint64_t id)
+static void
+retry_stored(struct dispatcher *d, uint64_t id, bool forget)
 {
 	struct site_retry *r = xcalloc(1, sizeof(*r));
 	struct site_record record;
@@ -187,10 +187,44 @@ site_retry_stored(struct dispatcher *d, uint64_t id)
 	r->change.op.done = on_site_retried;
 	r->change.site = id;
 	r->change.state = record.state;
+	if (forget) {
+		r->change.state.backoff = (struct backoff){ 0 };
+		r->change.state.concurrency = 0;
+	}
 	r->change.state.backoff.next_ms = wall_ms();
 	r->change.wake_ms = wall_ms();
 	d->settling++;
 	queue_submit_site(d->home->port, &r->change);
+}
+
+void
+site_retry_stored(struct dispatcher *d, uint64_t id)
+{
+	retry_stored(d, id, false);
+}
+
+void
+dispatcher_retry_asleep(struct dispatcher *d, bool (*which)(struct dispatcher *d, struct span key, struct span arg),
+			struct span arg, bool forget)
+{
+	struct queue_wake page[PAGE], after = { 0 };
+	size_t n = 0;
+
+	do {
+		if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0)
+			return;
+		for (size_t i = 0; i < n; i++) {
+			struct arena arena = { 0 };
+			struct site_record record;
+
+			after = page[i];
+			if (page[i].site != 0 && window_site(&d->window, page[i].site) == NULL &&
+			    queue_read_site(d->home->port, page[i].site, &arena, &record) == 0 &&
+			    which(d, record.key, arg))
+				retry_stored(d, page[i].site, forget);
+			arena_free(&arena);
+		}
+	} while (n == PAGE);
 }
 
 static void

@@ -5,12 +5,16 @@
 #include "mta/base/clock.h"
 #include "mta/outbound/dispatcher_private.h"
 
-/* A wait without failures is for a limit of ours: site_sleep(), lane_sleep(). */
+/* A wait without failures is for a limit of ours (site_sleep(), lane_sleep()), or a suspension, which has told so. */
 static void
 limit_holds(const struct backoff *backoff, struct hold_reasons *why)
 {
-	struct hold_reason *r = hold_add(why, HOLD_SHAPE);
+	struct hold_reason *r;
 
+	for (size_t i = 0; i < why->count; i++)
+		if (why->list[i].kind == HOLD_SUSPENDED)
+			return;
+	r = hold_add(why, HOLD_SHAPE);
 	r->until_ms = backoff->next_ms;
 	r->text = backoff->text;
 }
@@ -97,8 +101,8 @@ mode_holds(struct dispatcher *d, struct site *site, struct arena *arena, struct 
 }
 
 /* In the order of site_may_send() and may_open(): what they ask is told here. */
-void
-site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
+static void
+site_holds(struct site *site, struct arena *arena, struct hold_reasons *why)
 {
 	struct dispatcher *d = site->owner;
 	struct hold_reason *r;
@@ -115,10 +119,19 @@ site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
 		connections_hold(d, site, arena, why);
 }
 
+void
+site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
+{
+	if (site->mode != SITE_LOOKUP)
+		measures_hold(site->owner->measures, site->key, SPAN(""), SPAN(""), arena, why);
+	site_holds(site, arena, why);
+}
+
 /* Of one that is not in memory: what the store says. */
 void
-site_record_held_by(const struct site_record *site, struct arena *arena, struct hold_reasons *why)
+site_record_held_by(struct dispatcher *d, const struct site_record *site, struct arena *arena, struct hold_reasons *why)
 {
+	measures_hold(d->measures, site->key, SPAN(""), SPAN(""), arena, why);
 	if (site->state.backoff.next_ms > wall_ms())
 		backoff_holds(site->key, &site->state, arena, why);
 }
@@ -142,8 +155,11 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 
 	if (queue_read_lane(d->home->port, id, arena, &lane) < 0)
 		return;
+	if (lane.site != 0 && queue_read_site(d->home->port, lane.site, arena, &site) < 0)
+		lane.site = 0;
 	if (lane.hold)
 		hold_add(why, HOLD_OPERATOR)->text = SPAN("its lane is held");
+	measures_hold(d->measures, lane.site != 0 ? site.key : SPAN(""), lane.name.tenant, lane.name.domain, arena, why);
 	if (lane.backoff.next_ms > wall_ms() && lane.backoff.failures == 0) {
 		if (queue_read_site(d->home->port, lane.site, arena, &site) < 0 ||
 		    !sources_held_by(d, site.key, lane.name.pool, arena, why))
@@ -160,8 +176,8 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 		hold_number(r, "failures", lane.backoff.failures);
 		return;
 	}
-	if (lane.site != 0 && queue_read_site(d->home->port, lane.site, arena, &site) == 0)
-		site_record_held_by(&site, arena, why);
+	if (lane.site != 0 && site.state.backoff.next_ms > wall_ms())
+		backoff_holds(site.key, &site.state, arena, why);
 }
 
 void
@@ -172,8 +188,9 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 	*why = (struct hold_reasons){ 0 };
 	dispatcher_holds(d, why);
 	if (lane != NULL) {
+		measures_hold(d->measures, lane->site->key, lane->tenant_name, lane->domain, arena, why);
 		shaping_lane_held_by(lane, arena, why);
-		site_held_by(lane->site, arena, why);
+		site_holds(lane->site, arena, why);
 		if (lane->site != d->unresolved)
 			sources_held_by(d, lane->site->key, lane->pool, arena, why);
 	} else {

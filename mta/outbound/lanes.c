@@ -319,6 +319,8 @@ site_load(struct dispatcher *d, uint64_t id)
 	site->owner = d;
 	site_take_state(site, &record);
 	arena_free(&arena);
+	if (site_sleeps(site))			/* its row is put later; then it goes */
+		return NULL;
 	site_load_lanes(site);
 	site_touch(site);
 	return site;

@@ -309,7 +309,7 @@ tell_waiting(struct tls_check *c)
 	if (lane == 0 && site != NULL)
 		site_held_by(site, &c->arena, &why);
 	else if (lane == 0 && stored)
-		site_record_held_by(&record, &c->arena, &why);
+		site_record_held_by(d, &record, &c->arena, &why);
 	tell_holds(c, &why);
 }
 

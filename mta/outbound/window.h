@@ -118,6 +118,11 @@ struct site {
 	size_t connection_count, connecting, limit;
 	struct concurrency pace;	/* what limit comes from */
 	int64_t saved_ms;		/* its state, for a smaller limit */
+	/* of its measures, as they were at this generation of them: measures.h */
+	uint64_t measures_seen;
+	struct kept_measure *slowed, *suspended;
+	int64_t next_message_ms;	/* while it is slowed */
+	struct site_rate { int64_t at_ms; uint32_t now, before; } rate;	/* messages taken, of 10 s each */
 	size_t quick;			/* jobs in a row that took no time */
 	int64_t pause_until_ms;		/* no new connection before: one of several has failed */
 	struct site_state state;	/* spans in arena */
