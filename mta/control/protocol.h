@@ -109,8 +109,7 @@ struct control_request {
 	struct span class, reason;
 	uint64_t for_ms;			/* 0: for good */
 	bool more;				/* nobody waits for the commit */
-	/* sites suspend: site, reason, for_ms (above), and one of */
-	struct span source, tenant;
+	struct span tenant;			/* sites suspend: or source; with site, reason, for_ms (above) */
 	/* what-if: recipient, reverse_path, user, client, body_size (above), and */
 	struct span listener, header;		/* one field */
 	/* top: limit (above), and */

@@ -58,6 +58,8 @@ concerns(const struct measure *m, struct span place, struct span provider, struc
 		return domain.len > 0 && span_eq(m->name, domain);
 	if (!span_eq(m->place, place) && (provider.len == 0 || !span_eq(m->place, provider)))
 		return false;
+	if (m->scope == SCOPE_SOURCE && domain.len > 0)
+		return false;			/* another source may do: sources.c tells */
 	return m->scope != SCOPE_TENANT || domain.len == 0 || span_eq(m->name, tenant);
 }
 

@@ -144,6 +144,12 @@ can_be_used(const struct source *source, struct site *site, struct lane *lane, s
 		ret->text = use->broken.text;
 		return false;
 	}
+	ret->until_ms = source_suspended_until(site, source->name);
+	if (ret->until_ms > 0) {
+		ret->kind = HOLD_SUSPENDED;
+		ret->text = SPAN("suspended at this site: tramctl sites measures");
+		return false;
+	}
 	if (at != NULL && at->unfit_until_ms > now) {
 		ret->kind = HOLD_SOURCE;
 		ret->until_ms = at->unfit_until_ms;
