@@ -645,8 +645,10 @@ site_work(struct site *site)
 	while (site_may_send(site))
 		switch (ask_lane(site_next_lane(site, NULL, NULL), &way)) {
 		case SHAPING_GO:
-			if (!find_connection(site, &way))
+			if (!find_connection(site, &way)) {
+				site_settle_down(site);
 				return;
+			}
 			send_first(site, &way);
 			break;
 		case SHAPING_LANE_WAITS:

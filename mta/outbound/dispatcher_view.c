@@ -75,6 +75,9 @@ dispatcher_site_json(struct site *site)
 		json_object_set_new(j, "last_error", json_span(site->state.backoff.text));
 	}
 	json_object_set_new(j, "classes", outcome_counts_json(site->classes));
+	if (shaping_provider(site).len > 0)
+		json_object_set_new(j, "provider", json_span(shaping_provider(site)));
+	json_object_set_new(j, "limits", shaping_site_json(site));
 	json_object_set_new(j, "held_by", holds_of_site(site));
 	return j;
 }

@@ -2,8 +2,6 @@
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
-#include "mta/base/log.h"
-#include "mta/outbound/hold_reason.h"
 #include "mta/outbound/shaping_private.h"
 
 enum {
@@ -95,8 +93,8 @@ shaping_messages_per_connection(struct site *site, struct span source)
 }
 
 /* Does it hold the site as a whole, whatever lane and source? */
-static bool
-is_of_site(const struct shape *shape)
+bool
+shaping_is_of_site(const struct shape *shape)
 {
 	return !shape->of_lanes && shape->source_count == 0 && (shape->per & SHAPE_SOURCE) == 0;
 }
@@ -125,11 +123,11 @@ shaping_holds_for(const struct shape *shape, const struct lane *lane, struct spa
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
-/* The first come is served first, but for one whose turn it is. */
+/* Who waits goes when its turn has come, and who comes anew is behind those that wait. */
 static bool
 must_queue(const struct shaping_queue *queue, const struct shaping_wait *wait)
 {
-	return queue->count > 0 && wait->queue != queue && wait->turn != queue;
+	return queue->count > 0 && wait->turn != queue;
 }
 
 static void
@@ -281,18 +279,6 @@ stay_ms(const struct site *site)
 		       : STAY_SHORT_MS;
 }
 
-static struct span
-hold_words(const struct shaping_counter *c, const struct shape_hold *hold, struct arena *arena)
-{
-	struct span text = shape_hold_text(hold, c->shape->of_lanes, arena);
-
-	if (c->shape == &c->owner->provider_shape)
-		return arena_printf(arena, "limits.connections-per-site, for %.*s: %.*s", SPAN_FMT(c->who_text),
-				    SPAN_FMT(text));
-	return arena_printf(arena, "shape \"%.*s\", for %.*s: %.*s", SPAN_FMT(c->shape->name), SPAN_FMT(c->who_text),
-			    SPAN_FMT(text));
-}
-
 static enum shaping_answer
 site_waits(struct site *site, const struct verdict *v, int64_t now)
 {
@@ -301,7 +287,7 @@ site_waits(struct site *site, const struct verdict *v, int64_t now)
 	struct arena arena = { 0 };
 
 	if (at != INT64_MAX && at - now > stay_ms(site)) {
-		site_sleep(site, at, hold_words(v->counter, &v->hold, &arena));
+		site_sleep(site, at, shaping_words(v->counter, &v->hold, &arena));
 		arena_free(&arena);
 	} else {
 		wait_in(site->owner->shaping, queue, &site->wait, &v->hold, now);
@@ -317,7 +303,7 @@ lane_waits(struct lane *lane, const struct verdict *v, int64_t now)
 	struct arena arena = { 0 };
 
 	if (at != INT64_MAX && at - now > stay_ms(lane->site)) {
-		lane_sleep(lane, at, hold_words(v->counter, &v->hold, &arena));
+		lane_sleep(lane, at, shaping_words(v->counter, &v->hold, &arena));
 		arena_free(&arena);
 	} else {
 		window_park_lane(lane);
@@ -339,7 +325,7 @@ shaping_may_send(struct lane *lane, struct span source)
 	now = wall_ms();
 	for (size_t i = 0; i < f->count; i++) {
 		const struct shape *shape = f->shapes[i];
-		bool whole = is_of_site(shape);
+		bool whole = shaping_is_of_site(shape);
 		struct shaping_counter *c;
 		struct shape_hold hold;
 
@@ -379,17 +365,34 @@ connect_verdict(struct site *site, struct span source, const struct shaping_wait
 	return ret->counter == NULL;
 }
 
+/* Of others that end nobody knows when: where there is no room to wait, it comes again. */
+static bool
+connect_is_far(const struct site *site, const struct shaping_queue *queue, int64_t now, int64_t *at)
+{
+	*at = queue_next(queue, now, queue->count);
+	if (*at != INT64_MAX)
+		return *at - now > stay_ms(site);
+	*at = now + STAY_SHORT_MS + chance() % (10 * STAY_SHORT_MS);
+	return sites_are_many(site->owner);
+}
+
 bool
 shaping_may_connect(struct site *site, struct span source)
 {
+	struct arena arena = { 0 };
 	struct verdict v;
-	int64_t now;
+	int64_t now, at;
 
 	if (shaping_facts(site)->count == 0)
 		return true;
 	now = wall_ms();
 	if (connect_verdict(site, source, &site->connect_wait, now, &v))
 		return true;
+	if (site->connection_count == 0 && connect_is_far(site, &v.counter->connects, now, &at)) {
+		site_sleep(site, at, shaping_words(v.counter, &v.hold, &arena));
+		arena_free(&arena);
+		return false;
+	}
 	wait_in(site->owner->shaping, &v.counter->connects, &site->connect_wait, &v.hold, now);
 	connections_let_go(v.counter);
 	return false;
@@ -409,7 +412,7 @@ shaping_source_may(struct lane *lane, struct span source, int64_t *until_ms)
 		struct shaping_counter *c;
 		struct shape_hold hold;
 
-		if (is_of_site(shape) || !shaping_holds_for(shape, whose, source))
+		if (shaping_is_of_site(shape) || !shaping_holds_for(shape, whose, source))
 			continue;
 		c = shaping_counter_for(lane->site, shape, source, whose);
 		if (shape_may_send(shape, &c->counts, now, &hold))
@@ -527,38 +530,4 @@ shaping_times(struct site *site, struct span source, struct shape_times *ret)
 	for (size_t i = 0; i < f->count; i++)
 		if (!f->shapes[i]->of_lanes && shape_of_source(f->shapes[i], source))
 			shape_times_add(ret, &f->shapes[i]->times);
-}
-
-/* ---- in words ----------------------------------------------------------------------------- */
-
-static void
-wait_holds(const struct shaping_wait *wait, struct arena *arena, struct hold_reasons *why)
-{
-	const struct shaping_counter *c;
-	struct hold_reason *r;
-
-	if (wait->queue == NULL || wait->queue->counter->shape == NULL)
-		return;
-	c = wait->queue->counter;
-	r = hold_add(why, HOLD_SHAPE);
-	r->what = c->shape->name.len > 0 ? c->shape->name : SPAN("limits.connections-per-site");
-	r->since_ms = wait->since_ms;
-	r->until_ms = heap_holds(&wait->queue->timer) ? wait->queue->timer.at_ms : 0;
-	r->text = hold_words(c, &wait->hold, arena);
-	hold_number(r, "used", (int64_t)wait->hold.used);
-	hold_number(r, "most", (int64_t)wait->hold.most);
-	hold_number(r, "waiting", (int64_t)wait->queue->count);
-}
-
-void
-shaping_site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
-{
-	wait_holds(&site->wait, arena, why);
-	wait_holds(&site->connect_wait, arena, why);
-}
-
-void
-shaping_lane_held_by(struct lane *lane, struct arena *arena, struct hold_reasons *why)
-{
-	wait_holds(&lane->wait, arena, why);
 }

@@ -22,6 +22,8 @@
 #ifndef TRAM_SHAPING_H
 #define TRAM_SHAPING_H
 
+#include <jansson.h>
+
 #include "mta/base/heap.h"
 #include "mta/base/list.h"
 #include "policy/shape.h"
@@ -112,6 +114,8 @@ bool shaping_is_paced(struct site *site);
 
 /* Whatever shape holds it now. */
 void shaping_site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
+/* Its limits, and what is used of them: an array of shape, limit, used, most. Those of tenants and domains not. */
+json_t *shaping_site_json(struct site *site);
 void shaping_lane_held_by(struct lane *lane, struct arena *arena, struct hold_reasons *why);
 
 #endif

@@ -58,6 +58,8 @@ struct shaping_site *shaping_facts(struct site *site);
 bool shaping_holds_for(const struct shape *shape, const struct lane *lane, struct span source);
 struct shaping_counter *shaping_counter_for(struct site *site, const struct shape *shape, struct span source,
 					    const struct lane *lane);
+/* Does it hold the site as a whole, whatever lane and source? */
+bool shaping_is_of_site(const struct shape *shape);
 /* Something has ended: is there room for one that waits for that? */
 void shaping_ended(struct shaping *s, struct shaping_queue *queue);
 
@@ -76,6 +78,9 @@ int64_t shaping_keep_at(const struct shaping *s);
 /* shaping_walk.c: to all that sleep for a limit */
 void shaping_walk_start(struct shaping *s);
 void shaping_walk(struct shaping *s, int64_t now);
+
+/* shaping_view.c: "shape "a", for google: 20 of 20 connections at once" */
+struct span shaping_words(const struct shaping_counter *c, const struct shape_hold *hold, struct arena *arena);
 
 /* connections.c: those that do nothing, and that this counter counts, end */
 void connections_let_go(const struct shaping_counter *c);

@@ -1,11 +1,15 @@
 """Shapes: what the other side sees of the limits (connections at once, messages by the minute), who shares them, whom they
 do not hold up, and what is told about them."""
-import re
+import shutil
 import threading
 import time
 
+import pytest
+
 from conftest import FAST
-from harness import wait_for
+from dns_server import Nsd
+from harness import free_port_on, wait_for
+from sink import DROP, Sink
 
 DATA = b"From: a@src.test\r\nSubject: shape\r\n\r\nbody\r\n"
 
@@ -126,3 +130,134 @@ def test_an_hour_is_not_forgotten(make_tramd, sink):
     tramd.reload()
     sink.wait(11)
     tramd.wait_empty()
+
+
+ZONE = """
+    mx1    A  127.0.1.1
+    mx2    A  127.0.1.2
+    other  A  127.0.1.3
+    one    MX 10 mx1
+    two    MX 10 mx2
+    three  MX 10 other
+"""
+
+
+@pytest.fixture(scope="module")
+def nsd():
+    if not shutil.which("nsd") and not shutil.which("/usr/sbin/nsd"):
+        pytest.skip("needs the package nsd")
+    with Nsd({"shape.test": ZONE}) as real:
+        yield real
+
+
+@pytest.fixture
+def world(nsd, make_tramd):
+    """Three sites, two of them one provider's; world(extra) → tramd, sinks."""
+    made = []
+
+    def make(extra, **how):
+        port = free_port_on(["127.0.1.1", "127.0.1.2", "127.0.1.3"])
+        made.extend(Sink("127.0.1.%d" % n, port) for n in (1, 2, 3))
+        extra += 'provider "p" { mx = {"mx1.shape.test", "mx2.shape.test"} }\nallow-private = yes\n'
+        return make_tramd(routes={"*": "mx:%d" % port}, resolver=nsd.address, queue=FAST, extra=extra, **how), made
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_sites_of_a_provider_share(world):
+    """Connections of all its sites, and its minute, are one; another site has its own. Nobody is starved: a connection that
+    has no more to do makes room for the other site."""
+    tramd, sinks = world(shape("p", site='"p"', connections=2, messages_per_minute=6000))
+    open_now, other = AtOnce(*sinks[:2]), sinks[2]
+    for to in ("a@one.shape.test", "a@two.shape.test"):
+        send_many(tramd, 8, to=to)
+    send_many(tramd, 8, to="a@three.shape.test")
+    other.wait(8)
+    wait_for(lambda: open_now.count() == 2, what="two connections to the provider")
+    rows = {row["key"]: row for row in sites(tramd)}
+    mine = [row for row in rows.values() if row.get("provider") == "p"]
+    assert len(mine) == 2 and sum(row["connections"] for row in mine) == 2
+    assert any(h["kind"] == "shape" and h["what"] == "p" for row in mine for h in row["held_by"]), mine
+    assert any(one["limit"] == "connections" and one["used"] == 2 and one["most"] == 2 for one in mine[0]["limits"])
+    open_now.let_go.set()
+    sinks[0].wait(8)
+    sinks[1].wait(8)
+    tramd.wait_empty()
+
+
+def test_an_hour_of_a_provider_is_shared(world):
+    tramd, sinks = world(shape("p", site='"p"', messages_per_hour=5))
+    send_many(tramd, 4, to="a@one.shape.test")
+    sinks[0].wait(4)
+    send_many(tramd, 4, to="a@two.shape.test")
+    sinks[1].wait(1)
+    send_many(tramd, 2, to="a@three.shape.test")
+    sinks[2].wait(2)
+    wait_for(lambda: len(tramd.queue_ids()) == 3, what="three wait")
+    told = tramd.ctl("explain", tramd.queue_ids()[0])
+    assert 'shape "p", for p: 5 of 5 messages in the last hour' in told, told
+
+
+def test_connections_per_site_is_the_providers(world):
+    """limits { connections-per-site } counts all sites of a provider together, and a route's number still counts."""
+    tramd, sinks = world("", limits={"connections-per-site": 2})
+    open_now = AtOnce(*sinks[:2])
+    for to in ("a@one.shape.test", "a@two.shape.test"):
+        send_many(tramd, 5, to=to)
+    wait_for(lambda: open_now.count() == 2, what="two connections")
+    held = wait_for(lambda: [h for row in sites(tramd) for h in row["held_by"] if h["kind"] == "shape"], what="one waits")
+    assert held[0]["what"] == "limits.connections-per-site", held
+    open_now.let_go.set()
+    sinks[0].wait(5)
+    sinks[1].wait(5)
+    tramd.wait_empty()
+
+
+def test_a_held_tenant_holds_nobody_else(make_tramd, sink):
+    """Two messages of one tenant at a time, and a few recipients of each; the other tenant's go meanwhile, at the same site."""
+    open_now = threading.Event()
+    sink.rule("MAIL", None, match="@news.test", hold=open_now)
+    tramd = make_tramd(static=sink, queue=FAST, extra='tenant-by = "sender-domain"\n' + shape(
+        "news", tenant='"news.test"', connections=2, recipients_per_transaction=3))
+    with tramd.client() as c:
+        c.hello()
+        for _ in range(4):
+            c.message(DATA, "a@news.test", ["r%d@dst.test" % i for i in range(7)])
+    wait_for(lambda: len(sink.commands("MAIL")) == 2, what="two are on their way")
+    send_many(tramd, 20, sender="a@shop.test")
+    sink.wait(20)
+    assert len([line for line in sink.commands("MAIL") if "@news.test" in str(line)]) == 2
+    open_now.set()
+    sink.wait(20 + 4 * 3)				# 7 recipients go as 3, 3 and 1
+    assert max(len(m.recipients) for m in sink.messages) <= 3
+    tramd.wait_empty()
+
+
+def test_slow_peers_cost_their_connections_only(world):
+    """One site answers each command after almost the longest time allowed, resets, or takes its time for every octet: it keeps
+    its connections busy, other sites and tenants go on; a shape gives it less time than others."""
+    tramd, sinks = world(shape("impatient", site='"p"', mail_timeout="2s", banner_timeout="2s", connections=2))
+    slow, silent, other = sinks
+
+    def drip(session, _line):
+        try:
+            for octet in b"250-2.1.0 never comes to its end":
+                session.conn.sendall(bytes([octet]))
+                if session.sink.stopping.wait(0.3):
+                    break
+        except OSError:
+            pass
+        return DROP
+    slow.rule("MAIL", drip)
+    silent.rule("BANNER", None, hold=threading.Event())
+    send_many(tramd, 5, to="a@one.shape.test")
+    slow.wait_sessions(1)
+    send_many(tramd, 5, to="a@two.shape.test")
+    silent.wait_sessions(1)
+    send_many(tramd, 50, to="a@three.shape.test")
+    other.wait(50)
+    timed_out = tramd.wait_log(event="delivery", to="a@one.shape.test", fate="deferred")
+    assert "MAIL" in str(timed_out) or "time" in str(timed_out), timed_out
+    tramd.wait_log(event="site-backoff")		# the one that never greets
+    assert max(row["connections"] for row in sites(tramd) if row.get("provider") == "p") <= 2
