@@ -173,7 +173,8 @@ give(struct connection *c, struct job *job)
 	job_entries_fly(job, job);
 	source_gave(c->from, job->count);
 	list_remove(&c->idle);
-	c->outstanding++;
+	if (c->outstanding++ == 0)
+		c->moved_ms = mono_ms();
 	c->given++;
 	delivery_give(c->delivery, c->site->owner->home->post, job);
 }
@@ -376,6 +377,7 @@ on_job_returned(struct job *job)
 
 	c->outstanding--;
 	job_entries_fly(job, NULL);
+	c->moved_ms = mono_ms();
 	shaping_back(job);
 	source_returned(c->from, job);
 	if (job->tried) {
@@ -416,6 +418,13 @@ name_of(const struct source *source)
 	return source != NULL ? source->name : SPAN("");
 }
 
+/* A job that goes behind another one goes where the last one has come back: not behind one that is stuck. */
+static bool
+moves_better(const struct connection *c, const struct connection *other)
+{
+	return other == NULL || (c->up && !other->up) || (c->up == other->up && c->moved_ms > other->moved_ms);
+}
+
 /*
  * Of those that go from there: one with room first, then a new one, then one that has only one job. NULL: the
  * source is the system's choice.
@@ -425,11 +434,18 @@ pick_connection(struct site *site, const struct source *source, size_t depth)
 {
 	size_t messages = site_messages(site, name_of(source));
 	uint64_t mark = source != NULL ? source->mark : 0;
+	int64_t stuck = depth > 1 ? mono_ms() - STUCK_MS : 0;
+	struct connection *best = NULL;
 
-	LIST_EACH(struct connection, c, &site->connections, in_site)
-		if (c->mark == mark && c->outstanding < depth && !c->quitting && c->given < messages)
+	LIST_EACH(struct connection, c, &site->connections, in_site) {
+		if (c->mark != mark || c->outstanding >= depth || c->quitting || c->given >= messages)
+			continue;
+		if (depth == 1)
 			return c;
-	return NULL;
+		if ((c->outstanding == 0 || c->moved_ms > stuck) && moves_better(c, best))
+			best = c;
+	}
+	return best;
 }
 
 /* ---- slots: connections of the whole daemon ----------------------------------------------- */

@@ -49,6 +49,7 @@ enum {
 	PARK_MS = 60000,		/* a lane that waits for a source is looked at again */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
 	JOBS_AHEAD_QUICK = 3,		/* … where they take no time: and one that comes meanwhile */
+	STUCK_MS = 1000,		/* behind one that takes longer none is given */
 	QUICK_MS = 10,			/* that is no time … */
 	QUICK_AFTER = 20,		/* … if so many in a row took no more */
 	SITE_UNTIL_MIN_MS = 30000,	/* an MX answer counts so long at least */
@@ -62,6 +63,7 @@ struct connection {			/* the dispatcher's side of a delivery */
 	struct delivery *delivery;
 	struct share *share;		/* whose mail it was opened for */
 	size_t outstanding, given;
+	int64_t moved_ms;		/* a job has come back, or has been given to it when it had none */
 	struct source_at *from;		/* NULL: the system's choice of address */
 	struct span source;		/* its name; empty: none */
 	uint64_t mark;			/* of the source as it was configured then: source.h; 0: none */

@@ -48,12 +48,16 @@ shaping_disconnected(struct connection *c)
 	c->counter_count = 0;
 }
 
+/* Its site wants no more of them when nothing is ready. */
 bool
 shaping_wants(const struct connection *c)
 {
+	if (c->counter_count == 0 || !ring_empty(&c->site->ring))
+		return false;
+	shaping_wait_end(&c->site->connect_wait);
 	for (size_t i = 0; i < c->counter_count; i++)
 		if (c->counters[i]->connects.count > 0 && c->counters[i]->shape != NULL &&
-		    c->counters[i]->shape->limits[SHAPE_CONNECTIONS] > 0 && c->site->connect_wait.queue == NULL)
+		    c->counters[i]->shape->limits[SHAPE_CONNECTIONS] > 0)
 			return true;
 	return false;
 }

@@ -237,14 +237,14 @@ def test_a_held_tenant_holds_nobody_else(make_tramd, sink):
 def test_slow_peers_cost_their_connections_only(world):
     """One site answers each command after almost the longest time allowed, resets, or takes its time for every octet: it keeps
     its connections busy, other sites and tenants go on; a shape gives it less time than others."""
-    tramd, sinks = world(shape("impatient", site='"p"', mail_timeout="2s", banner_timeout="2s", connections=2))
+    tramd, sinks = world(shape("impatient", site='"p"', mail_timeout="500ms", banner_timeout="500ms", connections=2))
     slow, silent, other = sinks
 
     def drip(session, _line):
         try:
             for octet in b"250-2.1.0 never comes to its end":
                 session.conn.sendall(bytes([octet]))
-                if session.sink.stopping.wait(0.3):
+                if session.sink.stopping.wait(0.1):
                     break
         except OSError:
             pass
