@@ -1,6 +1,7 @@
 """How long one message takes, and what a second thread costs: commit, latency, threads."""
 import os
 import queue
+import re
 import socket
 import subprocess
 import threading
@@ -205,5 +206,54 @@ def threads_scenario(options):
           figure(cpu[t] / cpu[1] if cpu[1] else None, "%.2f")] for t in runs])
 
 
-SCENARIOS = {"commit": commit_scenario, "latency": latency_scenario, "threads": threads_scenario}
+# ---- system calls and wake-ups -----------------------------------------------------------------------------------
+
+def wake_ups(pid):
+    """How often any of its threads has slept and was waked."""
+    total = 0
+    for thread in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/status" % (pid, thread)) as f:
+            total += int(re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", f.read())[1])
+    return total
+
+
+def traced(pid, place, work):
+    """The system calls of all its threads during this work: {name: how many}; what strace costs spoils times, not numbers."""
+    out = os.path.join(place, "calls")
+    strace = subprocess.Popen(["strace", "-c", "-f", "-p", str(pid), "-o", out], stderr=subprocess.PIPE)
+    strace.stderr.readline()            # it is attached
+    threading.Thread(target=strace.stderr.read, daemon=True).start()
+    work()
+    strace.terminate()
+    strace.wait()
+    with open(out) as f:
+        rows = [line.split() for line in f]
+    return {row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit() and row[-1] != "total"}
+
+
+def calls_scenario(options):
+    rows, names = [], ("read", "write", "epoll_wait", "futex", "fdatasync", "mincore")
+    for name, count, sessions, octets in (("4 KB, 50 sessions", 20000, 50, OCTETS), ("4 KB, one session", 2000, 1, OCTETS),
+                                          ("200 KB, 20 sessions", 2000, 20, 200000)):
+        count = scaled(options, count, 50)
+        with stage(options) as (undo, place):
+            sink = Sink()
+            undo.callback(sink.close)
+            daemon = tram(os.path.join(place, "A"), ("127.0.0.1", sink.port), limits=MANY)
+            daemon.start()
+            undo.callback(daemon.stop)
+            pid = daemon.process.pid
+            one_run(daemon.port, None, sink, count, sessions, octets, True)
+            before = wake_ups(pid)
+            one_run(daemon.port, None, sink, count, sessions, octets, True)
+            waked = (wake_ups(pid) - before) / count
+            calls = traced(pid, place, lambda: one_run(daemon.port, None, sink, count, sessions, octets, True))
+        writes = sum(calls.get(call, 0) for call in ("pwrite64", "writev", "pwritev", "lseek"))
+        rows.append([name, "%.2f" % waked, "%.1f" % (sum(calls.values()) / count)] +
+                    ["%.2f" % (calls.get(call, 0) / count) for call in names] + ["%.2f" % (writes / count)])
+    table("calls: system calls per message (strace -c, which slows it: fewer in a batch) and wake-ups (without strace)",
+          ["", "wake-ups", "system calls", *names, "LMDB's writes"], rows)
+
+
+SCENARIOS = {"commit": commit_scenario, "latency": latency_scenario, "threads": threads_scenario, "calls": calls_scenario}
 assert harness.BUILD        # programs are taken from there
