@@ -12,6 +12,7 @@ struct response_rules {
 	struct arena arena;
 	struct response_rule *rules;
 	size_t count;
+	bool moves;			/* one has next-mx */
 };
 
 /* ---- reading rules ------------------------------------------------------------------------ */
@@ -140,6 +141,7 @@ take_line(struct response_rules *rules, size_t from, struct lines *lines, struct
 	} else {
 		rule.name = arena_printf(&rules->arena, "%.*s:%zu", SPAN_FMT(lines->name), lines->number);
 		rules->rules[rules->count++] = rule;
+		rules->moves = rules->moves || rule.next_mx;
 	}
 	buf_free(&error);
 }
@@ -189,6 +191,12 @@ response_rules_free(struct response_rules *rules)
 	free(rules->rules);
 	arena_free(&rules->arena);
 	free(rules);
+}
+
+bool
+response_rules_move(const struct response_rules *rules)
+{
+	return rules != NULL && rules->moves;
 }
 
 bool

@@ -69,6 +69,7 @@ struct response_reply {
 const struct response_rule *response_rules_find(const struct response_rules *rules,
 						const struct response_reply *reply);
 
+bool response_rules_move(const struct response_rules *rules);	/* has any of them next-mx? NULL: no */
 /* Names that provider= has, to be held against those there are: one after the other; false: no more. */
 bool response_rules_provider(const struct response_rules *rules, size_t *i, const struct response_rule **ret);
 

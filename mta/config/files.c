@@ -148,6 +148,28 @@ read_rules(const struct config *config, const char *path, size_t most, struct bu
 	return path == NULL ? 0 : config_read_file(config, path, most, content, &there, error);
 }
 
+/* A rule for a provider that there is not would never be one for anything. */
+static int
+check_providers(const struct config *config, char error[CONFIG_ERROR_MAX])
+{
+	const struct response_rule *rule;
+	size_t at = 0;
+
+	while (response_rules_provider(config->responses, &at, &rule)) {
+		bool known = false;
+
+		for (size_t i = 0; i < config->shapes.provider_count; i++)
+			known = known || span_eq(config->shapes.providers[i].name, rule->provider);
+		if (known)
+			continue;
+		snprintf(error, CONFIG_ERROR_MAX, "%.*s: \"provider=%.*s\": there is no such provider; add: provider \"%.*s\" {…}",
+			 SPAN_FMT(rule->name), SPAN_FMT(span_first(rule->provider, 100)),
+			 SPAN_FMT(span_first(rule->provider, 100)));
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int
 config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX])
 {
@@ -164,6 +186,8 @@ config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX])
 	if (rc == 0)
 		rc = config_faults(&list, response_rules_parse(span_str(path), buf_span(&content), config->response_builtin,
 							       &list, &config->responses), error);
+	if (rc == 0)
+		rc = check_providers(config, error);
 	buf_free(&content);
 	buf_free(&list);
 	return rc;

@@ -28,9 +28,24 @@ on_job_home(struct letter *letter)
 	job->returned(job);
 }
 
+/* No further host has taken what moved: the reply of the one that sent it on counts. */
+static void
+take_back_moves(struct job *job)
+{
+	for (size_t i = 0; i < job->count; i++) {
+		struct job_recipient *r = &job->recipients[i];
+
+		if (r->moves && (r->outcome.fate == FATE_PENDING || r->outcome.fate == FATE_NOT_TRIED))
+			r->outcome = r->before;
+	}
+	job->tried = true;
+}
+
 void
 delivery_job_home(struct delivery *d, struct job *job)
 {
+	if (job->moved)
+		take_back_moves(job);
 	job->letter.open = on_job_home;
 	post_send(d->reactor->post, d->reactor->home, &job->letter);
 }
@@ -75,28 +90,44 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 }
 
 void
+delivery_judge(struct delivery *d, struct job *job, struct job_recipient *r, const struct smtp_client_recipient *outcome)
+{
+	r->outcome = *outcome;
+	r->classified = false;
+	outcome_classify(d->config, job, r);
+	outcome_respond(d->config, d, job, r);
+	log_outcome(job, r);
+}
+
+void
+delivery_job_judged(struct delivery *d, struct job *job)
+{
+	job->dsn_passed = job->dsn_passed || job->transaction.dsn_passed;
+	if (job->asked_ms > 0)
+		job->latency_ms += mono_ms() - job->asked_ms;
+	else
+		job->latency_ms = mono_ms() - job->began_ms;
+	d->jobs_done++;
+	delivery_job_home(d, job);
+}
+
+void
 delivery_job_return(struct delivery *d, struct job *job)
 {
 	size_t n = 0;
 
 	job->tried = job->transaction.started;
-	job->dsn_passed = job->transaction.dsn_passed;
-	if (job->asked_ms > 0)
-		job->latency_ms += mono_ms() - job->asked_ms;
-	else
-		job->latency_ms = mono_ms() - job->began_ms;
 	for (size_t i = 0; i < job->count; i++) {
-		if (job->recipients[i].skipped || job->recipients[i].suppressed)
+		struct job_recipient *r = &job->recipients[i];
+
+		if (r->skipped || r->suppressed || r->settled)
 			continue;
-		job->recipients[i].outcome = job->transaction.recipients[n++];
-		if (!job->tried)
-			continue;
-		outcome_classify(d->config, job, &job->recipients[i]);
-		outcome_respond(d->config, d, job, &job->recipients[i]);
-		log_outcome(job, &job->recipients[i]);
+		if (job->tried)
+			delivery_judge(d, job, r, &job->transaction.recipients[n++]);
+		else
+			r->outcome = job->transaction.recipients[n++];
 	}
-	d->jobs_done++;
-	delivery_job_home(d, job);
+	delivery_job_judged(d, job);
 }
 
 /*
@@ -121,11 +152,12 @@ put_misfit_off(struct delivery *d)
 static void
 jobs_untried(struct delivery *d)
 {
-	if (d->misfit != NULL && !d->quitting)
+	if (d->misfit != NULL && !d->misfit->moved && !d->quitting)
 		put_misfit_off(d);
 	while (d->todo.first != NULL) {
 		struct job *job = CONTAINER_OF(d->todo.first, struct job, letter);
 
+		d->was_ready = d->was_ready || job->moved;	/* by a host of the site */
 		d->todo.first = job->letter.next;
 		delivery_job_home(d, job);
 	}

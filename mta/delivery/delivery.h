@@ -32,6 +32,10 @@ struct job_recipient {
 	bool classified;		/* class is set: it was not delivered */
 	enum reply_class class;
 	const struct response_rule *rule;	/* the delivery's config's, for its outcome; NULL: none */
+	/* a rule says so: another host is asked (moves: its outcome here counts if none takes it), or not */
+	bool moves, settled;
+	struct smtp_client_recipient before;
+	struct span host, address;	/* settled: who said that */
 	struct smtp_client_recipient outcome;
 };
 
@@ -47,6 +51,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	bool tried;			/* MAIL was sent: it is charged for what happened */
 	bool missing;			/* the message is not in the queue */
 	bool damaged;			/* its content cannot be read */
+	bool moved;			/* some of it was told by one host to try the next */
 	bool elsewhere;			/* not for this host: the connection must end */
 	bool dsn_passed;
 	struct span host, address;	/* of the peer */
@@ -159,6 +164,7 @@ struct delivery {
 	/* the first of them, for which a host was left that cannot take it (no SMTPUTF8, say) */
 	struct job *misfit;
 	bool moving;			/* this host is being left */
+	bool leaving;			/* … as soon as nothing is under way here */
 	uint64_t body_at;		/* offset of the content sent so far */
 	bool streaming;			/* the body of current is wanted */
 	size_t replies_seen;		/* client.replies when the deadline was set */

@@ -86,7 +86,7 @@ on_stream_closed(struct stream *stream)
 	d->stream_open = false;
 	delivery_auth_drop(d);
 	if (d->moving && !d->quitting) {
-		d->moving = d->was_ready = false;
+		d->moving = d->leaving = d->was_ready = false;
 		d->address = d->address_count;	/* its other addresses are the same host */
 	}
 	if (d->was_ready || d->quitting || d->source_broken) {

@@ -45,8 +45,8 @@ build_transaction(struct delivery *d, struct job *job)
 		struct job_recipient *r = &job->recipients[i];
 
 		r->skipped = r->recipient >= e->recipient_count || !job->message.open[r->recipient];
-		r->suppressed = !r->skipped && suppress(d, job, r);
-		if (r->skipped || r->suppressed)
+		r->suppressed = !r->skipped && !r->settled && suppress(d, job, r);
+		if (r->skipped || r->suppressed || r->settled)
 			continue;
 		t->recipients[t->recipient_count++].recipient = &e->recipients[r->recipient];
 		utf8 = utf8 || !span_is_ascii(e->recipients[r->recipient].address);
@@ -130,6 +130,15 @@ wants_another_host(const struct delivery *d, const struct job *job)
 	       smtp_client_refusal(&d->client, &job->transaction).code != 0;
 }
 
+static void
+first_of_todo(struct delivery *d, struct job *job)
+{
+	job->letter.next = d->todo.first;
+	if (d->todo.first == NULL)
+		d->todo.last = &job->letter.next;
+	d->todo.first = &job->letter;
+}
+
 /*
  * If nothing has been sent here the delivery goes on to the next host, with this job first; else
  * the job goes home, to be the first of another connection.
@@ -144,10 +153,7 @@ leave_host(struct delivery *d, struct job *job)
 	}
 	delivery_note_failure(d, STAGE_EHLO, smtp_client_refusal(&d->client, &job->transaction));
 	delivery_log_trouble(d, "host-unfit");
-	job->letter.next = d->todo.first;
-	if (d->todo.first == NULL)
-		d->todo.last = &job->letter.next;
-	d->todo.first = &job->letter;
+	first_of_todo(d, job);
 	d->misfit = job;
 	d->moving = true;
 	smtp_client_quit(&d->client);
@@ -298,6 +304,53 @@ send_body(struct delivery *d)
 
 /* ---- the dialogue ------------------------------------------------------------------------- */
 
+static bool
+sends_on(const struct job_recipient *r)
+{
+	return r->rule != NULL && r->rule->next_mx && r->outcome.reply.code != 0 &&
+	       (r->outcome.fate == FATE_TEMPORARY || r->outcome.fate == FATE_PERMANENT);
+}
+
+/* It has its outcome here; who is sent on by a rule is tried once more, at the next host. */
+static bool
+moves_on(struct delivery *d, struct job *job)
+{
+	size_t n = 0, moving = 0;
+
+	for (size_t i = 0; i < job->count; i++) {
+		struct job_recipient *r = &job->recipients[i];
+
+		if (r->skipped || r->suppressed || r->settled)
+			continue;
+		delivery_judge(d, job, r, &job->transaction.recipients[n++]);
+		r->moves = sends_on(r);
+		r->settled = !r->moves;
+		r->before = r->outcome;
+		r->host = job->host;
+		r->address = job->address;
+		moving += r->moves;
+	}
+	if (moving == 0)
+		return false;
+	for (size_t i = 0; i < job->count; i++)
+		if (job->recipients[i].moves)
+			job->recipients[i].outcome.fate = FATE_PENDING;
+	job->dsn_passed = job->dsn_passed || job->transaction.dsn_passed;
+	job->moved = true;
+	job->asked_ms = 0;
+	first_of_todo(d, job);
+	d->moving = d->leaving = true;
+	return true;
+}
+
+/* Is there a rule that could send it on, and somewhere to go? */
+static bool
+may_move_on(const struct delivery *d, const struct job *job)
+{
+	return job->transaction.started && !d->quitting && d->watch == NULL && response_rules_move(d->config->responses) &&
+	       delivery_has_another(d);
+}
+
 static void
 on_done(struct delivery *d, struct smtp_transaction *t)
 {
@@ -310,7 +363,12 @@ on_done(struct delivery *d, struct smtp_transaction *t)
 	if (d->current == NULL)
 		d->cold = NULL;			/* what is read for it is wanted no more */
 	d->streaming = d->streaming && d->current != NULL;
-	delivery_job_return(d, job);
+	if (!may_move_on(d, job))
+		delivery_job_return(d, job);
+	else if (!moves_on(d, job)) {
+		job->tried = true;
+		delivery_job_judged(d, job);
+	}
 }
 
 static void
@@ -328,8 +386,9 @@ on_ready(struct delivery *d)
 	}
 	if (d->current == NULL && d->waiting == NULL)
 		delivery_begin_job(d);
-	if (d->current == NULL && d->waiting == NULL && d->quitting)
+	if (d->current == NULL && d->waiting == NULL && (d->quitting || d->leaving))
 		smtp_client_quit(&d->client);
+	d->leaving = d->leaving && (d->current != NULL || d->waiting != NULL);
 }
 
 /* The session is over. A host that never greeted us is not the end: there may be another. */

@@ -32,10 +32,12 @@ struct settling {			/* in the job's arena */
 /* ---- from a fate to what the queue is told ------------------------------------------------ */
 
 static void
-attempt_peer(struct attempt *a, const struct job *job)
+attempt_peer(struct attempt *a, const struct job *job, const struct job_recipient *r)
 {
-	a->host = job->host;
-	a->address = job->address;
+	bool before = r->settled || (r->moves && r->outcome.reply.text.at == r->before.reply.text.at);
+
+	a->host = before ? r->host : job->host;
+	a->address = before ? r->address : job->address;
 	a->tls = job->tls;
 	if (job->tls.len > 0)
 		a->tls_policy = span_str(job->tls_policy);
@@ -55,7 +57,7 @@ attempt_of(struct job *job, const struct job_recipient *r)
 	reply_to_line(&bare, &line);
 	a->at_ms = wall_ms();
 	if (!r->suppressed)
-		attempt_peer(a, job);
+		attempt_peer(a, job, r);
 	a->stage = (uint8_t)r->outcome.stage;
 	a->code = r->outcome.reply.code;
 	a->status = r->outcome.reply.status;

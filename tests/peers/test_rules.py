@@ -1,6 +1,7 @@
 """Response rules: a made-up provider that answers 421 and 4.7.x by rate, and what tram does about it: slows down, suspends,
 takes the next host, makes a reply softer or harder; it is told, undone by hand, and not forgotten."""
 import threading
+import re
 import time
 
 from harness import quoted, wait_for
@@ -81,3 +82,90 @@ def test_suspended_site(make_tramd, sink, tmp_path):
     tramd.ctl("queue", "retry", first)
     sink.wait(4)
     assert not held_by(tramd) and not rows(tramd, "sites", "measures")
+
+
+def test_next_host_and_other_fates(make_tramd, make_sink, tmp_path):
+    """next-mx: in the same attempt; who says what is told; temporary and permanent: the reply stays the peer's own."""
+    first, second = make_sink(), make_sink()
+    first.rule("RCPT", "451 4.3.0 [NEXT] ask another", match="moves@|both@|nobody@")
+    first.rule("RCPT", "550 5.1.1 no such user", match="wrong@")
+    first.rule("RCPT", "550 5.7.1 [FREQ] too frequent", match="soft@")
+    first.rule("RCPT", "450 4.7.1 [NEVER] not you", match="hard@")
+    second.rule("RCPT", "452 4.2.2 full here", match="both@")
+    rules = tmp_path / "response"
+    tramd = make_tramd(routes={"*": ", ".join("smtp:[127.0.0.1]:%d" % sink.port for sink in (first, second))}, queue=NEVER,
+                       limits={"idle-connection": 0}, extra=rules_file(
+                           tmp_path, "next-mx, class transient-failure\tstage=rcpt /\\[NEXT\\]/", "temporary /\\[FREQ\\]/",
+                           "permanent /\\[NEVER\\]/"))
+    id = tramd.send(BODY, to=["%s@dst.test" % name for name in ("moves", "both", "wrong", "good", "soft", "hard")])
+    for name, outcome in ("moves", "delivered"), ("wrong", "failed"), ("good", "delivered"), ("hard", "failed"):
+        tramd.wait_log(event="final", id=id, to=name + "@dst.test", outcome=outcome)
+    assert [m.recipients for m in first.wait(1)[:1]] == [["good@dst.test"]]
+    assert [m.recipients for m in second.wait(1)] == [["moves@dst.test"]]
+    wait_for(lambda: len(rows(tramd, "queue", "list", "--domain", "dst.test")) == 2, what="two wait")
+    shown = {row["recipient"]: row["tries"] for row in rows(tramd, "explain", id) if "recipient" in row}
+    assert [t["code"] for t in shown["both@dst.test"]] == [452] and [t["code"] for t in shown["soft@dst.test"]] == [550]
+    assert tramd.wait_log(event="delivery", to="soft@dst.test")["fate"] == "deferred"
+    report = next(m for m in first.wait(2) + second.messages if b"hard@dst.test" in m.data)
+    assert b"[NEVER] not you" in report.data and b"no such user" in report.data
+
+    second.close()							# then the reply of the first counts
+    id = tramd.send(BODY, to=["nobody@dst.test"])
+    line = tramd.wait_log(event="delivery", id=id, to="nobody@dst.test")
+    assert line["class"] == "transient-failure"
+    wait_for(lambda: [t["code"] for row in rows(tramd, "explain", id) if "tries" in row for t in row["tries"]] == [451],
+             what="one attempt, with the reply of the first host")
+    assert "backoff" not in held_by(tramd)
+
+    rules.write_text("permanent\tcode=450\n")				# a reload takes effect, a bad file does not
+    tramd.reload()
+    tramd.wait_log(event="reload", level="info")
+    rules.write_text("halt code=450\npermanent, temporary code=450\n")
+    tramd.reload()
+    said = tramd.wait_log(event="reload", level="error")["msg"]
+    assert "response:1: \"halt\": no such action" in said and "response:2:" in said
+    first.rule("RCPT", "450 4.0.0 hm", match="late@")
+    id = tramd.send(BODY, to=["late@dst.test"])
+    tramd.wait_log(event="final", id=id, outcome="failed")
+    rules.write_text("suspend site for 1h\tprovider=big\n")
+    tramd.reload()
+    said = tramd.wait_log(event="reload", level="error", msg=re.compile("provider=big"))["msg"]
+    assert "there is no such provider" in said
+
+
+def test_by_hand(make_tramd, sink):
+    """A site, a tenant there, a domain: suspended with a reason and a time, resumed; retry does not end it, reset does."""
+    tramd = make_tramd(static=sink, queue=dict(NEVER), limits={"idle-connection": 0})
+    key = "static:smtp:[127.0.0.1]:%d" % sink.port
+
+    def delivered(id):
+        tramd.wait_log(event="final", id=id, outcome="delivered")
+
+    tramd.ctl("sites", "suspend", key, "--for", "2h", "--reason", "they asked us to")	# before there is any mail
+    id = tramd.send(BODY)
+    wait_for(lambda: held_by(tramd) == ["suspended"], what="the site sleeps")
+    text = tramd.ctl("explain", id)
+    assert "by hand" in text and "they asked us to" in text
+    tramd.ctl("sites", "retry", key)
+    tramd.restart(kill=True)
+    tramd.ctl("sites", "retry", "--all")
+    assert held_by(tramd) == ["suspended"] and sink.sessions == 0
+    assert tramd.ctl("sites", "resume", "mx:other.test", check=False).returncode != 0
+    tramd.ctl("sites", "reset", key)
+    delivered(id)
+    for site, options, held, free in ((key, ("--tenant", "src.test"), ("a@src.test", "b@dst.test"), ("a@two.test", "b@dst.test")),
+                                      ("@dst.test", (), ("a@src.test", "b@dst.test"), ("a@src.test", "b@other.test"))):
+        tramd.ctl("sites", "suspend", site, *options, "--reason", "enough")
+        id = tramd.send(BODY, sender=held[0], to=[held[1]])
+        delivered(tramd.send(BODY, sender=free[0], to=[free[1]]))
+        wait_for(lambda: "enough" in tramd.ctl("explain", id), what="it says why")
+        [row] = rows(tramd, "sites", "measures")
+        assert row["reason"] == "enough" and "until_ms" not in row and row["rule"] == "by hand"
+        count = len(sink.messages)
+        tramd.restart()
+        delivered(tramd.send(BODY, sender=free[0], to=[free[1]]))
+        assert len(sink.messages) == count + 1
+        tramd.ctl("sites", "resume", site, *options)
+        delivered(id)
+    for bad in ("nobody", "@..", "@dst.test --tenant x"):
+        assert tramd.ctl("sites", "suspend", *bad.split(), check=False).returncode != 0
