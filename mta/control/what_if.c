@@ -21,7 +21,7 @@ struct asked {
 	const struct listener *listener;	/* NULL: the socket for local programs */
 	const struct smtp_server_config *smtp;
 	struct access_client client;
-	struct span sender, recipient, header;
+	struct span sender, recipient, header, tenant;
 	const struct route *route;
 };
 
@@ -217,6 +217,7 @@ is_taken(struct asked *a)
 	struct reactor *home = job_home(a->job);
 	struct suppression suppression;
 	struct reply reply;
+	bool named;
 
 	a->sender = verdict_qualified(a->config, &a->client, a->sender, &a->job->arena);
 	reply = verdict_mail(a->config, &a->client, a->sender);
@@ -231,6 +232,9 @@ is_taken(struct asked *a)
 	}
 	if (!tell_reply(a->job, "rcpt", &reply))
 		return false;
+	reply = verdict_tenant(a->config, &a->client, a->sender, a->header, &a->job->arena, &a->tenant, &named);
+	if (reply.code != 250)
+		return tell_reply(a->job, "message", &reply);
 	if (!span_ieq(a->recipient, a->job->request.recipient))
 		tell_note(a->job, "recipient", arena_printf(&a->job->arena, "it is for %.*s", SPAN_FMT(a->recipient)));
 	return true;
@@ -259,6 +263,7 @@ follow(struct asked *a)
 	};
 
 	message.lane.domain = address_domain_of(a->recipient);
+	message.lane.tenant = a->tenant;
 	message.lane.route = route_label(&a->config->access.routes, message.lane.domain, a->route,
 					 message.wish, &job->arena);
 	if (verdict_asks_sender(a->config, &a->client, a->sender))

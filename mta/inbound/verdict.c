@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "mta/smtp/header.h"
+#include "policy/tenant.h"
 
 static const struct reply not_yours =
 	REPLY_INIT(553, 5, 7, 1, "you may not send under this address");
@@ -78,4 +79,42 @@ verdict_tls_optional(struct span header)
 			no = span_ieq(span_trim(value), SPAN("No"));
 		}
 	return seen == 1 && no;
+}
+
+/* How often it is there; the last one's value, in lower case. */
+static size_t
+tenant_field(struct span header, struct span wanted, struct arena *arena, struct span *ret)
+{
+	struct span name, value;
+	size_t seen = 0;
+
+	while (header_next(&header, &name, &value))
+		if (span_ieq(name, wanted)) {
+			*ret = span_trim(arena_lower(arena, value));
+			seen++;
+		}
+	return seen;
+}
+
+struct reply
+verdict_tenant(const struct config *config, const struct access_client *client, struct span reverse_path,
+	       struct span header, struct arena *arena, struct span *tenant, bool *named)
+{
+	const struct tenant_rules *rules = &config->tenants;
+	struct tenant_facts facts = {
+		.may_relay = client->trusted || client->authenticated,
+		.user = client->user,
+		.sender = reverse_path,
+	};
+	size_t seen = 0;
+
+	if (rules->by == TENANT_BY_HEADER && facts.may_relay)
+		seen = tenant_field(header, rules->header, arena, &facts.header);
+	*named = seen > 0;
+	*tenant = (struct span){ 0 };
+	if (seen > 1 || (seen == 1 && !tenant_name_valid(facts.header)))
+		return REPLY(550, 5, 6, 0,
+			     "the field that names the tenant must be there once, with letters, digits and - _ . @ + only");
+	*tenant = tenant_choose(rules, &facts, arena);
+	return REPLY(250, 2, 0, 0, "its tenant is known");
 }

@@ -27,5 +27,12 @@ bool verdict_asks_sender(const struct config *config, const struct access_client
 struct reply verdict_sender(const struct mx_set *set);
 /* RFC 8689 §3: the header's field is there once, and its value is No; all else says nothing. */
 bool verdict_tls_optional(struct span header);
+/*
+ * For whom the message is, by its user, sender and header: 250, or why its field is none. named: the field is
+ * there, from who may say so. In the arena.
+ */
+struct reply verdict_tenant(const struct config *config, const struct access_client *client,
+			    struct span reverse_path, struct span header, struct arena *arena,
+			    struct span *tenant, bool *named);
 
 #endif

@@ -46,6 +46,15 @@ hold_number(struct hold_reason *reason, const char *name, int64_t value)
 		reason->numbers[reason->number_count++] = (struct hold_number){ name, value };
 }
 
+bool
+holds_have(const struct hold_reasons *why, enum hold_kind kind)
+{
+	for (size_t i = 0; i < why->count; i++)
+		if (why->list[i].kind == kind)
+			return true;
+	return false;
+}
+
 int64_t
 hold_until(const struct hold_reasons *why)
 {

@@ -14,6 +14,7 @@
 #define TRAM_HOLD_REASON_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "mta/base/span.h"
 
@@ -62,6 +63,7 @@ const char *hold_kind_name(enum hold_kind kind);	/* "back-off" */
 /* Never NULL; its spans are the caller's, or in an arena that lives as long. */
 struct hold_reason *hold_add(struct hold_reasons *why, enum hold_kind kind);
 void hold_number(struct hold_reason *reason, const char *name, int64_t value);
+bool holds_have(const struct hold_reasons *why, enum hold_kind kind);
 /* When all of them are over, as far as is known; 0: not known. */
 int64_t hold_until(const struct hold_reasons *why);
 /* {"kind", "what", "text", "since_ms", "until_ms", and the numbers by their names} */

@@ -146,12 +146,22 @@ dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why)
 			SPAN("the disk is full: results of deliveries could not be kept");
 }
 
+/* It left memory for a limit, or is about to: nothing waits that could tell. */
+static void
+shapes_hold(struct dispatcher *d, const struct shaping_question *question, struct arena *arena,
+	    struct hold_reasons *why)
+{
+	if (!holds_have(why, HOLD_SHAPE))
+		shaping_tell(d, question, arena, why, NULL, NULL);
+}
+
 static void
 stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct hold_reasons *why)
 {
 	struct lane_record lane;
 	struct site_record site;
 	struct hold_reason *r;
+	bool limited;
 
 	if (queue_read_lane(d->home->port, id, arena, &lane) < 0)
 		return;
@@ -160,13 +170,8 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 	if (lane.hold)
 		hold_add(why, HOLD_OPERATOR)->text = SPAN("its lane is held");
 	measures_hold(d->measures, lane.site != 0 ? site.key : SPAN(""), lane.name.tenant, lane.name.domain, arena, why);
-	if (lane.backoff.next_ms > wall_ms() && lane.backoff.failures == 0) {
-		if (queue_read_site(d->home->port, lane.site, arena, &site) < 0 ||
-		    !sources_held_by(d, site.key, lane.name.pool, arena, why))
-			limit_holds(&lane.backoff, why);
-		return;
-	}
-	if (lane.backoff.next_ms > wall_ms()) {
+	limited = lane.backoff.next_ms > wall_ms() && lane.backoff.failures == 0;
+	if (lane.backoff.next_ms > wall_ms() && !limited) {
 		r = hold_add(why, HOLD_LOOKUP_FAILED);
 		r->what = lane.name.domain;
 		r->until_ms = lane.backoff.next_ms;
@@ -176,7 +181,16 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 		hold_number(r, "failures", lane.backoff.failures);
 		return;
 	}
-	if (lane.site != 0 && site.state.backoff.next_ms > wall_ms())
+	if (lane.site != 0) {
+		shapes_hold(d, &(struct shaping_question){ site.key, lane.name.tenant, lane.name.domain, SPAN("") },
+			    arena, why);
+		sources_held_by(d, site.key, lane.name.pool, arena, why);
+	}
+	/* what is stored of a limit is told only if the limit itself is not: it has its numbers */
+	if (limited && why->count == 0)
+		limit_holds(&lane.backoff, why);
+	if (lane.site != 0 && site.state.backoff.next_ms > wall_ms() &&
+	    (site.state.backoff.failures > 0 || why->count == 0))
 		backoff_holds(site.key, &site.state, arena, why);
 }
 
@@ -193,6 +207,12 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 		site_holds(lane->site, arena, why);
 		if (lane->site != d->unresolved)
 			sources_held_by(d, lane->site->key, lane->pool, arena, why);
+		if (lane->ready_count == 0 && lane->site != d->unresolved)
+			shapes_hold(d, &(struct shaping_question){ lane->site->key, lane->tenant_name, lane->domain,
+								  SPAN("") }, arena, why);
+		if (why->count == 0 && lane->backoff.next_ms > wall_ms() && lane->backoff.failures == 0 &&
+		    lane->backoff.text.len > 0)
+			limit_holds(&lane->backoff, why);	/* it is about to leave memory */
 	} else {
 		stored_lane_holds(d, id, arena, why);
 	}

@@ -112,6 +112,21 @@ void shaping_times(struct site *site, struct span source, struct shape_times *re
 /* Messages must not wait in a connection, for they are counted when they are given. */
 bool shaping_is_paced(struct site *site);
 
+/*
+ * For mail that is not in memory, to the site with this key: which limits hold (each, unless it is NULL), and
+ * which of them it would wait for.
+ */
+struct shaping_question { struct span key, tenant, domain, source; };
+struct shaping_told {
+	struct span shape, who;
+	enum shape_limit limit;
+	uint64_t used, most;
+};
+void shaping_tell(struct dispatcher *d, const struct shaping_question *question, struct arena *arena,
+		  struct hold_reasons *why, void (*each)(void *arg, const struct shaping_told *told), void *arg);
+/* The provider's name, or empty. */
+struct span shaping_provider_of(struct dispatcher *d, struct span key, struct arena *arena);
+
 /* Whatever shape holds it now. */
 void shaping_site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
 /* Its limits, and what is used of them: an array of shape, limit, used, most. Those of tenants and domains not. */

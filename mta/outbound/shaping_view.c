@@ -47,14 +47,7 @@ shaping_site_held_by(struct site *site, struct arena *arena, struct hold_reasons
 void
 shaping_lane_held_by(struct lane *lane, struct arena *arena, struct hold_reasons *why)
 {
-	struct hold_reason *r;
-
 	wait_holds(&lane->wait, arena, why);
-	if (lane->backoff.failures > 0 || lane->backoff.next_ms <= wall_ms() || lane->backoff.text.len == 0)
-		return;
-	r = hold_add(why, HOLD_SHAPE);			/* it is about to leave memory */
-	r->until_ms = lane->backoff.next_ms;
-	r->text = lane->backoff.text;
 }
 
 static void

@@ -129,8 +129,23 @@ tell_wish(struct tls_check *c)
 }
 
 static void
+tell_tenant(struct tls_check *c)
+{
+	struct span tenant = c->what_if->message.lane.tenant;
+	uint32_t weight = tenant_weight(&c->config->tenants, tenant);
+	json_t *row;
+
+	row = tls_check_row(c, CHECK_NOTE, "tenant",
+			    arena_printf(&c->arena, "%.*s, of weight %u", SPAN_FMT(tenant.len > 0 ? tenant : SPAN("nobody's")),
+					 weight));
+	json_object_set_new(row, "tenant", tls_check_text(tenant));
+	json_object_set_new(row, "weight", json_integer(weight));
+}
+
+static void
 tell_way(struct tls_check *c)
 {
+	tell_tenant(c);
 	tell_route(c);
 	tell_login(c);
 	tell_wish(c);
@@ -215,6 +230,32 @@ tell_limits(struct tls_check *c, const struct site *site)
 	number(row, "most", d->max_connections);
 }
 
+static void
+on_shaped(void *arg, const struct shaping_told *told)
+{
+	struct tls_check *c = arg;
+	json_t *row = tls_check_row(c, CHECK_NOTE, "limit",
+				    arena_printf(&c->arena, "shape \"%.*s\", for %.*s: %s: %llu of %llu",
+						 SPAN_FMT(told->shape), SPAN_FMT(told->who),
+						 shape_limit_name(told->limit), (unsigned long long)told->used,
+						 (unsigned long long)told->most));
+
+	json_object_set_new(row, "shape", tls_check_text(told->shape));
+	json_object_set_new(row, "limit", json_string(shape_limit_name(told->limit)));
+	number(row, "used", told->used);
+	number(row, "most", told->most);
+}
+
+static void
+tell_provider(struct tls_check *c)
+{
+	struct span provider = shaping_provider_of(c->dispatcher, c->site, &c->arena);
+
+	if (provider.len > 0)
+		json_object_set_new(tls_check_row(c, CHECK_NOTE, "provider", provider), "provider",
+				    tls_check_text(provider));
+}
+
 static struct site *
 tell_site(struct tls_check *c, struct site_record *record, bool *stored)
 {
@@ -291,17 +332,29 @@ tell_holds(struct tls_check *c, const struct hold_reasons *why)
 }
 
 static void
+add_all(struct hold_reasons *why, const struct hold_reasons *more)
+{
+	for (size_t i = 0; i < more->count; i++)
+		*hold_add(why, more->list[i].kind) = more->list[i];
+}
+
+static void
 tell_waiting(struct tls_check *c)
 {
 	struct dispatcher *d = c->dispatcher;
 	struct hold_reasons why = { 0 };
 	struct site_record record;
+	const struct lane_name *name = &c->what_if->message.lane;
+	const struct shaping_question question = { c->site, name->tenant, name->domain, SPAN("") };
+	struct hold_reasons shaped = { 0 };
 	bool stored;
 	uint64_t lane;
 	struct site *site = tell_site(c, &record, &stored);
 
+	tell_provider(c);
 	lane = tell_lane(c);
 	tell_limits(c, site);
+	shaping_tell(d, &question, &c->arena, &shaped, on_shaped, c);
 	if (lane != 0)
 		dispatcher_held_by(d, lane, &c->arena, &why);
 	else
@@ -310,6 +363,8 @@ tell_waiting(struct tls_check *c)
 		site_held_by(site, &c->arena, &why);
 	else if (lane == 0 && stored)
 		site_record_held_by(d, &record, &c->arena, &why);
+	if (!holds_have(&why, HOLD_SHAPE) && shaped.count > 0)
+		add_all(&why, &shaped);
 	tell_holds(c, &why);
 }
 

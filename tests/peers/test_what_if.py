@@ -230,11 +230,11 @@ def test_a_site_in_back_off(make_tramd, sink):
     tramd.wait_log(event="site-backoff")
 
     def held():
-        found = steps(what_if(tramd, "c@dst.test")[1], "held")
+        found = steps(what_if(tramd, "c@dst.test", "--from", "a@src.test")[1], "held")
         return found if found[0].get("kind") == "back-off" else None
     row = wait_for(held, what="it is in back-off")[0]
     assert row["failures"] == 1 and before <= row["since_ms"] < row["until_ms"]
-    status, found = what_if(tramd, "c@dst.test")
+    status, found = what_if(tramd, "c@dst.test", "--from", "a@src.test")
     assert status == 0 and step(found, "lane")["recipients"] == 3
     assert "it would be taken, and wait: site static:smtp:" in step(found, "result")["text"]
     told = [r for r in rows(tramd, "explain", ids[0]) if "recipient" in r][0]["held_by"][0]
@@ -243,6 +243,43 @@ def test_a_site_in_back_off(make_tramd, sink):
     tramd.restart()
     status, found = what_if(tramd, "c@dst.test")
     assert step(found, "held")["until_ms"] == row["until_ms"] and "asleep" in step(found, "site")["text"]
+
+
+@pytest.mark.quick
+def test_shapes_and_tenants(make_tramd, sink):
+    """Which limits would hold, what they have used, and that one is reached, before and after mail waits for it."""
+    extra = 'tenant-by = "header:X-Tenant"\ntenant "shop" { weight = 5 }\n'
+    extra += 'provider "sinks" { mx = {"127.0.0.1"} }\n'
+    extra += 'shape "few" { domain = {"slow.test"} messages-per-hour = 2 }\n'
+    extra += 'shape "all" { site = {"sinks"} messages-per-day = 1000 }\n'
+    extra += 'shape "hers" { tenant = {"shop"} messages-per-day = 100 }\n'
+    tramd = make_tramd(static=sink, extra=extra)
+    options = ["--from", "a@src.test", "--header", "X-Tenant: Shop"]
+
+    def limits(found):
+        return {row["shape"]: (row["limit"], row["used"], row["most"]) for row in steps(found, "limit") if "shape" in row}
+    status, found = what_if(tramd, "b@slow.test", *options)
+    assert (step(found, "tenant")["tenant"], step(found, "tenant")["weight"]) == ("shop", 5)
+    assert step(found, "provider")["provider"] == "sinks"
+    assert limits(found) == {"few": ("messages-per-hour", 0, 2), "all": ("messages-per-day", 0, 1000),
+                             "hers": ("messages-per-day", 0, 100)}
+    for _ in range(2):
+        tramd.send(b"X-Tenant: shop\r\n" + BODY, to="b@slow.test")
+    sink.wait(2)
+    tramd.wait_empty()
+    status, found = what_if(tramd, "b@slow.test", *options)
+    assert status == 0 and limits(found)["few"] == ("messages-per-hour", 2, 2) and limits(found)["all"][1] == 2
+    told = step(found, "held")
+    assert (told["kind"], told["what"], told["used"], told["most"]) == ("shape", "few", 2, 2)
+    assert told["until_ms"] > time.time() * 1000 and "it would be taken, and wait: " in step(found, "result")["text"]
+    id = tramd.send(b"X-Tenant: shop\r\n" + BODY, to="b@slow.test")
+    wait_for(lambda: 'shape "few"' in tramd.ctl("explain", id), what="the shape holds it")
+    assert "text" in told and step(what_if(tramd, "c@slow.test", *options)[1], "held")["what"] == "few"
+    status, found = what_if(tramd, "b@quick.test", "--from", "a@src.test")
+    assert step(found, "held")["text"] == "nothing holds it" and set(limits(found)) == {"all"}
+    assert step(found, "tenant")["tenant"] == "src.test"
+    for header in ("X-Tenant: no such name", "X-Tenant: "):
+        assert what_if(tramd, "b@quick.test", "--header", header)[1][-2]["text"].startswith("550 5.6.0 ")
 
 
 def test_it_does_not_hold_up_the_stop(make_tramd, mx_nsd):
