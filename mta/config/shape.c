@@ -162,6 +162,18 @@ check_meets(struct load *load, const struct shape *shape, size_t index)
 }
 
 static bool
+check_sources(struct load *load, const struct shape *shape, size_t index)
+{
+	for (size_t i = 0; i < shape->source_count; i++)
+		if (source_find(&load->config->sources, shape->sources[i]) == NULL)
+			return config_fail(load, shape_place(load, index, "source"),
+					   "shape \"%.*s\": there is no source \"%.*s\"; add: source \"%.*s\" { address = "
+					   "\"192.0.2.1\" }, or name one that is there", SPAN_FMT(shape->name),
+					   SPAN_FMT(shape->sources[i]), SPAN_FMT(shape->sources[i]));
+	return true;
+}
+
+static bool
 check_per(struct load *load, const struct shape *shape, size_t index)
 {
 	static const char *const known[] = { "site", "source", "tenant", "domain", "host" };
@@ -291,7 +303,8 @@ warn_vain(struct load *load, const struct shape *shape, size_t index)
 static bool
 check_shape(struct load *load, struct shape *shape, size_t index)
 {
-	if (!check_per(load, shape, index) || !read_sites(load, shape, index) || !check_meets(load, shape, index))
+	if (!check_sources(load, shape, index) || !check_per(load, shape, index) || !read_sites(load, shape, index) ||
+	    !check_meets(load, shape, index))
 		return false;
 	shape_settle(shape);
 	if (!limits_something(load, index))

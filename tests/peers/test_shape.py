@@ -80,6 +80,17 @@ def test_messages_per_second(make_tramd, sink):
     tramd.wait_empty()
 
 
+def test_new_connections_by_the_minute(make_tramd, sink):
+    """One a second, whatever else there is to do; that each message has one of its own is another limit."""
+    tramd = make_tramd(static=sink, queue=FAST, extra=shape("few", site='"127.0.0.1"', connections_per_minute=60) +
+                       shape("one", host='"127.0.0.1"', messages_per_connection=1))
+    send_many(tramd, 3)
+    sink.wait(3)
+    times = [m.time for m in sink.messages]
+    assert len({m.session for m in sink.messages}) == 3 and times[-1] - times[0] > 1.5
+    tramd.wait_empty()
+
+
 def test_a_held_domain_holds_nobody_else(make_tramd, sink):
     """A limit by domain: its own lane waits, the others of the same site go."""
     tramd = make_tramd(static=sink, queue=FAST, extra=shape("few", domain='"slow.test"', messages_per_hour=2))

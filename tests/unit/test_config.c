@@ -406,6 +406,35 @@ test_resolver_warnings(void **state)
 	buf_free(&w);
 }
 
+/* Limits that are never reached, for another one is met first. */
+static void
+test_vain_limits(void **state)
+{
+	static const struct { const char *shape, *warning; } cases[] = {
+		{ "messages-per-hour = 100 messages-per-day = 100", "messages-per-hour = 100 is never reached" },
+		{ "messages-per-hour = 100 messages-per-day = 2400", "messages-per-day = 2400 is never reached" },
+		{ "messages-per-second = 2 messages-per-minute = 120", "messages-per-minute = 120 is never reached" },
+		{ "messages-per-second = 60 messages-per-minute = 60", "messages-per-second = 60 is never reached" },
+		{ "recipients-per-hour = 5 recipients-per-day = 5", "recipients-per-hour = 5 is never reached" },
+		{ "connections = 21", "connections = 21 is never reached, for connections-per-site is 20" },
+		{ "connections = 21 per = {\"site\", \"source\"}", NULL },
+		{ "connections = 20 messages-per-second = 2 messages-per-minute = 100 messages-per-hour = 5000", NULL },
+	};
+	char text[512];
+	struct buf w = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text), "hostname = a.example.org\n" THREE_LINES "shape a { %s }\n", cases[i].shape);
+		buf_clear(&w);
+		buf_append(&w, SPAN("warnings: "));
+		config_free(parse(text, &w));
+		assert_int_equal(has(&w, "is never reached"), cases[i].warning != NULL);
+		assert_true(cases[i].warning == NULL || has(&w, cases[i].warning));
+	}
+	buf_free(&w);
+}
+
 static void
 test_warnings(void **state)
 {
@@ -543,7 +572,7 @@ main(void)
 		cmocka_unit_test(test_defaults),	  cmocka_unit_test(test_values),
 		cmocka_unit_test(test_environment),	  cmocka_unit_test(test_again_after_failure),
 		cmocka_unit_test(test_many_routes),	  cmocka_unit_test(test_warnings),
-		cmocka_unit_test(test_resolver_warnings),
+		cmocka_unit_test(test_resolver_warnings), cmocka_unit_test(test_vain_limits),
 		cmocka_unit_test(test_own_networks_are_fine), cmocka_unit_test(test_needs_restart),
 		cmocka_unit_test(test_unreadable),	  cmocka_unit_test(test_bad_files),
 		cmocka_unit_test(test_good_files),
