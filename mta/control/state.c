@@ -175,17 +175,16 @@ tell_asleep(struct rows *r, const struct queue_wake *wake)
 		arena_free(&scratch);
 		return;
 	}
+	site_record_held_by(job_home(job)->dispatcher, &site, &scratch, &why);
 	object = json_object();
 	json_object_set_new(object, "key", json_text(site.key));
 	json_object_set_new(object, "id", json_integer((json_int_t)wake->site));
-	json_object_set_new(object, "state", json_string(site.state.suspended ? "suspended"
-				: site.state.backoff.failures > 0 ? "back-off" : "asleep"));
+	json_object_set_new(object, "state", json_string(site_record_state(&site, &why)));
 	json_object_set_new(object, "lanes", json_integer((json_int_t)site.lanes));
 	json_object_set_new(object, "failures", json_integer(site.state.backoff.failures));
 	json_object_set_new(object, "next_ms", json_integer(wake->at_ms));
 	if (site.state.backoff.text.len > 0)
 		json_object_set_new(object, "last_error", json_text(site.state.backoff.text));
-	site_record_held_by(job_home(job)->dispatcher, &site, &scratch, &why);
 	json_object_set_new(object, "held_by", holds_json(&why));
 	job_row(job, object);
 	r->told++;

@@ -126,5 +126,7 @@ void dispatcher_held_by(struct dispatcher *d, uint64_t lane, struct arena *arena
 /* The same of a site that is not in memory: adds to what there is. */
 void site_record_held_by(struct dispatcher *d, const struct site_record *site, struct arena *arena,
 			 struct hold_reasons *why);
+/* One word for it, by what holds it: "asleep", "back-off", "suspended", "limited". */
+const char *site_record_state(const struct site_record *site, const struct hold_reasons *why);
 
 #endif

@@ -61,7 +61,8 @@ dispatcher_site_json(struct site *site)
 		j, "key", site->key.len ? json_span(site->key) : json_string("(being looked up)"));
 	json_object_set_new(j, "id", json_integer((json_int_t)site->id));
 	json_object_set_new(j, "state", json_string(
-		site->mode == SITE_BACKOFF && site->state.backoff.failures == 0 ? "limited"
+		site_suspended_until(site) > 0 ? "suspended"
+		: site->mode == SITE_BACKOFF && site->state.backoff.failures == 0 ? "limited"
 										: mode_name(site->mode)));
 	json_object_set_new(j, "connections", json_integer((json_int_t)site->connection_count));
 	json_object_set_new(j, "busy", json_integer((json_int_t)busy));
@@ -91,19 +92,15 @@ dispatcher_add_asleep_site(struct dispatcher *d, uint64_t id, json_t *all)
 	json_t *j = json_object();
 
 	if (queue_read_site(d->home->port, id, &arena, &record) == 0) {
-		bool backoff = record.state.backoff.next_ms > wall_ms();
-
+		site_record_held_by(d, &record, &arena, &why);
 		json_object_set_new(j, "key", json_span(record.key));
 		json_object_set_new(j, "id", json_integer((json_int_t)id));
-		json_object_set_new(j, "state", json_string(!backoff ? "asleep"
-							   : record.state.backoff.failures == 0 ? "limited"
-												: "back-off"));
+		json_object_set_new(j, "state", json_string(site_record_state(&record, &why)));
 		json_object_set_new(j, "lanes", json_integer((json_int_t)record.lanes));
 		json_object_set_new(j, "failures", json_integer(record.state.backoff.failures));
 		json_object_set_new(j, "next_ms", json_integer(record.wake_ms));
 		if (record.state.backoff.failures > 0)
 			json_object_set_new(j, "last_error", json_span(record.state.backoff.text));
-		site_record_held_by(d, &record, &arena, &why);
 		json_object_set_new(j, "held_by", holds_json(&why));
 		json_array_append_new(all, j);
 	} else {

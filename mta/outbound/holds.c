@@ -136,6 +136,19 @@ site_record_held_by(struct dispatcher *d, const struct site_record *site, struct
 		backoff_holds(site->key, &site->state, arena, why);
 }
 
+const char *
+site_record_state(const struct site_record *site, const struct hold_reasons *why)
+{
+	if (site->state.backoff.next_ms <= wall_ms())
+		return "asleep";
+	if (site->state.backoff.failures > 0)
+		return "back-off";
+	for (size_t i = 0; i < why->count; i++)
+		if (why->list[i].kind == HOLD_SUSPENDED)
+			return "suspended";
+	return "limited";
+}
+
 void
 dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why)
 {

@@ -2,6 +2,7 @@
 takes the next host, makes a reply softer or harder; it is told, undone by hand, and not forgotten."""
 import threading
 import re
+import threading
 import time
 
 from harness import quoted, wait_for
@@ -169,3 +170,77 @@ def test_by_hand(make_tramd, sink):
         delivered(id)
     for bad in ("nobody", "@..", "@dst.test --tenant x"):
         assert tramd.ctl("sites", "suspend", *bad.split(), check=False).returncode != 0
+
+
+def limit(tramd):
+    return max([row.get("limit", 0) for row in rows(tramd, "sites")], default=0)
+
+
+def test_curve_against_a_peer_that_slows_down(make_tramd, sink):
+    """Connections: up to the limit while all is well, down when answers take long, up again, step by step."""
+    tramd = make_tramd(static=sink, queue=NEVER, limits={"connections-per-site": 12, "messages-per-connection": 1000},
+                       extra='log {\n\tlevel = "debug"\n}\n')
+    pace = {"delay": 0.02}
+
+    def answer(session, line):
+        time.sleep(pace["delay"])		# the peer's work, not the test's waiting
+        return None
+
+    sink.rule("RCPT", answer)
+    stop = threading.Event()
+
+    def feed():
+        with tramd.client() as c:
+            c.hello()
+            while not stop.is_set():
+                if tramd.ctl_json("stats")["queue_messages"] > 200:
+                    stop.wait(0.1)
+                    continue
+                for _ in range(50):
+                    c.message(BODY, "a@src.test", ["b@dst.test"])
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        wait_for(lambda: limit(tramd) == 12, what="it has grown to what the configuration allows")
+        pace["delay"] = 1.5
+        wait_for(lambda: 0 < limit(tramd) <= 10, what="it has shrunk")
+        pace["delay"] = 0.02
+        low = limit(tramd)
+        wait_for(lambda: limit(tramd) > low, what="it grows again")
+    finally:
+        stop.set()
+        feeder.join()
+        pace["delay"] = 0
+    curve = [(int(e["before"]), int(e["connections"])) for e in tramd.events(event="concurrency")]
+    assert all(before - now <= max(1, before // 4) for before, now in curve if now < before), curve
+    assert all(now == before + 1 for before, now in curve if now > before), curve
+    assert not tramd.events(event="site-backoff")
+    tramd.wait_empty()
+
+
+def test_suspended_source(make_tramd, sink, tmp_path):
+    """Only there, and only what leaves from it: the rest of its pool goes on; the reply is counted once for each."""
+    extra = "".join('source "%s" { address = "%s" ehlo-name = "%s.src.test" }\n' % (name, address, name)
+                    for name, address in (("a", "127.0.0.2"), ("b", "127.0.0.3")))
+    extra += 'pool "all" { sources = {"a", "b"} }\n' + rules_file(
+        tmp_path, "suspend source for 1h\tcode=4xx /\\[IP\\]/")
+    sink.rule("MAIL", lambda session, line: "421 4.7.0 [IP] not from you" if session.helo.startswith("a.") else None)
+    tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "pool": quoted("all")}}, extra=extra,
+                       queue=dict(NEVER, **{"retry-first": "100ms", "retry-max": "100ms"}))
+    ids = [tramd.send(BODY, to=["b%d@dst.test" % i]) for i in range(20)]
+    said = tramd.wait_log(event="suspended", scope="source")
+    assert said["name"] == "a" and said["for"] == "3600"
+    for id in ids:
+        tramd.wait_log(event="final", id=id, outcome="delivered")
+    assert {m.helo for m in sink.messages} == {"b.src.test"}
+    assert [row["name"] for row in rows(tramd, "sites", "measures")] == ["a"]
+    count = sink.sessions
+    tramd.restart(kill=True)
+    for i in range(10):
+        tramd.wait_log(event="final", id=tramd.send(BODY, to=["c%d@dst.test" % i]), outcome="delivered")
+    assert not [line for number, line in sink.lines if number > count and line.startswith("EHLO a.")]
+    tramd.ctl("sites", "resume", rows(tramd, "sites", "measures")[0]["site"], "--source", "a")
+    sink.clear_rules()
+    wait_for(lambda: tramd.send(BODY, to=["d%d@dst.test" % time.monotonic_ns()]) and
+             any(m.helo == "a.src.test" for m in sink.messages), what="it is used again")
