@@ -23,6 +23,7 @@
 #include "mta/inbound/login.h"
 #include "mta/keeper/user.h"
 #include "mta/outbound/dispatcher.h"
+#include "mta/reactor/returns.h"
 #include "mta/reactor/suppressed.h"
 #include "mta/server_certificates.h"
 #include "mta/server_private.h"
@@ -99,6 +100,7 @@ close_all(struct server *server)
 	certificates_stop(server->certificates);
 	dispatcher_close(home->dispatcher);
 	https_close(home->https);
+	returns_close(home->returns);
 	suppressed_close(home->suppressed);
 	for (size_t i = 0; i < sizeof(server->signals) / sizeof(server->signals[0]); i++)
 		uv_close((uv_handle_t *)&server->signals[i], NULL);
@@ -356,8 +358,12 @@ start_home(struct server *server, struct config *config)
 	keeper_link_tell(&server->rights->keeper, KEEPER_TAKEN, "");
 	if (suppressed_open(home, &home->suppressed) < 0)
 		return fail("cannot read the list of suppressed addresses: run tramctl queue check");
-	for (unsigned i = 0; i < server->count; i++)
+	if (returns_open(home, &home->returns) < 0)
+		return fail("cannot read the key of verp: run tramctl queue check");
+	for (unsigned i = 0; i < server->count; i++) {
 		server->reactors[i].suppressed = home->suppressed;
+		server->reactors[i].returns = home->returns;
+	}
 	home->https = https_new(&home->loop);
 	server_configure_https(server);
 	if (config->sandbox || server->rights->keeper.channel >= 0)
@@ -377,6 +383,7 @@ free_server(struct server *server)
 
 	dispatcher_free(home->dispatcher);
 	https_free(home->https);
+	returns_free(home->returns);
 	suppressed_free(home->suppressed);
 	gate_free(home->gate);
 	for (unsigned i = 0; i < server->count; i++)

@@ -12,6 +12,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
+#include "mta/reactor/returns.h"
 #include "mta/server_sandbox.h"
 
 struct sessions_letter {
@@ -157,6 +158,38 @@ memory_octets(void)
 	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static json_t *
+classes_json(const uint32_t counts[REPLY_CLASSES])
+{
+	json_t *object = json_object();
+
+	for (enum reply_class class = 0; class < REPLY_CLASSES; class++)
+		if (counts[class] > 0)
+			json_object_set_new(object, reply_class_name(class), json_integer(counts[class]));
+	return object;
+}
+
+/* What came back. */
+static void
+add_returns(const struct returns *returns, json_t *into)
+{
+	const struct returns_facts *facts = returns_facts(returns);
+	json_t *tenants = json_object();
+
+	for (enum returns_what what = 0; what < RETURNS_KINDS; what++) {
+		char key[64];
+
+		snprintf(key, sizeof(key), "returned_%s", returns_name(what));
+		json_object_set_new(into, key, json_integer((json_int_t)facts->counts[what]));
+	}
+	json_object_set_new(into, "returns_kept", json_integer((json_int_t)facts->records));
+	json_object_set_new(into, "returns_octets", json_integer((json_int_t)facts->octets));
+	json_object_set_new(into, "returned_classes", classes_json(facts->classes));
+	for (const struct returns_tenant *t = facts->tenants; t != NULL; t = t->next)
+		json_object_setn_new(tenants, t->name.at, t->name.len, classes_json(t->classes));
+	json_object_set_new(into, "returned_tenants", tenants);
+}
+
 void
 server_stats(void *arg, json_t *into)
 {
@@ -172,6 +205,7 @@ server_stats(void *arg, json_t *into)
 			    json_integer((json_int_t)throttle_memory(gate_throttle(gate))));
 	json_object_set_new(into, "sessions",
 			    json_integer((json_int_t)gate_sessions(gate)));
+	add_returns(home_of(server)->returns, into);
 	json_object_set_new(into, "threads", json_integer(server->count));
 	json_object_set_new(into, "sandbox", server_sandbox_json(&server->rights->sandbox));
 	json_object_set_new(into, "log_lost", json_integer((json_int_t)log_lost()));

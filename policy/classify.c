@@ -35,7 +35,7 @@ static const char *const names[] = {
 	[CLASS_ROUTING_ERRORS] = "routing-errors", [CLASS_DNS_FAILURE] = "dns-failure",
 	[CLASS_NO_ANSWER] = "no-answer-from-host", [CLASS_BAD_CONNECTION] = "bad-connection",
 	[CLASS_PROTOCOL_ERRORS] = "protocol-errors", [CLASS_MESSAGE_EXPIRED] = "message-expired",
-	[CLASS_TRANSIENT_FAILURE] = "transient-failure",
+	[CLASS_TRANSIENT_FAILURE] = "transient-failure", [CLASS_COMPLAINT] = "complaint",
 };
 
 const char *

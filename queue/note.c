@@ -7,7 +7,7 @@
 
 #include "queue/writer.h"
 
-enum { NOTES_OCTETS = 64 << 20, PAGE_OCTETS = 1 << 20 };
+enum { NOTES_OCTETS = 160 << 20, PAGE_OCTETS = 1 << 20 };
 
 int
 note_check(struct batch *b, const struct queue_note *note)

@@ -634,7 +634,8 @@ config_check(struct load *load)
 	if (!check_times(load) || !check_sizes(load) || !check_sockets(load) ||
 	    !check_listeners(load) || !check_routes(load) || !check_relay_from(load) ||
 	    !check_relay_to(load) || !check_postmaster(load) || !config_check_suppress(load) ||
-	    !config_check_tenants(load) || !config_check_sources(load) || !config_check_shapes(load))
+	    !config_check_tenants(load) || !config_check_sources(load) || !config_check_shapes(load) ||
+	    !config_check_bounces(load))
 		return false;
 	warn_resolver(load);
 	warn_descriptors(load);

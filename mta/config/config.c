@@ -176,6 +176,8 @@ base_of(struct config *config, const struct section *section)
 		return (char *)&config->sources.sources[section->index];
 	case SECTION_POOL:
 		return (char *)&config->sources.pools[section->index];
+	case SECTION_VERP:
+		return (char *)&config->verp.rules[section->index];
 	default:
 		return (char *)config;
 	}
@@ -340,6 +342,7 @@ begin_titled(struct load *load, cfg_t *cfg)
 		[SECTION_SHAPE] = config_name_shape,
 		[SECTION_SOURCE] = name_source,
 		[SECTION_POOL] = name_pool,
+		[SECTION_VERP] = config_name_verp,
 	};
 	struct config *config = load->config;
 
@@ -366,6 +369,8 @@ begin_titled(struct load *load, cfg_t *cfg)
 	config->sources.pool_count = cfg_size(cfg, "pool");
 	config->sources.pools = arena_alloc(
 	    &config->arena, config->sources.pool_count * sizeof(*config->sources.pools) + 1);
+	config->verp.count = cfg_size(cfg, "verp");
+	config->verp.rules = arena_alloc(&config->arena, config->verp.count * sizeof(*config->verp.rules) + 1);
 	for (size_t i = 0; i < load->section_count; i++) {
 		struct section *section = &load->sections[i];
 		struct span *title = NULL;
@@ -526,6 +531,7 @@ fill(struct load *load, cfg_t *cfg)
 	set_defaults(load, SECTION_QUEUE, (char *)load->config);
 	set_defaults(load, SECTION_LIMITS, (char *)load->config);
 	set_defaults(load, SECTION_LOG, (char *)load->config);
+	set_defaults(load, SECTION_BOUNCES, (char *)load->config);
 	if (!read_settings(load, cfg, false) || !begin_titled(load, cfg) ||
 	    !read_settings(load, cfg, true) || !set_hostname(load) || !config_check_tls(load) || !config_check_auth(load))
 		return false;

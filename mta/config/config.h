@@ -22,6 +22,7 @@
 #include "policy/access.h"
 #include "policy/classify.h"
 #include "policy/limits.h"
+#include "policy/verp.h"
 #include "policy/response_rules.h"
 #include "policy/tenant.h"
 #include "policy/shape.h"
@@ -57,6 +58,9 @@ struct listener {
 enum published_sts {
 	PUBLISHED_STS_OFF, PUBLISHED_STS_NONE, PUBLISHED_STS_TESTING, PUBLISHED_STS_ENFORCE,
 };
+
+/* What becomes of a bounce or complaint, once it is noted. */
+enum bounces_forward { BOUNCES_TO_SENDER, BOUNCES_TO_NOBODY, BOUNCES_TO_MAILBOX };
 
 struct config {
 	struct arena arena;			/* all of it lives here */
@@ -121,6 +125,17 @@ struct config {
 	struct span *suppress;			/* as written */
 	size_t suppress_count;
 	int64_t suppress_ms[REPLY_CLASSES];	/* what a failure of this class is on the list for; 0: it is not */
+	struct verp_rules verp;			/* senders of deliveries, written anew */
+	struct {				/* mail that comes back */
+		struct span *addresses;		/* beside those of verp; in lower case */
+		size_t address_count;
+		struct span forward_text;	/* as written */
+		enum bounces_forward forward;
+		struct span mailbox;
+		int64_t lifetime_ms;		/* of an address of verp, and of a record */
+		uint64_t records;		/* octets of what is kept of delivered recipients; 0: nothing */
+		bool suppress_unproven;
+	} bounces;
 	bool check_sender;			/* strangers' senders must be able to get mail */
 	bool mta_sts;				/* policies that domains publish are asked for */
 	bool allow_private;			/* MX hosts with private addresses are fine */

@@ -40,7 +40,7 @@ struct token {
 enum section_kind {
 	SECTION_TOP, SECTION_QUEUE, SECTION_LIMITS, SECTION_CERTIFICATE, SECTION_LISTENER,
 	SECTION_ROUTE, SECTION_TENANT, SECTION_LOG, SECTION_PROVIDER, SECTION_SHAPE, SECTION_SOURCE,
-	SECTION_POOL,
+	SECTION_POOL, SECTION_VERP, SECTION_BOUNCES,
 	SECTION_KINDS
 };
 
@@ -144,6 +144,8 @@ bool config_name_provider(struct load *load, struct section *section, struct spa
 bool config_name_shape(struct load *load, struct section *section, struct span title);
 bool config_check_shapes(struct load *load);
 bool config_check_sources(struct load *load);
+bool config_name_verp(struct load *load, struct section *section, struct span title);
+bool config_check_bounces(struct load *load);		/* set_rest() has been there */
 int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 

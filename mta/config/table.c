@@ -17,6 +17,7 @@
 #define SHAPE(field) IN(struct shape, field)
 #define SOURCE(field) IN(struct source, field)
 #define POOL(field) IN(struct pool, field)
+#define VERP(field) IN(struct verp_rule, field)
 #define COUNT(s, field) .count_offset = offsetof(s, field)
 
 #define MS INT64_C(1)
@@ -300,6 +301,18 @@ const struct directive directives[] = {
 	{ SECTION_SHAPE, "dot-timeout", TYPE(time), NULL, 10 * MS, HOUR, SHAPE(times.dot_ms),
 	  .note = "as limits.dot-timeout" },
 	{ SECTION_SHAPE, "burst", TYPE(number), NULL, 1, 1000000, SHAPE(burst), .note = "what goes in 20 ms, at least 1" },
+
+	{ SECTION_VERP, "prefix", TYPE(text), "b", VERP(prefix) },
+	{ SECTION_VERP, "sender", TYPE(senders), VERP(senders), COUNT(struct verp_rule, sender_count), .note = "any" },
+	{ SECTION_VERP, "route", TYPE(patterns), VERP(routes), COUNT(struct verp_rule, route_count), .note = "any" },
+	{ SECTION_VERP, "tenant", TYPE(words), VERP(tenants), COUNT(struct verp_rule, tenant_count), .note = "any" },
+	{ SECTION_VERP, "pool", TYPE(words), VERP(pools), COUNT(struct verp_rule, pool_count), .note = "any" },
+
+	{ SECTION_BOUNCES, "address", TYPE(words), CONFIG(bounces.addresses), COUNT(struct config, bounces.address_count) },
+	{ SECTION_BOUNCES, "forward", TYPE(text), "sender", CONFIG(bounces.forward_text) },
+	{ SECTION_BOUNCES, "lifetime", TYPE(time), "14d", MINUTE, YEAR, CONFIG(bounces.lifetime_ms) },
+	{ SECTION_BOUNCES, "records", TYPE(size), "32MB", 0, 96 * MB, CONFIG(bounces.records) },
+	{ SECTION_BOUNCES, "suppress-unproven", TYPE(boolean), "no", CONFIG(bounces.suppress_unproven) },
 
 	{ SECTION_LOG, "level", TYPE(choice), "info", CONFIG(log.level), .words = levels },
 	{ SECTION_LOG, "format", TYPE(choice), "logfmt", CONFIG(log.format), .words = formats },

@@ -30,6 +30,8 @@ const struct section_type section_types[SECTION_KINDS] = {
 	[SECTION_LOG] = { "log", NULL },
 	[SECTION_PROVIDER] = { "provider", "\"google\"" },
 	[SECTION_SHAPE] = { "shape", "\"google\"" },
+	[SECTION_VERP] = { "verp", "\"bounces.example.org\"" },
+	[SECTION_BOUNCES] = { "bounces", NULL },
 };
 
 void *

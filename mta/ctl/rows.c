@@ -545,6 +545,16 @@ tramctl_run_sites(struct tramctl *t)
 
 /* ---- stats -------------------------------------------------------------------------------- */
 
+static void
+print_classes(const char *what, json_t *classes)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(classes, key, value)
+		printf("%s %-*s %lld\n", what, 23 - (int)strlen(what), key, (long long)json_integer_value(value));
+}
+
 int
 tramctl_run_stats(struct tramctl *t)
 {
@@ -566,8 +576,12 @@ tramctl_run_stats(struct tramctl *t)
 		else if (json_is_string(value))
 			print_pair(key, json_span(last, key));
 	}
-	json_object_foreach(json_object_get(last, "classes"), key, value)
-		printf("class %-18s %lld\n", key, (long long)json_integer_value(value));
+	print_classes("class", json_object_get(last, "classes"));
+	print_classes("returned", json_object_get(last, "returned_classes"));
+	json_object_foreach(json_object_get(last, "returned_tenants"), key, value) {
+		printf("returned of %s:\n", key);
+		print_classes("    class", value);
+	}
 	json_decref(last);
 	return rc;
 }

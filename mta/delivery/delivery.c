@@ -69,6 +69,8 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 	log_id(&l, "id", job->id);
 	log_span(&l, "to", job->message.envelope.recipients[r->recipient].address);
 	log_str(&l, "fate", fate_name(r->outcome.fate));
+	if (job->verp.len > 0)
+		log_span(&l, "verp", job->verp);
 	log_span(&l, "host", job->host);
 	log_span(&l, "address", job->address);
 	if (job->source.len > 0)

@@ -9,6 +9,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/delivery/delivery_private.h"
+#include "mta/reactor/returns.h"
 #include "mta/reactor/suppressed.h"
 
 enum { BODY_PIECE = 65520, OUT_HIGH = 262144 };
@@ -31,11 +32,38 @@ suppress(struct delivery *d, struct job *job, struct job_recipient *r)
 	return true;
 }
 
+/*
+ * A sender of its own, that tells which delivery it was. Whoever puts jobs together knows that it must go
+ * alone; but a reload may come between the two.
+ */
+static const struct envelope *
+write_sender(struct delivery *d, struct job *job)
+{
+	const struct envelope *e = &job->message.envelope;
+	const struct job_recipient *r = &job->recipients[0];
+	struct lane_record lane = { 0 };
+	const struct verp_rule *rule;
+	struct envelope *own;
+
+	if (d->config->verp.count == 0 || e->reverse_path.len == 0 || job->count != 1 ||
+	    r->recipient >= e->recipient_count || queue_read_lane(d->reactor->port, r->lane, &job->arena, &lane) < 0)
+		return e;
+	rule = verp_choose(&d->config->verp, &(struct verp_facts){ e->reverse_path, lane.name.route, lane.name.tenant,
+								     lane.name.pool });
+	if (rule == NULL)
+		return e;
+	own = arena_alloc(&job->arena, sizeof(*own));
+	*own = *e;
+	own->reverse_path = job->verp = verp_write(rule, returns_key(d->reactor->returns), job->id, r->recipient,
+						   e->recipients[r->recipient].address, &job->arena);
+	return own;
+}
+
 static void
 build_transaction(struct delivery *d, struct job *job)
 {
 	struct smtp_transaction *t = &job->transaction;
-	const struct envelope *e = &job->message.envelope;
+	const struct envelope *e = write_sender(d, job);
 	bool utf8 = (job->message.record.flags & MESSAGE_HEADER_UTF8) != 0 ||
 		    !span_is_ascii(e->reverse_path);
 

@@ -10,6 +10,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
+#include "mta/inbound/bounces.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
 
@@ -120,6 +121,7 @@ session_free(struct session *s)
 	smtp_server_free(&s->server);
 	buf_free(&s->stored_header);
 	buf_free(&s->user);
+	bounces_free(s);
 	free(s->lanes);
 	free(s);
 }

@@ -54,6 +54,7 @@ struct session {
 	uint64_t recipients_left;		/* of its user, for this message */
 	bool recipients_refused;		/* for they were more than that */
 	struct header_scan header;
+	struct returning *returning;		/* what of it came back: bounces.c; NULL: nothing */
 	struct lane_name *lanes;		/* one per recipient accepted */
 	size_t lane_cap;
 	uint64_t message_octets;

@@ -11,6 +11,7 @@
 #include "mta/base/id.h"
 #include "mta/base/log.h"
 #include "mta/inbound/allowance.h"
+#include "mta/inbound/bounces.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/login.h"
 #include "mta/inbound/pools.h"
@@ -37,6 +38,7 @@ message_drop(struct session *s)
 	if (s->draft != NULL)
 		draft_abort(s->draft);
 	s->draft = NULL;
+	bounces_drop_body(s);
 	header_scan_free(&s->header);
 	s->reactor->memory_used -= s->memory;
 	s->memory = 0;
@@ -96,7 +98,10 @@ accept_reply(struct session *s, int result)
 					    id_format(s->id, id)) };
 }
 
-/* The only place from which 250 is said to a message: its commit has returned (invariant 1). */
+/*
+ * The only place from which 250 is said to a message: its commit has returned (invariant 1). (What
+ * comes back and goes to nobody has nothing to commit: see bounces.c.)
+ */
 static void
 on_accepted(struct queue_op *op)
 {
@@ -216,7 +221,7 @@ static void
 count_memory(struct session *s)
 {
 	size_t now = buf_len(&s->header.text) + buf_len(&s->header.held) +
-		     (s->draft ? draft_memory(s->draft) : 0);
+		     (s->draft ? draft_memory(s->draft) : 0) + bounces_memory(s);
 
 	s->reactor->memory_used += now - s->memory;
 	s->memory = now;
@@ -246,6 +251,7 @@ append_body(struct session *s, struct span bytes)
 
 	if (bytes.len == 0)
 		return;
+	bounces_append(s, bytes);
 	if (s->draft == NULL)
 		s->draft = draft_begin(&config);
 	draft_append(s->draft, bytes);
@@ -338,6 +344,7 @@ ask_mail(struct session *s)
 
 	s->recipients_left = UINT64_MAX;
 	s->recipients_refused = false;
+	bounces_drop(s);
 	s->client.user = buf_span(&s->user);
 	s->server.envelope.reverse_path = verdict_qualified(
 		s->config, &s->client, s->server.envelope.reverse_path, &s->server.arena);
@@ -362,15 +369,17 @@ ask_rcpt(struct session *s)
 	size_t n = s->server.envelope.recipient_count;
 
 	s->client.user = buf_span(&s->user);
-	verdict = verdict_rcpt(s->config, &s->client, s->server.envelope.reverse_path,
-			       s->server.envelope.requiretls, &s->server.arena,
-			       &s->server.asked.address, &route);
+	if (!bounces_ask_rcpt(s, &verdict))
+		verdict = verdict_rcpt(s->config, &s->client, s->server.envelope.reverse_path,
+				       s->server.envelope.requiretls, &s->server.arena,
+				       &s->server.asked.address, &route);
 	if (verdict.code == 250 && n >= s->recipients_left) {
 		verdict = no_more_recipients;
 		s->recipients_refused = true;
 	}
-	if (verdict.code == 250 && suppressed_find(s->reactor->suppressed, s->reactor->port, s->server.asked.address,
-						   &s->server.arena, &suppression))
+	if (verdict.code == 250 && !bounces_is(s) &&
+	    suppressed_find(s->reactor->suppressed, s->reactor->port, s->server.asked.address,
+			    &s->server.arena, &suppression))
 		verdict = suppressed_reply(&suppression, &s->server.arena);
 	smtp_server_answer(&s->server, &verdict);
 	if (s->server.envelope.recipient_count == n)
@@ -382,8 +391,9 @@ ask_rcpt(struct session *s)
 	s->lanes[n].domain = address_domain_of(s->server.envelope.recipients[n].address);
 	s->lanes[n] = (struct lane_name){
 		.domain = s->lanes[n].domain,
-		.route = route_label(&s->config->access.routes, s->lanes[n].domain, route, WISH_NONE,
-				     &s->server.arena),
+		.route = bounces_is(s) ? SPAN("") :	/* where it goes on to is known at the dot */
+					 route_label(&s->config->access.routes, s->lanes[n].domain, route,
+						     WISH_NONE, &s->server.arena),
 	};
 }
 
@@ -431,6 +441,8 @@ ask_message(struct session *s)
 	} else if (!message_heed_tenant(s, &refusal)) {
 		message_drop(s);
 		smtp_server_answer(&s->server, &refusal);
+	} else if (bounces_is(s)) {
+		bounces_take(s);
 	} else if (!allowance_ask_message(s)) {
 		message_submit(s);
 	}

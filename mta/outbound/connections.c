@@ -51,6 +51,19 @@ job_add(struct job *job, struct entry *entry)
 	entry_fly(entry);
 }
 
+/* Each of its recipients is told another sender (verp): one goes at a time. */
+static bool
+goes_alone(struct dispatcher *d, const struct lane *lane, struct job *job)
+{
+	struct queue_message message;
+
+	if (config_of(d)->verp.count == 0 ||
+	    queue_read_message(d->home->port, job->id, &job->arena, &message) < 0)
+		return false;
+	return verp_choose(&config_of(d)->verp, &(struct verp_facts){ message.envelope.reverse_path, lane->route,
+								      lane->tenant_name, lane->pool }) != NULL;
+}
+
 /* A delivery has it, or (with NULL) none has it any more. */
 static void
 job_entries_fly(const struct job *job, const struct job *with)
@@ -72,18 +85,22 @@ take_message(struct entry *first, struct span source, size_t most, bool only)
 	struct lane *lane = first->lane;
 	struct parcel *parcel = first->parcel;
 	struct job *job = job_new(parcel->node.key);
+	/* of a lane all have one sender, or each its own */
+	bool alike = only || config_of(lane->owner)->verp.count > 0;
 	size_t n = 0;
 
 	most = shaping_recipients(lane, source, most);
 	LIST_EACH(struct entry, e, &parcel->entries, in_parcel)
-		n += may_join(e, first, source, only);
+		n += may_join(e, first, source, alike);
+	if (n > 1 && goes_alone(lane->owner, lane, job))
+		most = 1;
 	n = n < most ? n : most;
 	job->recipients = arena_alloc(&job->arena, n * sizeof(*job->recipients));
 	if (!only)
 		ring_served(&lane->turn, n);
 	job_add(job, first);
 	LIST_EACH(struct entry, entry, &parcel->entries, in_parcel)
-		if (job->count < n && may_join(entry, first, source, only))
+		if (job->count < n && may_join(entry, first, source, alike))
 			job_add(job, entry);
 	lane->owner->flying++;
 	if (lane->ready_count < LANE_READY_LOW && lane->more_due_ms <= wall_ms())

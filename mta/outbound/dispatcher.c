@@ -11,6 +11,7 @@
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
+#include "mta/reactor/returns.h"
 #include "mta/outbound/tls_check.h"
 
 enum { DESCRIPTORS_LEAST = 64 };	/* store, log, resolvers, listeners, standard ones */
@@ -566,6 +567,8 @@ dispatcher_start(struct reactor *home)
 	d->measures = measures_start(d);
 	d->reporter = reporter_start(d);
 	d->tls_reports = tls_reports_start(home, d->policies, on_tls_reports_rest, d);
+	if (home->returns != NULL)		/* in a simulation nothing comes back */
+		returns_watch(home->returns, settlement_returned, d);
 	d->wake_at_ms = d->started_ms;
 	uv_timer_start(&d->timer, on_timer, 0, 0);
 	return d;

@@ -254,6 +254,8 @@ bool sources_held_by(struct dispatcher *d, struct span site_key, struct span poo
 
 /* settlement.c */
 void settle_job(struct dispatcher *d, struct job *job);
+/* A bounce or a complaint has come back from there. */
+void settlement_returned(void *dispatcher, uint64_t site, enum reply_class class);
 /*
  * Without a delivery: every recipient of the job gets this reply (no destination, discarded,
  * rejected).

@@ -12,6 +12,7 @@
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
 #include "mta/delivery/outcome.h"
+#include "mta/reactor/returns.h"
 #include "mta/reactor/suppressed.h"
 
 enum { AGAIN_MS = 1000 };
@@ -100,6 +101,30 @@ ends(struct settling *g, const struct job_recipient *r, const char *outcome)
 	g->endings[g->ending_count++] = (struct ending){ r, outcome };
 }
 
+void
+settlement_returned(void *dispatcher, uint64_t site, enum reply_class class)
+{
+	struct dispatcher *d = dispatcher;
+	struct site *found = window_site(&d->window, site);
+
+	if (found != NULL)
+		found->classes[class]++;
+}
+
+/* Who sent it, for when it comes back: the message leaves the queue. */
+static void
+keep_in_mind(struct dispatcher *d, const struct job *job, const struct job_recipient *r)
+{
+	const struct lane *lane = ((const struct entry *)r->entry)->lane;
+	const struct envelope *e = &job->message.envelope;
+
+	if (e->reverse_path.len == 0 || (job->verp.len == 0 && config_of(d)->bounces.address_count == 0))
+		return;
+	returns_keep(d->home->returns,
+		     &(struct delivered){ job->id, r->recipient, e->reverse_path, e->recipients[r->recipient].address,
+					  lane->tenant_name, lane->site->id });
+}
+
 static void
 settle_delivered(struct dispatcher *d, struct settling *g, const struct job_recipient *r,
 		 struct settle_recipient *s)
@@ -110,6 +135,7 @@ settle_delivered(struct dispatcher *d, struct settling *g, const struct job_reci
 
 	d->delivered++;
 	s->kind = SETTLE_DELIVERED;
+	keep_in_mind(d, job, r);
 	ends(g, r, "delivered");
 	if (null_sender || job->dsn_passed || !notify_wants(to->notify, NOTIFY_SUCCESS))
 		return;

@@ -21,6 +21,7 @@ struct gate;
 struct https;
 struct login;
 struct dispatcher;
+struct returns;
 struct suppressed;
 
 struct reactor {
@@ -46,6 +47,7 @@ struct reactor {
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
 	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
+	struct returns *returns;		/* the same: what may come back */
 	struct suppressed *suppressed;		/* of the process; changed on the first reactor's loop only */
 	struct https *https;			/* the first reactor's: its loop only */
 	const struct file_opener *opener;	/* of secrets; NULL: they are opened here */

@@ -97,23 +97,42 @@ too_long_is_refused(void **state)
 	assert_true(is(f, 1, span_of(octets, NOTE_KEY_MAX), span_of(octets, NOTE_VALUE_MAX)));
 }
 
+enum { EACH = 40 };			/* notes of a transaction */
+
 static void
 the_table_is_bounded(void **state)
 {
 	struct fixture *f = *state;
-	static char octets[NOTE_VALUE_MAX];
-	char key[16];
+	static char octets[NOTE_VALUE_MAX], keys[EACH][16];
+	struct queue_note notes[EACH];
 	int r = 0;
 	size_t count = 0;
 
 	fixture_open(f);
-	for (; r == 0 && count < 2000; count++) {
-		snprintf(key, sizeof(key), "%zu", count);
-		r = put(f, 1, span_str(key), span_of(octets, sizeof(octets)));
+	for (; r == 0 && count < 5000 / EACH; count++) {
+		for (size_t i = 0; i < EACH; i++) {
+			snprintf(keys[i], sizeof(keys[i]), "%zu", count * EACH + i);
+			notes[i] = (struct queue_note){ .kind = 1, .key = span_str(keys[i]),
+							.value = span_of(octets, sizeof(octets)) };
+		}
+		notes[0].op.urgent = true;
+		notes[0].more = &notes[1];
+		notes[0].more_count = EACH - 1;
+		queue_submit_note(f->port, &notes[0]);
+		fixture_settle(f);
+		r = notes[0].op.result;
+	}
+	for (count = (count - 1) * EACH; r == -ENOSPC && count < 5000; count++) {
+		snprintf(keys[0], sizeof(keys[0]), "%zu", count);
+		if (put(f, 1, span_str(keys[0]), span_of(octets, sizeof(octets))) != 0)
+			break;
 	}
 	assert_int_equal(r, -ENOSPC);
-	assert_in_range(count, 900, 1024);
-	assert_int_equal(take_away(f, 1, SPAN("0")), 0);
+	assert_in_range(count, 2400, 2560);
+	for (size_t i = 0; i < EACH; i++) {		/* the last transaction may have gone beyond by that */
+		snprintf(keys[0], sizeof(keys[0]), "%zu", i);
+		assert_int_equal(take_away(f, 1, span_str(keys[0])), 0);
+	}
 	assert_int_equal(put(f, 1, SPAN("again"), span_of(octets, sizeof(octets))), 0);
 	fixture_deliverable(f, 1, 1, 100);
 }
