@@ -53,6 +53,10 @@ explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
 		return;
 	json_object_set_new(object, "domain", json_text(lane.name.domain));
 	json_object_set_new(object, "route", json_text(route_label_text(lane.name.route)));
+	if (lane.name.pool.len > 0)
+		json_object_set_new(object, "pool",
+				    json_text(dispatcher_pool_text(job_home(job)->dispatcher, lane.name.pool,
+								   &job->arena)));
 	if (lane.site == 0 || queue_read_site(port, lane.site, &job->arena, &site) < 0)
 		return;
 	json_object_set_new(object, "site", json_text(site.key));

@@ -61,6 +61,7 @@ static const struct command {
 	[CONTROL_SESSIONS] = { "sessions", false, TAKES_LIMIT, false, false },
 	[CONTROL_STATS] = { "stats", false, 0, false, false },
 	[CONTROL_CERTS] = { "certs", false, 0, false, false },
+	[CONTROL_SOURCES] = { "sources", false, 0, false, false },
 	[CONTROL_BANS] = { "bans", false, TAKES_LIMIT, false, false },
 	[CONTROL_PARDON] = { "pardon", true, TAKES_CLIENT, false, false },
 	[CONTROL_TLS_CHECK] = { "tls-check", false, TAKES_GOAL, false, false },

@@ -100,6 +100,16 @@ sessions_step(struct control_job *job)
 /* ---- certificates ------------------------------------------------------------------------- */
 
 static enum job_next
+sources_step(struct control_job *job)
+{
+	struct rows *r = job->state;
+
+	if (r->array == NULL)
+		r->array = dispatcher_sources_json(job_home(job)->dispatcher);
+	return rows_slice(r) ? rows_end(job, r) : JOB_MORE;
+}
+
+static enum job_next
 certs_step(struct control_job *job)
 {
 	struct rows *r = job->state;
@@ -388,6 +398,10 @@ control_state_start(struct control_job *job)
 	case CONTROL_CERTS:
 		rows_new(job);
 		job->step = certs_step;
+		break;
+	case CONTROL_SOURCES:
+		rows_new(job);
+		job->step = sources_step;
 		break;
 	case CONTROL_BANS:
 		rows_new(job);

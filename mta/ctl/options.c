@@ -126,6 +126,8 @@ static const struct tramctl_command commands[] = {
 	  tramctl_run_sessions },
 	{ "certs", "", "List the certificates: names, key, expiry, who uses them.", 0,
 	  CONTROL_CERTS, tramctl_run_certs },
+	{ "sources", "", "List the sources: addresses, connections, what they sent today, warm-up, what is broken.", 0,
+	  CONTROL_SOURCES, tramctl_run_sources },
 	{ "bans", "", "List the addresses that are banned for failed logins.", LIMIT, CONTROL_BANS,
 	  tramctl_run_bans },
 	{ "pardon", "ADDRESS", "Forget the failed logins of an address, and end its ban.", CLIENT,

@@ -131,6 +131,26 @@ tramctl_run_certs(struct tramctl *t)
 			 "No certificate is in use.");
 }
 
+static const struct column source_columns[] = {
+	{ "SOURCE", "source", COLUMN_TEXT, NULL },
+	{ "ADDRESSES", "addresses", COLUMN_TEXT, NULL },
+	{ "EHLO NAME", "ehlo_name", COLUMN_TEXT, NULL },
+	{ "CONNECTIONS", "connections", COLUMN_NUMBER, NULL },
+	{ "SITE", "site", COLUMN_TEXT, NULL },
+	{ "SENT TODAY", "sent_today", COLUMN_NUMBER, "0" },
+	{ "WARM-UP DAY", "warmup_day", COLUMN_NUMBER, NULL },
+	{ "CEILING", "ceiling", COLUMN_NUMBER, NULL },
+	{ "TRIED AGAIN", "next_ms", COLUMN_TIME, NULL },
+	{ "BROKEN", "broken", COLUMN_TEXT, NULL },
+};
+
+int
+tramctl_run_sources(struct tramctl *t)
+{
+	return run_table(t, source_columns, COUNT(source_columns),
+			 "No source is configured: the system chooses the address.");
+}
+
 static const struct column ban_columns[] = {
 	{ "ADDRESS", "address", COLUMN_TEXT, NULL },
 	{ "UNTIL", "until_ms", COLUMN_TIME, NULL },
@@ -459,6 +479,7 @@ explain_recipient(const json_t *row)
 	if (json_flag(row, "warned"))
 		print_fact("Delay", SPAN("its sender has been warned"));
 	print_fact("Route", json_span(row, "route"));
+	print_fact("Pool", json_span(row, "pool"));
 	print_site(row);
 	if (json_i64(row, "site_failed_ms") != 0) {
 		buf_clear(&text);

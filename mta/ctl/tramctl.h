@@ -83,6 +83,7 @@ int tramctl_run_explain(struct tramctl *t);
 int tramctl_run_sites(struct tramctl *t);
 int tramctl_run_sessions(struct tramctl *t);
 int tramctl_run_certs(struct tramctl *t);
+int tramctl_run_sources(struct tramctl *t);
 int tramctl_run_bans(struct tramctl *t);
 int tramctl_run_suppress_list(struct tramctl *t);
 int tramctl_run_measures(struct tramctl *t);

@@ -110,6 +110,10 @@ struct dispatcher_order {
 	int64_t for_ms;			/* BEGIN; 0: until it is ended */
 };
 const char *dispatcher_measure(struct dispatcher *d, const struct dispatcher_order *order);
+/* Sources, and behind each that is warming up its sites of today: a JSON array of objects. */
+json_t *dispatcher_sources_json(struct dispatcher *d);
+/* A pool's name, for people. */
+struct span dispatcher_pool_text(struct dispatcher *d, struct span pool, struct arena *arena);
 /* Counters since start: delivered, retried, failed, in_flight, connections, window entries … */
 void dispatcher_stats_json(struct dispatcher *d, json_t *into);
 /* Nothing is ready, in flight or owed a report now (what waits for its due time does not count). */

@@ -6,6 +6,7 @@
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
  *	sources.c	from which of our addresses a message goes; who cannot be used now; warm-up
+ *	sources_view.c	… and what is seen of that
  *	shaping.c	the limits that are configured: who waits, and in which queue
  *	connections.c	jobs, deliveries
  *	measures*.c	what rules make of replies: suspended, slowed
@@ -248,6 +249,7 @@ void source_gave(struct source_at *at, size_t recipients);
 void source_returned(struct source_at *at, const struct job *job);
 /* Did it fail for what the source is, and not for any host? */
 bool source_failed(struct source_at *at, const struct delivery *delivery);
+json_t *sources_at_json(const struct site *site);		/* sources_view.c */
 /* Why nothing of this pool goes there now; nothing is added if something can. False: nothing was. */
 bool sources_held_by(struct dispatcher *d, struct span site_key, struct span pool, struct arena *arena,
 		     struct hold_reasons *why);

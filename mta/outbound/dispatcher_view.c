@@ -79,6 +79,7 @@ dispatcher_site_json(struct site *site)
 	if (shaping_provider(site).len > 0)
 		json_object_set_new(j, "provider", json_span(shaping_provider(site)));
 	json_object_set_new(j, "limits", shaping_site_json(site));
+	json_object_set_new(j, "sources", sources_at_json(site));
 	json_object_set_new(j, "held_by", holds_of_site(site));
 	return j;
 }

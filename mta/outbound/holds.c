@@ -217,9 +217,9 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 	if (lane != NULL) {
 		measures_hold(d->measures, lane->site->key, lane->tenant_name, lane->domain, arena, why);
 		shaping_lane_held_by(lane, arena, why);
-		site_holds(lane->site, arena, why);
 		if (lane->site != d->unresolved)
 			sources_held_by(d, lane->site->key, lane->pool, arena, why);
+		site_holds(lane->site, arena, why);
 		if (lane->ready_count == 0 && lane->site != d->unresolved)
 			shapes_hold(d, &(struct shaping_question){ lane->site->key, lane->tenant_name, lane->domain,
 								  SPAN("") }, arena, why);

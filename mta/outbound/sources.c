@@ -4,54 +4,26 @@
  * a source; see policy/source.h for the order in which a recipient's sources are asked. Home loop only.
  *
  * What is ours to blame is held against the source alone: neither the site backs off, nor is a message charged;
- * it goes from another source of its pool, or waits (lane_park).
+ * it goes from another source of its pool, or waits (lane_sleep).
  */
-#include "mta/outbound/source_days.h"
+#include "mta/outbound/sources_private.h"
 
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/dispatcher_private.h"
 #include "policy/site_key.h"
 
 enum { UNFIT_MS = 3600 * 1000 };	/* a site whose hosts it has no address for */
 
-struct source_use {			/* of one name, as long as the process lives */
-	struct list node;
-	struct span name;
-	size_t connections;
-	int64_t day;
-	uint64_t today, delivered, deferred, failed;	/* recipients; today: by UTC, since the start */
-	struct backoff broken;
-	int64_t broken_since_ms;
-	char room[];
-};
-
-struct source_at {			/* … and at one site, as long as that is in memory */
-	struct list in_site;
-	struct source_use *use;
-	struct site *site;
-	size_t connections;
-	uint64_t delivered, deferred, failed;
-	int64_t unfit_until_ms;
-	struct span unfit;
-};
-
-struct source_book {
-	struct dispatcher *owner;
-	struct list uses;
-	struct source_days *days;
-};
-
-static const struct sources *
+const struct sources *
 sources_of(const struct dispatcher *d)
 {
 	return &config_of(d)->sources;
 }
 
-static struct source_use *
-use_of(struct source_book *book, struct span name)
+struct source_use *
+source_use_of(struct source_book *book, struct span name)
 {
 	struct source_use *use;
 
@@ -132,7 +104,7 @@ has_room(const struct source *source, struct site *site, struct obstacle *ret)
 static bool
 can_be_used(const struct source *source, struct site *site, struct lane *lane, struct obstacle *ret)
 {
-	const struct source_use *use = use_of(site->owner->sources, source->name);
+	const struct source_use *use = source_use_of(site->owner->sources, source->name);
 	const struct source_at *at = at_site(site, source->name);
 	int64_t now = wall_ms();
 
@@ -273,7 +245,7 @@ source_opened(struct site *site, const struct source *source)
 	at = at_site(site, source->name);
 	if (at == NULL) {
 		at = arena_alloc(&site->arena, sizeof(*at));
-		at->use = use_of(site->owner->sources, source->name);
+		at->use = source_use_of(site->owner->sources, source->name);
 		at->site = site;
 		list_add_last(&site->sources, &at->in_site);
 	}

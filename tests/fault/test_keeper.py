@@ -291,3 +291,17 @@ def test_links_in_the_server_s_folders(make_two, sink, sandbox):
     wait_for(lambda: (run / "log").exists() and "event=ready" in (run / "log").read_text(), what="a log")
     assert (run / "log").stat().st_uid == NOBODY
     tramd.stop()
+
+
+def test_an_address_to_send_from(make_two, sink):
+    """The server may not listen, but it may choose the address that it sends from; also one that a reload brings."""
+    tramd = make_two(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "pool": '"p"'}},
+                     extra='source "a" { address = "127.0.0.2" }\npool "p" { sources = "a" }\n')
+    works(tramd, sink)
+    assert sink.messages[0].peer == "127.0.0.2"
+    text = open(tramd.config_path).read()
+    tramd.write_config(text.replace("127.0.0.2", "127.0.0.3"))
+    tramd.reload()
+    tramd.wait_log(event="reload")
+    works(tramd, sink, 2)
+    assert sink.messages[1].peer == "127.0.0.3"

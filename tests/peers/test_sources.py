@@ -51,11 +51,12 @@ def reload(daemon, *changes):
 
 
 def held(daemon, message, kind):
-    """Its row of explain, once that kind of reason holds it."""
+    """Its row of explain, once that kind of reason holds it; and the reason."""
     def found():
         for row in daemon.ctl_json_lines("explain", message):
-            if kind in [h["kind"] for h in row.get("held_by", [])]:
-                return row
+            for reason in row.get("held_by", []):
+                if reason["kind"] == kind:
+                    return row, reason
         return None
     return wait_for(found, what="%s is held by %s" % (message, kind))
 
@@ -152,9 +153,11 @@ def test_not_ours(make_tramd, sink):
     assert sink.wait(1)[0].peer == A
     waits = daemon.send(mail(), sender="x@none.test")
     assert daemon.wait_log(event="source-broken")["source"] == "gone"
-    row = held(daemon, waits, "source")
-    assert "source gone" in row["held_by"][0]["text"] and not row.get("tries")
+    row, reason = held(daemon, waits, "source")
+    assert "source gone" in reason["text"] and not row.get("tries")
     assert not daemon.events(event="site-backoff")
+    assert {r["source"]: "is not one of this machine" in r.get("broken", "") for r in daemon.ctl_json_lines("sources")} == {
+        "gone": True, "a": False}
     reload(daemon, (NOBODYS, B))
     assert sink.wait(2)[1].peer == B
     daemon.wait_log(event="source-up")
@@ -168,8 +171,11 @@ def test_reload(make_tramd, sink):
     daemon.send(mail(), sender="x@p.test")
     daemon.send(mail(), sender="x@q.test")
     daemon.wait_log(event="site-backoff")
+    waits = daemon.queue_ids()
     reload(daemon, (pool("p", ["a"], senders=["p.test"]), pool("p", ["b"])),
            (pool("q", ["a"], senders=["q.test"]), ""))
+    pools = {row.get("pool") for one in waits for row in daemon.ctl_json_lines("explain", one)} - {None}
+    assert "p" in pools and any("q (there is none any more" in one for one in pools)
     sink.rules.clear()
     daemon.ctl("sites", "retry", "--all")
     assert seen(sink, 2) == {"x@p.test": (B, "b.sources.test"), "x@q.test": ("127.0.0.1", "tram.test")}
@@ -193,3 +199,76 @@ def test_one_connection_for_many_sources(make_tramd, sink):
     assert {m.peer for m in sink.wait(60)} == {A, B, C}
     daemon.wait_empty()
     assert sink.sessions - before < 20
+
+
+def warmup(days, *plan):
+    return {"warmup-start": day(days), "warmup-plan": [str(n) for n in plan]}
+
+
+def by_source(daemon, site=None):
+    """What `tramctl sources` says of each source, or of each at a site."""
+    return {row["source"]: row for row in daemon.ctl_json_lines("sources") if (site is None) == ("site" not in row) and
+            (site is None or site in row["site"])}
+
+
+def test_warmup_flows_over(make_tramd, make_sink):
+    """So many a day to each site leave from the new source; all else from the old one, or (two new ones) the other."""
+    not_at_midnight()
+    one, two = make_sink(), make_sink()
+    routes = {"one.test": "smtp:[127.0.0.1]:%d" % one.port, "two.test": "smtp:[127.0.0.1]:%d" % two.port}
+    daemon = make_tramd(routes=routes, queue=FAST, extra=(
+        source("new", A, **warmup(-1, 1, 5, 9)) + source("old", B) + source("newer", C, **warmup(0, 3)) +
+        pool("p", ["new=1000", "newer", "old"], senders=["p.test"]) +
+        pool("q", ["new=1000", "newer"], senders=["q.test"])))
+    for i in range(9):
+        daemon.send(mail(), sender="x@p.test", to="r%d@one.test" % i)
+    assert sorted(m.peer for m in one.wait(9)) == [A] * 5 + [B] * 4
+    daemon.send(mail(), sender="x@p.test", to=["r%d@two.test" % i for i in range(4)])
+    daemon.send(mail(), sender="x@q.test", to=["s%d@two.test" % i for i in range(3)])
+    daemon.wait_empty()
+    recipients = {peer: sum(len(m.recipients) for m in two.messages if m.peer == peer) for peer in (A, B, C)}
+    assert recipients == {A: 5, B: 0, C: 2}, recipients
+    row = by_source(daemon, ":%d" % one.port)["new"]
+    assert (row["sent_today"], row["ceiling"], row["warmup_day"]) == (5, 5, 2)
+    assert by_source(daemon)["old"]["sent_today"] == 4
+    sites = {s["source"]: s["delivered"] for row in daemon.ctl_json_lines("sites") if ":%d" % one.port in row["key"]
+             for s in row["sources"]}
+    assert sites == {"new": 5, "old": 4}
+
+
+def test_warmup_waits(make_tramd, sink):
+    """With no other source it waits: that is no try, it is explained with its numbers, outlives kill -9, and a reload
+    that lets more go takes effect."""
+    not_at_midnight()
+    daemon = make_tramd(routes=route_to(sink, pool='"p"'), queue=FAST,
+                        extra=source("new", A, **warmup(0, 3, 6)) + pool("p", ["new"]))
+    for i in range(3):
+        daemon.send(mail(), to="r%d@dst.test" % i)
+    sink.wait(3)
+    waits = [daemon.send(mail(), to="w%d@dst.test" % i) for i in range(2)]
+    row, reason = held(daemon, waits[0], "warm-up")
+    assert (reason["what"], reason["day"], reason["sent"], reason["most"]) == ("new", 1, 3, 3)
+    midnight = (int(time.time()) // 86400 + 1) * 86400 * 1000
+    assert reason["until_ms"] == row["next_ms"] == midnight and not row.get("tries")
+    assert "source new is warming up: on day 1 of its plan 3 a day" in reason["text"]
+    wait_for(lambda: by_source(daemon, "")["new"]["stored"], what="the count is stored")
+    daemon.restart(kill=True)
+    assert held(daemon, waits[1], "warm-up")[1]["sent"] == 3
+    assert len(sink.messages) == 3 and by_source(daemon, "")["new"]["sent_today"] == 3
+    reload(daemon, ('{"3", "6"}', '{"4", "6"}'))
+    sink.wait(4)
+    daemon.restart()
+    row, reason = held(daemon, [one for one in waits if one in daemon.queue_ids()][0], "warm-up")
+    assert reason["sent"] == 4 and not row.get("tries") and len(sink.messages) == 4
+
+
+def test_what_is_refused_before_it_was_sent_is_not_counted(make_tramd, sink):
+    """Only what the other side has seen counts: not a connection that was turned away."""
+    not_at_midnight()
+    sink.rule("BANNER", "421 4.3.2 later", times=2)
+    daemon = make_tramd(routes=route_to(sink, pool='"p"'), queue=FAST,
+                        extra=source("new", A, **warmup(0, 5)) + pool("p", ["new"]))
+    daemon.send(mail(), to=["r%d@dst.test" % i for i in range(5)])
+    sink.wait(1)
+    daemon.wait_empty()
+    assert by_source(daemon, "")["new"]["sent_today"] == 5
