@@ -10,6 +10,7 @@
 #include "mta/control/job.h"
 #include "mta/inbound/allowance.h"
 #include "mta/inbound/gate.h"
+#include "mta/inbound/pools.h"
 #include "mta/inbound/verdict.h"
 #include "mta/outbound/what_if.h"
 #include "mta/reactor/suppressed.h"
@@ -264,6 +265,10 @@ follow(struct asked *a)
 
 	message.lane.domain = address_domain_of(a->recipient);
 	message.lane.tenant = a->tenant;
+	message.lane.pool = pool_chosen(&a->config->sources, &(struct pool_facts){
+		.header = pools_named(a->config, &a->client, a->header),
+		.route = a->route->pool, .sender = a->sender, .tenant = a->tenant,
+	});
 	message.lane.route = route_label(&a->config->access.routes, message.lane.domain, a->route,
 					 message.wish, &job->arena);
 	if (verdict_asks_sender(a->config, &a->client, a->sender))

@@ -6,17 +6,26 @@
 
 /* The one field that names a pool; several say nothing. */
 static struct span
-asked_for(const struct session *s)
+asked_for(struct span header, struct span field)
 {
-	struct span rest = buf_span(&s->header.text), name, value, found = { 0 };
+	struct span name, value, found = { 0 };
 	size_t seen = 0;
 
-	while (header_next(&rest, &name, &value))
-		if (span_ieq(name, s->config->sources.header)) {
+	while (header_next(&header, &name, &value))
+		if (span_ieq(name, field)) {
 			found = span_trim(value);
 			seen++;
 		}
 	return seen == 1 ? found : (struct span){ 0 };
+}
+
+/* Only from whom we send mail for: others could take the good name of an address for theirs. */
+struct span
+pools_named(const struct config *config, const struct access_client *client, struct span header)
+{
+	if (config->sources.header.len == 0 || !(client->trusted || client->authenticated))
+		return (struct span){ 0 };
+	return asked_for(header, config->sources.header);
 }
 
 static void
@@ -32,21 +41,6 @@ log_unknown(const struct session *s, struct span name)
 	log_end(&l);
 }
 
-/* Only from whom we send mail for: others could take the good name of an address for theirs. */
-static struct span
-trusted_word(struct session *s)
-{
-	const struct sources *all = &s->config->sources;
-	struct span name;
-
-	if (all->header.len == 0)
-		return (struct span){ 0 };
-	name = s->client.trusted || s->client.authenticated ? asked_for(s) : (struct span){ 0 };
-	if (name.len > 0 && pool_find(all, name) == NULL)
-		log_unknown(s, name);
-	return name;
-}
-
 void
 pools_choose(struct session *s)
 {
@@ -55,7 +49,9 @@ pools_choose(struct session *s)
 
 	if (all->pool_count == 0)
 		return;
-	facts.header = trusted_word(s);
+	facts.header = pools_named(s->config, &s->client, buf_span(&s->header.text));
+	if (facts.header.len > 0 && pool_find(all, facts.header) == NULL)
+		log_unknown(s, facts.header);
 	for (size_t i = 0; i < s->server.envelope.recipient_count; i++) {
 		struct lane_name *lane = &s->lanes[i];
 		const struct route *route =

@@ -8,6 +8,8 @@
 #include "mta/inbound/receiver.h"
 
 void pools_choose(struct session *s);	/* behind routes and tenants: they count */
+/* The pool that a header names, if it may; empty: none. */
+struct span pools_named(const struct config *config, const struct access_client *client, struct span header);
 void pools_strip(struct session *s);
 
 #endif

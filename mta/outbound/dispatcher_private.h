@@ -212,6 +212,9 @@ void dispatcher_retry_asleep(struct dispatcher *d, bool (*which)(struct dispatch
 
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
 void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */
+/* all that holds mail of a lane that does not exist, for this site */
+void mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name *name, struct arena *arena,
+		  struct hold_reasons *why);
 void site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
 
 /* dispatcher_view.c */
@@ -241,6 +244,9 @@ void sources_free(struct source_book *book);
  * before then, for this message and all of its lane.
  */
 bool source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms);
+/* … of a message that is not there, to this recipient; NULL: the system's choice, or none can be used now. */
+const struct source *source_expected(struct dispatcher *d, struct span site_key, struct span pool,
+				     struct span recipient, struct arena *arena);
 struct source_at *source_opened(struct site *site, const struct source *source);
 void source_closed(struct source_at *at);
 struct span source_at_name(const struct source_at *at);	/* good as long as the process lives */

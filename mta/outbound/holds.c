@@ -230,3 +230,24 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 		stored_lane_holds(d, id, arena, why);
 	}
 }
+
+void
+mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name *name, struct arena *arena,
+	     struct hold_reasons *why)
+{
+	struct site *site = window_site_by_key(&d->window, site_key);
+	struct site_record record;
+	uint64_t id;
+
+	*why = (struct hold_reasons){ 0 };
+	dispatcher_holds(d, why);
+	measures_hold(d->measures, site_key, name->tenant, name->domain, arena, why);
+	if (site != NULL)
+		site_holds(site, arena, why);
+	else if (queue_find_site(d->home->port, site_key, &id) == 0 &&
+		 queue_read_site(d->home->port, id, arena, &record) == 0 &&
+		 record.state.backoff.next_ms > wall_ms() && record.state.backoff.failures > 0)
+		backoff_holds(record.key, &record.state, arena, why);
+	sources_held_by(d, site_key, name->pool, arena, why);
+	shapes_hold(d, &(struct shaping_question){ site_key, name->tenant, name->domain, SPAN("") }, arena, why);
+}

@@ -197,27 +197,19 @@ order_for(struct dispatcher *d, struct entry *entry, const struct pool *pool, si
  * is told: the message waits for that (shaping_may_send). A wait that is long is asked about again meanwhile, for
  * the configuration may change, or the clock.
  */
-bool
-source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms)
+static bool
+pick_among(struct site *site, struct lane *lane, const struct pool *pool, const size_t *order,
+	   const struct source **ret, int64_t *until_ms)
 {
-	struct lane *lane = entry->lane;
-	struct dispatcher *d = lane->owner;
-	const struct sources *all = sources_of(d);
-	const struct pool *pool = lane->pool.len > 0 ? pool_find(all, lane->pool) : NULL;
+	const struct sources *all = sources_of(site->owner);
 	const struct source *warming = NULL, *shaped = NULL;
-	size_t order[POOL_SOURCES_MAX];
 	struct obstacle obstacle;
 
-	*ret = NULL;
-	*until_ms = INT64_MAX;
-	if (pool == NULL)
-		return true;
-	order_for(d, entry, pool, order);
 	for (size_t i = 0; i < pool->member_count; i++) {
 		const struct source *source = &all->sources[pool->members[order[i]].source];
 		bool old = !source_is_warming(source, source_today());
 
-		if (!can_be_used(source, lane->site, lane, &obstacle)) {
+		if (!can_be_used(source, site, lane, &obstacle)) {
 			if (obstacle.kind == HOLD_SHAPE && (shaped == NULL || obstacle.until_ms < *until_ms))
 				shaped = source;
 			*until_ms = obstacle.until_ms < *until_ms ? obstacle.until_ms : *until_ms;
@@ -231,6 +223,43 @@ source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms)
 	*ret = warming != NULL ? warming : shaped;
 	*until_ms = *until_ms < wall_ms() + PARK_MS ? *until_ms : wall_ms() + PARK_MS;
 	return *ret != NULL;
+}
+
+bool
+source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms)
+{
+	struct lane *lane = entry->lane;
+	struct dispatcher *d = lane->owner;
+	const struct pool *pool = lane->pool.len > 0 ? pool_find(sources_of(d), lane->pool) : NULL;
+	size_t order[POOL_SOURCES_MAX];
+
+	*ret = NULL;
+	*until_ms = INT64_MAX;
+	if (pool == NULL)
+		return true;
+	order_for(d, entry, pool, order);
+	return pick_among(lane->site, lane, pool, order, ret, until_ms);
+}
+
+const struct source *
+source_expected(struct dispatcher *d, struct span site_key, struct span pool_name, struct span recipient,
+		struct arena *arena)
+{
+	const struct pool *pool = pool_name.len > 0 ? pool_find(sources_of(d), pool_name) : NULL;
+	struct site *known = window_site_by_key(&d->window, site_key), *site = known;
+	const struct source *found = NULL;
+	size_t order[POOL_SOURCES_MAX];
+	int64_t until_ms = INT64_MAX;
+
+	if (pool == NULL)
+		return NULL;
+	if (site == NULL)
+		site = passing_site(d, site_key, arena);
+	pool_order(sources_of(d), pool, pool_key(recipient), order);
+	pick_among(site, NULL, pool, order, &found, &until_ms);
+	if (known == NULL)
+		arena_free(&site->arena);
+	return found;
 }
 
 /* ---- connections and jobs ----------------------------------------------------------------- */

@@ -257,19 +257,18 @@ tell_provider(struct tls_check *c)
 }
 
 static struct site *
-tell_site(struct tls_check *c, struct site_record *record, bool *stored)
+tell_site(struct tls_check *c)
 {
 	struct dispatcher *d = c->dispatcher;
 	struct site *site = window_site_by_key(&d->window, c->site);
 	uint64_t id = 0;
+	bool stored = site == NULL && queue_find_site(d->home->port, c->site, &id) == 0;
 	json_t *row;
 
-	*stored = site == NULL && queue_find_site(d->home->port, c->site, &id) == 0 &&
-		  queue_read_site(d->home->port, id, &c->arena, record) == 0;
 	row = tls_check_row(c, CHECK_NOTE, "site",
 			    arena_printf(&c->arena, "%.*s%s", SPAN_FMT(c->site),
 					 site != NULL ? "" :
-					 *stored      ? "; not in memory, its mail is asleep" :
+					 stored       ? "; not in memory, its mail is asleep" :
 							"; not known yet"));
 	json_object_set_new(row, "key", tls_check_text(c->site));
 	if (site != NULL) {
@@ -331,40 +330,50 @@ tell_holds(struct tls_check *c, const struct hold_reasons *why)
 	c->what_if->why = arena_copy(&c->arena, why->list[0].text);
 }
 
+/* Which is known only now: it hangs on the site, too. */
 static void
-add_all(struct hold_reasons *why, const struct hold_reasons *more)
+tell_source(struct tls_check *c)
 {
-	for (size_t i = 0; i < more->count; i++)
-		*hold_add(why, more->list[i].kind) = more->list[i];
+	const struct what_if_message *m = &c->what_if->message;
+	const struct source *source = source_expected(c->dispatcher, c->site, m->lane.pool, m->recipient, &c->arena);
+	struct buf text = { 0 };
+	char address[NETADDR_TEXT_MAX];
+	json_t *row;
+
+	if (m->lane.pool.len == 0)
+		buf_append(&text, SPAN("the system's choice of address"));
+	else
+		buf_printf(&text, "pool %.*s: %s%.*s", SPAN_FMT(m->lane.pool),
+			   source != NULL ? "source " : "no source of it can be used now",
+			   SPAN_FMT(source != NULL ? source->name : SPAN("")));
+	for (size_t i = 0; source != NULL && i < source->address_count; i++)
+		buf_printf(&text, "%s%s", i == 0 ? ", " : " and ", netaddr_format(&source->addresses[i], address));
+	row = tls_check_row(c, CHECK_NOTE, "source", buf_span(&text));
+	buf_free(&text);
+	json_object_set_new(row, "pool", tls_check_text(m->lane.pool));
+	if (source != NULL)
+		json_object_set_new(row, "source", tls_check_text(source->name));
 }
 
 static void
 tell_waiting(struct tls_check *c)
 {
 	struct dispatcher *d = c->dispatcher;
-	struct hold_reasons why = { 0 };
-	struct site_record record;
 	const struct lane_name *name = &c->what_if->message.lane;
 	const struct shaping_question question = { c->site, name->tenant, name->domain, SPAN("") };
-	struct hold_reasons shaped = { 0 };
-	bool stored;
+	struct hold_reasons why = { 0 }, shaped = { 0 };
+	struct site *site = tell_site(c);
 	uint64_t lane;
-	struct site *site = tell_site(c, &record, &stored);
 
 	tell_provider(c);
+	tell_source(c);
 	lane = tell_lane(c);
 	tell_limits(c, site);
 	shaping_tell(d, &question, &c->arena, &shaped, on_shaped, c);
 	if (lane != 0)
 		dispatcher_held_by(d, lane, &c->arena, &why);
-	else
-		dispatcher_holds(d, &why);
-	if (lane == 0 && site != NULL)
-		site_held_by(site, &c->arena, &why);
-	else if (lane == 0 && stored)
-		site_record_held_by(d, &record, &c->arena, &why);
-	if (!holds_have(&why, HOLD_SHAPE) && shaped.count > 0)
-		add_all(&why, &shaped);
+	if (why.count == 0)
+		mail_held_by(d, c->site, name, &c->arena, &why);
 	tell_holds(c, &why);
 }
 

@@ -15,6 +15,7 @@ from steering import BODY, NEVER, rows, start_tool
 from test_dane import FIRST, SECOND, nsd, place, resolver		# noqa: F401 (fixtures)
 
 STRANGER = "192.0.2.7"
+SOURCES = {"a": "127.0.0.2", "b": "127.0.0.3", "c": "127.0.0.4"}
 make_signed_world, make_mx_world = test_dane.make_world, test_mx.make_world
 
 
@@ -280,6 +281,26 @@ def test_shapes_and_tenants(make_tramd, sink):
     assert step(found, "tenant")["tenant"] == "src.test"
     for header in ("X-Tenant: no such name", "X-Tenant: "):
         assert what_if(tramd, "b@quick.test", "--header", header)[1][-2]["text"].startswith("550 5.6.0 ")
+
+
+@pytest.mark.quick
+def test_the_source(make_tramd, sink):
+    """Which pool, and which source of it this recipient gets mail from: so the sink sees it. A suspended site holds it."""
+    extra = 'pool-header = "X-Pool"\n' + "".join(
+        'source "%s" { address = "%s" ehlo-name = "%s.test" }\n' % (name, address, name)
+        for name, address in SOURCES.items()) + 'pool "two" { sources = {"a", "b"} }\npool "one" { sources = {"c"} senders = {"shop.test"} }\n'
+    tramd = make_tramd(static=sink, extra=extra)
+    for number, (to, sender, header) in enumerate([("b@dst.test", "a@src.test", "two"), ("c@dst.test", "a@src.test", "two"),
+                                                   ("e@dst.test", "a@shop.test", None), ("f@dst.test", "a@src.test", None)]):
+        options = ["--from", sender] + (["--header", "X-Pool: " + header] if header else [])
+        row = step(what_if(tramd, to, *options)[1], "source")
+        tramd.send((b"X-Pool: %s\r\n" % header.encode() if header else b"") + BODY, sender=sender, to=to)
+        peer = sink.wait(number + 1)[number].peer
+        assert peer == SOURCES.get(row.get("source"), "127.0.0.1") and row["pool"] == {"a@shop.test": "one"}.get(sender, header or "")
+    key = step(what_if(tramd, "b@dst.test")[1], "site")["key"]
+    tramd.ctl("sites", "suspend", key)
+    found = what_if(tramd, "new@dst.test", "--from", "a@shop.test")[1]
+    assert step(found, "held")["kind"] == "suspended" and "and wait: " in step(found, "result")["text"]
 
 
 def test_it_does_not_hold_up_the_stop(make_tramd, mx_nsd):
