@@ -65,7 +65,8 @@ def test_descriptors_are_shared_out(make_tramd, make_sink):
     tramd.wait_log(event="descriptors", msg=re.compile("68 deliveries"))
     send_to_all(tramd, 200)
     sink.wait_rule(rule, 60)
-    wait_for(lambda: stats(tramd, "connections_out") == (200 - 64) // 2, what="as many connections as there may be")
+    # one tenant leaves a few for others
+    wait_for(lambda: 60 <= stats(tramd, "connections_out") < (200 - 64) // 2, what="as many connections as it may have")
     go.set()
     sink.wait(200, timeout=2 * TIMEOUT)
     tramd.wait_empty()

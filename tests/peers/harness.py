@@ -8,6 +8,7 @@ The programs under test are taken from TRAM_BUILD (default: build/ beside the so
 """
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -32,11 +33,17 @@ def program(name):
 
 
 def free_port(host="127.0.0.1"):
-    """A port that nobody listens on now."""
+    """A port that nobody listens on now, and that no connection out is given meanwhile: those have higher ones."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    for _ in range(200):
+        with socket.socket(family, socket.SOCK_STREAM) as s:
+            port = random.randrange(10000, 32000)
+            try:
+                s.bind((host, port))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("no port is free on %s" % host)
 
 
 def free_port_on(hosts):

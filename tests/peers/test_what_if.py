@@ -232,7 +232,7 @@ def test_a_site_in_back_off(make_tramd, sink):
 
     def held():
         found = steps(what_if(tramd, "c@dst.test", "--from", "a@src.test")[1], "held")
-        return found if found[0].get("kind") == "back-off" else None
+        return found if found and found[0].get("kind") == "back-off" else None
     row = wait_for(held, what="it is in back-off")[0]
     assert row["failures"] == 1 and before <= row["since_ms"] < row["until_ms"]
     status, found = what_if(tramd, "c@dst.test", "--from", "a@src.test")
