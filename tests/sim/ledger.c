@@ -504,6 +504,17 @@ scan_one(const struct rcpt *r)
 		host->oldest = since;
 }
 
+/* How long the one that waits longest may: behind all others, over one connection, at half the speed. */
+static int64_t
+patience_of(const struct host *h, int64_t plain)
+{
+	int64_t most = limits_patience(h, plain) + (int64_t)h->peak * h->service_ms * 2;
+
+	if (h->class != CLASS_PLAIN || h->max_connections > 0)
+		most += limits_patience(h, plain) + (int64_t)h->peak * MINUTE;
+	return most;
+}
+
 void
 ledger_scan(void)
 {
@@ -517,11 +528,19 @@ ledger_scan(void)
 	for (uint32_t i = 0; i < world->open_count; i++)
 		scan_one(&world->rcpts[world->open[i]]);
 	for (uint32_t i = 0; i < world->set.hosts; i++) {
-		const struct host *host = &world->hosts[i];
+		struct host *host = &world->hosts[i];
 		int64_t most = limits_patience(host, patience);
 
+		host->peak -= host->peak / 10;
+		if (host->waiting > host->peak)
+			host->peak = host->waiting;
 		if (host->waiting == 0)
 			continue;
+		if (world->mono - host->oldest > patience_of(host, patience)) {
+			explain_host(i);
+			fail("host %u takes mail, %u wait, %u at most, the first since %" PRId64 " s: others go before it", i,
+			     host->waiting, host->peak, (world->mono - host->oldest) / 1000);
+		}
 		if (world->mono - host->oldest > most && world->mono - host->last_begun > most) {
 			explain_host(i);
 			fail("host %u takes mail, %u wait, the first since %" PRId64 " s: none has gone for %" PRId64 " s",

@@ -89,7 +89,7 @@ struct host {				/* one site: what its hosts do */
 	struct gauge by_tenant[16];
 	uint32_t tenant_begun[16];
 	/* for the scan */
-	uint32_t waiting, lanes;
+	uint32_t waiting, peak;
 	int64_t oldest;
 };
 

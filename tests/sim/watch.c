@@ -40,7 +40,7 @@ watch_lane(struct dispatcher *d, struct lane *lane, size_t *entries)
 	if (ready != lane->ready_count)
 		fail("a lane has %zu ready entries, and counts %zu", ready, lane->ready_count);
 	*entries += ready + lane->in_flight;
-	if ((ready > 0) != ring_holds(&lane->turn))
+	if ((ready > 0) != (ring_holds(&lane->turn) || (ready > 0 && lane->wait.queue != NULL)))
 		fail("a lane of %.*s with %zu ready entries has %s turn", SPAN_FMT(lane->domain), ready,
 		     ready > 0 ? "no" : "a");
 	if (!d->stopping && lane_idle(lane) && lane->more_due_ms != INT64_MAX && !heap_holds(&lane->timer) &&

@@ -257,6 +257,20 @@ fair(struct settings *s)
 	s->config = "tenant \"t1\" { weight = 3 }\n";
 }
 
+/* Few lanes, which are never empty for long: what is put off must be met again beside what is new. */
+static void
+busy(struct settings *s)
+{
+	s->hosts = 8;
+	s->domains = 10;
+	s->tenants = 2;
+	s->days_ms = 4 * HOUR;
+	s->flapping = 300000;
+	s->moody = 1000000;
+	s->window_entries = 500;
+	s->lifetime_ms = DAY;
+}
+
 /* All of it. */
 static void
 chaos(struct settings *s)
@@ -280,7 +294,7 @@ static const struct scenario {
 } scenarios[] = {
 	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
 	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
-	{ "shapes", shapes }, { "fair", fair },		{ "chaos", chaos },
+	{ "busy", busy }, { "shapes", shapes }, { "fair", fair },		{ "chaos", chaos },
 };
 
 bool
