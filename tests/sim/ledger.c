@@ -15,6 +15,7 @@
 
 enum {
 	PATIENCE = 3 * MINUTE,		/* of what could go at once */
+	OVERTAKEN = 2 * MINUTE,		/* within a lane what is due first goes first */
 	CROWD_PATIENCE = 40 * MINUTE,	/* … while a limit of all sites is reached */
 	REPORT_PATIENCE = 16 * HOUR,	/* a report is tried again, too */
 	DOUBT_MS = 5 * SECOND,		/* what the queue may not have written yet */
@@ -198,6 +199,12 @@ age(const struct rcpt *r)
 	return id == 0 ? 0 : wall() - id_time_ms(id);
 }
 
+static int64_t *
+last_due(const struct rcpt *r)
+{
+	return &world->last_due[(size_t)world->messages[r->message].tenant * world->set.domains + r->domain];
+}
+
 /* What is kept of its tries is what the hosts have seen: a limit of ours is none. */
 static void
 check_attempts(const struct rcpt *r)
@@ -255,7 +262,7 @@ check_turn(const struct rcpt *r, const struct host *host)
 }
 
 void
-ledger_begun(struct rcpt *r, struct host *host)
+ledger_begun(struct rcpt *r, struct host *host, int64_t due_ms)
 {
 	const struct message *m = &world->messages[r->message];
 
@@ -277,6 +284,8 @@ ledger_begun(struct rcpt *r, struct host *host)
 		open_add(r);
 	r->state = R_FLYING;
 	r->changed = world->mono;
+	if (due_ms - world->wall_ahead > *last_due(r))
+		*last_due(r) = due_ms - world->wall_ahead;
 	host->tenant_begun[m->tenant % 16]++;
 }
 
@@ -499,6 +508,11 @@ scan_one(const struct rcpt *r)
 		fail("r%u is %s, and past its lifetime", number(r), state_name(r));
 	if (since == INT64_MAX || since > world->mono || world->mono < world->unsettled || age(r) > world->set.lifetime_ms)
 		return;
+	if (since + OVERTAKEN < *last_due(r)) {
+		explain(r);
+		fail("r%u could go since %" PRId64 " s, and what was due %" PRId64 " s later has gone before it", number(r),
+		     (world->mono - since) / 1000, (*last_due(r) - since) / 1000);
+	}
 	host->waiting++;
 	if (host->oldest == 0 || since < host->oldest)
 		host->oldest = since;

@@ -136,6 +136,7 @@ struct settings {			/* of a run: the command line, then the scenario */
 	uint32_t storm;			/* messages of one tenant at once */
 	int64_t reload_every, edit_every, jump_every;
 	int64_t slow_disk;		/* a commit takes up to this */
+	int64_t flap_ms;		/* the longest mean of times up and down; 0: hours */
 	uint32_t traced;		/* a recipient whose life is told */
 	bool verbose;
 	const char *config;		/* more of the configuration */
@@ -156,6 +157,7 @@ struct world {
 	uint32_t rcpt_count, message_count, handed_in;
 	uint32_t *open;			/* recipients that are not at their end */
 	uint32_t open_count;
+	int64_t *last_due;		/* of each lane, by tenant and domain: the latest that was begun; monotonic */
 	int64_t began, traffic_ends;
 	uint32_t life;
 	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed, reloads, edits, jumps;
@@ -203,7 +205,7 @@ void ledger_given(struct job *job);
 void ledger_home(struct job *job);	/* it goes back to the dispatcher */
 /* The recipient of the ledger that a stored address means; NULL: none, it is a report's. */
 struct rcpt *ledger_rcpt(struct span address);
-void ledger_begun(struct rcpt *rcpt, struct host *host);
+void ledger_begun(struct rcpt *rcpt, struct host *host, int64_t due_ms);	/* the key of its entry */
 /* sure: the other side knows that it has it, and so do we */
 void ledger_delivered(struct rcpt *rcpt);
 void ledger_temporary(struct rcpt *rcpt);

@@ -272,8 +272,12 @@ reload(void)
 	dispatcher_reconfigure(home->dispatcher);
 	/* another label: what waits for its next try goes there at once */
 	for (uint32_t i = 0; i < world->open_count; i++) {
-		world->rcpts[world->open[i]].from = 0;
-		world->rcpts[world->open[i]].moves = 2;
+		struct rcpt *r = &world->rcpts[world->open[i]];
+
+		r->from = 0;
+		r->moves = 2;
+		if (r->by < world->mono + MINUTE)
+			r->by = world->mono + MINUTE;
 	}
 }
 

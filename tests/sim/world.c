@@ -52,6 +52,10 @@ host_make(struct host *h, bool home)
 	} else if (is_one(set->flapping)) {
 		h->up_mean = HOUR + (int64_t)draw(CHANCE_HOSTS, DAY);
 		h->down_mean = MINUTE + (int64_t)draw(CHANCE_HOSTS, 6 * HOUR);
+		if (set->flap_ms > 0) {
+			h->up_mean = SECOND + (int64_t)draw(CHANCE_HOSTS, (uint64_t)set->flap_ms);
+			h->down_mean = SECOND + (int64_t)draw(CHANCE_HOSTS, (uint64_t)set->flap_ms);
+		}
 		h->next_change = world->mono + draw_around(CHANCE_HOSTS, h->up_mean);
 	}
 }
@@ -71,6 +75,7 @@ world_make(const struct settings *settings)
 	world->domains = shared(settings->domains, sizeof(struct domain));
 	world->messages = shared(settings->messages + 1, sizeof(struct message));
 	world->rcpts = shared((size_t)settings->messages * 4 + 64, sizeof(struct rcpt));
+	world->last_due = shared((size_t)settings->tenants * settings->domains, sizeof(int64_t));
 	world->open = shared((size_t)settings->messages * 4 + 64, sizeof(uint32_t));
 	for (uint32_t i = 0; i < settings->hosts; i++)
 		host_make(&world->hosts[i], i < settings->tenants);
@@ -268,7 +273,25 @@ busy(struct settings *s)
 	s->flapping = 300000;
 	s->moody = 1000000;
 	s->window_entries = 500;
+	s->slow_disk = 2 * SECOND;
+	s->per_site = 2;
+	s->storm = s->messages / 4;
 	s->lifetime_ms = DAY;
+}
+
+/* So little mail that nobody else's wake-up helps. */
+static void
+lone(struct settings *s)
+{
+	s->hosts = 4;
+	s->domains = 6;
+	s->tenants = 1;
+	s->flapping = 1000000;
+	s->flap_ms = 40 * MINUTE;
+	s->silent = 300000;
+	s->slow_disk = 2 * SECOND;
+	s->life_mean = 12 * HOUR;
+	s->crashes = 500000;
 }
 
 /* All of it. */
@@ -294,7 +317,7 @@ static const struct scenario {
 } scenarios[] = {
 	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
 	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
-	{ "busy", busy }, { "shapes", shapes }, { "fair", fair },		{ "chaos", chaos },
+	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair },		{ "chaos", chaos },
 };
 
 bool
