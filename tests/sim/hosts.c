@@ -296,7 +296,7 @@ job_begin(struct visit *v, struct job *job)
 		struct rcpt *rcpt = job->recipients[i].skipped ? NULL : rcpt_of(job, i);
 
 		if (rcpt != NULL)
-			ledger_begun(rcpt, v->host, job->recipients[i].due_ms);
+			ledger_begun(rcpt, v->host, job->count == 1 ? job->recipients[i].due_ms : 0);
 	}
 	v->host->last_begun = world->mono;
 	v->event.happens = on_job_over;

@@ -99,7 +99,9 @@ minus_log_milli(uint64_t u)		/* u: 1 … 2^32 */
 int64_t
 draw_around(enum dice stream, int64_t mean)
 {
-	return mean * minus_log_milli(draw(stream, UINT64_C(1) << 32) + 1) / 1000;
+	int64_t milli = minus_log_milli(draw(stream, UINT64_C(1) << 32) + 1);
+
+	return mean * (milli < 8000 ? milli : 8000) / 1000;
 }
 
 ssize_t

@@ -42,7 +42,7 @@ enum dice { CHANCE_PRODUCT, CHANCE_TRAFFIC, CHANCE_HOSTS, CHANCE_DELAYS, CHANCE_
 
 uint64_t draw(enum dice stream, uint64_t below);
 bool often(enum dice stream, uint32_t per_million);
-int64_t draw_around(enum dice stream, int64_t mean);		/* exponential, at most 20 × the mean */
+int64_t draw_around(enum dice stream, int64_t mean);		/* exponential, at most 8 × the mean */
 
 void event_in(struct event *event, int64_t ms);			/* of those at one moment the first set comes first */
 void event_cancel(struct event *event);
@@ -205,7 +205,7 @@ void ledger_given(struct job *job);
 void ledger_home(struct job *job);	/* it goes back to the dispatcher */
 /* The recipient of the ledger that a stored address means; NULL: none, it is a report's. */
 struct rcpt *ledger_rcpt(struct span address);
-void ledger_begun(struct rcpt *rcpt, struct host *host, int64_t due_ms);	/* the key of its entry */
+void ledger_begun(struct rcpt *rcpt, struct host *host, int64_t due_ms);	/* the key of its entry; 0: it goes along with another */
 /* sure: the other side knows that it has it, and so do we */
 void ledger_delivered(struct rcpt *rcpt);
 void ledger_temporary(struct rcpt *rcpt);

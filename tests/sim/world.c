@@ -274,8 +274,9 @@ busy(struct settings *s)
 	s->moody = 1000000;
 	s->window_entries = 500;
 	s->slow_disk = 2 * SECOND;
-	s->per_site = 2;
-	s->storm = s->messages / 4;
+	s->per_site = 1;
+	s->slow = 700000;
+	s->storm = s->messages / 2;
 	s->lifetime_ms = DAY;
 }
 
