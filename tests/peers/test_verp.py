@@ -199,6 +199,23 @@ def test_reports(make_tramd, sink):
         "returned_others": 1, "returned_unmatched": 0}
 
 
+def test_who_leaves_does_not_matter(make_tramd, sink):
+    """A peer that goes away while its report is being read: it is read all the same, and sent again it is read again."""
+    tramd = make_tramd(static=sink, extra=VERP + SUPPRESS)
+    tramd.send(BODY, sender="news@src.test", to=["r%d@dst.test" % i for i in range(20)])
+    told = sent(sink, 20)
+    for to, sender in told.items():
+        with tramd.client() as c:
+            c.hello()
+            c.command("MAIL FROM:<>", 250)
+            c.command("RCPT TO:<%s>" % sender, 250)
+            c.command("DATA", 354)
+            c.send(report(sender, to) + b".\r\n")
+    tramd.wait_log(event="bounce-received", count=20)
+    wait_for(lambda: len(suppressed(tramd)) == 20, TIMEOUT, "all are suppressed")
+    assert tramd.ctl_json("stats")["returned_classes"] == {"bad-mailbox": 20}
+
+
 def test_over_restarts(make_tramd, sink):
     """The key and the records outlive the process, even when it is killed; what is still in the queue needs no record."""
     rule = sink.rule("RCPT", "450 4.2.0 later", match="wait@")
