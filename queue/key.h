@@ -183,6 +183,23 @@ key_timer(int64_t at_ms, enum timer_kind kind, uint64_t id)
 	return k;
 }
 
+/*
+ * In the same table, behind all of these: kind, time, id; for messages that ask for a time. They stay
+ * as long as the message.
+ */
+enum moment_kind { MOMENT_RELEASE = 0xf1, MOMENT_BY = 0xf2 };
+static inline struct key
+key_moment(enum moment_kind kind, int64_t at_ms, uint64_t id)
+{
+	struct key k;
+
+	k.len = 0;
+	key_u8(&k, (uint8_t)kind);
+	key_time(&k, at_ms);
+	key_u64(&k, id);
+	return k;
+}
+
 /* note: kind, the owner's key. */
 static inline struct key
 key_note(uint8_t kind, struct span octets)

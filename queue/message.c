@@ -181,6 +181,37 @@ body_cost(const struct message_record *r)
 	       stored_cost(r->body_size - (chunks - 1) * QUEUE_CHUNK);
 }
 
+/* The moments a message asks for: when it may go, by when it is to be there. */
+static void
+moments_put(struct batch *b, const struct message_record *r)
+{
+	struct key key;
+
+	if ((r->flags & MESSAGE_RELEASED) != 0) {
+		key = key_moment(MOMENT_RELEASE, r->due_ms, r->id);
+		txn_put(&b->txn, TABLE_TIMER, key_span(&key), SPAN(""));
+	}
+	if (r->by_mode != BY_NONE) {
+		key = key_moment(MOMENT_BY, r->by_ms, r->id);
+		txn_put(&b->txn, TABLE_TIMER, key_span(&key), SPAN(""));
+	}
+}
+
+static void
+moments_del(struct batch *b, const struct message_record *r)
+{
+	struct key key;
+
+	if ((r->flags & MESSAGE_RELEASED) != 0) {
+		key = key_moment(MOMENT_RELEASE, r->due_ms, r->id);
+		txn_del(&b->txn, TABLE_TIMER, key_span(&key));
+	}
+	if (r->by_mode != BY_NONE) {
+		key = key_moment(MOMENT_BY, r->by_ms, r->id);
+		txn_del(&b->txn, TABLE_TIMER, key_span(&key));
+	}
+}
+
 static void
 message_delete(struct batch *b, struct message_state *m)
 {
@@ -196,6 +227,7 @@ message_delete(struct batch *b, struct message_state *m)
 	}
 	key = key_sender(m->envelope.reverse_path, m->id);
 	txn_del(&b->txn, TABLE_SENDER, key_span(&key));
+	moments_del(b, &m->record);
 	b->meta.messages--;
 	b->meta.live_bytes -= stored_cost(m->cost) + body_cost(&m->record);
 }
@@ -307,6 +339,8 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 		.body_size = a->draft != NULL ? a->draft->size : a->body.len,
 		.client = a->client,
 		.user = a->user,
+		.by_ms = a->envelope->by_ms,
+		.by_mode = a->envelope->by_mode,
 	};
 	uint64_t *lanes = arena_alloc(&b->arena, count * sizeof(*lanes));
 	struct key key = key_id(a->id);
@@ -334,6 +368,7 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 	if (!txn_put_new(&b->txn, TABLE_MESSAGE, key_span(&key), buf_span(&b->record)))
 		txn_fail(&b->txn, -EEXIST);
 	entries_put(b, a, lanes);
+	moments_put(b, &record);
 	if (a->draft != NULL && a->draft->chunks > 0) {
 		txn_del(&b->txn, TABLE_DRAFT, key_span(&key));
 		b->meta.live_bytes -= a->draft->chunks * stored_cost(QUEUE_CHUNK);

@@ -393,6 +393,13 @@ int queue_read_wakes(struct queue_port *port, const struct queue_wake *after, in
 struct queue_owed { int64_t since_ms; uint64_t id; };
 int queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct queue_owed *ret,
 		    size_t max, size_t *ret_count);
+/*
+ * Messages that ask for a moment, by it: when they may go (RELEASED), or by when they are to be
+ * there; until then, after a row. As long as they are here.
+ */
+struct queue_moment { int64_t at_ms; uint64_t id; };
+int queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *after, int64_t until_ms,
+		       struct queue_moment *ret, size_t max, size_t *ret_count);
 int queue_read_cursors(struct queue_port *port, uint64_t *expiry_id, uint64_t *delay_id);
 /* Ids after `after` and below `below`, in order. */
 int queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret,

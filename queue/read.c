@@ -125,6 +125,25 @@ queue_find_site(struct queue_port *port, struct span key, uint64_t *ret)
 }
 
 int
+queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *after, int64_t until_ms,
+		   struct queue_moment *ret, size_t max, size_t *ret_count)
+{
+	const enum moment_kind kind = by ? MOMENT_BY : MOMENT_RELEASE;
+	struct txn *txn = read_begin(port);
+	struct key from = key_moment(kind, after->at_ms, after->id + 1);
+	struct cursor c;
+
+	*ret_count = 0;
+	cursor_open(&c, txn, TABLE_TIMER, key_span(&from));
+	while (*ret_count < max && cursor_next(&c) && c.key.len == TIMER_KEY_LEN &&
+	       key_number(c.key, 0, 1) == (uint64_t)kind && (int64_t)key_get_u64(c.key, 1) <= until_ms)
+		ret[(*ret_count)++] = (struct queue_moment){ .at_ms = (int64_t)key_get_u64(c.key, 1),
+							     .id = key_get_u64(c.key, 9) };
+	cursor_close(&c);
+	return read_end(txn, 0);
+}
+
+int
 queue_read_cursors(struct queue_port *port, uint64_t *expiry_id, uint64_t *delay_id)
 {
 	struct txn *txn = read_begin(port);
@@ -357,7 +376,8 @@ queue_read_owed(struct queue_port *port, const struct queue_owed *after, struct 
 
 	*ret_count = 0;
 	cursor_open(&c, txn, TABLE_TIMER, key_span(&from));
-	while (*ret_count < max && cursor_next(&c)) {
+	/* behind them are the moments, whose first octet is their kind */
+	while (*ret_count < max && cursor_next(&c) && key_number(c.key, 0, 1) == 0) {
 		if (c.key.len != TIMER_KEY_LEN || key_number(c.key, 8, 1) != TIMER_REPORT ||
 		    (!first && span_eq(c.key, key_span(&from))))
 			continue;

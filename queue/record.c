@@ -11,8 +11,9 @@ void
 message_record_encode(const struct message_record *r, const struct envelope *envelope,
 		      const uint64_t *lanes, struct buf *out)
 {
-	struct encoder e = encode_begin_as(out, KIND_MESSAGE,
-					   r->user.len > 0 ? MESSAGE_VERSION : RECORD_VERSION);
+	bool wishes = envelope->priority != 0 || envelope->by_mode != BY_NONE;
+	uint8_t version = wishes ? MESSAGE_VERSION : r->user.len > 0 ? 2 : 1;
+	struct encoder e = encode_begin_as(out, KIND_MESSAGE, version);
 
 	assert(envelope->recipient_count <= UINT32_MAX && r->crc_count <= UINT32_MAX);
 	put_number(&e, r->id, 8);
@@ -23,6 +24,10 @@ message_record_encode(const struct message_record *r, const struct envelope *env
 	put_number(&e, r->header_size, 8);
 	put_number(&e, r->body_size, 8);
 	put_span(&e, r->client);
+	if (wishes) {
+		put_time(&e, envelope->by_ms);
+		put_number(&e, envelope->by_mode, 1);
+	}
 	put_span(&e, envelope->reverse_path);
 	put_number(&e, (uint32_t)envelope->recipient_count, 4);
 	for (size_t i = 0; i < envelope->recipient_count; i++) {
@@ -38,8 +43,12 @@ message_record_encode(const struct message_record *r, const struct envelope *env
 	put_number(&e, (uint32_t)r->crc_count, 4);
 	for (size_t i = 0; i < r->crc_count; i++)
 		put_number(&e, r->crcs[i], 4);
-	if (r->user.len > 0)
+	if (version >= 2)
 		put_span(&e, r->user);
+	if (wishes) {
+		put_number(&e, envelope->by_trace, 1);
+		put_number(&e, (uint8_t)envelope->priority, 1);
+	}
 	encode_end(&e);
 }
 
@@ -56,6 +65,10 @@ take_message_head(struct decoder *d, struct message_record *r, struct span *reve
 	r->header_size = take_u64(d);
 	r->body_size = take_u64(d);
 	r->client = take_span(d);
+	if (d->version >= 3) {
+		r->by_ms = take_time(d);
+		r->by_mode = take_enum(d, BY_NOTIFY);
+	}
 	*reverse_path = take_span(d);
 }
 
@@ -115,8 +128,14 @@ message_record_decode(struct span octets, struct arena *arena, struct message_re
 		message.crcs[i] = take_u32(&d);
 	if (d.version >= 2)
 		message.user = take_span(&d);
-	if (d.version >= 2 && message.user.len == 0)
+	if (d.version == 2 && message.user.len == 0)
 		d.bad = true;
+	if (d.version >= 3) {
+		envelope.by_ms = message.by_ms;
+		envelope.by_mode = message.by_mode;
+		envelope.by_trace = take_bool(&d);
+		envelope.priority = (int8_t)take_u8(&d);
+	}
 	if (message.crc_count != body_record_count(message.header_size, message.body_size))
 		d.bad = true;
 	r = decode_end(&d);

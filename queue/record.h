@@ -4,7 +4,8 @@
  * A record is: version (1 octet), fields (length-prefixed, big-endian numbers), CRC-32C of all
  * before (4 octets). No octet from the wire is ever a delimiter. Decoding checks everything and
  * never trusts a length; decoded spans point into the arena (copied). A record of a newer
- * version is refused: -EPROTO; a damaged one: -EBADMSG. Version 2: a message with a user.
+ * version is refused: -EPROTO; a damaged one: -EBADMSG. Version 2: a message with a user; 3: with a
+ * priority or a time it is to be delivered by.
  */
 #ifndef TRAM_QUEUE_RECORD_H
 #define TRAM_QUEUE_RECORD_H
@@ -71,6 +72,7 @@ enum message_flags {
 	MESSAGE_IMPORTED = 8,
 	MESSAGE_REQUIRETLS = 16,	/* MAIL had it (RFC 8689 §2) */
 	MESSAGE_TLS_REPORT = 32,	/* ours, of RFC 8460: its own sessions are not counted */
+	MESSAGE_RELEASED = 128,		/* due_ms is when its sender wanted it to go (RFC 4865) */
 	MESSAGE_TLS_OPTIONAL = 64,	/* the header has TLS-Required: No (RFC 8689 §3) */
 };
 
@@ -78,6 +80,8 @@ struct message_record {
 	uint64_t id, body;		/* body: id of the body records */
 	int64_t arrival_ms;
 	int64_t due_ms;			/* first due: the key of an entry that has no history yet */
+	int64_t by_ms;			/* RFC 2852; 0: none. In version 3 only */
+	uint8_t by_mode;		/* enum by_mode */
 	uint32_t flags;
 	uint64_t header_size, body_size;
 	struct span client;		/* facts kept for the operator */

@@ -19,7 +19,8 @@
 enum { RECORD_VERSION = 1, RECORD_FRAME = 2 + 4 };	/* version, kind, CRC */
 /* 1: attempts without their TLS; 2: without their source, still written where there is none */
 enum { HISTORY_VERSION = 3 };
-enum { MESSAGE_VERSION = 2 };	/* 1: without a user, still written where there is none */
+/* 1: without a user, 2: without priority and by-time; both still written where there is none */
+enum { MESSAGE_VERSION = 3 };
 enum record_kind {
 	KIND_MESSAGE = 'M',
 	KIND_LANE = 'L',

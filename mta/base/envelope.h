@@ -20,6 +20,9 @@ enum dsn_ret { RET_UNSET = 0, RET_FULL = 1, RET_HDRS = 2 };
 
 enum body_type { BODY_7BIT = 0, BODY_8BITMIME = 1, BODY_BINARYMIME = 2 };
 
+/* What becomes of a message that is not delivered by the time it asks for (RFC 2852). */
+enum by_mode { BY_NONE, BY_RETURN, BY_NOTIFY };
+
 struct recipient {
 	/* as address_text gives it: the local part's case kept, the domain lowered */
 	struct span address;
@@ -34,6 +37,10 @@ struct envelope {
 	uint8_t body;			/* enum body_type */
 	bool smtputf8;
 	bool requiretls;		/* RFC 8689; stored as MESSAGE_REQUIRETLS */
+	int8_t priority;		/* RFC 6710: -9 to 9 */
+	uint8_t by_mode;		/* enum by_mode */
+	bool by_trace;			/* each host that passes it on tells so */
+	int64_t by_ms;			/* wall time; by the owner, from what MAIL asked for */
 	struct recipient *recipients;
 	size_t recipient_count;
 };

@@ -57,6 +57,10 @@ explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
 		json_object_set_new(object, "pool",
 				    json_text(dispatcher_pool_text(job_home(job)->dispatcher, lane.name.pool,
 								   &job->arena)));
+	if (lane.name.tenant.len > 0)
+		json_object_set_new(object, "tenant", json_text(lane.name.tenant));
+	if (priority_mt(lane.name.priority) != 0)
+		json_object_set_new(object, "priority", json_integer(priority_mt(lane.name.priority)));
 	if (lane.site == 0 || queue_read_site(port, lane.site, &job->arena, &site) < 0)
 		return;
 	json_object_set_new(object, "site", json_text(site.key));
@@ -93,6 +97,17 @@ explain_place(struct control_job *job, const struct walk_row *row, json_t *objec
 	json_object_set_new(object, "place", told);
 }
 
+static const char *
+time_waited_for(const struct walk_row *row)
+{
+	const struct message_record *r = &row->message->record;
+
+	if ((r->flags & MESSAGE_RELEASED) != 0 && row->history.due_ms == r->due_ms &&
+	    row->history.attempt_count == 0)
+		return "the time that its sender asked for";
+	return "the time of its next try";
+}
+
 static void
 explain_wait(struct control_job *job, const struct walk_row *row, json_t *object)
 {
@@ -122,7 +137,7 @@ explain_wait(struct control_job *job, const struct walk_row *row, json_t *object
 	}
 	json_object_set_new(object, "next_ms", json_integer(until > h->due_ms ? until : h->due_ms));
 	json_object_set_new(object, "waits_for",
-			    json_string(h->due_ms > now ? "the time of its next try"
+			    json_string(h->due_ms > now ? time_waited_for(row)
 					: why.count > 0 ? "the way to be free"
 							: "its turn: it may go now"));
 	if (h->due_ms <= now)

@@ -78,6 +78,15 @@ walk_message_json(uint64_t id, const struct queue_message *m)
 		json_object_set_new(object, "requiretls", json_true());
 	if ((m->record.flags & MESSAGE_TLS_OPTIONAL) != 0)
 		json_object_set_new(object, "tls_required", json_string("no"));
+	if (m->envelope.priority != 0)
+		json_object_set_new(object, "priority", json_integer(m->envelope.priority));
+	if ((m->record.flags & MESSAGE_RELEASED) != 0)
+		json_object_set_new(object, "release_ms", json_integer(m->record.due_ms));
+	if (m->envelope.by_mode != BY_NONE) {
+		json_object_set_new(object, "by_ms", json_integer(m->envelope.by_ms));
+		json_object_set_new(object, "by_mode",
+				    json_string(m->envelope.by_mode == BY_RETURN ? "return" : "notify"));
+	}
 	set_text(object, "envid", m->envelope.envid);
 	set_number(object, "ret", m->envelope.ret);
 	set_number(object, "body", m->envelope.body);

@@ -260,6 +260,13 @@ print_message(const json_t *m)
 	print_pair("Size", buf_span(&size));
 	print_pair("From client", json_span(m, "client"));
 	print_pair("From user", json_span(m, "user"));
+	if (json_i64(m, "priority") != 0)
+		printf("%-14s %lld\n", "Priority", (long long)json_i64(m, "priority"));
+	if (json_i64(m, "release_ms") != 0)
+		print_when("Not before", json_i64(m, "release_ms"));
+	if (json_i64(m, "by_ms") != 0)
+		print_when(span_eq(json_span(m, "by_mode"), SPAN("return")) ? "By, or return" : "By, or tell",
+			   json_i64(m, "by_ms"));
 	print_pair("Envelope id", json_span(m, "envid"));
 	if (json_i64(m, "ret") != 0)
 		print_pair("Report returns", json_i64(m, "ret") == 1 ? SPAN("FULL") : SPAN("HDRS"));
@@ -480,6 +487,13 @@ explain_recipient(const json_t *row)
 		print_fact("Delay", SPAN("its sender has been warned"));
 	print_fact("Route", json_span(row, "route"));
 	print_fact("Pool", json_span(row, "pool"));
+	print_fact("Tenant", json_span(row, "tenant"));
+	if (json_i64(row, "priority") != 0) {
+		char digits[24];
+
+		snprintf(digits, sizeof(digits), "%lld", (long long)json_i64(row, "priority"));
+		print_fact("Priority", span_str(digits));
+	}
 	print_site(row);
 	if (json_i64(row, "site_failed_ms") != 0) {
 		buf_clear(&text);

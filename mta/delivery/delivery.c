@@ -105,6 +105,7 @@ void
 delivery_job_judged(struct delivery *d, struct job *job)
 {
 	job->dsn_passed = job->dsn_passed || job->transaction.dsn_passed;
+	job->by_passed = job->by_passed || job->transaction.by_passed;
 	if (job->asked_ms > 0)
 		job->latency_ms += mono_ms() - job->asked_ms;
 	else

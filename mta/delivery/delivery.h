@@ -53,7 +53,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	bool damaged;			/* its content cannot be read */
 	bool moved;			/* some of it was told by one host to try the next */
 	bool elsewhere;			/* not for this host: the connection must end */
-	bool dsn_passed;
+	bool dsn_passed, by_passed;
 	struct span verp;		/* the sender that it had there instead; empty: its own */
 	struct span host, address;	/* of the peer */
 	struct span source;		/* the name of ours; empty: the system's choice */

@@ -82,6 +82,7 @@ build_transaction(struct delivery *d, struct job *job)
 	t->size = job->message.record.header_size + job->message.record.body_size;
 	t->needs_8bit = (job->message.record.flags & MESSAGE_8BIT) != 0;
 	t->needs_smtputf8 = e->smtputf8 && utf8;
+	t->by_left_s = (e->by_ms - wall_ms()) / 1000;
 	t->requiretls = (job->message.record.flags & MESSAGE_REQUIRETLS) != 0;
 }
 
@@ -364,6 +365,7 @@ moves_on(struct delivery *d, struct job *job)
 		if (job->recipients[i].moves)
 			job->recipients[i].outcome.fate = FATE_PENDING;
 	job->dsn_passed = job->dsn_passed || job->transaction.dsn_passed;
+	job->by_passed = job->by_passed || job->transaction.by_passed;
 	job->moved = true;
 	job->asked_ms = 0;
 	first_of_todo(d, job);

@@ -1,7 +1,7 @@
 /*
- * message_wishes: how a message asks to be carried, once its header is known: for whom. That is in
- * the names of its lanes, so it is settled before the queue has it, and does not change. On the
- * session's reactor.
+ * message_wishes: how a message asks to be carried, once its header is known: for whom, how urgently,
+ * not before when and by when (RFC 6710, 4865, 2852). For whom and how urgently is in the names of its
+ * lanes, so it is settled before the queue has it, and does not change. On the session's reactor.
  */
 #include "mta/inbound/receiver_private.h"
 #include "mta/inbound/verdict.h"
@@ -32,4 +32,57 @@ message_heed_tenant(struct session *s, struct reply *refusal)
 	for (size_t i = 0; i < s->server.envelope.recipient_count; i++)
 		s->lanes[i].tenant = tenant;
 	return refusal->code == 250;
+}
+
+/* ---- how urgently ------------------------------------------------------------------------- */
+
+/* RFC 6758: through hosts that do not know MT-PRIORITY the field carries it. */
+static bool
+read_priority_field(struct session *s, int8_t *ret)
+{
+	struct span value;
+
+	if (!header_find(buf_span(&s->header.text), SPAN("MT-Priority"), &value) ||
+	    !wish_read_priority(span_trim(value), ret))
+		return false;
+	if (*ret > (int)s->server.config->max_priority)
+		*ret = (int8_t)s->server.config->max_priority;
+	return true;
+}
+
+void
+message_heed_wishes(struct session *s)
+{
+	struct envelope *envelope = &s->server.envelope;
+	int8_t priority = s->server.wishes.priority;
+
+	if (!(s->client.trusted || s->client.authenticated) || !s->server.config->offer_priority)
+		return;
+	if (!s->server.wishes.has_priority && !read_priority_field(s, &priority))
+		priority = 0;
+	drop_field(s, SPAN("MT-Priority"));	/* message_submit() puts in what holds */
+	envelope->priority = priority;
+	for (size_t i = 0; i < envelope->recipient_count; i++)
+		s->lanes[i].priority = priority_of_mt(priority);
+}
+
+/* ---- when --------------------------------------------------------------------------------- */
+
+void
+message_heed_times(struct session *s, struct queue_accept *accept)
+{
+	const struct mail_wishes *w = &s->server.wishes;
+	int64_t now = accept->arrival_ms, release = now + (int64_t)w->hold_for_s * 1000;
+
+	if (w->hold_until_ms != 0)
+		release = w->hold_until_ms;
+	if (release > now) {
+		accept->due_ms = release;
+		accept->flags |= MESSAGE_RELEASED;
+	}
+	if (w->by_mode == BY_NONE)
+		return;
+	s->server.envelope.by_mode = w->by_mode;
+	s->server.envelope.by_trace = w->by_trace;
+	s->server.envelope.by_ms = now + w->by_s * 1000;
 }

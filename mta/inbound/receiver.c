@@ -359,6 +359,7 @@ on_read(struct stream *stream, struct span bytes)
 	if (s->lingering)
 		return bytes.len;
 	rate_check(s);
+	s->server.now_ms = wall_ms();
 	session_steps(s, &in);
 	return bytes.len - in.len;
 }
@@ -476,6 +477,7 @@ session_start(struct session *s)
 	reactor_config_use(s->reactor, s->config);
 	access_greet(&s->config->access, &s->client);
 	smtp_server_init(&s->server, s->smtp);
+	s->server.privileged = s->client.trusted;
 	if (stream_accept(&s->stream, &s->reactor->loop, s->fd, s->client.local,
 			  &s->reactor->scratch, &session_events) < 0) {
 		session_end(s, "no descriptor");

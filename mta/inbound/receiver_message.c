@@ -166,12 +166,16 @@ message_submit(struct session *s)
 
 	struct submission_facts completing = { facts.hostname, facts.id, facts.now_ms };
 
+	message_heed_wishes(s);
+	facts.priority = s->server.envelope.priority;
 	if (s->server.envelope.recipient_count == 1)
 		facts.recipient = s->server.envelope.recipients[0].address;
 	pools_choose(s);
 	pools_strip(s);
 	buf_clear(&s->stored_header);
 	received_line(&facts, &s->stored_header);
+	if (facts.priority != 0)
+		buf_printf(&s->stored_header, "MT-Priority: %d\r\n", facts.priority);
 	if (is_submission(s))
 		submission_complete(buf_span(&s->header.text), &completing, &s->stored_header);
 	else
@@ -194,6 +198,7 @@ message_submit(struct session *s)
 			 (s->header.saw_8bit ? MESSAGE_HEADER_UTF8 : 0u),
 	};
 	heed_wish(s, accept);
+	message_heed_times(s, accept);
 	s->draft = NULL;		/* the queue's now */
 	s->accepting = s->waiting = true;
 	/* it is ours to answer now, however long the disk takes */

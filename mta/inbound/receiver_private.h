@@ -20,6 +20,10 @@ void message_submit(struct session *s);		/* it is complete, and may be sent */
 /* For whom it is: its lanes get that name. False: it is refused. */
 bool message_heed_tenant(struct session *s, struct reply *refusal);
 
+/* Its priority, when it may go and by when it is to be there; now_ms: when it came. */
+void message_heed_wishes(struct session *s);
+void message_heed_times(struct session *s, struct queue_accept *accept);
+
 /* receiver.c */
 /* A question answered later than it was asked; frees the session if its peer is gone. */
 void session_answered(struct session *s, const struct reply *reply);

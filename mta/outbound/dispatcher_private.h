@@ -12,8 +12,8 @@
  *	measures*.c	what rules make of replies: suspended, slowed
  *	backoff.c	what the answers of a site come to: its concurrency, its back-off
  *	settlement.c	outcomes → the queue
- *	reporter.c	reports that are owed, expiry, delay warnings
  *	flights.c	where a recipient is now
+ *	reporter.c	reports that are owed; reporter_age.c: expiry, delay warnings
  *	top.c		where most happens now
  *	holds.c		what holds a lane or a site now, for people
  *

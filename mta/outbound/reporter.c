@@ -3,9 +3,8 @@
  *
  * A recipient that failed for good is settled as *report owed*; the report is made when no
  * recipient of that message is in flight, at most a minute later, so that one message and moment
- * makes one report; one transaction queues it and ends those recipients. Expiry and warnings:
- * two cursors walk the messages by age and meet only what is still there. Nothing expires before
- * its site has had time for a probe since the start or a jump of the clock.
+ * makes one report; one transaction queues it and ends those recipients. Expiry and warnings are in
+ * reporter_age.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,30 +13,7 @@
 #include "mta/base/id.h"
 #include "mta/base/log.h"
 #include "mta/bounce/bounce.h"
-#include "mta/outbound/dispatcher_private.h"
-
-enum {
-	SOON_MS = 20, IDLE_MS = 1000, GATHER_MS = 60000, MORE_MS = 100,
-	WALK_PAGE = 100, AT_ONCE = 8,
-};
-
-struct reporter {
-	struct dispatcher *d;
-	uv_timer_t timer, walker;
-	struct map making;		/* ids whose report is with the queue */
-	bool stopping, walking;
-	bool more;			/* a walk has found more than it could do at once */
-	struct queue_cursor_set cursors;
-	uint64_t expiry_id, delay_id;
-	struct dispatcher_edit expire;
-	struct attempt expired;
-	uint64_t *expire_ids;
-	uint64_t expire_next;		/* the cursor once the edit is done */
-	uint64_t *expire_cursor;	/* … and which one: expiry_id or report_id */
-	/* reports of ours may have a shorter life: walked apart, anew after a start */
-	uint64_t report_id;
-	bool expiring;
-};
+#include "mta/outbound/reporter_private.h"
 
 struct report {				/* one that is being made; lives in its arena */
 	struct map_node node;
@@ -248,7 +224,9 @@ build_report(struct report *p)
 		.recipients = p->recipients,
 		.count = p->count,
 		.delay = p->delay,
-		.gives_up_ms = record->arrival_ms + config->queue.schedule.lifetime_ms,
+		.gives_up_ms = ((record->flags & MESSAGE_RELEASED) != 0 ? record->due_ms
+									: record->arrival_ms) +
+			       config->queue.schedule.lifetime_ms,
 		.content = buf_span(&p->content),
 		.full = full,
 		.content_8bit = (record->flags & MESSAGE_8BIT) != 0,
@@ -280,9 +258,8 @@ build_report(struct report *p)
 	return true;
 }
 
-/* True: there was something to report, and it is with the queue. */
-static bool
-make_report(struct reporter *r, uint64_t id, bool delay)
+bool
+reporter_make(struct reporter *r, uint64_t id, bool delay)
 {
 	struct arena arena = { 0 };
 	struct report *p = arena_alloc(&arena, sizeof(*p));
@@ -345,7 +322,7 @@ on_owed_timer(uv_timer_t *timer)
 				return;			/* on_reported goes on */
 			if (map_find(&r->making, page[i].id) == NULL &&
 			    !should_gather(r, &page[i], now))
-				make_report(r, page[i].id, false);
+				reporter_make(r, page[i].id, false);
 		}
 	} while (n == WALK_PAGE);
 	if (waiting)
@@ -358,161 +335,6 @@ reporter_soon(struct reporter *r)
 	if (!r->stopping &&
 	    (!uv_is_active((uv_handle_t *)&r->timer) || uv_timer_get_due_in(&r->timer) > SOON_MS))
 		uv_timer_start(&r->timer, on_owed_timer, SOON_MS, 0);
-}
-
-/* ---- age ---------------------------------------------------------------------------------- */
-
-static void
-on_cursors(struct queue_op *op)
-{
-	struct reporter *r = CONTAINER_OF(op, struct reporter, cursors.op);
-
-	(void)op;
-	r->walking = false;
-	r->d->settling--;
-	dispatcher_check_stopped(r->d);
-}
-
-static void
-save_cursors(struct reporter *r)
-{
-	if (r->walking)
-		return;
-	r->walking = true;
-	r->d->settling++;
-	r->cursors = (struct queue_cursor_set){ .op.done = on_cursors, .expiry_id = r->expiry_id,
-						.delay_id = r->delay_id };
-	queue_submit_cursors(r->d->home->port, &r->cursors);
-}
-
-static void
-on_expired(struct dispatcher_edit *edit, int result)
-{
-	struct reporter *r = CONTAINER_OF(edit, struct reporter, expire);
-
-	r->expiring = false;
-	if (result == 0) {
-		*r->expire_cursor = r->expire_next;
-		save_cursors(r);
-		if (edit->changed > 0)
-			log_message(LOG_INFO, "expired", "%zu recipients were given up",
-				    edit->changed);
-	}
-	reporter_soon(r);
-	dispatcher_check_stopped(r->d);
-}
-
-/* Leaves only our own reports in the ids. */
-static size_t
-only_reports(struct reporter *r, size_t n)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		struct arena arena = { 0 };
-		struct queue_message message;
-
-		if (queue_read_message(r->d->home->port, r->expire_ids[i], &arena, &message) == 0 &&
-		    (message.record.flags & MESSAGE_REPORT) != 0)
-			r->expire_ids[kept++] = r->expire_ids[i];
-		arena_free(&arena);
-	}
-	return kept;
-}
-
-/* Gives up what arrived before `before`, a page at a time, behind the cursor. */
-static void
-expire_before(struct reporter *r, int64_t now, int64_t before, uint64_t *cursor, bool reports)
-{
-	size_t n = 0;
-
-	if (r->expiring ||
-	    queue_walk_messages(r->d->home->port, *cursor, id_at(before), r->expire_ids, WALK_PAGE,
-				&n) < 0 ||
-	    n == 0)
-		return;
-	r->more = r->more || n == WALK_PAGE;
-	r->expire_next = r->expire_ids[n - 1];
-	if (reports)
-		n = only_reports(r, n);
-	if (n == 0) {
-		*cursor = r->expire_next;
-		return;
-	}
-	r->expiring = true;
-	r->expire_cursor = cursor;
-	r->expired = (struct attempt){ .at_ms = now, .status = { 4, 4, 7 },
-				       .text = SPAN("the message could not be delivered in time") };
-	r->expire = (struct dispatcher_edit){ .done = on_expired };
-	r->expire.edit = (struct queue_edit){ .kind = EDIT_FAIL,
-					      .ids = r->expire_ids,
-					      .count = n,
-					      .only_recipient = UINT32_MAX,
-					      .attempt = &r->expired };
-	dispatcher_submit_edit(r->d, &r->expire);
-}
-
-static void
-expire_some(struct reporter *r, int64_t now)
-{
-	const struct schedule_config *schedule = &config_of(r->d)->queue.schedule;
-	int64_t grace = schedule->probe_max_ms;
-
-	if (grace > schedule->lifetime_ms / 4)
-		grace = schedule->lifetime_ms / 4;
-	if (mono_ms() - r->d->calm_since_ms < grace)
-		return;
-	expire_before(r, now, now - schedule->lifetime_ms, &r->expiry_id, false);
-	if (schedule->report_lifetime_ms < schedule->lifetime_ms)
-		expire_before(r, now, now - schedule->report_lifetime_ms, &r->report_id, true);
-}
-
-static void
-warn_some(struct reporter *r, int64_t now)
-{
-	int64_t delay = config_of(r->d)->queue.schedule.delay_warning_ms;
-	uint64_t ids[WALK_PAGE], before = r->delay_id;
-	size_t n = 0;
-
-	if (delay == 0 || queue_walk_messages(r->d->home->port, r->delay_id, id_at(now - delay),
-					      ids, WALK_PAGE, &n) < 0)
-		return;
-	r->more = r->more || n == WALK_PAGE;
-	for (size_t i = 0; i < n; i++) {
-		struct parcel *parcel = window_parcel(&r->d->window, ids[i]);
-
-		r->more = r->more || r->making.count >= AT_ONCE;
-		if (r->making.count >= AT_ONCE || (parcel != NULL && parcel->in_flight > 0))
-			break;				/* from here the next time */
-		if (map_find(&r->making, ids[i]) == NULL)
-			make_report(r, ids[i], true);
-		r->delay_id = ids[i];
-	}
-	if (r->delay_id != before)
-		save_cursors(r);
-}
-
-static int64_t
-walk_every(const struct reporter *r)
-{
-	int64_t every = config_of(r->d)->queue.schedule.lifetime_ms / 50;
-
-	return every < 200 ? 200 : every > 30000 ? 30000 : every;
-}
-
-static void
-on_walk(uv_timer_t *timer)
-{
-	struct reporter *r = timer->data;
-	int64_t now = wall_ms();
-
-	r->more = false;
-	if (!r->stopping && r->d->stalled == 0) {
-		expire_some(r, now);
-		warn_some(r, now);
-	}
-	uv_timer_start(timer, on_walk, r->more || r->expiring ? MORE_MS : (uint64_t)walk_every(r),
-		       0);
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
@@ -530,7 +352,7 @@ reporter_start(struct dispatcher *d)
 	if (queue_read_cursors(d->home->port, &r->expiry_id, &r->delay_id) < 0)
 		r->expiry_id = r->delay_id = 0;
 	uv_timer_start(&r->timer, on_owed_timer, SOON_MS, 0);
-	uv_timer_start(&r->walker, on_walk, (uint64_t)walk_every(r), 0);
+	reporter_begin_walk(r);
 	return r;
 }
 

@@ -125,6 +125,20 @@ keep_in_mind(struct dispatcher *d, const struct job *job, const struct job_recip
 					  lane->tenant_name, lane->site->id });
 }
 
+/*
+ * Where it went on to a host that sends no reports itself; or (RFC 2852) that knows of no time, or was
+ * to be traced.
+ */
+static bool
+relayed_is_told(const struct job *job, uint8_t notify)
+{
+	const struct envelope *e = &job->message.envelope;
+
+	if (e->by_mode != BY_NONE && (notify & NOTIFY_NEVER) == 0 && (!job->by_passed || e->by_trace))
+		return true;
+	return !job->dsn_passed && notify_wants(notify, NOTIFY_SUCCESS);
+}
+
 static void
 settle_delivered(struct dispatcher *d, struct settling *g, const struct job_recipient *r,
 		 struct settle_recipient *s)
@@ -137,7 +151,7 @@ settle_delivered(struct dispatcher *d, struct settling *g, const struct job_reci
 	s->kind = SETTLE_DELIVERED;
 	keep_in_mind(d, job, r);
 	ends(g, r, "delivered");
-	if (null_sender || job->dsn_passed || !notify_wants(to->notify, NOTIFY_SUCCESS))
+	if (null_sender || !relayed_is_told(job, to->notify))
 		return;
 	s->kind = SETTLE_OWED;
 	s->action = REPORT_RELAYED;

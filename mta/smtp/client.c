@@ -396,7 +396,7 @@ smtp_client_send(struct smtp_client *client, struct smtp_transaction *t)
 	/* we may be taking leave, and the owner not know it yet */
 	assert(allowed || p->run_count == 0);
 	assert(t->recipient_count > 0);
-	t->started = t->lost = t->dsn_passed = false;
+	t->started = t->lost = t->dsn_passed = t->by_passed = false;
 	t->final_reply_host = arena_copy(t->arena, client->greeting_name);
 	*run = (struct run){ .t = t, .convert = must_convert(client, t) };
 	run->bdat = chunking && !run->convert;	/* a chunk's size must be known */

@@ -49,6 +49,8 @@ struct smtp_features {
 	struct span auth;			/* mechanisms, as named; empty: none; client's arena */
 	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced, starttls;
 	bool requiretls;			/* inside TLS; elsewhere it means nothing */
+	bool mt_priority, deliverby;
+	uint64_t by_min_s;			/* of DELIVERBY; 0: none given */
 	uint64_t size_limit;			/* 0: none given */
 	/* LIMITS RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
 	size_t limit_rcpt;
@@ -96,12 +98,15 @@ struct smtp_transaction {
 	bool needs_smtputf8;			/* an address, or the header, is not ASCII */
 	/* RFC 8689; with a null reverse-path only where it is offered: a report is not lost for it */
 	bool requiretls;
+	int64_t by_left_s;			/* until envelope->by_ms, where it has a by_mode */
 	/* set */
 	/* its MAIL is in the output: if the connection dies it took part */
 	bool started;
 	bool lost;				/* the connection failed under it */
 	/* the server took over NOTIFY: no relayed DSN is owed */
 	bool dsn_passed;
+	/* the server took over what is to be there by a time (RFC 2852) */
+	bool by_passed;
 	/* the name in the greeting, for the DSN's Remote-MTA; may be empty */
 	struct span final_reply_host;
 };

@@ -40,6 +40,8 @@ read_feature(struct span line, struct smtp_features *ret)
 		{ SPAN("STARTTLS"), &ret->starttls },
 		{ SPAN("SIZE"), &ret->size },
 		{ SPAN("REQUIRETLS"), &ret->requiretls },
+		{ SPAN("MT-PRIORITY"), &ret->mt_priority },
+		{ SPAN("DELIVERBY"), &ret->deliverby },
 	};
 	struct span parameters = line, name = span_cut(&parameters, ' ');
 	uint64_t limit;
@@ -49,6 +51,8 @@ read_feature(struct span line, struct smtp_features *ret)
 			*words[i].is = true;
 	if (span_ieq(name, SPAN("SIZE")) && span_to_u64(span_trim(parameters), UINT64_MAX, &limit))
 		ret->size_limit = limit;
+	if (span_ieq(name, SPAN("DELIVERBY")) && span_to_u64(span_trim(parameters), INT32_MAX, &limit))
+		ret->by_min_s = limit;
 	if (span_ieq(name, SPAN("AUTH")))
 		ret->auth = parameters;
 	if (span_ieq(name, SPAN("LIMITS")))
@@ -98,6 +102,17 @@ write_clean(struct span s, struct buf *out)
 	buf_grew(out, s.len);
 }
 
+/* At most 9 digits. */
+static void
+write_by(const struct smtp_transaction *t, struct buf *out)
+{
+	const struct envelope *e = t->envelope;
+	int64_t left = t->by_left_s, most = 999999999;
+
+	left = left > most ? most : left < -most ? -most : left;
+	buf_printf(out, " BY=%" PRId64 ";%c%s", left, e->by_mode == BY_RETURN ? 'R' : 'N', e->by_trace ? "T" : "");
+}
+
 void
 client_write_mail(const struct smtp_transaction *t, const struct smtp_features *features,
 		  bool binary, bool converted, struct buf *out)
@@ -117,6 +132,10 @@ client_write_mail(const struct smtp_transaction *t, const struct smtp_features *
 		buf_append(out, SPAN(" SMTPUTF8"));
 	if (t->requiretls && features->requiretls)
 		buf_append(out, SPAN(" REQUIRETLS"));
+	if (features->mt_priority && envelope->priority != 0)
+		buf_printf(out, " MT-PRIORITY=%d", envelope->priority);
+	if (features->deliverby && envelope->by_mode != BY_NONE)
+		write_by(t, out);
 	if (features->dsn && envelope->ret != RET_UNSET)
 		buf_append(out, envelope->ret == RET_FULL ? SPAN(" RET=FULL") : SPAN(" RET=HDRS"));
 	if (features->dsn && envelope->envid.len > 0) {
@@ -235,5 +254,8 @@ client_refusal(const struct smtp_transaction *t, const struct smtp_features *fea
 			     "the message needs BINARYMIME, which the host does not offer");
 	if (t->requiretls && !features->requiretls && t->envelope->reverse_path.len > 0)
 		return REPLY(550, 5, 7, 30, "REQUIRETLS is needed, which the host does not offer");
+	if (t->envelope->by_mode == BY_RETURN &&
+	    (t->by_left_s <= 0 || (features->deliverby && t->by_left_s < (int64_t)features->by_min_s)))
+		return REPLY(550, 5, 4, 7, "it cannot be there by the time its sender asked for");
 	return (struct reply){ 0 };
 }

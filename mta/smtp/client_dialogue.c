@@ -233,6 +233,7 @@ perform_mail(struct smtp_client *client, struct run *run)
 	client_write_mail(run->t, &client->features, binary, run->convert, &client->out);
 	run->t->started = true;
 	run->t->dsn_passed = client->features.dsn;
+	run->t->by_passed = client->features.deliverby;
 }
 
 static void

@@ -183,6 +183,47 @@ read_auth(struct parse *p, struct span value, bool has_value)
 	return FINE;
 }
 
+static enum smtp_text
+read_priority(struct parse *p, struct span value, bool has_value)
+{
+	(void)has_value;
+	if (!p->limits->priority)
+		return TEXT_PARAMETER_UNKNOWN;
+	p->ret->wishes.has_priority = true;
+	return wish_read_priority(value, &p->ret->wishes.priority) ? FINE : TEXT_PRIORITY_SYNTAX;
+}
+
+static enum smtp_text
+read_hold_for(struct parse *p, struct span value, bool has_value)
+{
+	struct mail_wishes *w = &p->ret->wishes;
+
+	(void)has_value;
+	if (!p->limits->hold)
+		return TEXT_PARAMETER_UNKNOWN;
+	return w->hold_until_ms == 0 && wish_read_hold_for(value, &w->hold_for_s) ? FINE : TEXT_HOLD_SYNTAX;
+}
+
+static enum smtp_text
+read_hold_until(struct parse *p, struct span value, bool has_value)
+{
+	struct mail_wishes *w = &p->ret->wishes;
+
+	(void)has_value;
+	if (!p->limits->hold)
+		return TEXT_PARAMETER_UNKNOWN;
+	return w->hold_for_s == 0 && wish_read_hold_until(value, &w->hold_until_ms) ? FINE : TEXT_HOLD_SYNTAX;
+}
+
+static enum smtp_text
+read_by(struct parse *p, struct span value, bool has_value)
+{
+	(void)has_value;
+	if (!p->limits->by)
+		return TEXT_PARAMETER_UNKNOWN;
+	return wish_read_by(value, &p->ret->wishes) ? FINE : TEXT_BY_SYNTAX;
+}
+
 static const struct parameter mail_parameters[] = {
 	{ { "SIZE", 4 }, read_size },
 	{ { "BODY", 4 }, read_body },
@@ -191,6 +232,10 @@ static const struct parameter mail_parameters[] = {
 	{ { "RET", 3 }, read_ret },
 	{ { "ENVID", 5 }, read_envid },
 	{ { "AUTH", 4 }, read_auth },
+	{ { "MT-PRIORITY", 11 }, read_priority },
+	{ { "HOLDFOR", 7 }, read_hold_for },
+	{ { "HOLDUNTIL", 9 }, read_hold_until },
+	{ { "BY", 2 }, read_by },
 	{ { NULL, 0 }, NULL },
 };
 

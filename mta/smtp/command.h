@@ -8,6 +8,7 @@
 #include "mta/base/arena.h"
 #include "mta/base/envelope.h"
 #include "mta/base/reply.h"
+#include "mta/smtp/mail_wishes.h"
 
 enum smtp_verb {
 	VERB_UNKNOWN,
@@ -38,6 +39,7 @@ struct smtp_command {
 	bool smtputf8;
 	bool requiretls;
 	struct span envid, orcpt;
+	struct mail_wishes wishes;		/* MAIL */
 };
 
 struct smtp_command_limits {
@@ -46,6 +48,7 @@ struct smtp_command_limits {
 	bool auth;				/* AUTH is offered: AUTH= on MAIL is known (RFC 4954 §5) */
 	bool smtputf8;				/* MAIL had SMTPUTF8: RCPT may go beyond ASCII */
 	bool tls;				/* REQUIRETLS counts */
+	bool priority, hold, by;		/* MT-PRIORITY, HOLDFOR and HOLDUNTIL, BY are known */
 };
 
 /*

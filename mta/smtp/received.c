@@ -86,6 +86,8 @@ received_line(const struct received_facts *facts, struct buf *out)
 	buf_printf(out, "id %s", id_format(facts->id, id));
 	if (can_be_shown(facts->recipient, facts->utf8))
 		buf_printf(out, "\r\n\tfor <%.*s>", SPAN_FMT(facts->recipient));
+	if (facts->priority != 0)	/* an additional registered clause: RFC 6710 */
+		buf_printf(out, "\r\n\tPRIORITY %d", facts->priority);
 	buf_printf(out, ";\r\n\t%s\r\n", clock_rfc5322(facts->now_ms, date));
 }
 

@@ -19,6 +19,7 @@ struct received_facts {
 	bool esmtp, utf8, tls, auth;
 	/* behind the protocol's name in the line: version and cipher; empty: none */
 	struct span tls_text;
+	int8_t priority;		/* RFC 6710; 0 is not told */
 	bool hidden;			/* the line does not tell who the client is */
 	bool local;			/* a local program */
 	uint32_t uid;

@@ -106,6 +106,7 @@ server_reset(struct smtp_server *server)
 	server->envelope = (struct envelope){ 0 };
 	server->asked = (struct recipient){ 0 };
 	server->declared_size = server->content_octets = 0;
+	server->wishes = (struct mail_wishes){ 0 };
 	server->chunking_used = server->saw_8bit = false;
 	p->refusal = (struct reply){ 0 };
 	p->swallow = p->ended = p->chunk_refused = false;
@@ -321,6 +322,11 @@ answer_mail(struct smtp_server *server, const struct reply *reply)
 {
 	struct reply said = or_default(reply, TEXT_MAIL_OK);
 
+	if (reply_class(reply) == 2 && server->p->lowered) {	/* RFC 6710 §4 */
+		said.status = (struct status){ 2, 3, 6 };
+		said.text = arena_printf(&server->arena, "%d is the new priority assigned to the message",
+					 server->wishes.priority);
+	}
 	server_say(server, &said);
 	if (reply_class(reply) != 2) {
 		server_reset(server);

@@ -26,6 +26,7 @@
 #include "mta/base/buf.h"
 #include "mta/base/envelope.h"
 #include "mta/base/reply.h"
+#include "mta/smtp/mail_wishes.h"
 
 /* What the session offers and allows. Shared by many sessions, read only. */
 struct smtp_server_config {
@@ -58,6 +59,11 @@ struct smtp_server_config {
 	bool require_auth;
 	/* nothing is offered before TLS: say so (538 5.7.11), not that AUTH is unknown */
 	bool auth_needs_tls;
+	/* to who may relay, or has logged in: MT-PRIORITY, up to max_priority; */
+	bool offer_priority;
+	uint64_t max_priority;
+	/* FUTURERELEASE, for so long; DELIVERBY, from so soon on; 0: not offered */
+	int64_t hold_max_ms, by_min_ms;
 	size_t max_auth_line;			/* of AUTH and what follows it, with CRLF */
 };
 
@@ -126,6 +132,8 @@ struct smtp_server {
 	struct span auth_offer;
 	struct span auth_text;			/* of the open question; wiped by its answer */
 	bool authenticated;
+	bool privileged;			/* the owner's: it may relay, logged in or not */
+	int64_t now_ms;				/* the owner's: wall time, for FUTURERELEASE */
 	bool chunking_used;			/* this message came by BDAT */
 	bool saw_8bit;				/* this message's content has octets above 127 */
 	/* the transaction */
@@ -133,6 +141,7 @@ struct smtp_server {
 	struct envelope envelope;
 	struct recipient asked;			/* SMTP_QUESTION_RCPT */
 	uint64_t declared_size;			/* SIZE= on MAIL, or 0 */
+	struct mail_wishes wishes;		/* the rest of MAIL; within what is offered */
 	uint64_t content_octets;		/* appended so far */
 	/* counters of the session */
 	size_t commands, errors, junk, messages, recipients_refused;

@@ -21,6 +21,7 @@ struct smtp_server_private {
 	struct buf auth;		/* the bytes of auth_text */
 	struct arena scratch;		/* the command being judged */
 	size_t refused;			/* recipients of this transaction */
+	bool lowered;			/* its priority: MAIL's reply says so */
 	/* owed to the owner, or to the client */
 	bool ask_due, abort_due, tls_due;
 	bool go_ahead_due;		/* 354, if no data is there before it */

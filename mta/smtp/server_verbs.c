@@ -20,6 +20,30 @@ enum {
 	REFUSED_FACTOR = 100,
 };
 
+/* Not a stranger's. */
+static bool
+wishes_are_heard(const struct smtp_server *server)
+{
+	return server->privileged || server->authenticated;
+}
+
+static void
+list_wishes(struct smtp_server *server)
+{
+	const struct smtp_server_config *config = server->config;
+	char text[WISH_TIME_MAX];
+
+	if (!wishes_are_heard(server))
+		return;
+	if (config->offer_priority)
+		buf_append(&server->out, SPAN("250-MT-PRIORITY\r\n"));
+	if (config->hold_max_ms > 0)
+		buf_printf(&server->out, "250-FUTURERELEASE %lld %s\r\n", (long long)config->hold_max_ms / 1000,
+			   wish_time_text(server->now_ms + config->hold_max_ms, text));
+	if (config->by_min_ms > 0)
+		buf_printf(&server->out, "250-DELIVERBY %lld\r\n", (long long)(config->by_min_ms + 999) / 1000);
+}
+
 static void
 run_helo(struct smtp_server *server, const struct smtp_command *command)
 {
@@ -48,16 +72,38 @@ run_helo(struct smtp_server *server, const struct smtp_command *command)
 	buf_append(out, SPAN("250-DSN\r\n250-SMTPUTF8\r\n"));
 	if (server->tls)
 		buf_append(out, SPAN("250-REQUIRETLS\r\n"));
+	list_wishes(server);
 	buf_printf(out, "250-LIMITS RCPTMAX=%zu", config->max_recipients);
 	if (config->max_messages != 0)
 		buf_printf(out, " MAILMAX=%zu", config->max_messages);
 	buf_append(out, SPAN("\r\n250 HELP\r\n"));
 }
 
+/* What HOLDFOR and HOLDUNTIL, or BY, ask for is within what EHLO says; a priority above is lowered. */
+static enum smtp_text
+judge_wishes(struct smtp_server *server, struct mail_wishes *w)
+{
+	const struct smtp_server_config *config = server->config;
+	int64_t hold_ms = (int64_t)w->hold_for_s * 1000;
+
+	if (w->hold_until_ms != 0)
+		hold_ms = w->hold_until_ms - server->now_ms;
+	if (hold_ms > config->hold_max_ms)
+		return TEXT_HOLD_TOO_LONG;
+	if (w->by_mode == BY_RETURN && (w->by_s * 1000 < config->by_min_ms || w->by_s * 1000 <= hold_ms))
+		return TEXT_BY_TOO_SOON;
+	if (w->priority > (int)config->max_priority) {
+		w->priority = (int8_t)config->max_priority;
+		server->p->lowered = true;
+	}
+	return TEXT_COUNT;
+}
+
 static void
 run_mail(struct smtp_server *server, const struct smtp_command *command)
 {
 	struct arena *arena = &server->arena;
+	enum smtp_text wrong;
 
 	if (server->config->max_messages != 0 && server->messages >= server->config->max_messages) {
 		server_end_text(server, TEXT_TOO_MANY_MESSAGES);
@@ -65,6 +111,13 @@ run_mail(struct smtp_server *server, const struct smtp_command *command)
 	}
 	if (command->size > server->config->max_message_size) {
 		server_say_text(server, TEXT_TOO_LARGE);
+		return;
+	}
+	server->wishes = command->wishes;
+	server->p->lowered = false;
+	wrong = judge_wishes(server, &server->wishes);
+	if (wrong != TEXT_COUNT) {
+		server_say_text(server, wrong);
 		return;
 	}
 	server->envelope = (struct envelope){
@@ -284,6 +337,9 @@ server_command(struct smtp_server *server, struct span line)
 		.auth = server->auth_offer.len > 0 || server->authenticated,
 		.smtputf8 = server->envelope.smtputf8,
 		.tls = server->tls,
+		.priority = wishes_are_heard(server) && config->offer_priority,
+		.hold = wishes_are_heard(server) && config->hold_max_ms > 0,
+		.by = wishes_are_heard(server) && config->by_min_ms > 0,
 	};
 	struct smtp_command command;
 	struct reply error;

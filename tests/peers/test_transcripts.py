@@ -46,7 +46,7 @@ class Transcript:
     def __init__(self, path):
         with open(path, encoding="utf-8") as f:
             self.source = f.read()
-        self.limits, self.listener, self.steps = dict(LIMITS), {}, []
+        self.limits, self.listener, self.steps = dict(LIMITS), {"mt-priority": "no"}, []
         for number, line in enumerate(self.source.split("\n"), 1):
             if line and not line.startswith("#"):
                 self.read(line, number)
@@ -67,7 +67,7 @@ class Transcript:
         elif line in ("close", "tls"):
             self.steps.append((line, number, None))
         else:
-            assert re.match(r"(policy |play|cut|early)", line), "line %d: %s" % (number, line)
+            assert re.match(r"(policy |client |play|cut|early)", line), "line %d: %s" % (number, line)
 
     def add(self, kind, number, value):
         if kind == "S":

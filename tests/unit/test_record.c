@@ -390,6 +390,53 @@ body_records_are_counted(void **state)
 	assert_int_equal(body_record_count(QUEUE_CHUNK + 1, 1), 2);
 }
 
+/* In a version of its own; by-time and mode stand where those who settle look. */
+static void
+wishes_come_back(void **state)
+{
+	struct recipient to = { .address = SPAN("b@dst.example") };
+	struct envelope e = { .reverse_path = SPAN("a@src.example"), .recipients = &to, .recipient_count = 1,
+			      .priority = -4, .by_mode = BY_NOTIFY, .by_trace = true, .by_ms = 1795219200000 }, got_e;
+	uint32_t crc = 7, count;
+	struct message_record r = { .id = 1, .body = 1, .crcs = &crc, .crc_count = 1 }, got;
+	uint64_t lane = 5, *lanes;
+	struct arena arena = { 0 };
+	struct buf out = { 0 };
+	struct span path;
+
+	(void)state;
+	message_record_encode(&r, &e, &lane, &out);
+	assert_int_equal(buf_span(&out).at[0], 3);
+	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &lanes), 0);
+	assert_int_equal(got_e.priority, -4);
+	assert_int_equal(got_e.by_mode, BY_NOTIFY);
+	assert_true(got_e.by_trace);
+	assert_int_equal(got_e.by_ms, e.by_ms);
+	assert_int_equal(got.user.len, 0);
+	assert_int_equal(message_record_peek(buf_span(&out), &got, &path, &count), 0);
+	assert_int_equal(got.by_ms, e.by_ms);
+	assert_int_equal(got.by_mode, BY_NOTIFY);
+	assert_true(span_eq(path, e.reverse_path));
+	arena_free(&arena);
+	buf_free(&out);
+}
+
+/* What is stored since before there were priorities keeps its meaning. */
+static void
+priorities_have_ranks(void **state)
+{
+	(void)state;
+	assert_int_equal(priority_of_mt(0), PRIORITY_NORMAL);
+	for (int mt = -9; mt <= 9; mt++) {
+		assert_int_equal(priority_mt(priority_of_mt(mt)), mt);
+		assert_int_equal(priority_rank(priority_of_mt(mt)), 9 - mt);
+		assert_int_not_equal(priority_of_mt(mt), PRIORITY_REPORT);
+	}
+	assert_int_equal(priority_mt(PRIORITY_REPORT), 0);
+	assert_int_equal(priority_rank(PRIORITY_REPORT), 19);
+	assert_int_equal(priority_rank(255), 9);
+}
+
 int
 main(void)
 {
@@ -402,6 +449,7 @@ main(void)
 		cmocka_unit_test(meta_comes_back), cmocka_unit_test(domains_are_reversed),
 		cmocka_unit_test(names_hash_by_their_parts), cmocka_unit_test(long_names_fit_a_key),
 		cmocka_unit_test(body_records_are_counted),
+		cmocka_unit_test(wishes_come_back), cmocka_unit_test(priorities_have_ranks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

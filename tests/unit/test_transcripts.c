@@ -44,7 +44,7 @@ struct transcript {
 	size_t step_count;
 	struct policy policies[POLICIES_MAX];
 	size_t policy_count;
-	bool early, whole_only;
+	bool early, whole_only, trusted;
 	size_t octets;			/* that the client sends, in all */
 	struct arena arena;
 };
@@ -175,11 +175,14 @@ static void
 read_ehlo(struct transcript *t, unsigned line)
 {
 	bool tls = false;
+	int lines = 9;
 
 	for (size_t i = 0; i < t->step_count; i++)
 		tls = tls || t->steps[i].kind == STEP_TLS;
 	read_line_of(t, STEP_SEND, SPAN("EHLO client.example.org"), line);
-	for (int more = 9 + t->config.offer_binarymime + (t->config.offer_starttls || tls); more > 0; more--)
+	if (t->trusted)
+		lines += t->config.offer_priority + (t->config.hold_max_ms > 0) + (t->config.by_min_ms > 0);
+	for (int more = lines + t->config.offer_binarymime + (t->config.offer_starttls || tls); more > 0; more--)
 		read_line_of(t, STEP_EXPECT, SPAN("250-*"), line);
 	read_line_of(t, STEP_EXPECT, SPAN("250 *"), line);
 }
@@ -236,12 +239,21 @@ read_setting(struct transcript *t, struct span text, unsigned line)
 		{ "listener starttls", NULL, &c->offer_starttls },
 		{ "listener local", NULL, &c->local_submission },
 		{ "cut", NULL, &t->whole_only },
+		{ "client trusted", NULL, &t->trusted },
+		{ "listener mt-priority", NULL, &c->offer_priority },
 	};
 	uint64_t number = 0;
 
 	if (span_eq(name, SPAN("play")))
 		return;
 	span_to_u64(value, UINT32_MAX, &number);
+	if (span_eq(name, SPAN("listener priority-max")) || span_eq(name, SPAN("listener future-release")) ||
+	    span_eq(name, SPAN("listener deliver-by"))) {
+		c->max_priority = span_ends(name, SPAN("max")) ? number : c->max_priority;
+		c->hold_max_ms = span_ends(name, SPAN("release")) ? (int64_t)number * 1000 : c->hold_max_ms;
+		c->by_min_ms = span_ends(name, SPAN("by")) ? (int64_t)number * 1000 : c->by_min_ms;
+		return;
+	}
 	if (span_eq(name, SPAN("limits message-size"))) {
 		c->max_message_size = number;
 		return;
@@ -529,6 +541,8 @@ play(struct transcript *t, size_t cut, bool messages)
 	bool close_told = t->step_count > 0 && t->steps[t->step_count - 1].kind == STEP_CLOSE;
 
 	smtp_server_init(&p.server, &t->config);
+	p.server.privileged = t->trusted;
+	p.server.now_ms = INT64_C(1795219200000);		/* 2026-11-21 */
 	if (!t->early) {
 		smtp_server_greet(&p.server, NULL);
 		feed(&p, SPAN(""));
