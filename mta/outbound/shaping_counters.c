@@ -258,19 +258,18 @@ on_kept(struct queue_op *op)
 }
 
 static struct keeping *
-keeping_new(struct shaping *s)
+keeping_new(void)
 {
 	struct arena arena = { 0 };
 	struct keeping *k = arena_alloc(&arena, sizeof(*k));
 
 	k->arena = arena;
-	k->owner = s;
 	return k;
 }
 
 /* notes: the first is the operation, the others go with it. */
 static void
-keeping_submit(struct keeping *k, struct queue_note *notes, size_t count)
+keeping_submit(struct shaping *s, struct keeping *k, struct queue_note *notes, size_t count)
 {
 	struct arena arena = k->arena;
 
@@ -282,8 +281,9 @@ keeping_submit(struct keeping *k, struct queue_note *notes, size_t count)
 	k->note.more = notes + 1;
 	k->note.more_count = count - 1;
 	k->note.op.done = on_kept;
-	k->owner->owner->settling++;
-	queue_submit_note(k->owner->owner->home->port, &k->note);
+	k->owner = s;
+	s->owner->settling++;
+	queue_submit_note(s->owner->home->port, &k->note);
 }
 
 static void
@@ -304,7 +304,7 @@ keep_one(const struct shaping_counter *c, int64_t now, struct arena *arena, stru
 static void
 keep_some(struct shaping *s, int64_t now)
 {
-	struct keeping *k = keeping_new(s);
+	struct keeping *k = keeping_new();
 	struct queue_note *notes = arena_alloc(&k->arena, KEEP_MOST * sizeof(*notes));
 	size_t count = 0;
 
@@ -314,7 +314,7 @@ keep_some(struct shaping *s, int64_t now)
 		list_remove(&c->changed);
 		keep_one(c, now, &k->arena, &notes[count++]);
 	}
-	keeping_submit(k, notes, count);
+	keeping_submit(s, k, notes, count);
 }
 
 void
@@ -330,7 +330,7 @@ static void
 sweep(struct shaping *s, int64_t now)
 {
 	struct queue_note_row rows[SWEEP_ROWS];
-	struct keeping *k = keeping_new(s);
+	struct keeping *k = keeping_new();
 	struct queue_note *notes = arena_alloc(&k->arena, SWEEP_ROWS * sizeof(*notes));
 	size_t n = 0, count = 0;
 
@@ -343,7 +343,7 @@ sweep(struct shaping *s, int64_t now)
 	if (n > 0)
 		buf_append(&s->sweep_after, rows[n - 1].key);
 	s->sweep_ms = now + (n > 0 ? KEEP_MS : SWEEP_MS);
-	keeping_submit(k, notes, count);
+	keeping_submit(s, k, notes, count);
 }
 
 static void

@@ -10,7 +10,7 @@ import pytest
 from conftest import FAST
 from dns_server import Nsd
 from harness import free_port_on, wait_for
-from sink import DROP, Sink
+from sink import DROP, RESET, Sink
 
 DATA = b"From: a@src.test\r\nSubject: shape\r\n\r\nbody\r\n"
 
@@ -267,6 +267,7 @@ def test_slow_peers_cost_their_connections_only(world):
     slow.wait_sessions(1)
     send_many(tramd, 5, to="a@two.shape.test")
     silent.wait_sessions(1)
+    other.rule("MAIL", RESET, times=3)
     send_many(tramd, 50, to="a@three.shape.test")
     other.wait(50)
     timed_out = tramd.wait_log(event="delivery", to="a@one.shape.test", fate="deferred")
