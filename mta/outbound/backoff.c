@@ -125,12 +125,18 @@ site_backoff(struct site *site, const struct reply *reply, struct span host)
 void
 site_probe_now(struct site *site)
 {
+	int64_t now = wall_ms();
+
 	if (site->mode != SITE_BACKOFF || site_sleeps(site))
 		return;
 	site->mode = site->state.backoff.failures > 0 ? SITE_PROBING : SITE_OPEN;
 	if (site->mode == SITE_PROBING)
 		site_begins(site, 1);
 	site->leaving = false;
+	if (site->state.backoff.next_ms > now) {	/* or it would be asleep again after a restart */
+		site->state.backoff.next_ms = now;
+		site_save(site, now);
+	}
 	site_wake_lanes(site);
 	site_load_lanes(site);
 	site_touch(site);

@@ -136,7 +136,7 @@ measure_save(struct kept_measure *k)
 	buf_clear(&k->value);
 	if (!k->over)
 		measure_encode(&k->m, &k->value);
-	k->note = (struct queue_note){ .op.done = on_saved, .kind = NOTE_MEASURE, .key = note_key(k),
+	k->note = (struct queue_note){ .op.done = on_saved, .op.urgent = true, .kind = NOTE_MEASURE, .key = note_key(k),
 				       .value = buf_span(&k->value), .remove = k->over };
 	d->settling++;
 	queue_submit_note(d->home->port, &k->note);

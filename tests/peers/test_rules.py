@@ -168,6 +168,17 @@ def test_by_hand(make_tramd, sink):
         assert len(sink.messages) == count + 1
         tramd.ctl("sites", "resume", site, *options)
         delivered(id)
+
+    hold = threading.Event()				# it is in memory all the while: that must not come back with a restart
+    held = sink.rule("DOT", None, times=1, hold=hold)
+    id = tramd.send(BODY)
+    wait_for(lambda: held.used, what="it is with the peer")
+    tramd.ctl("sites", "suspend", key)
+    tramd.ctl("sites", "resume", key)
+    hold.set()
+    delivered(id)
+    tramd.restart(kill=True)
+    delivered(tramd.send(BODY))
     for bad in ("nobody", "@..", "@dst.test --tenant x"):
         assert tramd.ctl("sites", "suspend", *bad.split(), check=False).returncode != 0
 
