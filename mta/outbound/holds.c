@@ -57,6 +57,17 @@ connections_hold(struct dispatcher *d, const struct site *site, struct arena *ar
 		r->text = arena_printf(arena, "limits.deliveries: all %zu connections are in use", d->connections);
 		hold_number(r, "connections", (int64_t)d->connections);
 		hold_number(r, "most", (int64_t)d->max_connections);
+	} else if (site->slot_tenant != NULL) {
+		struct span tenant = ring_tenant_name(site->slot_tenant);
+		const struct share *share = share_find(&d->window, tenant);
+		size_t has = share != NULL ? share->connections : 0;
+
+		r = hold_add(why, HOLD_TENANT);
+		r->what = tenant;
+		r->text = arena_printf(arena, "tenant %.*s has its share of limits.deliveries: %zu of %zu connections",
+				       SPAN_FMT(tenant), has, d->max_connections);
+		hold_number(r, "connections", (int64_t)has);
+		hold_number(r, "most", (int64_t)d->max_connections);
 	}
 	if (site->pause_until_ms > wall_ms()) {
 		r = hold_add(why, HOLD_PAUSE);

@@ -4,6 +4,7 @@ import threading
 
 from harness import stuff, wait_for
 from sink import SILENT, Sink
+from steering import rows
 
 HEADER = 'tenant-by = "header:X-Tenant"\n'
 
@@ -89,6 +90,9 @@ def test_connections(make_tramd):
                            extra=HEADER, limits={"deliveries": 10})
         fill(tramd, "news", 40, to=lambda n: "a@d%d.test" % (n + 2))
         wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 9, what="most connections are taken")
+        reasons = [h for row in rows(tramd, "queue", "list") for told in rows(tramd, "explain", row["id"])
+                   for h in told.get("held_by", []) if h["kind"] == "tenant"]
+        assert len(reasons) == 31 and "9 of 10" in reasons[0]["text"], reasons
         tramd.send(text("shop"), to="password@dst.test")
         good.wait(1)
 
