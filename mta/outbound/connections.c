@@ -618,7 +618,8 @@ use_idle(struct site *site, struct way *way)
 		*way = other;
 		return true;
 	}
-	connection_quit(idle);
+	if (site->connection_count >= site->limit || site->connection_count >= site_max_connections(site))
+		connection_quit(idle);
 	return false;
 }
 

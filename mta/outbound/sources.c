@@ -527,7 +527,9 @@ sources_reconfigure(struct dispatcher *d)
 void
 sources_stop(struct source_book *book)
 {
-	source_days_store(book->days);
+	if (!book->stopped)			/* once: the disk may be full */
+		source_days_store(book->days);
+	book->stopped = true;
 }
 
 bool

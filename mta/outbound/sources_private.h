@@ -32,6 +32,7 @@ struct source_book {
 	struct dispatcher *owner;
 	struct list uses;
 	struct source_days *days;
+	bool stopped;
 };
 
 const struct sources *sources_of(const struct dispatcher *d);
