@@ -142,11 +142,30 @@ tell_tenant(struct tls_check *c)
 	json_object_set_new(row, "weight", json_integer(weight));
 }
 
+/* Under which sender it would go out; what comes back there is read. */
+static void
+tell_verp(struct tls_check *c)
+{
+	const struct what_if_message *m = &c->what_if->message;
+	const struct verp_rule *rule = verp_choose(
+		&c->config->verp, &(struct verp_facts){ m->sender, m->lane.route, m->lane.tenant, m->lane.pool });
+	json_t *row;
+
+	if (rule == NULL)
+		return;
+	row = tls_check_row(c, CHECK_NOTE, "verp",
+			    arena_printf(&c->arena, "it goes out from %.*s-...@%.*s", SPAN_FMT(rule->prefix),
+					 SPAN_FMT(rule->domain)));
+	json_object_set_new(row, "prefix", tls_check_text(rule->prefix));
+	json_object_set_new(row, "domain", tls_check_text(rule->domain));
+}
+
 static void
 tell_way(struct tls_check *c)
 {
 	tell_tenant(c);
 	tell_route(c);
+	tell_verp(c);
 	tell_login(c);
 	tell_wish(c);
 	if (c->route->kind == DELIVER_DISCARD) {

@@ -303,6 +303,14 @@ def test_the_source(make_tramd, sink):
     assert step(found, "held")["kind"] == "suspended" and "and wait: " in step(found, "result")["text"]
 
 
+def test_a_sender_of_its_own(make_tramd, sink):
+    tramd = make_tramd(static=sink, extra='verp "bounces.src.test" { sender = "src.test" }\n')
+    row = step(what_if(tramd, "b@dst.test", "--from", "a@src.test")[1], "verp")
+    tramd.send(BODY, sender="a@src.test", to="b@dst.test")
+    assert sink.wait(1)[0].sender.startswith(row["prefix"] + "-") and sink.messages[0].sender.endswith("@" + row["domain"])
+    assert not any(steps(what_if(tramd, "b@dst.test", *options)[1], "verp") for options in ([], ["--from", "a@else.test"]))
+
+
 def test_it_does_not_hold_up_the_stop(make_tramd, mx_nsd):
     """The resolver says nothing; one operator goes away, and another one waits when the server is stopped."""
     with BrokenDns(upstream=mx_nsd, rules={"*.mx.test": "silence"}) as dns:
