@@ -153,7 +153,7 @@ def test_real_bounces(make_tramd, make_postfix, sink):
 
 def test_reports(make_tramd, sink):
     """By hand: what is forged, old, delayed, of a machine or a person; and a report that names somebody else."""
-    tramd = make_tramd(static=sink, extra=VERP + SUPPRESS, relay_from=["127.0.0.1"])
+    tramd = make_tramd(static=sink, extra=VERP + SUPPRESS + 'postmaster = "ops@src.test"\n')
     id = tramd.send(BODY, sender="news@src.test", to=["jo@dst.test", "kim@dst.test"])
     told = sent(sink, 2)
     tramd.wait_empty()
@@ -174,6 +174,8 @@ def test_reports(make_tramd, sink):
         c.command("MAIL FROM:<>", 250)
         c.command("RCPT TO:<b@dst.test>", 250)
         c.command("RCPT TO:<%s>" % mine, 452)
+    come_back(tramd, BODY, "Postmaster@" + DOMAIN, sender="x@far.test")
+    wait_for(lambda: any(m.recipients == ["ops@src.test"] for m in sink.messages), TIMEOUT, "the postmaster has mail")
     come_back(tramd, report(mine, "jo@dst.test", "delayed", "4.4.1", "451 4.4.1 later"), mine)
     line = tramd.wait_log(event="bounce-received", action="delayed")
     assert "class" not in line and line["to"] == "jo@dst.test" and not suppressed(tramd)
