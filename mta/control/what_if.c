@@ -9,6 +9,7 @@
 #include "mta/base/clock.h"
 #include "mta/control/job.h"
 #include "mta/inbound/allowance.h"
+#include "mta/inbound/bounces.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/pools.h"
 #include "mta/inbound/verdict.h"
@@ -24,6 +25,7 @@ struct asked {
 	struct access_client client;
 	struct span sender, recipient, header, tenant;
 	const struct route *route;
+	bool returns;				/* it is for an address that mail comes back to */
 };
 
 static void
@@ -217,13 +219,17 @@ is_taken(struct asked *a)
 {
 	struct reactor *home = job_home(a->job);
 	struct suppression suppression;
+	struct verp_address verp;
 	struct reply reply;
-	bool named;
+	bool named, proven;
 
 	a->sender = verdict_qualified(a->config, &a->client, a->sender, &a->job->arena);
 	reply = verdict_mail(a->config, &a->client, a->sender);
 	if (!tell_reply(a->job, "mail", &reply) || !user_may_send(a))
 		return false;
+	a->returns = bounces_judge(home, a->config, &a->recipient, &verp, &proven, &reply);
+	if (a->returns)
+		return tell_reply(a->job, "rcpt", &reply);
 	reply = verdict_rcpt(a->config, &a->client, a->sender, false, &a->job->arena, &a->recipient, &a->route);
 	if (reply.code == 250 &&
 	    suppressed_find(home->suppressed, home->port, a->recipient, &a->job->arena, &suppression)) {
@@ -250,6 +256,17 @@ refused(struct control_job *job)
 
 	tell(job, false, "result", SPAN("it would be refused"));
 	json_object_set_new(object, "good", json_false());
+	return job_end(job, object);
+}
+
+/* Where it would go on to hangs on what it says. */
+static enum job_next
+read_here(struct control_job *job)
+{
+	json_t *object = json_object();
+
+	tell(job, true, "result", SPAN("it would be read as mail that comes back"));
+	json_object_set_new(object, "good", json_true());
 	return job_end(job, object);
 }
 
@@ -287,7 +304,7 @@ start_step(struct control_job *job)
 	tell_client(&a);
 	if (!session_takes(&a) || !is_taken(&a))
 		return refused(job);
-	return follow(&a);
+	return a.returns ? read_here(job) : follow(&a);
 }
 
 void

@@ -64,56 +64,52 @@ returning_of(struct session *s)
 }
 
 /* Old ones are refused like forged ones: nobody learns which it was. */
-static bool
-is_deliverys(struct session *s, struct span address, struct reply *verdict)
+bool
+bounces_judge(const struct reactor *reactor, const struct config *config, struct span *address,
+	      struct verp_address *verp, bool *proven, struct reply *verdict)
 {
-	struct verp_address verp;
-	enum verp_verdict found = verp_read(&s->config->verp, returns_key(s->reactor->returns), address, &verp);
+	enum verp_verdict found;
 
-	if (found == VERP_FOREIGN)
-		return false;
-	if (found == VERP_UNKNOWN || id_time_ms(verp.id) < wall_ms() - s->config->bounces.lifetime_ms) {
-		*verdict = REPLY(550, 5, 1, 1, "no such address here");
-		return true;
-	}
+	*proven = false;
 	*verdict = REPLY(250, 2, 1, 5, "recipient ok");
-	if (s->server.envelope.recipient_count == 0) {
-		struct returning *r = returning_of(s);
-
-		r->active = r->proven = true;
-		r->verp = verp;
-		r->by = "verp";
+	if (config->verp.count == 0 && config->bounces.address_count == 0)
+		return false;
+	if (is_address(config, *address))
+		return true;
+	if (span_ieq(address_local_of(*address), SPAN("postmaster")) &&
+	    verp_has_domain(&config->verp, address_domain_of(*address))) {
+		*address = SPAN("postmaster");		/* ours */
+		return false;
 	}
-	return true;
+	found = verp_read(&config->verp, returns_key(reactor->returns), *address, verp);
+	*proven = found == VERP_GOOD && id_time_ms(verp->id) >= wall_ms() - config->bounces.lifetime_ms;
+	if (found != VERP_FOREIGN && !*proven)
+		*verdict = REPLY(550, 5, 1, 1, "no such address here");
+	return found != VERP_FOREIGN;
 }
 
 bool
 bounces_ask_rcpt(struct session *s, struct reply *verdict)
 {
-	struct span *address = &s->server.asked.address;
 	static const struct reply alone =
 		REPLY_INIT(452, 4, 5, 3, "bounces are taken for one recipient at a time");
-	bool returns = false;
+	bool first = s->server.envelope.recipient_count == 0, proven, returns;
+	struct verp_address verp = { 0 };
+	struct returning *r;
 
-	if (s->config->verp.count == 0 && s->config->bounces.address_count == 0)
-		return false;
-	if (s->server.envelope.recipient_count == 0)
+	returns = bounces_judge(s->reactor, s->config, &s->server.asked.address, &verp, &proven, verdict);
+	if (first)
 		bounces_drop(s);
-	if (span_ieq(address_local_of(*address), SPAN("postmaster")) &&
-	    verp_has_domain(&s->config->verp, address_domain_of(*address))) {
-		*address = SPAN("postmaster");		/* ours */
-	} else if (is_address(s->config, *address)) {
-		returns = true;
-		*verdict = REPLY(250, 2, 1, 5, "recipient ok");
-		if (s->server.envelope.recipient_count == 0)
-			returning_of(s)->active = true;
-	} else {
-		returns = is_deliverys(s, *address, verdict);
+	else if (returns ? verdict->code == 250 : bounces_is(s))
+		*verdict = alone;
+	if (first && returns && verdict->code == 250) {
+		r = returning_of(s);
+		r->active = true;
+		r->proven = proven;
+		r->verp = verp;
+		r->by = proven ? "verp" : NULL;
 	}
-	if (s->server.envelope.recipient_count == 0 || (!returns && !bounces_is(s)) || (returns && verdict->code == 550))
-		return returns;
-	*verdict = alone;
-	return true;
+	return returns || (!first && bounces_is(s));
 }
 
 bool

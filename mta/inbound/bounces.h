@@ -13,6 +13,12 @@
 
 #include "mta/inbound/receiver.h"
 
+/*
+ * Is it an address that mail comes back to? Then verdict says if it is taken; proven: we made it, for the
+ * delivery that verp says. postmaster at a domain of verp becomes ours, which is none.
+ */
+bool bounces_judge(const struct reactor *reactor, const struct config *config, struct span *address,
+		   struct verp_address *verp, bool *proven, struct reply *verdict);
 /* RCPT. True: it is decided here, and verdict set. */
 bool bounces_ask_rcpt(struct session *s, struct reply *verdict);
 /* Is the message of this transaction one that comes back? */

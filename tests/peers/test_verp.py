@@ -164,6 +164,8 @@ def test_reports(make_tramd, sink):
             c.hello()
             c.command("MAIL FROM:<>", 250)
             assert bad == mine or "5.1.1" in c.command("RCPT TO:<%s>" % bad, 550).text
+    assert "mail that comes back" in tramd.ctl("what-if", "--to", mine, "--listener", "smtp", "--client", "192.0.2.1")
+    assert tramd.ctl("what-if", "--to", "b@" + DOMAIN, check=False).returncode == 1
     with tramd.client() as c:			# alone, or not at all
         c.hello()
         c.command("MAIL FROM:<>", 250)
