@@ -525,7 +525,7 @@ patience_of(const struct host *h, int64_t plain)
 	int64_t most = limits_patience(h, plain) + (int64_t)h->peak * h->service_ms * 4;
 
 	if (h->class != CLASS_PLAIN || h->max_connections > 0)
-		most += limits_patience(h, plain) + (int64_t)h->peak * MINUTE;
+		most += limits_patience(h, plain) + (int64_t)h->peak * (MINUTE + limits_pace(h) * 2);
 	return most;
 }
 

@@ -190,3 +190,12 @@ limits_patience(const struct host *h, int64_t plain)
 
 	return plain + more[h->class];
 }
+
+int64_t
+limits_pace(const struct host *h)
+{
+	static const int64_t each[CLASSES] = { 0, MINUTE / PACED_MINUTE, HOUR / HOURLY, DAY / DAILY, MINUTE / BIG_MINUTE,
+					       MINUTE / TENANT_MINUTE };
+
+	return each[h->class];
+}

@@ -191,6 +191,7 @@ void limits_closed(struct host *host);
 void limits_restart(bool died);
 /* The longest that nothing may be sent to a host, with mail waiting. */
 int64_t limits_patience(const struct host *host, int64_t plain);
+int64_t limits_pace(const struct host *host);		/* one message each, in the long run */
 
 /* ---- hosts.c ------------------------------------------------------------------------------ */
 
