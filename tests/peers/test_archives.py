@@ -1,4 +1,5 @@
 """Archives of a queue, and the store itself: export, import, check, salvage; with tramd running and not."""
+import calendar
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import time
 import pytest
 
 import harness
+from clock import Clock
 from conftest import FAST
 from harness import free_port, wait_for
 from steering import BODY, NEVER, changed, dead, last, recipients, records, rows, settled	# noqa: F401
@@ -212,3 +214,25 @@ def test_salvage_of_nothing(dead, tmp_path):
         done = dead.ctl("queue", "salvage", tmp_path / place, tmp_path / "archive", check=False)
         assert done.returncode == 1 and b"No such file" in done.stderr and done.stdout == b""
         assert not (tmp_path / "archive").exists()
+
+
+def test_a_queue_of_an_older_format(make_tramd, sink, tmp_path):
+    """Its messages are all there, are as they were, and go; then it is a queue of today."""
+    calm = dict(NEVER, lifetime="366d", **{"delay-warning": "366d", "path": harness.quoted(str(tmp_path / "queue"))})
+    clock = Clock(tmp_path)
+    clock.forward(calendar.timegm((2026, 11, 21, 17, 0, 0)) - time.time())		# soon after it was made
+    (tmp_path / "queue").mkdir(mode=0o700)
+    subprocess.check_call(["tar", "-C", str(tmp_path / "queue"), "-xJf", os.path.join(harness.ROOT, "tests/queues/format-1.tar.xz")])
+    tramd = make_tramd(static=sink, queue=calm, env=clock.env)
+    large, report, many = sorted(sink.wait(3), key=lambda m: (-len(m.data), len(m.recipients)))
+    assert (large.recipients, large.sender) == (["a@one.test"], "jo@src.test") and len(large.data) > 280000
+    assert "RET=HDRS" in large.mail_params and "ENVID=q+2B1" in large.mail_params
+    assert "NOTIFY=FAILURE" in large.rcpt_params["a@one.test"]
+    assert (report.recipients, report.sender) == (["d@four.test"], "")
+    assert sorted(many.recipients) == sorted("e%d@five.test" % i for i in range(20))
+    wait_for(lambda: recipients(tramd) == ["b@two.test"], what="the held one is left")
+    tramd.ctl("queue", "release", "--domain", "two.test")
+    assert sink.wait(4)[3].recipients == ["b@two.test"]
+    tramd.wait_empty()
+    tramd.stop()
+    assert "no fault" in tramd.run_tool("tramctl", "queue", "check").stdout.decode()
