@@ -92,7 +92,7 @@ edit_move(struct batch *b, struct message_state *m, uint32_t recipient, struct h
 	to = lane_named(b, edit->lane);
 	if (to == NULL || to->id == h->lane)
 		return false;
-	recipient_place(b, m, recipient, h, to, h->state == HISTORY_HELD ? DUE_HELD : edit->due_ms);
+	recipient_place(b, m, recipient, h, to, h->due_ms);
 	return true;
 }
 

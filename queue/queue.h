@@ -295,7 +295,7 @@ enum edit_kind { EDIT_HOLD, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL, ED
 /*
  * At most 500 recipients a go: set `resume` from the last result until `more` is false. None of
  * the ids may be in flight. RETRY: due now. FAIL: as SETTLE_OWED with the attempt given (bounce,
- * expiry). MOVE: to another lane.
+ * expiry). MOVE: to another lane, due as it was.
  */
 struct queue_edit {
 	struct queue_op op;
@@ -303,7 +303,7 @@ struct queue_edit {
 	const uint64_t *ids;
 	size_t count;
 	uint32_t only_recipient;	/* UINT32_MAX: all */
-	int64_t due_ms;			/* RELEASE, RETRY, MOVE */
+	int64_t due_ms;			/* RELEASE, RETRY */
 	const struct attempt *attempt;	/* FAIL */
 	const struct lane_name *lane;	/* MOVE */
 	uint64_t from_lane;		/* MOVE: only recipients in this lane */

@@ -137,7 +137,6 @@ lane_reroute(struct dispatcher *d, uint64_t lane, const struct lane_record *reco
 	r->edit.only_recipient = UINT32_MAX;
 	r->edit.from_lane = lane;
 	r->edit.lane = &r->name;
-	r->edit.due_ms = wall_ms();
 	d->settling++;
 	queue_submit_edit(d->home->port, &r->edit);
 	return true;
