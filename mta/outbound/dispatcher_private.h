@@ -1,14 +1,16 @@
 /*
  * dispatcher_private: what the dispatcher's own files share. Home loop only.
  *
- *	dispatcher.c	arrivals, timers, edits, stop: the outside
+ *	dispatcher.c	arrivals, timers, reload, stop: the outside
+ *	edits.c		what the operator changes waits for deliveries
  *	lanes.c		which lanes and sites are in memory, and how they leave
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
  *	sources.c	from which of our addresses a message goes; who cannot be used now; warm-up
  *	sources_view.c	… and what is seen of that
  *	shaping.c	the limits that are configured: who waits, and in which queue
- *	connections.c	jobs, deliveries
+ *	jobs.c		what goes together in one attempt
+ *	connections.c	the deliveries it goes over
  *	measures*.c	what rules make of replies: suspended, slowed
  *	backoff.c	what the answers of a site come to: its concurrency, its back-off
  *	settlement.c	outcomes → the queue
@@ -132,9 +134,12 @@ void dispatcher_wake_at(struct dispatcher *d, int64_t wall_ms);	/* look at `wake
 /* look at `asleep` then, if not before */
 void site_timer_by(struct site *site, int64_t wall_ms);
 void dispatcher_rearm(struct dispatcher *d);
-void dispatcher_check_edits(struct dispatcher *d);
 void dispatcher_check_stopped(struct dispatcher *d);
 uint32_t chance(void);
+void lane_read_again(struct lane *lane);		/* from its first entry on */
+
+/* edits.c: called whenever something has landed */
+void dispatcher_check_edits(struct dispatcher *d);
 
 /* lanes.c */
 /* NULL: in back-off, gone, or no room */
@@ -270,8 +275,18 @@ void settlement_returned(void *dispatcher, uint64_t site, enum reply_class class
  */
 void settle_without_delivery(struct dispatcher *d, struct job *job, const struct reply *reply,
 			     bool discard);
-/* connections.c */
+
+/* jobs.c */
+/*
+ * The lane whose turn it is gives its first message, with all its recipients that go the same way:
+ * its tenant has got those. With only: that lane, and what is in it.
+ */
 struct job *take_job(struct dispatcher *d, struct site *site, struct lane *only);
+/* This message, with those of its recipients that go the same way, or (only) are in the same lane. */
+struct job *take_message(struct entry *first, struct span source, size_t most, bool only);
+struct entry *lane_first_entry(const struct lane *lane);	/* it has one */
+/* A delivery has it, or (with NULL) none has it any more. */
+void job_entries_fly(const struct job *job, const struct job *with);
 void job_free(struct job *job);
 
 /* reporter.c */
