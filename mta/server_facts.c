@@ -147,15 +147,17 @@ accepted(struct server *server)
 static uint64_t
 memory_octets(void)
 {
-	unsigned long long resident = 0, shared = 0;
+	uint64_t pages[3] = { 0 };	/* size, resident, shared: proc(5) */
 	FILE *file = fopen("/proc/self/statm", "re");
+	char line[128] = "", *at = line;
 
 	if (file == NULL)
 		return 0;
-	if (fscanf(file, "%*s %llu %llu", &resident, &shared) != 2)
-		resident = shared = 0;
+	if (fgets(line, sizeof(line), file) != NULL)
+		for (int i = 0; i < 3; i++)
+			pages[i] = strtoull(at, &at, 10);
 	fclose(file);
-	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+	return (pages[1] - pages[2]) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static json_t *

@@ -71,7 +71,7 @@ static json_t *
 text_of(struct span text)
 {
 	struct buf safe = { 0 };
-	json_t *string = json_stringn(text.at != NULL ? text.at : "", text.len);
+	json_t *string = text.len > 0 ? json_stringn(text.at, text.len) : json_string("");
 
 	if (string != NULL)
 		return string;

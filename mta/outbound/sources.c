@@ -446,6 +446,7 @@ hold_of(const struct source *source, struct span pool, const struct obstacle *o,
 	struct arena *arena, struct hold_reasons *why)
 {
 	struct hold_reason *r = hold_add(why, o->kind);
+	const int64_t day = source_today() - source->start_day + 1;
 
 	r->what = source->name;
 	r->since_ms = o->since_ms;
@@ -457,10 +458,9 @@ hold_of(const struct source *source, struct span pool, const struct obstacle *o,
 	}
 	r->text = arena_printf(arena,
 			       "pool %.*s: source %.*s is warming up: on day %lld of its plan %llu a day to %.*s, and %llu "
-			       "are sent", SPAN_FMT(pool), SPAN_FMT(source->name),
-			       (long long)(source_today() - source->start_day + 1), (unsigned long long)o->ceiling,
-			       SPAN_FMT(site), (unsigned long long)o->sent);
-	hold_number(r, "day", source_today() - source->start_day + 1);
+			       "are sent", SPAN_FMT(pool), SPAN_FMT(source->name), (long long)day,
+			       (unsigned long long)o->ceiling, SPAN_FMT(site), (unsigned long long)o->sent);
+	hold_number(r, "day", day);
 	hold_number(r, "sent", (int64_t)o->sent);
 	hold_number(r, "most", (int64_t)o->ceiling);
 }
