@@ -180,20 +180,3 @@ def test_the_libraries_log_nothing():
                 with open(os.path.join(ROOT, folder, name), encoding="utf-8") as f:
                     silent += ["%s/%s" % (folder, name)] if "mta/base/log.h" in f.read() else []
     assert silent == []
-
-
-def test_the_manual_names_every_event():
-    found = set()
-    for place, _, names in os.walk(os.path.join(ROOT, "mta")):
-        for name in names:
-            if name.endswith(".c") and "base" not in place:
-                with open(os.path.join(place, name), encoding="utf-8") as f:
-                    text = f.read()
-                for call in (r'\blog_message\(\s*[^",]+,\s*"([a-z-]+)"',
-                             r'\blog_begin\(&l,[^;"]*"([a-z-]+)"', r'\blog_begin\(&l,[^;"]*"[a-z-]+" : "([a-z-]+)"',
-                             r'\b(?:log_site|delivery_log_trouble)\(\w+, "([a-z-]+)"'):
-                    found |= set(re.findall(call, text))
-    with open(os.path.join(ROOT, "contrib", "man", "tramd.8.scd"), encoding="utf-8") as f:
-        log = re.search(r"\n# LOG\n(.*?)\n# ", f.read(), re.S)[1]
-    named = {event for line in log.splitlines() if line.startswith("*") for event in re.findall(r"\*([a-z-]+)\*", line)}
-    assert found == named and {"accept", "final", "report", "delay-warning", "site-up"} <= found
