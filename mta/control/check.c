@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "mta/control/job.h"
-#include "mta/outbound/what_if.h"
+#include "mta/outbound/explain/what_if.h"
 
 static void
 check_free_state(struct control_job *job)

@@ -10,7 +10,7 @@
 #include "mta/control/job.h"
 #include "mta/control/walk.h"
 #include "mta/outbound/dispatcher.h"
-#include "mta/outbound/hold_reason.h"
+#include "mta/outbound/explain/hold_reason.h"
 #include "mta/delivery/outcome.h"
 
 struct listing {

@@ -7,7 +7,7 @@
 #include "mta/base/clock.h"
 #include "mta/control/job.h"
 #include "mta/outbound/dispatcher.h"
-#include "mta/outbound/hold_reason.h"
+#include "mta/outbound/explain/hold_reason.h"
 #include "mta/reactor/suppressed.h"
 
 enum { TOP_USUALLY = 40 };

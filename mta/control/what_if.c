@@ -1,6 +1,6 @@
 /*
  * what_if: `tramctl what-if`: first what MAIL and RCPT would be answered (by the functions that answer them,
- * mta/inbound/verdict.h), then, if it would be taken, what would become of it (mta/outbound/what_if.h). Rows as
+ * mta/inbound/verdict.h), then, if it would be taken, what would become of it (mta/outbound/explain/what_if.h). Rows as
  * of tls-check. Home loop; nothing is counted, sent or kept.
  */
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "mta/inbound/gate.h"
 #include "mta/inbound/pools.h"
 #include "mta/inbound/verdict.h"
-#include "mta/outbound/what_if.h"
+#include "mta/outbound/explain/what_if.h"
 #include "mta/reactor/suppressed.h"
 #include "policy/site_key.h"
 

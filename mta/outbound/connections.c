@@ -7,7 +7,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 /* ---- where a site is ---------------------------------------------------------------------- */
 

@@ -12,7 +12,7 @@
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
 #include "mta/reactor/returns.h"
-#include "mta/outbound/tls_check.h"
+#include "mta/outbound/explain/tls_check.h"
 
 enum { DESCRIPTORS_LEAST = 64 };	/* store, log, resolvers, listeners, standard ones */
 

@@ -6,18 +6,23 @@
  *	lanes.c		which lanes and sites are in memory, and how they leave
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
- *	sources.c	from which of our addresses a message goes; who cannot be used now; warm-up
- *	sources_view.c	… and what is seen of that
- *	shaping.c	the limits that are configured: who waits, and in which queue
  *	jobs.c		what goes together in one attempt
  *	connections.c	the deliveries it goes over
- *	measures*.c	what rules make of replies: suspended, slowed
  *	backoff.c	what the answers of a site come to: its concurrency, its back-off
  *	settlement.c	outcomes → the queue
- *	flights.c	where a recipient is now
  *	reporter.c	reports that are owed; reporter_age.c: expiry, delay warnings
+ *
+ * shaping/, what limits it:
+ *	shaping.c	the limits that are configured: who waits, and in which queue
+ *	sources.c	from which of our addresses a message goes; who cannot be used now; warm-up
+ *	measures.c	what rules make of replies: suspended, slowed
+ *	concurrency.c	how many connections a site has shown that it takes
+ *
+ * explain/, what people are told:
+ *	flights.c	where a recipient is now
+ *	holds.c		what holds a lane or a site now
  *	top.c		where most happens now
- *	holds.c		what holds a lane or a site now, for people
+ *	what_if.c	what would be done with a message; tls_check.c, dns_check.c: with a domain
  *
  * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
  * (connections.c) → on_job_returned → settle_job (settlement.c) → on_settled.
@@ -27,14 +32,14 @@
 
 #include "mta/delivery/delivery.h"
 #include "mta/outbound/dispatcher.h"
-#include "mta/outbound/hold_reason.h"
+#include "mta/outbound/explain/hold_reason.h"
 #include "mta/reactor/reactor.h"
 #include "mta/delivery/tokens.h"
 #include "mta/assurance/policies.h"
 #include "mta/assurance/tls_reports.h"
 #include "mta/assurance/trust.h"
-#include "mta/outbound/shaping.h"
-#include "mta/outbound/measures.h"
+#include "mta/outbound/shaping/shaping.h"
+#include "mta/outbound/shaping/measures.h"
 #include "mta/outbound/window.h"
 
 enum {

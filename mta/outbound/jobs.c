@@ -1,6 +1,6 @@
 /* jobs: one message, some of its recipients, for one attempt: which of them go together. Home loop only. */
 #include "mta/base/clock.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 void
 job_free(struct job *job)

@@ -17,9 +17,9 @@
 #include "mta/base/list.h"
 #include "mta/base/map.h"
 #include "mta/outbound/ring.h"
-#include "mta/outbound/concurrency.h"
-#include "mta/outbound/shaping.h"
-#include "mta/outbound/traffic.h"
+#include "mta/outbound/shaping/concurrency.h"
+#include "mta/outbound/shaping/shaping.h"
+#include "mta/outbound/explain/traffic.h"
 #include "policy/classify.h"
 #include "queue/queue.h"
 

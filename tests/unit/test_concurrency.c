@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "mta/outbound/concurrency.h"
+#include "mta/outbound/shaping/concurrency.h"
 
 enum { MOST = 20, SECOND = 1000 };
 

@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "mta/outbound/hold_reason.h"
-#include "mta/outbound/traffic.h"
+#include "mta/outbound/explain/hold_reason.h"
+#include "mta/outbound/explain/traffic.h"
 
 static void
 test_rates(void **state)

@@ -1,11 +1,11 @@
 /* measures_view: what people see of measures; see measures.h. */
-#include "mta/outbound/measures.h"
+#include "mta/outbound/shaping/measures.h"
 
 #include <stdio.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/measures_private.h"
+#include "mta/outbound/shaping/measures_private.h"
 #include "policy/site_key.h"
 
 static void

@@ -1,6 +1,6 @@
 /* sources_view: what the operator sees of sources and pools. Home loop only. */
 #include "mta/base/clock.h"
-#include "mta/outbound/sources_private.h"
+#include "mta/outbound/shaping/sources_private.h"
 
 static json_t *
 json_text(struct span s)

@@ -1,5 +1,5 @@
 /* traffic: see traffic.h. */
-#include "mta/outbound/traffic.h"
+#include "mta/outbound/explain/traffic.h"
 
 static void
 flow_turn(struct flow *f, int64_t window_ms, int64_t now_ms)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 /* ---- counting ----------------------------------------------------------------------------- */
 

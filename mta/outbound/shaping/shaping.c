@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 enum {
 	RELEASE_MOST = 100,		/* that go on at one time */

@@ -5,7 +5,7 @@
 #define TRAM_SOURCES_PRIVATE_H
 
 #include "mta/outbound/dispatcher_private.h"
-#include "mta/outbound/source_days.h"
+#include "mta/outbound/shaping/source_days.h"
 
 struct source_use {			/* of one name, as long as the process lives */
 	struct list node;

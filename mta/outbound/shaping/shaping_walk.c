@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 enum { WALK_PAGE = 200, WALK_MS = 20 };
 

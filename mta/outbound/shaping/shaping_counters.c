@@ -11,7 +11,7 @@
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 enum {
 	KEEP_MS = 1000,			/* between two writes of one counter */

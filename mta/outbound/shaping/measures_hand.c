@@ -1,11 +1,11 @@
 /* measures_hand: measures that an operator takes, and ends; see dispatcher.h. Home loop only. */
-#include "mta/outbound/measures.h"
+#include "mta/outbound/shaping/measures.h"
 
 #include "mta/base/address.h"
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/measures_private.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/shaping/measures_private.h"
+#include "mta/outbound/shaping/shaping_private.h"
 #include "policy/site_key.h"
 
 static void

@@ -9,8 +9,8 @@
 #include "mta/base/clock.h"
 #include "mta/inbound/verdict.h"
 #include "mta/outbound/dispatcher_private.h"
-#include "mta/outbound/tls_check_private.h"
-#include "mta/outbound/what_if.h"
+#include "mta/outbound/explain/tls_check_private.h"
+#include "mta/outbound/explain/what_if.h"
 
 enum { PASSED_OVER_MOST = 20, AHEAD_MOST = 2000 };
 

@@ -3,8 +3,8 @@
  * site has used. Home loop only.
  */
 #include "mta/base/clock.h"
-#include "mta/outbound/hold_reason.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/explain/hold_reason.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 struct span
 shaping_words(const struct shaping_counter *c, const struct shape_hold *hold, struct arena *arena)

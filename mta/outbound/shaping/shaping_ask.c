@@ -3,8 +3,8 @@
  * and a domain, from a source; and how far each is used. For what-if and explain. Home loop only.
  */
 #include "mta/base/clock.h"
-#include "mta/outbound/hold_reason.h"
-#include "mta/outbound/shaping_private.h"
+#include "mta/outbound/explain/hold_reason.h"
+#include "mta/outbound/shaping/shaping_private.h"
 
 static struct span
 first_host(struct span key, struct arena *arena)

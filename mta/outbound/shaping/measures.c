@@ -1,11 +1,11 @@
 /* measures: see measures.h. Here: the set of them, and how it is kept; measures_apply.c has what they do. */
-#include "mta/outbound/measures.h"
+#include "mta/outbound/shaping/measures.h"
 
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
-#include "mta/outbound/measures_private.h"
+#include "mta/outbound/shaping/measures_private.h"
 #include "policy/site_key.h"
 
 enum { TICK_MS = 1000, LOAD_PAGE = 64 };

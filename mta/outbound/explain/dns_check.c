@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "mta/outbound/dispatcher_private.h"
-#include "mta/outbound/tls_check_private.h"
+#include "mta/outbound/explain/tls_check_private.h"
 #include "policy/dns_records.h"
 #include "policy/tlsrpt.h"
 

@@ -1,5 +1,5 @@
 /* hold_reason: see hold_reason.h. */
-#include "mta/outbound/hold_reason.h"
+#include "mta/outbound/explain/hold_reason.h"
 
 #include "mta/base/buf.h"
 

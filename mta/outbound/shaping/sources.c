@@ -6,7 +6,7 @@
  * What is ours to blame is held against the source alone: neither the site backs off, nor is a message charged;
  * it goes from another source of its pool, or waits (lane_sleep).
  */
-#include "mta/outbound/sources_private.h"
+#include "mta/outbound/shaping/sources_private.h"
 
 #include <stdlib.h>
 

@@ -12,7 +12,7 @@
 #include <jansson.h>
 
 #include "mta/delivery/delivery.h"
-#include "mta/outbound/hold_reason.h"
+#include "mta/outbound/explain/hold_reason.h"
 #include "policy/measure.h"
 
 struct dispatcher;

@@ -9,7 +9,7 @@
 
 #include "mta/base/log.h"
 #include "mta/outbound/dispatcher_private.h"
-#include "mta/outbound/tls_check_private.h"
+#include "mta/outbound/explain/tls_check_private.h"
 
 /* Last in whatever calls it: the check may be gone after it. */
 void

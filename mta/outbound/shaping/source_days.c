@@ -1,5 +1,5 @@
 /* source_days: see source_days.h. */
-#include "mta/outbound/source_days.h"
+#include "mta/outbound/shaping/source_days.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
 
 #include "mta/delivery/delivery.h"
 #include "mta/assurance/policies.h"
-#include "mta/outbound/tls_check.h"
+#include "mta/outbound/explain/tls_check.h"
 
 struct tls_check {
 	struct list node;		/* dispatcher->checks */

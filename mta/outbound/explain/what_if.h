@@ -7,7 +7,7 @@
 #ifndef TRAM_WHAT_IF_H
 #define TRAM_WHAT_IF_H
 
-#include "mta/outbound/tls_check.h"
+#include "mta/outbound/explain/tls_check.h"
 #include "policy/route.h"
 #include "queue/record.h"
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
-#include "mta/outbound/tls_check_private.h"
+#include "mta/outbound/explain/tls_check_private.h"
 
 enum { RECORDS_MAX = 16 };
 

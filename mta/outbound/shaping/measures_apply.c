@@ -1,10 +1,10 @@
 /* measures_apply: what rules make of replies, and what sites, sources and lanes ask; see measures.h. */
-#include "mta/outbound/measures.h"
+#include "mta/outbound/shaping/measures.h"
 
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
 #include "mta/delivery/outcome.h"
-#include "mta/outbound/measures_private.h"
+#include "mta/outbound/shaping/measures_private.h"
 #include "policy/site_key.h"
 
 enum { RATE_MS = 10000, MINUTE_MS = 60000 };

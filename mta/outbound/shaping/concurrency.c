@@ -1,5 +1,5 @@
 /* concurrency: see concurrency.h. */
-#include "mta/outbound/concurrency.h"
+#include "mta/outbound/shaping/concurrency.h"
 
 enum { GENTLE = 8, LATE_US = 500000 };
 
