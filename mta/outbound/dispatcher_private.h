@@ -106,7 +106,8 @@ struct dispatcher {
 	size_t taken_count, taken_cap;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
-	struct dispatcher_edit *edits;	/* waiting for deliveries to end */
+	struct dispatcher_edit *edits;	/* waiting for deliveries to end, the first first */
+	uint64_t edits_checked;		/* so many looks at them */
 	struct trust *trust;
 	struct policies *policies;
 	struct tokens *tokens;

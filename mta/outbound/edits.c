@@ -1,6 +1,6 @@
 /*
  * edits: what the operator changes in the queue waits until none of the messages is in flight; meanwhile nothing
- * of them is begun. Home loop only.
+ * of them is begun. Edits of one message go in the order in which they came. Home loop only.
  */
 #include <stdlib.h>
 
@@ -81,16 +81,29 @@ on_edited(struct queue_op *op)
 	dispatcher_check_stopped(d);
 }
 
+/* An earlier edit of one of its messages waits, or a delivery has one. */
 static bool
 edit_may_go(struct dispatcher *d, const struct dispatcher_edit *e)
 {
 	for (size_t i = 0; i < e->edit.count; i++) {
 		struct parcel *parcel = window_parcel(&d->window, e->edit.ids[i]);
 
-		if (parcel != NULL && parcel->in_flight > 0)
+		if (parcel != NULL && (parcel->in_flight > 0 || parcel->edit_waits == d->edits_checked))
 			return false;
 	}
 	return true;
+}
+
+/* What comes behind it in this look at all of them waits for it. */
+static void
+edit_waits(struct dispatcher *d, const struct dispatcher_edit *e)
+{
+	for (size_t i = 0; i < e->edit.count; i++) {
+		struct parcel *parcel = window_parcel(&d->window, e->edit.ids[i]);
+
+		if (parcel != NULL)
+			parcel->edit_waits = d->edits_checked;
+	}
 }
 
 static void
@@ -104,12 +117,16 @@ edit_go(struct dispatcher *d, struct dispatcher_edit *e)
 void
 dispatcher_submit_edit(struct dispatcher *d, struct dispatcher_edit *e)
 {
+	struct dispatcher_edit **last = &d->edits;
+
+	while (*last != NULL)
+		last = &(*last)->next;
+	*last = e;
 	e->owner = d;
-	e->next = d->edits;
+	e->next = NULL;
 	e->changed = 0;
 	for (size_t i = 0; i < e->edit.count; i++)
 		parcel_lock(d, e->edit.ids[i]);
-	d->edits = e;
 	dispatcher_check_edits(d);
 }
 
@@ -118,6 +135,7 @@ dispatcher_check_edits(struct dispatcher *d)
 {
 	struct dispatcher_edit **at = &d->edits;
 
+	d->edits_checked++;
 	while (*at != NULL) {
 		struct dispatcher_edit *e = *at;
 
@@ -125,6 +143,7 @@ dispatcher_check_edits(struct dispatcher *d)
 			*at = e->next;
 			edit_go(d, e);
 		} else {
+			edit_waits(d, e);
 			at = &e->next;
 		}
 	}

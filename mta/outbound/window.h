@@ -41,6 +41,7 @@ struct parcel {
 	size_t in_flight;
 	/* edits of it are waiting or with the queue: nothing of it is taken */
 	unsigned locked;
+	uint64_t edit_waits;		/* edits.c: one of them did, when so many looks had been taken */
 };
 
 struct entry {

@@ -26,9 +26,9 @@ SCENARIOS = {
     "chaos": ["-m", "1200"],
 }
 # what has once gone wrong: a reload between a commit and its arrival; a row left behind by an edit; going along in a
-# transaction is no overtaking, nor a long queue
-# before a limit by the hour a forgotten one
-OLD = [("operator", 1, "-m", "3000"), ("operator", 8, "-m", "3000"), ("busy", 14, "-m", "1500"),
+# transaction is no overtaking, nor a long queue before a limit by the hour a forgotten one; a later edit of a message
+# went before an earlier one
+OLD = [("operator", 1, "-m", "3000"), ("operator", 2, "-m", "1500"), ("operator", 8, "-m", "3000"), ("busy", 14, "-m", "1500"),
        ("shapes", 2037762828, "-m", "2500", "-h", "300")]
 
 

@@ -20,6 +20,7 @@ struct offer {				/* a message on its way into the queue */
 enum { EDIT_MESSAGES = 20 };
 
 struct editing {			/* an operator's edit on its way */
+	struct list node;		/* in the order in which they were asked for */
 	struct dispatcher_edit edit;
 	uint64_t ids[EDIT_MESSAGES];
 	uint32_t messages[EDIT_MESSAGES];
@@ -28,6 +29,7 @@ struct editing {			/* an operator's edit on its way */
 
 static struct reactor *home;
 static uint32_t offers, edits;		/* not answered */
+static struct list asked;
 
 struct config *
 config_make(void)
@@ -174,11 +176,34 @@ edited(struct rcpt *r, enum edit_kind kind)
 		r->held = r->releasing = false;
 }
 
+static bool
+share_message(const struct editing *a, const struct editing *b)
+{
+	for (size_t i = 0; i < a->edit.edit.count; i++)
+		for (size_t k = 0; k < b->edit.edit.count; k++)
+			if (a->messages[i] == b->messages[k])
+				return true;
+	return false;
+}
+
+static void
+check_order(const struct editing *e)
+{
+	LIST_EACH(struct editing, other, &asked, node) {
+		if (other == e)
+			return;
+		if (share_message(e, other))
+			fail("an edit is done before an earlier one of the same message");
+	}
+}
+
 static void
 on_edited(struct dispatcher_edit *edit, int result)
 {
 	struct editing *e = CONTAINER_OF(edit, struct editing, edit);
 
+	check_order(e);
+	list_remove(&e->node);
 	edits--;
 	if (result < 0)
 		fail("an edit says %s", strerror(-result));
@@ -219,6 +244,7 @@ edit_go(enum edit_kind kind, const uint32_t *messages, size_t count)
 	e->edit.done = on_edited;
 	e->edit.edit = (struct queue_edit){ .kind = kind, .ids = e->ids, .count = count, .only_recipient = UINT32_MAX,
 					    .due_ms = wall_ms(), .attempt = kind == EDIT_FAIL ? &e->attempt : NULL };
+	list_add_last(&asked, &e->node);
 	edits++;
 	world->edits++;
 	dispatcher_submit_edit(home->dispatcher, &e->edit);
@@ -319,6 +345,7 @@ traffic_start(struct reactor *reactor)
 	home = reactor;
 	home->config_unused = on_config_unused;
 	offers = edits = 0;
+	list_init(&asked);
 	if (world->life > 0)
 		return;
 	world->next_message = world->began;
