@@ -150,9 +150,7 @@ take_row(struct reading *r, const struct walk_row *row)
 	if (r->message == 0)
 		begin_message(r, row);
 	if (r->job->request.command == CONTROL_QUEUE_EXPORT)
-		job_row(r->job,
-			walk_recipient_json(&row->message->envelope.recipients[row->recipient],
-					    &row->history));
+		job_row(r->job, walk_exported_json(&r->walk, row));
 	return false;
 }
 

@@ -8,6 +8,9 @@
  * The new id is of the time of arrival, so that lifetime and delay warning go on: both are found
  * by id. It stands in the upper half of its millisecond, where queue_next_id() has no reason to
  * come.
+ *
+ * Tenant and priority are what they were; the pool, too, if there is one of that name here. What an
+ * archive does not tell (one of an older version, or salvaged) is judged by the configuration.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,6 +27,7 @@ struct control_import {
 	struct reactor *home;
 	struct arena arena;
 	struct queue_accept accept;
+	int64_t release_ms;		/* asked for by its sender; 0: none */
 	struct envelope envelope;
 	struct lane_name *lanes;
 	struct import_recipient *states;
@@ -97,6 +101,33 @@ life_began(const struct config *config, int64_t arrival_ms, bool report)
 	return arrival_ms > earliest ? arrival_ms : earliest;
 }
 
+/* Its life begins with its release. */
+static void
+heed_release(struct control_import *import, int64_t release_ms)
+{
+	import->accept.flags &= ~(uint32_t)MESSAGE_RELEASED;
+	if (release_ms <= 0)
+		return;
+	import->accept.flags |= MESSAGE_RELEASED;
+	import->release_ms = life_began(import->home->config, release_ms, false);
+}
+
+/*
+ * What is late already is returned, or told, soon: moments are walked, so one that the walk has passed would
+ * not be met.
+ */
+static void
+heed_by(struct control_import *import, const struct control_request *r)
+{
+	int64_t now = wall_ms(), by = (int64_t)r->by_ms;
+
+	if (r->by_mode == BY_NONE || by <= 0)
+		return;
+	import->envelope.by_mode = (uint8_t)r->by_mode;
+	import->envelope.by_trace = r->by_trace;
+	import->envelope.by_ms = by > now ? by : now;
+}
+
 static bool
 id_is_free(struct control_job *job, uint64_t id)
 {
@@ -148,7 +179,8 @@ message_step(struct control_job *job)
 	import->envelope = (struct envelope){
 		.reverse_path = arena_copy(&import->arena, r->reverse_path),
 		.envid = arena_copy(&import->arena, r->envid),
-		.ret = (uint8_t)r->ret, .body = (uint8_t)r->body, .smtputf8 = r->smtputf8 };
+		.ret = (uint8_t)r->ret, .body = (uint8_t)r->body, .smtputf8 = r->smtputf8,
+		.priority = r->priority.mt };
 	import->accept = (struct queue_accept){
 		.id = make_id(job, life_began(home->config, arrival,
 					      (r->flags & MESSAGE_REPORT) != 0)),
@@ -156,6 +188,8 @@ message_step(struct control_job *job)
 		.client = arena_copy(&import->arena, r->client),
 		.user = arena_copy(&import->arena, r->user),
 		.flags = (uint32_t)r->flags | MESSAGE_IMPORTED };
+	heed_release(import, (int64_t)r->release_ms);
+	heed_by(import, r);
 	import->draft = draft_begin(&(struct draft_config){
 		.port = home->port, .id = import->accept.id, .room = on_room, .arg = import });
 	*job_import(job) = import;
@@ -175,15 +209,42 @@ grow(struct control_import *import)
 	import->states = xrealloc(import->states, import->cap * sizeof(*import->states));
 }
 
+static struct lane_name
+lane_of(struct control_import *import, const struct control_request *r, struct span domain)
+{
+	const struct config *config = import->home->config;
+	const struct routes *routes = &config->access.routes;
+	struct span sender = import->envelope.reverse_path, user = import->accept.user;
+	bool report = (import->accept.flags & MESSAGE_REPORT) != 0;
+	const struct route *route = route_choose(routes, &(struct route_facts){ domain, sender, user });
+	int mt = r->priority.given ? r->priority.mt : import->envelope.priority;
+	struct lane_name lane = {
+		.domain = domain,
+		.route = arena_copy(&import->arena,
+				    route_label(routes, domain, route,
+						message_wish(import->accept.flags, sender), &import->arena)),
+		.tenant = arena_copy(&import->arena, span_first(r->tenant, TENANT_NAME_MAX)),
+		.priority = report ? PRIORITY_REPORT : priority_of_mt(mt)
+	};
+
+	if (r->tenant.len == 0)
+		lane.tenant = tenant_choose(&config->tenants,
+					    &(struct tenant_facts){ .may_relay = !report, .user = user,
+								    .sender = sender }, &import->arena);
+	if (pool_find(&config->sources, r->pool) != NULL)
+		lane.pool = arena_copy(&import->arena, r->pool);
+	else
+		lane.pool = arena_copy(&import->arena, pool_chosen(&config->sources, &(struct pool_facts){
+			.route = route != NULL ? route->pool : SPAN(""), .sender = sender,
+			.tenant = lane.tenant }));
+	return lane;
+}
+
 static enum job_next
 recipient_step(struct control_job *job)
 {
 	struct control_import *import = *job_import(job);
 	const struct control_request *r = &job->request;
-	const struct routes *routes = &job_home(job)->config->access.routes;
-	const struct route *route;
-	struct tenant_facts whose;
-	struct pool_facts from;
 	struct address address;
 	struct envelope *e;
 	size_t n;
@@ -196,28 +257,12 @@ recipient_step(struct control_job *job)
 			       "It was not made by this program.");
 	if (address_parse(r->address, ADDRESS_UTF8, &import->arena, &address) != ADDRESS_OK)
 		return give_up(job, "A recipient is not an address.", "The archive is damaged.");
-	whose = (struct tenant_facts){ .may_relay = (import->accept.flags & MESSAGE_REPORT) == 0,
-				       .user = import->accept.user,
-				       .sender = e->reverse_path };
 	grow(import);
 	n = e->recipient_count++;
 	e->recipients[n] = (struct recipient){
 		.address = address_text(&address, &import->arena),
 		.orcpt = arena_copy(&import->arena, r->orcpt), .notify = (uint8_t)r->notify };
-	route = route_choose(routes, &(struct route_facts){ address.domain, e->reverse_path,
-							   import->accept.user });
-	from = (struct pool_facts){ .route = route != NULL ? route->pool : SPAN(""),
-				    .sender = e->reverse_path };
-	import->lanes[n] = (struct lane_name){
-		.domain = address.domain,
-		.pool = arena_copy(&import->arena, pool_chosen(&job_home(job)->config->sources, &from)),
-		.route = arena_copy(&import->arena, route_label(
-			routes, address.domain, route,
-			message_wish(import->accept.flags, e->reverse_path), &import->arena)),
-		.tenant = tenant_choose(&job_home(job)->config->tenants, &whose, &import->arena),
-		.priority = (import->accept.flags & MESSAGE_REPORT) != 0 ? PRIORITY_REPORT
-									 : PRIORITY_NORMAL
-	};
+	import->lanes[n] = lane_of(import, r, address.domain);
 	import->states[n] = (struct import_recipient){ .state = r->state,
 						       .due_ms = (int64_t)r->due_ms,
 						       .action = (uint8_t)r->action,
@@ -306,7 +351,8 @@ needs_restore(const struct control_import *import)
 		const struct import_recipient *s = &import->states[i];
 
 		if (s->state == CONTROL_OWED || s->kept > 0 || s->uncertain || s->warned ||
-		    s->state != first->state || s->due_ms != first->due_ms)
+		    s->state != first->state || s->due_ms != first->due_ms ||
+		    (import->release_ms != 0 && s->state == CONTROL_WAITING && s->due_ms != import->release_ms))
 			return true;
 	}
 	return false;
@@ -369,6 +415,8 @@ commit_step(struct control_job *job)
 	import->accept.lanes = import->lanes;
 	import->accept.header = buf_span(&import->header);
 	import->accept.draft = import->draft;
+	if (import->release_ms != 0)
+		due = import->release_ms;
 	import->accept.due_ms = due > 0 ? due : wall_ms();
 	import->accept.hold = needs_restore(import) || import->states[0].state == CONTROL_HELD;
 	if (needs_restore(import))

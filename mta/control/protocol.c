@@ -92,7 +92,8 @@ enum member_type {
 	TYPE_BOOL,
 	TYPE_STATE,
 	TYPE_IDS,
-	TYPE_DATA
+	TYPE_DATA,
+	TYPE_PRIORITY
 };
 
 #define AT(field) offsetof(struct control_request, field)
@@ -132,7 +133,15 @@ static const struct member {
 	{ "header_size", TYPE_NUMBER, TAKES_MESSAGE, AT(header_size), CONTROL_HEADER_MAX, false },
 	{ "body_size", TYPE_NUMBER, TAKES_MESSAGE, AT(body_size), INT64_MAX / 2, false },
 	{ "smtputf8", TYPE_BOOL, TAKES_MESSAGE, AT(smtputf8), 0, false },
+	{ "priority", TYPE_PRIORITY, TAKES_MESSAGE, AT(priority), 0, false },
+	{ "release_ms", TYPE_NUMBER, TAKES_MESSAGE, AT(release_ms), INT64_MAX / 2, false },
+	{ "by_ms", TYPE_NUMBER, TAKES_MESSAGE, AT(by_ms), INT64_MAX / 2, false },
+	{ "by_mode", TYPE_NUMBER, TAKES_MESSAGE, AT(by_mode), BY_NOTIFY, false },
+	{ "by_trace", TYPE_BOOL, TAKES_MESSAGE, AT(by_trace), 0, false },
 	{ "address", TYPE_ADDRESS, TAKES_RECIPIENT, AT(address), 0, false },
+	{ "tenant", TYPE_TEXT, TAKES_RECIPIENT, AT(tenant), 0, false },
+	{ "pool", TYPE_TEXT, TAKES_RECIPIENT, AT(pool), 0, false },
+	{ "priority", TYPE_PRIORITY, TAKES_RECIPIENT, AT(priority), 0, false },
 	{ "orcpt", TYPE_TEXT, TAKES_RECIPIENT, AT(orcpt), 0, false },
 	{ "notify", TYPE_NUMBER, TAKES_RECIPIENT, AT(notify), 15, false },
 	{ "due_ms", TYPE_NUMBER, TAKES_RECIPIENT, AT(due_ms), INT64_MAX / 2, false },
@@ -308,6 +317,17 @@ read_text(struct span text, bool lower_domain, struct arena *arena, struct span 
 }
 
 static bool
+read_priority(const json_t *value, struct control_priority *ret)
+{
+	json_int_t mt = json_integer_value(value);
+
+	if (!json_is_integer(value) || mt < -PRIORITY_MT_MAX || mt > PRIORITY_MT_MAX)
+		return false;
+	*ret = (struct control_priority){ .given = true, .mt = (int8_t)mt };
+	return true;
+}
+
+static bool
 read_member(const struct member *m, const json_t *value, struct arena *arena,
 	    struct control_request *ret)
 {
@@ -336,6 +356,8 @@ read_member(const struct member *m, const json_t *value, struct arena *arena,
 	case TYPE_DATA:
 		return json_is_string(value) && base64_decode(text, arena, to) &&
 		       ((struct span *)to)->len <= CONTROL_PIECE;
+	case TYPE_PRIORITY:
+		return read_priority(value, to);
 	}
 	return false;
 }
@@ -464,6 +486,8 @@ is_given(const struct member *m, const struct control_request *r)
 		return *(const bool *)at;
 	case TYPE_IDS:
 		return r->id_count > 0;
+	case TYPE_PRIORITY:
+		return ((const struct control_priority *)at)->given;
 	}
 	return false;
 }
@@ -522,6 +546,8 @@ member_value(const struct member *m, const struct control_request *r)
 		return r->id_count <= CONTROL_IDS_MAX ? ids_value(r) : NULL;
 	case TYPE_DATA:
 		return text->len <= CONTROL_PIECE ? data_value(*text) : NULL;
+	case TYPE_PRIORITY:
+		return json_integer(((const struct control_priority *)at)->mt);
 	}
 	return NULL;
 }

@@ -77,6 +77,12 @@ enum control_state {
 	CONTROL_IN_FLIGHT
 };
 
+/* RFC 6710; 0 is one, too. */
+struct control_priority {
+	bool given;
+	int8_t mt;
+};
+
 struct control_request {
 	enum control_command command;
 	/* a selection: what is not given does not count */
@@ -97,7 +103,10 @@ struct control_request {
 	struct span reverse_path, envid, user, client;	/* pardon: client alone */
 	uint64_t ret, body, flags, arrival_ms, header_size, body_size;
 	bool smtputf8;
-	struct span address, orcpt;
+	struct control_priority priority;	/* of a recipient: what it has in the queue */
+	uint64_t release_ms, by_ms, by_mode;	/* enum by_mode */
+	bool by_trace;
+	struct span address, orcpt, pool;	/* and tenant (below) */
 	uint64_t notify, due_ms;
 	uint64_t attempts, action;		/* in all; enum report_action, of what is owed */
 	bool uncertain, warned;

@@ -94,10 +94,12 @@ json_t *walk_attempt_json(const struct attempt *attempt);
 json_t *walk_attempts_json(const struct history_record *history);
 json_t *walk_message_json(uint64_t id, const struct queue_message *message);
 /*
- * For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "attempts", "tries"
- * …}}
+ * For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "tenant", "pool", "priority",
+ * "attempts", "tries" …}}. lane: that of its history; NULL: not known.
  */
 json_t *walk_recipient_json(const struct recipient *recipient,
-			    const struct history_record *history);
+			    const struct history_record *history, const struct lane_name *lane);
+/* The same, of a row that was just met. */
+json_t *walk_exported_json(const struct walk *walk, const struct walk_row *row);
 
 #endif

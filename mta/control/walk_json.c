@@ -86,6 +86,8 @@ walk_message_json(uint64_t id, const struct queue_message *m)
 		json_object_set_new(object, "by_ms", json_integer(m->envelope.by_ms));
 		json_object_set_new(object, "by_mode",
 				    json_string(m->envelope.by_mode == BY_RETURN ? "return" : "notify"));
+		if (m->envelope.by_trace)
+			json_object_set_new(object, "by_trace", json_true());
 	}
 	set_text(object, "envid", m->envelope.envid);
 	set_number(object, "ret", m->envelope.ret);
@@ -124,7 +126,8 @@ walk_row_json(const struct walk_row *row)
 }
 
 json_t *
-walk_recipient_json(const struct recipient *r, const struct history_record *h)
+walk_recipient_json(const struct recipient *r, const struct history_record *h,
+		    const struct lane_name *lane)
 {
 	json_t *object = json_object(), *outer = json_object();
 	uint64_t state = h->state == HISTORY_HELD   ? CONTROL_HELD
@@ -139,6 +142,11 @@ walk_recipient_json(const struct recipient *r, const struct history_record *h)
 		json_object_set_new(object, "due_ms", json_integer(h->due_ms));
 	if (state == CONTROL_OWED)
 		set_number(object, "action", h->action);
+	if (lane != NULL) {
+		set_text(object, "tenant", lane->tenant);
+		set_text(object, "pool", lane->pool);
+		json_object_set_new(object, "priority", json_integer(priority_mt(lane->priority)));
+	}
 	if (h->uncertain)
 		json_object_set_new(object, "uncertain", json_true());
 	if (h->warned)
@@ -149,4 +157,17 @@ walk_recipient_json(const struct recipient *r, const struct history_record *h)
 		json_object_set_new(object, "tries", walk_attempts_json(h));
 	json_object_set_new(outer, "recipient", object);
 	return outer;
+}
+
+json_t *
+walk_exported_json(const struct walk *walk, const struct walk_row *row)
+{
+	struct arena scratch = { 0 };
+	struct lane_record lane;
+	int rc = queue_read_lane(walk->source.port, row->history.lane, &scratch, &lane);
+	json_t *object = walk_recipient_json(&row->message->envelope.recipients[row->recipient],
+					     &row->history, rc == 0 ? &lane.name : NULL);
+
+	arena_free(&scratch);
+	return object;
 }

@@ -154,27 +154,26 @@ begin_message(struct exporting *e, struct message_now *now, const struct walk_ro
 }
 
 static int
-put_row(struct exporting *e, const char *path, struct queue_port *port, struct message_now *now,
+put_row(struct exporting *e, const char *path, const struct walk *walk, struct message_now *now,
 	const struct walk_row *row)
 {
 	int rc = TRAMCTL_OK;
 	json_t *object;
 
 	if (now->any && now->record.id != row->id)
-		rc = end_message(e, path, port, now);
+		rc = end_message(e, path, walk->source.port, now);
 	if (rc == TRAMCTL_OK && !now->any)
 		rc = begin_message(e, now, row);
 	if (rc != TRAMCTL_OK)
 		return rc;
-	object = walk_recipient_json(&row->message->envelope.recipients[row->recipient],
-				     &row->history);
+	object = walk_exported_json(walk, row);
 	rc = archive_put_json(&e->file, ARCHIVE_RECIPIENT, json_object_get(object, "recipient"));
 	json_decref(object);
 	return rc;
 }
 
 static int
-export_walk(struct exporting *e, const char *path, struct queue_port *port, struct walk *walk)
+export_walk(struct exporting *e, const char *path, struct walk *walk)
 {
 	struct message_now now = { 0 };
 	int rc = TRAMCTL_OK, error = 0;
@@ -187,14 +186,14 @@ export_walk(struct exporting *e, const char *path, struct queue_port *port, stru
 
 		result = walk_next(walk, &budget, &row, &error);
 		if (result == WALK_ROW)
-			rc = put_row(e, path, port, &now, &row);
+			rc = put_row(e, path, walk, &now, &row);
 		else if (result == WALK_MISSING)
 			say_missing(e, id_format(row.id, text));
 		else if (result == WALK_ERROR)
 			rc = store_failed(path, error);
 	}
 	if (rc == TRAMCTL_OK)
-		rc = end_message(e, path, port, &now);
+		rc = end_message(e, path, walk->source.port, &now);
 	arena_free(&now.arena);
 	return rc;
 }
@@ -231,7 +230,7 @@ export_reading(struct tramctl *t, struct queue_reader *reader, struct exporting 
 		return rc;
 	walk = xcalloc(1, sizeof(*walk));
 	walk_init(walk, &source, &filter, WALK_BY_MESSAGE);
-	rc = export_walk(e, t->config->queue.path, source.port, walk);
+	rc = export_walk(e, t->config->queue.path, walk);
 	walk_free(walk);
 	free(walk);
 	return rc;

@@ -5,6 +5,7 @@
 #include "mta/ctl/tramctl.h"
 #include "mta/ctl/file.h"
 #include "mta/ctl/text.h"
+#include "queue/record.h"
 
 /* ---- cat ---------------------------------------------------------------------------------- */
 
@@ -41,6 +42,25 @@ number(const json_t *object, const char *key)
 	return n < 0 ? 0 : (uint64_t)n;
 }
 
+/* Not in an archive of an older version: then it is judged anew. */
+static struct control_priority
+priority(const json_t *object)
+{
+	int64_t mt = json_i64(object, "priority");
+	bool given = json_object_get(object, "priority") != NULL;
+
+	return (struct control_priority){ .given = given && mt >= -PRIORITY_MT_MAX && mt <= PRIORITY_MT_MAX,
+					  .mt = (int8_t)mt };
+}
+
+static uint64_t
+by_mode(const json_t *m)
+{
+	struct span mode = json_span(m, "by_mode");
+
+	return span_eq(mode, SPAN("return")) ? BY_RETURN : span_eq(mode, SPAN("notify")) ? BY_NOTIFY : BY_NONE;
+}
+
 static void
 message_request(const json_t *m, struct control_request *r)
 {
@@ -55,6 +75,11 @@ message_request(const json_t *m, struct control_request *r)
 				       .arrival_ms = number(m, "arrival_ms"),
 				       .header_size = number(m, "header_size"),
 				       .body_size = number(m, "body_size"),
+				       .priority = priority(m),
+				       .release_ms = number(m, "release_ms"),
+				       .by_ms = number(m, "by_ms"),
+				       .by_mode = by_mode(m),
+				       .by_trace = json_flag(m, "by_trace"),
 				       .smtputf8 = json_flag(m, "smtputf8") };
 }
 
@@ -64,6 +89,9 @@ recipient_request(const json_t *m, struct control_request *r)
 	*r = (struct control_request){ .command = CONTROL_IMPORT_RECIPIENT,
 				       .address = json_span(m, "address"),
 				       .orcpt = json_span(m, "orcpt"),
+				       .tenant = json_span(m, "tenant"),
+				       .pool = json_span(m, "pool"),
+				       .priority = priority(m),
 				       .notify = number(m, "notify"),
 				       .due_ms = number(m, "due_ms"),
 				       .attempts = number(m, "attempts"),

@@ -116,7 +116,7 @@ put_recipients(struct archive_file *a, const struct queue_salvaged *found)
 
 		if (!m->open[i])
 			continue;
-		outer = walk_recipient_json(&m->envelope.recipients[i], &history);
+		outer = walk_recipient_json(&m->envelope.recipients[i], &history, NULL);
 		rc = archive_put_json(a, ARCHIVE_RECIPIENT, json_object_get(outer, "recipient"));
 		json_decref(outer);
 	}

@@ -120,6 +120,54 @@ def test_import_restores_what_was(make_tramd, sink):
     assert b"no fault" in other.run_tool("tramctl", "queue", "check").stdout
 
 
+WISHES = {"future-release": "7d", "deliver-by": "2s", "priority-max": 9}
+POOLS = """
+tenant-by = "header:X-Tenant"
+pool-header = "X-Pool"
+source one { address = {"127.0.0.1"} }
+source two { address = {"127.0.0.2"} }
+pool news { sources = {"one"} }
+pool other { sources = {"two"} senders = {"src.test"} }
+"""
+
+
+def told(octets):
+    """What an archive says of messages and recipients, but for the ids."""
+    found = [(kind, json.loads(payload)) for kind, payload in records(octets) if kind in (b"M", b"R")]
+    return [(kind, {k: v for k, v in m.items() if k not in ("id", "flags")}) for kind, m in found]
+
+
+def test_wishes_come_along(make_tramd, sink):
+    """Priority, times, tenant, and a pool named by a header: in the archive, and in the queue it is imported to."""
+    first = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER, listener=WISHES, extra=POOLS)
+    named = b"X-Tenant: alpha\r\nX-Pool: news\r\n" + BODY
+    first.send(named, "jo@src.test", ["a@one.test", "b@two.test"], mail="MT-PRIORITY=5 BY=86400;NT")
+    first.send(named, "jo@src.test", ["c@three.test"], mail="HOLDFOR=86400 MT-PRIORITY=-3 BY=90000;R")
+    first.send(BODY, "jo@src.test", ["d@four.test"])
+    first.ctl("queue", "hold", "--domain", "two.test")
+    settled(first)
+    octets = first.run_tool("tramctl", "queue", "export", "-").stdout
+    first.stop()
+    assert told(first.run_tool("tramctl", "queue", "export", "-").stdout) == told(octets)
+    lanes = {m["address"]: (m.get("tenant"), m.get("pool"), m["priority"]) for kind, m in told(octets) if kind == b"R"}
+    assert lanes == {"a@one.test": ("alpha", "news", 5), "b@two.test": ("alpha", "news", 5),
+                     "c@three.test": ("alpha", "news", -3), "d@four.test": ("src.test", "other", 0)}
+    other = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER, listener=WISHES, extra=POOLS)
+    other.run_tool("tramctl", "queue", "import", "-", stdin=octets)
+    wait = rows(other, "explain", rows(other, "queue", "list", "--recipient", "c@three.test")[0]["id"])[1]
+    assert wait["waits_for"] == "the time that its sender asked for" and wait["tenant"] == "alpha"
+    other.stop()
+    assert told(other.run_tool("tramctl", "queue", "export", "-").stdout) == told(octets)
+    assert b"no fault" in other.run_tool("tramctl", "queue", "check").stdout
+    # of another configuration, and late: the pool is not there, and who asked for it gets it back
+    late = changed(octets, by_ms=int(time.time() * 1000) - 60000, by_mode="return", release_ms=0)
+    plain = make_tramd(static=("127.0.0.1", free_port()), routes={"src.test": "smtp:[127.0.0.1]:%d" % sink.port},
+                       queue={"lifetime": "50s", "delay-warning": "0", "retry-first": "10s", "retry-max": "10s", "probe-first": "10s", "probe-max": "10s"})
+    plain.run_tool("tramctl", "queue", "import", "-", stdin=late)
+    assert all(b"5.4.7" in m.data for m in sink.wait(3))
+    wait_for(lambda: recipients(plain) == [], what="all came back")
+
+
 def test_import_of_what_is_owed(make_tramd, sink, make_sink):
     """A report that was not made yet is made where the message is now, and says why."""
     never = sink.rule("DOT", None, hold=threading.Event())

@@ -104,6 +104,8 @@ test_refused(void **state)
 	refused("{\"command\":\"import-recipient\"}", "no address");
 	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"attempts\":1001}", "\"attempts\" is not valid");
 	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"action\":9}", "\"action\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"priority\":-10}", "\"priority\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"priority\":\"5\"}", "\"priority\" is not valid");
 	refused("{\"command\":\"import-attempt\",\"stage\":256}", "\"stage\" is not valid");
 	refused("{\"command\":\"import-content\",\"data\":\"****\"}", "\"data\" is not valid");
 	refused("{\"a\":[[[[[1]]]]]}", "nested");
@@ -138,6 +140,9 @@ test_round_trip(void **state)
 		"{\"command\":\"drain\",\"off\":true}",
 		"{\"command\":\"drain-state\"}",
 		"{\"command\":\"import-message\",\"reverse_path\":\"j\u00f6@x\",\"ret\":1,\"body\":2,\"smtputf8\":true}",
+		"{\"command\":\"import-message\",\"priority\":-9,\"release_ms\":7,\"by_ms\":8,\"by_mode\":2,"
+		"\"by_trace\":true}",
+		"{\"command\":\"import-recipient\",\"address\":\"a@x\",\"tenant\":\"shop\",\"pool\":\"news\",\"priority\":0}",
 		"{\"command\":\"import-recipient\",\"address\":\"a@x\",\"due_ms\":5,\"state\":\"owed\",\"attempts\":7,"
 		"\"action\":1,\"uncertain\":true,\"warned\":true}",
 		"{\"command\":\"import-attempt\",\"at_ms\":5,\"host\":\"mx.x\",\"peer\":\"192.0.2.1:25\",\"stage\":3,"
