@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 
-TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "30"))
+TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41,
          "TLSA": 52, "ANY": 255}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
@@ -170,7 +170,7 @@ def receive_exactly(stream, size):
     return parts
 
 
-def ask_raw(address, message, tcp=False, timeout=1.0):
+def ask_raw(address, message, tcp=False, timeout=10.0):
     """One exchange with a (host, port). OSError (also a time-out) when there is no answer."""
     if tcp:
         with socket.create_connection(address, timeout) as stream:
@@ -183,7 +183,7 @@ def ask_raw(address, message, tcp=False, timeout=1.0):
         return s.recv(65535)
 
 
-def ask(address, name, kind="A", tcp=False, timeout=1.0, edns=True):
+def ask(address, name, kind="A", tcp=False, timeout=10.0, edns=True):
     """Asks one question; truncated answers are not asked for again. An Answer, or OSError."""
     opt = b"\0" + struct.pack(">HHIH", TYPES["OPT"], 1232, 0, 0) if edns else b""
     message = struct.pack(">6H", int.from_bytes(os.urandom(2), "big"), RD | AD, 1, 0, 0, 1 if edns else 0) + \
@@ -197,7 +197,7 @@ def wait_until_answered(address, name, kind="SOA", timeout=TIMEOUT, good=lambda 
     deadline, pause, last = time.monotonic() + timeout, threading.Event(), None
     while time.monotonic() < deadline and alive():
         try:
-            last = ask(address, name, kind, timeout=0.5)
+            last = ask(address, name, kind, timeout=2)
             if good(last):
                 return last
         except (OSError, ValueError, struct.error) as fault:

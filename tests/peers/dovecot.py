@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 
-TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "30"))
+TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))
 
 CONFIG = """
 base_dir = %(place)s/run

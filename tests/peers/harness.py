@@ -2,7 +2,7 @@
 
 Standard library only, so that the demo and the bench can use it too; the pytest fixtures are in conftest.py.
 Everything listens on loopback on a free port and lives in a directory of its own. Nothing sleeps: tramd's log is
-read as it comes and tests wait for its lines, with a deadline (TRAM_TEST_TIMEOUT, 30 s).
+read as it comes and tests wait for its lines, with a deadline (TRAM_TEST_TIMEOUT, 60 s).
 
 The programs under test are taken from TRAM_BUILD (default: build/ beside the sources).
 """
@@ -20,7 +20,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("TRAM_BUILD", os.path.join(ROOT, "build")))
-TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "30"))
+TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))
 SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: ThreadSanitizer|Assertion .* failed")
 
 

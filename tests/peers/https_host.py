@@ -15,7 +15,7 @@ import warnings
 
 import pytest
 
-TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "30"))
+TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))
 Answer = collections.namedtuple("Answer", "status type body headers", defaults=("",))
 NOTHING = Answer(404, "text/plain", b"nothing here")
 

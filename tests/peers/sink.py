@@ -19,6 +19,7 @@ message was read), BDAT, RSET, NOOP, QUIT. As a program it prints what it gets: 
 """
 import argparse
 import base64
+import os
 import re
 import socket
 import ssl
@@ -26,6 +27,8 @@ import struct
 import sys
 import threading
 import time
+
+TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))	# as the harness has it
 
 DROP = object()			# close the connection without a reply
 RESET = object()		# the same, with a TCP reset
@@ -401,15 +404,15 @@ class Sink:
                 raise AssertionError("%s: not within %g s; %d messages, %d sessions, last lines %r" % (
                     what, timeout, len(self.messages), self.sessions, self.lines[-5:]))
 
-    def wait(self, count, timeout=30):
+    def wait(self, count, timeout=TIMEOUT):
         """The messages, once there are at least so many."""
         self.wait_until(lambda: len(self.messages) >= count, timeout, "%d messages" % count)
         return list(self.messages)
 
-    def wait_rule(self, rule, count=1, timeout=30):
+    def wait_rule(self, rule, count=1, timeout=TIMEOUT):
         self.wait_until(lambda: rule.used >= count, timeout, "%s rule used %d times" % (rule.step, count))
 
-    def wait_sessions(self, count, timeout=30):
+    def wait_sessions(self, count, timeout=TIMEOUT):
         self.wait_until(lambda: self.sessions >= count, timeout, "%d sessions" % count)
 
     def lines_of(self, session):

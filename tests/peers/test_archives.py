@@ -81,7 +81,7 @@ def test_export_finds_out_who_has_the_queue(dead, tmp_path):
 
     def export():
         return subprocess.run([harness.program("tramctl"), "-c", config, "queue", "export", tmp_path / "archive"],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=harness.TIMEOUT)
     done = export()
     assert done.returncode == 3 and b"nobody answers" in done.stderr and not (tmp_path / "archive").exists()
     dead.stop()

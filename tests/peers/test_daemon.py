@@ -59,7 +59,7 @@ def test_reload_to_a_port_in_use(make_tramd, sink):
         with tramd.client() as c:
             assert "tram.test" in c.greeting.text
     assert "read again" in tramd.ctl("reload")		# free now
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as s:
+    with socket.create_connection(("127.0.0.1", port), timeout=harness.TIMEOUT) as s:
         assert b"other.test" in s.recv(100)
 
 
@@ -106,7 +106,7 @@ def test_drain_waits_until_all_is_delivered(make_tramd, sink):
     assert last(tramd, "stats")["draining"] is True
     assert tool.poll() is None
     go.set()
-    out, err = tool.communicate(timeout=30)
+    out, err = tool.communicate(timeout=harness.TIMEOUT)
     assert tool.returncode == 0 and "The queue is empty" in out and err == "", err
     assert len(sink.messages) == 2
     tramd.write_config(tramd.text())
@@ -161,13 +161,13 @@ def test_drain_that_is_ended(make_tramd, sink):
     tool = start_tool(tramd, "drain")
     wait_for(lambda: last(tramd, "stats")["draining"], what="it drains")
     tramd.ctl("drain", "--off")
-    err = tool.communicate(timeout=30)[1]
+    err = tool.communicate(timeout=harness.TIMEOUT)[1]
     assert tool.returncode == 1 and "ended the drain" in err
     tool = start_tool(tramd, "drain")
     wait_for(lambda: last(tramd, "stats")["draining"], what="it drains again")
     go.set()
     sink.wait(1)
-    tool.communicate(timeout=30)
+    tool.communicate(timeout=harness.TIMEOUT)
 
 
 def test_stop(dead):
@@ -177,7 +177,7 @@ def test_stop(dead):
 
 def start_anew(config, args=()):
     return subprocess.run([harness.program("tramd"), *args, "-c", str(config)], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=30,
+                          stderr=subprocess.PIPE, timeout=harness.TIMEOUT,
                           env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))	# it just ends
 
 
@@ -212,5 +212,5 @@ def test_what_keeps_it_from_starting(dead, tmp_path):
     done = start_anew(config(port="99999"), ["-n"])
     assert done.returncode == 78 and re.match(rb"tramd: .*/tram\.conf:\d+: ", done.stderr)
     for words in ([], ["-n"], ["-x"], ["-c"], ["word"]):
-        done = subprocess.run([harness.program("tramd"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+        done = subprocess.run([harness.program("tramd"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=harness.TIMEOUT)
         assert done.returncode == 64 and b"usage: tramd" in done.stderr, words

@@ -230,7 +230,7 @@ def test_second_reader(tramd, sink, tmp_path):
     tramd.send(DATA, to=["gone@dst.test", "full@dst.test"])
     bounce = bounce_at(sink)
     done = subprocess.run([perl, "-e", PERL], input=bounce.raw.replace(b"\r\n", b"\n"), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=30)
+                          stderr=subprocess.PIPE, timeout=TIMEOUT)
     lines = done.stdout.decode().splitlines()
     assert lines[0] == "is_bounce 1", done.stdout + done.stderr
     rows = {row.split("\t")[0]: row.split("\t")[1] for row in lines[1:]}
