@@ -22,13 +22,15 @@ def test_one_in_flight_and_those_behind_it(make_tramd, make_sink, threads):
     rule = sink.rule("DOT", None, hold=go)
     tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "connections": "1"}}, queue=FAST,
                        extra="threads = %d\n" % threads)
-    first = tramd.send(BODY, to="a@one.test")
+    key = "static:smtp:[127.0.0.1]:%d" % sink.port
+    tramd.ctl("sites", "suspend", key)		# so that both are given at once: behind one that takes long none is
+    first, second = (tramd.send(BODY, to="%s@one.test" % name) for name in "ab")
+    tramd.ctl("sites", "resume", key)
     sink.wait_rule(rule)
     row = recipient(tramd, first)
     assert row["flight"]["address"] == "127.0.0.1:%d" % sink.port and row["flight"]["before"] == 0
     assert row["flight"]["stage"] and row["flight"]["since_ms"] > row["arrival_ms"] - 1000
     assert "In flight: to 127.0.0.1:%d, waits for: %s; begun " % (sink.port, row["flight"]["stage"]) in tramd.ctl("explain", first)
-    second = tramd.send(BODY, to="b@one.test")
     third, fourth = (tramd.send(BODY, to="%s@one.test" % name) for name in "cd")
     wait_for(lambda: recipient(tramd, second).get("flight", {}).get("before") == 1, what="it is next on the connection")
     row = recipient(tramd, fourth)

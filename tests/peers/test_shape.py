@@ -30,12 +30,6 @@ def sites(tramd):
     return [row for row in tramd.ctl_json_lines("sites") if "key" in row]
 
 
-def busiest(times, within):
-    """The most of them in any stretch of so many seconds."""
-    times = sorted(times)
-    return max(sum(1 for other in times if at <= other < at + within) for at in times)
-
-
 class AtOnce:
     """How many sessions of some sinks are open together, at most: each is held at MAIL until they are let go."""
 
@@ -75,8 +69,8 @@ def test_messages_per_second(make_tramd, sink):
     send_many(tramd, 15)
     sink.wait(15)
     times = [m.time for m in sink.messages]
-    assert max(times) - began > 2			# 15 at 5 a second
-    assert busiest(times, 0.8) <= 6			# the clock of the sink is not ours
+    # Late they may be, and then close together, for the clock of the sink is not ours; but none is early.
+    assert all(at - began > n / 5 - 0.5 for n, at in enumerate(sorted(times))), [at - began for at in times]
     assert not tramd.events(event="site-backoff") and not tramd.events(event="attempt", outcome="deferred")
     tramd.wait_empty()
 
@@ -85,10 +79,10 @@ def test_new_connections_by_the_minute(make_tramd, sink):
     """One a second, whatever else there is to do; that each message has one of its own is another limit."""
     tramd = make_tramd(static=sink, queue=FAST, extra=shape("few", site='"127.0.0.1"', connections_per_minute=60) +
                        shape("one", host='"127.0.0.1"', messages_per_connection=1))
+    began = time.time()
     send_many(tramd, 3)
     sink.wait(3)
-    times = [m.time for m in sink.messages]
-    assert len({m.session for m in sink.messages}) == 3 and times[-1] - times[0] > 1.5
+    assert len({m.session for m in sink.messages}) == 3 and max(m.time for m in sink.messages) - began > 1.5
     tramd.wait_empty()
 
 
@@ -105,6 +99,14 @@ def test_a_held_domain_holds_nobody_else(make_tramd, sink):
     assert len(ids) == 4
 
 
+def counters_are_kept(tramd):
+    """Till what was counted until now is in the queue. It is written when it is a second old; when another message has been
+    taken after that, so has it, for one thread writes both, one after the other."""
+    time.sleep(1.1)
+    sites(tramd)						# its timers have been looked at
+    tramd.send(DATA, to="x@gone.test")
+
+
 def hour_used(tramd, name):
     """What a shape's limit has used, as a site that waits for it tells."""
     return [h for row in sites(tramd) for h in row["held_by"] if h.get("what") == name or name in h["text"]]
@@ -112,7 +114,8 @@ def hour_used(tramd, name):
 
 def test_an_hour_is_not_forgotten(make_tramd, sink):
     """A restart, and kill -9 once it is written, leave the hour's count as it was; the site is out of memory meanwhile."""
-    tramd = make_tramd(static=sink, queue=FAST, extra=shape("hour", site='"127.0.0.1"', messages_per_hour=6))
+    tramd = make_tramd(static=sink, queue=FAST, routes={"gone.test": "discard"},
+                       extra=shape("hour", site='"127.0.0.1"', messages_per_hour=6))
     send_many(tramd, 3)
     sink.wait(3)
     tramd.wait_empty()
@@ -120,7 +123,7 @@ def test_an_hour_is_not_forgotten(make_tramd, sink):
     send_many(tramd, 2)
     sink.wait(5)
     tramd.wait_empty()
-    time.sleep(3)		# a crash may forget what was sent in the last two seconds
+    counters_are_kept(tramd)
     tramd.restart(kill=True)
     send_many(tramd, 4)
     sink.wait(6)
