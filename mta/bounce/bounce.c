@@ -9,6 +9,7 @@
 #include "mta/bounce/bounce.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "mta/base/address.h"
@@ -16,6 +17,7 @@
 #include "mta/base/id.h"
 #include "mta/bounce/words.h"
 #include "mta/smtp/header.h"
+#include "mta/smtp/mail_wishes.h"
 
 enum { TEXT_LINE_MAX = 998, MESSAGE_ID_MAX = 900, BOUNDARY_MAX = 64 };
 
@@ -218,6 +220,23 @@ put_envelope_id(struct report *r, struct span envid)
 
 /* ---- the status part: message/delivery-status, RFC 3464 ----------------------------------- */
 
+/*
+ * RFC 4865 §5.1.2: what was asked for. Which way it was is not kept: a time of day had no thousandths,
+ * a span counts from the arrival.
+ */
+static void
+put_release(struct report *r, const struct message_record *record)
+{
+	char at[WISH_TIME_MAX];
+	struct span asked;
+
+	if (record->due_ms % 1000 == 0)
+		asked = arena_printf(&r->arena, "until;%s", wish_time_text(record->due_ms, at));
+	else
+		asked = arena_printf(&r->arena, "for;%" PRId64, (record->due_ms - record->arrival_ms) / 1000);
+	put_field(r, "Future-Release-Request", "", asked);
+}
+
 static void
 put_message_fields(struct report *r)
 {
@@ -228,6 +247,10 @@ put_message_fields(struct report *r)
 	if (message->envelope.envid.len > 0)
 		put_envelope_id(r, message->envelope.envid);
 	put_date(r, "Arrival-Date", message->record.arrival_ms);
+	if (message->envelope.by_mode != BY_NONE)	/* RFC 2852 §5 */
+		put_date(r, "Deliver-By-Date", message->envelope.by_ms);
+	if ((message->record.flags & MESSAGE_RELEASED) != 0)
+		put_release(r, &message->record);
 	put_field(r, "X-Tram-Queue-ID", "", span_str(id_format(message->record.id, id)));
 }
 

@@ -36,34 +36,48 @@ message_heed_tenant(struct session *s, struct reply *refusal)
 
 /* ---- how urgently ------------------------------------------------------------------------- */
 
-/* RFC 6758: through hosts that do not know MT-PRIORITY the field carries it. */
+/*
+ * RFC 6758: through hosts that do not know MT-PRIORITY the field carries it. It counts where it stands
+ * once. True: there is one, whatever it says.
+ */
 static bool
-read_priority_field(struct session *s, int8_t *ret)
+find_priority_field(struct session *s, bool *ret_read, int8_t *ret)
 {
-	struct span value;
+	struct span block = buf_span(&s->header.text), name, value;
+	size_t count = 0;
 
-	if (!header_find(buf_span(&s->header.text), SPAN("MT-Priority"), &value) ||
-	    !wish_read_priority(span_trim(value), ret))
-		return false;
-	if (*ret > (int)s->server.config->max_priority)
-		*ret = (int8_t)s->server.config->max_priority;
-	return true;
+	while (header_next(&block, &name, &value)) {
+		if (span_ieq(name, SPAN("MT-Priority"))) {
+			*ret_read = count == 0 && wish_read_priority_field(value, ret);
+			count++;
+		}
+	}
+	return count > 0;
 }
 
-void
+/* A stranger's says nothing, but must not pass for ours at the next host (RFC 6758 §3.3, §7). */
+bool
 message_heed_wishes(struct session *s)
 {
-	struct envelope *envelope = &s->server.envelope;
-	int8_t priority = s->server.wishes.priority;
+	const struct mail_wishes *w = &s->server.wishes;
+	int8_t priority = 0, most = (int8_t)s->server.config->max_priority;
+	bool read = false, stands;
 
-	if (!(s->client.trusted || s->client.authenticated) || !s->server.config->offer_priority)
-		return;
-	if (!s->server.wishes.has_priority && !read_priority_field(s, &priority))
+	if (!s->server.config->offer_priority)
+		return false;
+	stands = find_priority_field(s, &read, &priority);
+	if (stands)
+		drop_field(s, SPAN("MT-Priority"));
+	if (w->has_priority)
+		priority = w->priority;
+	else if (!read || !(s->client.trusted || s->client.authenticated))
 		priority = 0;
-	drop_field(s, SPAN("MT-Priority"));	/* message_submit() puts in what holds */
-	envelope->priority = priority;
-	for (size_t i = 0; i < envelope->recipient_count; i++)
+	else if (priority > most)
+		priority = most;
+	s->server.envelope.priority = priority;
+	for (size_t i = 0; i < s->server.envelope.recipient_count; i++)
 		s->lanes[i].priority = priority_of_mt(priority);
+	return stands || w->has_priority;
 }
 
 /* ---- when --------------------------------------------------------------------------------- */

@@ -165,8 +165,8 @@ message_submit(struct session *s)
 	};
 
 	struct submission_facts completing = { facts.hostname, facts.id, facts.now_ms };
+	bool has_priority = message_heed_wishes(s);
 
-	message_heed_wishes(s);
 	facts.priority = s->server.envelope.priority;
 	if (s->server.envelope.recipient_count == 1)
 		facts.recipient = s->server.envelope.recipients[0].address;
@@ -174,7 +174,7 @@ message_submit(struct session *s)
 	pools_strip(s);
 	buf_clear(&s->stored_header);
 	received_line(&facts, &s->stored_header);
-	if (facts.priority != 0)
+	if (has_priority)
 		buf_printf(&s->stored_header, "MT-Priority: %d\r\n", facts.priority);
 	if (is_submission(s))
 		submission_complete(buf_span(&s->header.text), &completing, &s->stored_header);

@@ -20,8 +20,9 @@ void message_submit(struct session *s);		/* it is complete, and may be sent */
 /* For whom it is: its lanes get that name. False: it is refused. */
 bool message_heed_tenant(struct session *s, struct reply *refusal);
 
-/* Its priority, when it may go and by when it is to be there; now_ms: when it came. */
-void message_heed_wishes(struct session *s);
+/* Its priority, taken out of its header; true: what holds is to stand there. */
+bool message_heed_wishes(struct session *s);
+/* When it may go and by when it is to be there. */
 void message_heed_times(struct session *s, struct queue_accept *accept);
 
 /* receiver.c */

@@ -51,7 +51,8 @@ read_feature(struct span line, struct smtp_features *ret)
 			*words[i].is = true;
 	if (span_ieq(name, SPAN("SIZE")) && span_to_u64(span_trim(parameters), UINT64_MAX, &limit))
 		ret->size_limit = limit;
-	if (span_ieq(name, SPAN("DELIVERBY")) && span_to_u64(span_trim(parameters), INT32_MAX, &limit))
+	if (span_ieq(name, SPAN("DELIVERBY")) &&
+	    span_to_u64(span_trim(span_cut(&parameters, ',')), INT32_MAX, &limit))
 		ret->by_min_s = limit;
 	if (span_ieq(name, SPAN("AUTH")))
 		ret->auth = parameters;
@@ -132,7 +133,7 @@ client_write_mail(const struct smtp_transaction *t, const struct smtp_features *
 		buf_append(out, SPAN(" SMTPUTF8"));
 	if (t->requiretls && features->requiretls)
 		buf_append(out, SPAN(" REQUIRETLS"));
-	if (features->mt_priority && envelope->priority != 0)
+	if (features->mt_priority)	/* 0 as well: RFC 6758 §3.2 */
 		buf_printf(out, " MT-PRIORITY=%d", envelope->priority);
 	if (features->deliverby && envelope->by_mode != BY_NONE)
 		write_by(t, out);
@@ -171,15 +172,25 @@ write_notify(uint8_t notify, struct buf *out)
 	}
 }
 
+/* RFC 2852 §4.1.4.2: who knows of no time is to tell the sender of delays, whom it would have told. */
+static uint8_t
+notify_of(const struct smtp_transaction *t, const struct recipient *recipient, const struct smtp_features *features)
+{
+	if (t->envelope->by_mode != BY_NOTIFY || features->deliverby || t->by_left_s <= 0 ||
+	    (recipient->notify & NOTIFY_NEVER) != 0)
+		return recipient->notify;
+	return (uint8_t)((recipient->notify == 0 ? NOTIFY_FAILURE : recipient->notify) | NOTIFY_DELAY);
+}
+
 void
-client_write_rcpt(const struct recipient *recipient, const struct smtp_features *features,
-		  struct buf *out)
+client_write_rcpt(const struct smtp_transaction *t, const struct recipient *recipient,
+		  const struct smtp_features *features, struct buf *out)
 {
 	buf_append(out, SPAN("RCPT TO:<"));
 	write_clean(recipient->address, out);
 	buf_byte(out, '>');
 	if (features->dsn) {
-		write_notify(recipient->notify, out);
+		write_notify(notify_of(t, recipient, features), out);
 		if (recipient->orcpt.len > 0) {
 			buf_append(out, SPAN(" ORCPT="));
 			write_clean(recipient->orcpt, out);
@@ -254,8 +265,11 @@ client_refusal(const struct smtp_transaction *t, const struct smtp_features *fea
 			     "the message needs BINARYMIME, which the host does not offer");
 	if (t->requiretls && !features->requiretls && t->envelope->reverse_path.len > 0)
 		return REPLY(550, 5, 7, 30, "REQUIRETLS is needed, which the host does not offer");
+	/* RFC 2852 §4.1.4.1; and no other host is looked for that does (§7) */
+	if (t->envelope->by_mode == BY_RETURN && !features->deliverby)
+		return REPLY(550, 5, 3, 3, "it is to be there by a time or come back, and the host does not offer DELIVERBY");
 	if (t->envelope->by_mode == BY_RETURN &&
-	    (t->by_left_s <= 0 || (features->deliverby && t->by_left_s < (int64_t)features->by_min_s)))
+	    (t->by_left_s <= 0 || t->by_left_s < (int64_t)features->by_min_s))
 		return REPLY(550, 5, 4, 7, "it cannot be there by the time its sender asked for");
 	return (struct reply){ 0 };
 }

@@ -18,8 +18,8 @@ struct span client_greeting_name(struct span text);
  */
 void client_write_mail(const struct smtp_transaction *t, const struct smtp_features *features,
 		       bool binary, bool converted, struct buf *out);
-void client_write_rcpt(const struct recipient *recipient, const struct smtp_features *features,
-		       struct buf *out);
+void client_write_rcpt(const struct smtp_transaction *t, const struct recipient *recipient,
+		       const struct smtp_features *features, struct buf *out);
 
 /*
  * How many of the recipients one transaction may name, by LIMITS RCPTMAX and RCPTDOMAINMAX (RFC

@@ -250,8 +250,8 @@ judge_mail(struct smtp_client *client, struct run *run, const struct reply *repl
 static void
 perform_rcpt(struct smtp_client *client, struct run *run)
 {
-	client_write_rcpt(run->t->recipients[run->sender.recipient].recipient, &client->features,
-			  &client->out);
+	client_write_rcpt(run->t, run->t->recipients[run->sender.recipient].recipient,
+			  &client->features, &client->out);
 }
 
 /*

@@ -20,9 +20,15 @@ read_digits(struct span *s, size_t least, size_t most, int64_t *ret)
 }
 
 static bool
+is_of(char c, const char *these)
+{
+	return c != '\0' && strchr(these, c) != NULL;
+}
+
+static bool
 read_octet(struct span *s, const char *one_of)
 {
-	bool found = s->len > 0 && s->at[0] != '\0' && strchr(one_of, s->at[0]) != NULL;
+	bool found = s->len > 0 && is_of(s->at[0], one_of);
 
 	if (found)
 		*s = span_skip(*s, 1);
@@ -39,6 +45,42 @@ wish_read_priority(struct span text, int8_t *ret)
 		return false;
 	*ret = (int8_t)(minus ? -value : value);
 	return true;
+}
+
+/* CFWS of RFC 5322; false: a comment has no end. */
+static bool
+skip_comments(struct span *s)
+{
+	size_t depth = 0, i = 0;
+
+	for (; i < s->len; i++) {
+		char c = s->at[i];
+
+		if (c == '(')
+			depth++;
+		else if (depth > 0 && c == ')')
+			depth--;
+		else if (depth > 0 && c == '\\')
+			i++;
+		else if (depth == 0 && !is_of(c, " \t\r\n"))
+			break;
+	}
+	*s = span_skip(*s, i > s->len ? s->len : i);
+	return depth == 0;
+}
+
+bool
+wish_read_priority_field(struct span text, int8_t *ret)
+{
+	struct span rest;
+	size_t len = 0;
+
+	if (!skip_comments(&text))
+		return false;
+	while (len < text.len && !is_of(text.at[len], "( \t\r\n"))
+		len++;
+	rest = span_skip(text, len);
+	return skip_comments(&rest) && rest.len == 0 && wish_read_priority(span_first(text, len), ret);
 }
 
 bool

@@ -21,6 +21,8 @@ struct mail_wishes {			/* as asked for; zeroed: nothing is */
 
 /* False: the text is not what the parameter takes. */
 bool wish_read_priority(struct span text, int8_t *ret);			/* "-9" to "9" */
+/* RFC 6758's field: the same, among comments. */
+bool wish_read_priority_field(struct span text, int8_t *ret);
 bool wish_read_hold_for(struct span text, uint64_t *ret_s);		/* 1 to 9 digits, not 0 */
 bool wish_read_hold_until(struct span text, int64_t *ret_ms);		/* RFC 3339: "2026-11-21T08:00:00Z" */
 bool wish_read_by(struct span text, struct mail_wishes *ret);		/* "3600;R", "-5;NT" */

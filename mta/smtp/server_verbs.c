@@ -37,7 +37,7 @@ list_wishes(struct smtp_server *server)
 		return;
 	if (config->offer_priority)
 		buf_append(&server->out, SPAN("250-MT-PRIORITY\r\n"));
-	if (config->hold_max_ms > 0)
+	if (config->hold_max_ms >= 1000)
 		buf_printf(&server->out, "250-FUTURERELEASE %lld %s\r\n", (long long)config->hold_max_ms / 1000,
 			   wish_time_text(server->now_ms + config->hold_max_ms, text));
 	if (config->by_min_ms > 0)
@@ -90,7 +90,9 @@ judge_wishes(struct smtp_server *server, struct mail_wishes *w)
 		hold_ms = w->hold_until_ms - server->now_ms;
 	if (hold_ms > config->hold_max_ms)
 		return TEXT_HOLD_TOO_LONG;
-	if (w->by_mode == BY_RETURN && (w->by_s * 1000 < config->by_min_ms || w->by_s * 1000 <= hold_ms))
+	if (w->by_mode != BY_NONE && hold_ms > 0 && w->by_s * 1000 <= hold_ms)
+		return TEXT_HOLD_BEYOND_BY;
+	if (w->by_mode == BY_RETURN && w->by_s * 1000 < config->by_min_ms)
 		return TEXT_BY_TOO_SOON;
 	if (w->priority > (int)config->max_priority) {
 		w->priority = (int8_t)config->max_priority;
@@ -338,7 +340,7 @@ server_command(struct smtp_server *server, struct span line)
 		.smtputf8 = server->envelope.smtputf8,
 		.tls = server->tls,
 		.priority = wishes_are_heard(server) && config->offer_priority,
-		.hold = wishes_are_heard(server) && config->hold_max_ms > 0,
+		.hold = wishes_are_heard(server) && config->hold_max_ms >= 1000,
 		.by = wishes_are_heard(server) && config->by_min_ms > 0,
 	};
 	struct smtp_command command;

@@ -77,6 +77,7 @@ const struct reply smtp_texts[TEXT_COUNT] = {
 	[TEXT_PRIORITY_SYNTAX] = TEXT(501, 5, 5, 4, "MT-PRIORITY must be from -9 to 9"),
 	[TEXT_HOLD_SYNTAX] = TEXT(501, 5, 5, 4, "give seconds to HOLDFOR, or a time like 2026-11-21T08:00:00Z to HOLDUNTIL"),
 	[TEXT_HOLD_TOO_LONG] = TEXT(501, 5, 5, 4, "the message cannot be held for so long"),
+	[TEXT_HOLD_BEYOND_BY] = TEXT(501, 5, 5, 4, "the message would be held beyond the time that BY asks for"),
 	[TEXT_BY_SYNTAX] = TEXT(501, 5, 5, 4, "BY must be seconds;R or seconds;N"),
 	[TEXT_BY_TOO_SOON] = TEXT(555, 5, 5, 4, "the message cannot be sure to be there so soon"),
 	[TEXT_REQUIRETLS_NEEDS_TLS] = TEXT(550, 5, 7, 10, "REQUIRETLS needs TLS: say STARTTLS first"),

@@ -50,20 +50,37 @@ def test_priorities(make_tramd):
         for priority in (-5, 0, 3):
             for n in range(3):
                 tramd.send(BODY, to="p%d@dst.test" % priority, mail="MT-PRIORITY=%d" % priority)
-        tramd.send(b"MT-Priority: 4\r\nMT-Priority: 9\r\n" + BODY, to="p4@dst.test")
+        tramd.send(b"MT-Priority: 4 (ultra)\r\n" + BODY, to="p4@dst.test")
         assert "Priority" in tramd.ctl("queue", "show", rows(tramd, "queue", "list", "--recipient", "p3@dst.test")[0]["id"])
         tramd.restart(kill=True)
         go.set()
-        got = sink.wait(11)
+        tramd.send(b"MT-Priority: 9\r\nMT-Priority: 4\r\n" + BODY, to="two@dst.test")	# RFC 6758: a single one counts
+        got = sink.wait(12)
         # those that were with the connection already may be anywhere in front
-        order = [m.recipients[0] for m in got if m.sender]
+        order = [m.recipients[0] for m in got if m.sender and m.recipients != ["two@dst.test"]]
         behind = order[4:]
         assert behind == sorted(behind, key=lambda a: -int(a[1:a.index("@")])), order
         four = [m for m in got if m.recipients == ["p4@dst.test"]][0]
         assert "MT-PRIORITY=4" in four.mail_params
         assert four.headers.count(b"MT-Priority:") == 1 and b"MT-Priority: 4\r\n" in four.headers
         assert b"PRIORITY 4" in four.headers
-        assert not any("MT-PRIORITY" in p for m in got for p in m.mail_params if m.recipients == ["p0@dst.test"])
+        assert not any(b"MT-Priority" in m.headers for m in got if not m.sender)
+        for m in got:
+            if m.recipients in (["p0@dst.test"], ["two@dst.test"]):
+                assert "MT-PRIORITY=0" in m.mail_params and m.headers.count(b"MT-Priority: 0\r\n") == 1
+                assert m.headers.count(b"MT-Priority") == 1
+
+
+def test_a_strangers_field(make_tramd):
+    """Who may not ask for a priority cannot have it written on either, for the next host to trust us for."""
+    with Sink() as sink:
+        tramd = make_tramd(static=sink, listener=WISHES, relay_from=(), extra='relay-to = "dst.test"\ncheck-sender = no\n',
+                           routes={"dst.test": "smtp:[127.0.0.1]:%d" % sink.port})
+        tramd.send(b"MT-Priority: 9\r\n" + BODY)
+        tramd.send(BODY)
+        got = sink.wait(2)
+        assert b"MT-Priority: 0\r\n" in got[0].headers and got[0].headers.count(b"MT-Priority") == 1
+        assert b"MT-Priority" not in got[1].headers
 
 
 def test_future_release(make_tramd, tmp_path):
@@ -109,18 +126,20 @@ def test_deliver_by(make_tramd, mode, status):
 
 
 def test_deliver_by_is_passed_on(make_tramd):
-    """With the time that is left; to who does not know it the message goes, and its sender is told."""
+    """With the time that is left. Who does not know it gets what may be late, and its sender is told; the rest comes back."""
     with Sink(features=FEATURES + ("DELIVERBY 10",)) as knows, Sink() as plain:
         tramd = make_tramd(static=plain, listener=WISHES, routes={"dst.test": "smtp:[127.0.0.1]:%d" % knows.port})
         tramd.send(BODY, mail="BY=600;NT")
         words = [w for w in knows.wait(1)[0].mail_params if w.startswith("BY=")]
         assert len(words) == 1 and words[0].endswith(";NT") and 0 < int(words[0][3:-3]) <= 600
         trace = plain.wait(1)[0]				# T: told, though it was passed on
-        assert b"Action: relayed" in trace.data
-        tramd.send(BODY, to="b@other.test", mail="BY=600;R")
+        assert b"Action: relayed" in trace.data and b"Deliver-By-Date: " in trace.data
+        tramd.send(BODY, to="b@other.test", mail="BY=600;N")
         got = plain.wait(3)
         assert not any(w.startswith("BY=") for m in got for w in m.mail_params)
         assert sum(b"Action: relayed" in m.data for m in got) == 2
+        tramd.send(BODY, to="r@other.test", mail="BY=600;R")	# RFC 2852 §4.1.4.1: not to who does not offer it
+        assert b"Status: 5.3.3" in plain.wait(4)[3].data
         tramd.send(BODY, to="c@dst.test", mail="BY=5;R")	# less than it wants
-        assert b"5.4.7" in plain.wait(4)[3].data
-        assert len(knows.messages) == 1
+        assert b"5.4.7" in plain.wait(5)[4].data
+        assert len(knows.messages) == 1 and not any(m.recipients == ["r@other.test"] for m in plain.messages)

@@ -108,6 +108,8 @@ test_failed(void **state)
 	expect(&f, "Diagnostic-Code", "smtp; 550 5.1.1 no such user");
 	assert_non_null(find_field(&f.report.recipients[0], "Last-Attempt-Date"));
 	expect(&f, "Will-Retry-Until", NULL);
+	expect_field(&f.report.message, "Deliver-By-Date", NULL);
+	expect_field(&f.report.message, "Future-Release-Request", NULL);
 	assert_true(says(&f, "<user@example.net>"));
 	assert_true(says(&f, "The server mx.example.net refused it:\r\n        550 5.1.1 no such user\r\n"));
 	assert_true(says(&f, "typing mistakes"));
@@ -116,6 +118,31 @@ test_failed(void **state)
 	assert_true(span_eq(type_of(&f.report.parts[2]), SPAN("message/rfc822")));
 	assert_true(span_eq(f.report.parts[2].content, SPAN(HEADER "body\r\n")));
 	assert_int_equal(f.flags, MESSAGE_REPORT);
+	end(&f);
+}
+
+/* RFC 2852 §5, 4865 §5.1.2: what its sender had asked for. */
+static void
+test_times_asked_for(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f);
+	f.message.envelope.by_mode = BY_RETURN;
+	f.message.envelope.by_ms = ARRIVAL + HOURS;
+	f.message.record.flags = MESSAGE_RELEASED;
+	f.message.record.due_ms = ARRIVAL + 60000;
+	build(&f);
+	expect_field(&f.report.message, "Deliver-By-Date", "Tue, 14 Nov 2023 23:13:20 +0000");
+	expect_field(&f.report.message, "Future-Release-Request", "until;2023-11-14T22:14:20Z");
+	end(&f);
+	begin(&f);
+	f.message.record.flags = MESSAGE_RELEASED;
+	f.message.record.arrival_ms = ARRIVAL + 123;
+	f.message.record.due_ms = ARRIVAL + 123 + 60000;
+	build(&f);
+	expect_field(&f.report.message, "Future-Release-Request", "for;60");
 	end(&f);
 }
 
@@ -591,6 +618,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_failed),
+		cmocka_unit_test(test_times_asked_for),
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_expired),
 		cmocka_unit_test(test_delay),

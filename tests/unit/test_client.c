@@ -299,7 +299,7 @@ test_commands_stay_one_line(void **state)
 
 	(void)state;
 	client_write_mail(&t, &features, false, false, &out);
-	client_write_rcpt(&recipient, &features, &out);
+	client_write_rcpt(&t, &recipient, &features, &out);
 	assert_true(span_eq(buf_span(&out), SPAN("MAIL FROM:<a?@x?> RET=FULL ENVID=?\r\n"
 						 "RCPT TO:<b??DATA??@x> ORCPT=rfc822;??\r\n")));
 	buf_free(&out);

@@ -13,6 +13,7 @@
 
 #include "mta/base/address.h"
 #include "mta/smtp/client.h"
+#include "mta/smtp/mail_wishes.h"
 
 enum { STEPS_MAX = 300, MESSAGES_MAX = 8, RECIPIENTS_MAX = 20, FATES_MAX = 60, NONE = -1 };
 
@@ -29,7 +30,7 @@ struct message {
 	struct recipient recipients[RECIPIENTS_MAX];
 	struct buf body;
 	bool needs_8bit, needs_smtputf8, requiretls;
-	int64_t size, stops, fails;
+	int64_t size, stops, fails, by_left_s;
 };
 
 struct fate {
@@ -179,6 +180,18 @@ read_notify(struct span list)
 	return notify;
 }
 
+/* As a client would write it: "60;R". */
+static void
+read_by(struct message *m, struct span text)
+{
+	struct mail_wishes wishes = { 0 };
+
+	assert(wish_read_by(text, &wishes));
+	m->by_left_s = wishes.by_s;
+	m->envelope.by_mode = wishes.by_mode;
+	m->envelope.by_trace = wishes.by_trace;
+}
+
 static void
 read_message(struct script *s, struct span words, unsigned line)
 {
@@ -207,6 +220,10 @@ read_message(struct script *s, struct span words, unsigned line)
 			m->envelope.envid = value;
 		} else if (word_is(word, "size=", &value) && span_to_u64(value, 1 << 30, &n)) {
 			m->size = (int64_t)n;
+		} else if (word_is(word, "by=", &value)) {
+			read_by(m, value);
+		} else if (word_is(word, "priority=", &value)) {
+			assert(wish_read_priority(value, &m->envelope.priority));
 		} else if (span_eq(word, SPAN("8bit"))) {
 			m->needs_8bit = true;
 		} else if (span_eq(word, SPAN("utf8"))) {
@@ -366,6 +383,7 @@ begin_message(struct play *play)
 		.recipient_count = m->envelope.recipient_count, .needs_8bit = m->needs_8bit,
 		.needs_smtputf8 = m->needs_smtputf8,
 		.requiretls = m->requiretls,
+		.by_left_s = m->by_left_s,
 		.size = m->size != NONE ? (uint64_t)m->size : buf_len(&m->body),
 	};
 	for (size_t i = 0; i < t->recipient_count; i++)
