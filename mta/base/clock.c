@@ -1,8 +1,8 @@
 /* clock: dates as text. English names whatever the locale (RFC 5322 §3.3). See clock.h. */
 #include "mta/base/clock.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mta/base/digits.h"
 
@@ -26,11 +26,23 @@ seconds_of(int64_t wall, unsigned *milli)
 	return (time_t)seconds;
 }
 
+/* "16:05:09" */
+static char *
+put_time(char *at, const struct tm *tm)
+{
+	at = digits_put(at, digits(tm->tm_hour, 100), 2);
+	*at++ = ':';
+	at = digits_put(at, digits(tm->tm_min, 100), 2);
+	*at++ = ':';
+	return digits_put(at, digits(tm->tm_sec, 100), 2);
+}
+
 char *
 clock_rfc5322(int64_t wall, char out[RFC5322_DATE_MAX])
 {
 	static const char days[] = "SunMonTueWedThuFriSat";
 	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	char *at = out;
 	struct tm tm;
 	unsigned milli, offset;
 	time_t when = seconds_of(wall, &milli);
@@ -40,10 +52,21 @@ clock_rfc5322(int64_t wall, char out[RFC5322_DATE_MAX])
 		gmtime_r(&when, &tm);
 	}
 	offset = digits((int)labs(tm.tm_gmtoff / 60), 1440);
-	snprintf(out, RFC5322_DATE_MAX, "%.3s, %u %.3s %u %02u:%02u:%02u %c%02u%02u",
-		 days + tm.tm_wday * 3, digits(tm.tm_mday, 100), months + tm.tm_mon * 3,
-		 digits(tm.tm_year + 1900, 10000), digits(tm.tm_hour, 100), digits(tm.tm_min, 100),
-		 digits(tm.tm_sec, 100), tm.tm_gmtoff < 0 ? '-' : '+', offset / 60, offset % 60);
+	at = mempcpy(at, days + tm.tm_wday * 3, 3);
+	*at++ = ',';
+	*at++ = ' ';
+	at = digits_put(at, digits(tm.tm_mday, 100), 1);
+	*at++ = ' ';
+	at = mempcpy(at, months + tm.tm_mon * 3, 3);
+	*at++ = ' ';
+	at = digits_put(at, digits(tm.tm_year + 1900, 10000), 1);
+	*at++ = ' ';
+	at = put_time(at, &tm);
+	*at++ = ' ';
+	*at++ = tm.tm_gmtoff < 0 ? '-' : '+';
+	at = digits_put(at, offset / 60, 2);
+	at = digits_put(at, offset % 60, 2);
+	*at = '\0';
 	return out;
 }
 
@@ -65,11 +88,7 @@ clock_iso(int64_t wall, char out[ISO_DATE_MAX])
 	*at++ = '-';
 	at = digits_put(at, digits(tm.tm_mday, 100), 2);
 	*at++ = 'T';
-	at = digits_put(at, digits(tm.tm_hour, 100), 2);
-	*at++ = ':';
-	at = digits_put(at, digits(tm.tm_min, 100), 2);
-	*at++ = ':';
-	at = digits_put(at, digits(tm.tm_sec, 100), 2);
+	at = put_time(at, &tm);
 	*at++ = '.';
 	at = digits_put(at, milli % 1000, 3);
 	*at++ = 'Z';

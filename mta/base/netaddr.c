@@ -8,6 +8,8 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
+#include "mta/base/digits.h"
+
 static const uint8_t mapped_prefix[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 
 static size_t
@@ -133,38 +135,73 @@ netaddr_to_sockaddr(const struct netaddr *addr, struct sockaddr_storage *ret)
 	return 0;
 }
 
+/* The address alone; returns what is behind it. By hand for IPv4: inet_ntop() is made of sprintf(). */
+static char *
+put_ip(const struct netaddr *addr, char out[INET6_ADDRSTRLEN])
+{
+	char *at = out;
+
+	if (addr->family == AF_INET6) {
+		inet_ntop(AF_INET6, addr->ip, out, INET6_ADDRSTRLEN);
+		return out + strlen(out);
+	}
+	for (int i = 0; i < 4; i++) {
+		if (i > 0)
+			*at++ = '.';
+		at = digits_put(at, addr->ip[i], 1);
+	}
+	return at;
+}
+
+/* "local", or "none" */
+static char *
+format_other(const struct netaddr *addr, char out[NETADDR_TEXT_MAX])
+{
+	snprintf(out, NETADDR_TEXT_MAX, "%s", addr->family == AF_UNIX ? "local" : "none");
+	return out;
+}
+
 char *
 netaddr_format(const struct netaddr *addr, char out[NETADDR_TEXT_MAX])
 {
 	if (ip_len(addr) == 0)
-		snprintf(out, NETADDR_TEXT_MAX, "%s", addr->family == AF_UNIX ? "local" : "none");
-	else
-		inet_ntop(addr->family, addr->ip, out, NETADDR_TEXT_MAX);
+		return format_other(addr, out);
+	*put_ip(addr, out) = '\0';
 	return out;
 }
 
 char *
 netaddr_format_port(const struct netaddr *addr, char out[NETADDR_TEXT_MAX])
 {
-	char ip[NETADDR_TEXT_MAX - 16];
+	const bool bracketed = addr->family == AF_INET6;
+	char *at = out;
 
 	if (ip_len(addr) == 0)
-		return netaddr_format(addr, out);
-	inet_ntop(addr->family, addr->ip, ip, sizeof(ip));
-	snprintf(out, NETADDR_TEXT_MAX, addr->family == AF_INET6 ? "[%s]:%u" : "%s:%u", ip,
-		 addr->port);
+		return format_other(addr, out);
+	if (bracketed)
+		*at++ = '[';
+	at = put_ip(addr, at);
+	if (bracketed)
+		*at++ = ']';
+	*at++ = ':';
+	*digits_put(at, addr->port, 1) = '\0';
 	return out;
 }
 
 char *
 netaddr_format_literal(const struct netaddr *addr, char out[NETADDR_TEXT_MAX])
 {
-	char ip[NETADDR_TEXT_MAX - 16];
+	static const char ipv6[] = "IPv6:";
+	char *at = out;
 
 	if (ip_len(addr) == 0)
-		return netaddr_format(addr, out);
-	inet_ntop(addr->family, addr->ip, ip, sizeof(ip));
-	snprintf(out, NETADDR_TEXT_MAX, addr->family == AF_INET6 ? "[IPv6:%s]" : "[%s]", ip);
+		return format_other(addr, out);
+	*at++ = '[';
+	if (addr->family == AF_INET6)
+		at = mempcpy(at, ipv6, sizeof(ipv6) - 1);
+	at = put_ip(addr, at);
+	*at++ = ']';
+	*at = '\0';
 	return out;
 }
 

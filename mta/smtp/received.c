@@ -63,6 +63,15 @@ can_be_shown(struct span recipient, bool utf8)
 	return true;
 }
 
+/* What printf would do, for each message, at a tenth of its cost. */
+static void
+put_words(struct buf *out, const char *before, struct span middle, const char *behind)
+{
+	buf_append(out, span_str(before));
+	buf_append(out, middle);
+	buf_append(out, span_str(behind));
+}
+
 void
 received_line(const struct received_facts *facts, struct buf *out)
 {
@@ -76,35 +85,36 @@ received_line(const struct received_facts *facts, struct buf *out)
 	} else {
 		buf_append(out, SPAN("from "));
 		put_helo(facts->helo, out);
-		buf_printf(out, " (%s)\r\n\t", netaddr_format_literal(facts->client, text));
+		put_words(out, " (", span_str(netaddr_format_literal(facts->client, text)),
+			  ")\r\n\t");
 	}
-	buf_printf(out, "by %.*s (tram) with %s", SPAN_FMT(facts->hostname), protocol(facts));
+	put_words(out, "by ", facts->hostname, " (tram) with ");
+	buf_append(out, span_str(protocol(facts)));
 	if (facts->tls_text.len > 0)
-		buf_printf(out, " (%.*s)\r\n\t", SPAN_FMT(facts->tls_text));
+		put_words(out, " (", facts->tls_text, ")\r\n\t");
 	else
 		buf_byte(out, ' ');
-	buf_printf(out, "id %s", id_format(facts->id, id));
+	put_words(out, "id ", span_str(id_format(facts->id, id)), "");
 	if (can_be_shown(facts->recipient, facts->utf8))
-		buf_printf(out, "\r\n\tfor <%.*s>", SPAN_FMT(facts->recipient));
+		put_words(out, "\r\n\tfor <", facts->recipient, ">");
 	if (facts->priority != 0)	/* an additional registered clause: RFC 6710 */
 		buf_printf(out, "\r\n\tPRIORITY %d", facts->priority);
-	buf_printf(out, ";\r\n\t%s\r\n", clock_rfc5322(facts->now_ms, date));
+	put_words(out, ";\r\n\t", span_str(clock_rfc5322(facts->now_ms, date)), "\r\n");
 }
 
 struct span
 received_client(const struct received_facts *facts, struct arena *arena)
 {
 	char text[NETADDR_TEXT_MAX];
-	struct buf helo = { 0 };
-	struct span ret, name;
+	struct buf out = { 0 };
+	struct span ret;
 
 	if (facts->local)
 		return arena_printf(arena, "uid=%u with=local", facts->uid);
-	put_helo(facts->helo, &helo);
-	name = buf_span(&helo);
-	ret = arena_printf(arena, "client=%s helo=%.*s with=%s",
-			   netaddr_format_port(facts->client, text), SPAN_FMT(name),
-			   protocol(facts));
-	buf_free(&helo);
+	put_words(&out, "client=", span_str(netaddr_format_port(facts->client, text)), " helo=");
+	put_helo(facts->helo, &out);
+	put_words(&out, " with=", span_str(protocol(facts)), "");
+	ret = arena_copy(arena, buf_span(&out));
+	buf_free(&out);
 	return ret;
 }
