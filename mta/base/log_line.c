@@ -17,6 +17,7 @@
 #include "mta/base/id.h"
 
 enum { LINE_TAIL = 24 };	/* kept free for a closing quote and the mark of a cut */
+enum plain { IN_QUOTES = 1, BARE = 2 };		/* where a character stands for itself */
 
 static atomic_int log_level = LOG_INFO;
 static atomic_int log_format = LOG_LOGFMT;
@@ -39,6 +40,16 @@ put(struct log_line *line, struct span s)
 	memcpy(line->at + line->len, s.at, s.len);
 	line->len += s.len;
 	return true;
+}
+
+/* Appends as much of s as there is room for. */
+static void
+put_some(struct log_line *line, struct span s)
+{
+	size_t room = LOG_LINE_MAX - LINE_TAIL - line->len;
+
+	put(line, span_first(s, room));
+	line->cut = line->cut || s.len > room;
 }
 
 /* In the room that put() keeps free. */
@@ -87,6 +98,25 @@ harmful(uint32_t c)
 	       (c >= 0x2066 && c <= 0x2069);
 }
 
+/*
+ * The octets at the start of s that are plain: printable ASCII that has no meaning here. Nearly all
+ * that is logged is nothing else, and is looked at once.
+ */
+static size_t
+plain_run(struct span s, enum plain where)
+{
+	static const uint8_t plain[256] = {
+		[' '] = IN_QUOTES, ['!'] = IN_QUOTES | BARE, ['#' ... '<'] = IN_QUOTES | BARE,
+		['='] = IN_QUOTES, ['>' ... '['] = IN_QUOTES | BARE,
+		[']' ... '~'] = IN_QUOTES | BARE,
+	};
+	size_t at = 0;
+
+	while (at < s.len && (plain[(uint8_t)s.at[at]] & where) != 0)
+		at++;
+	return at;
+}
+
 static bool
 needs_quotes(struct span s)
 {
@@ -94,6 +124,7 @@ needs_quotes(struct span s)
 
 	if (s.len == 0)
 		return true;
+	s = span_skip(s, plain_run(s, BARE));
 	for (size_t len; s.len > 0; s = span_skip(s, len)) {
 		len = utf8_char(s, &c);
 		if (len == 0 || harmful(c) || c == ' ' || c == '"' || c == '=' || c == '\\')
@@ -144,10 +175,15 @@ put_value(struct log_line *line, struct span value)
 	}
 	if (quoted && !put(line, SPAN("\"")))
 		return;
-	while (value.len > 0) {
-		value = span_skip(value, escape_char(value, line->json, out, &len));
-		if (!put(line, span_of(out, len)))
-			break;
+	while (value.len > 0 && !line->cut) {
+		len = plain_run(value, IN_QUOTES);
+		if (len > 0) {
+			put_some(line, span_first(value, len));
+			value = span_skip(value, len);
+		} else {
+			value = span_skip(value, escape_char(value, line->json, out, &len));
+			put(line, span_of(out, len));
+		}
 	}
 	if (quoted)
 		put_tail(line, SPAN("\""));
