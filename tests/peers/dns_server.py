@@ -21,7 +21,8 @@ import tempfile
 import threading
 import time
 
-TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))
+from harness import TIMEOUT, free_port
+
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41,
          "TLSA": 52, "ANY": 255}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
@@ -212,7 +213,7 @@ def free_sockets(host="127.0.0.1"):
         datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            datagrams.bind((host, 0))
+            datagrams.bind((host, free_port(host)))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(datagrams.getsockname())
             listener.listen(64)

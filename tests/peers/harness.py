@@ -32,12 +32,37 @@ def program(name):
     return os.path.join(BUILD, "mta", name)
 
 
+class Ports:
+    """Those of this process alone: runs of tests go on side by side, and between the choice of a port and the moment that
+    somebody listens there, or while a server starts again, all others must keep away from it."""
+    FIRST, EACH, RUNS = 10000, 1000, 22
+
+    def __init__(self):
+        self.held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)		# as long as the process lives
+        for run in random.sample(range(self.RUNS), self.RUNS):
+            try:
+                self.held.bind("\0tram-tests-ports-%d" % run)
+            except OSError:
+                continue
+            self.first, self.next = self.FIRST + run * self.EACH, random.randrange(self.EACH)
+            return
+        raise AssertionError("%d runs of tests go on already" % self.RUNS)
+
+    def one(self):
+        """Round and round: one comes again as late as can be."""
+        self.next = (self.next + 1) % self.EACH
+        return self.first + self.next
+
+
+ports = Ports()
+
+
 def free_port(host="127.0.0.1"):
     """A port that nobody listens on now, and that no connection out is given meanwhile: those have higher ones."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(200):
         with socket.socket(family, socket.SOCK_STREAM) as s:
-            port = random.randrange(10000, 32000)
+            port = ports.one()
             try:
                 s.bind((host, port))
                 return port

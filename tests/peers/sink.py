@@ -19,7 +19,6 @@ message was read), BDAT, RSET, NOOP, QUIT. As a program it prints what it gets: 
 """
 import argparse
 import base64
-import os
 import re
 import socket
 import ssl
@@ -28,7 +27,7 @@ import sys
 import threading
 import time
 
-TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))	# as the harness has it
+from harness import TIMEOUT, free_port
 
 DROP = object()			# close the connection without a reply
 RESET = object()		# the same, with a TCP reset
@@ -331,7 +330,7 @@ class Sink:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((host, port))
+        self.listener.bind((host, port or free_port(host)))
         self.listener.listen(512)
         self.port = self.listener.getsockname()[1]
         self.open = set()
