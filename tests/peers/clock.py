@@ -24,6 +24,7 @@ class Clock:
         self.began = self.now()
 
     def forward(self, seconds):
+        """Timers that are due by then run once something wakes it: a question of tramctl does."""
         self.ahead += seconds
         struct.pack_into("@q", self.shared, 0, int(self.ahead * 1e9))
 
