@@ -121,6 +121,8 @@ static const struct {
 	{ AT(GREETING), 421, "4.7.0", OTHER, "mx.example.org Error: too many connections from 192.0.2.1",
 	  "slow 2 class rate-limited " },
 	{ AT(RCPT), 450, "4.7.1", OTHER, "Error: too much mail from 192.0.2.1", "slow 2 class rate-limited " },
+	{ AT(RCPT), 450, "4.7.1", OTHER, "Error: too many recipients from 192.0.2.1", "slow 2 class rate-limited " },
+	{ AT(RCPT), 452, "4.5.3", OTHER, "Error: too many recipients", "" },	/* of one message, that is */
 	{ AT(GREETING), 452, "4.3.2", OTHER, "Connection rate limit exceeded.", "slow 2 class rate-limited " },
 	{ AT(GREETING), 421, NULL, OTHER, "Too many concurrent SMTP connections; please try again later.",
 	  "slow 2 class rate-limited " },
