@@ -67,8 +67,8 @@ shape_provider(const struct shapes *shapes, struct span host)
 	return NULL;
 }
 
-bool
-shape_of_site(const struct shape *shape, const struct provider *provider, struct span host)
+static bool
+is_of_site(const struct shape *shape, const struct provider *provider, struct span host)
 {
 	bool fits = shape->site_count == 0;
 
@@ -76,6 +76,36 @@ shape_of_site(const struct shape *shape, const struct provider *provider, struct
 		fits = (provider != NULL && span_eq(shape->sites[i], provider->name)) ||
 		       shape_host_fits(shape->sites[i], host);
 	return fits && (shape->host_count == 0 || shape_any_fits(shape->hosts, shape->host_count, host));
+}
+
+static bool
+has_any(const struct span *patterns, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (span_eq(patterns[i], SPAN("*")))
+			return true;
+	return count == 0;
+}
+
+/* Whose sites it holds for are written in it, and all that goes there is meant. */
+static bool
+names_sites(const struct shape *shape)
+{
+	return !(has_any(shape->sites, shape->site_count) && has_any(shape->hosts, shape->host_count)) &&
+	       shape->domain_count == 0 && shape->tenant_count == 0 && shape->source_count == 0;
+}
+
+bool
+shape_of_site(const struct shapes *shapes, const struct shape *shape, const struct provider *provider,
+	      struct span host)
+{
+	if (!is_of_site(shape, provider, host))
+		return false;
+	for (size_t i = 0; shape->others && i < shapes->count; i++)
+		if (!shapes->shapes[i].others && names_sites(&shapes->shapes[i]) &&
+		    is_of_site(&shapes->shapes[i], provider, host))
+			return false;
+	return true;
 }
 
 static bool

@@ -44,6 +44,7 @@ struct shape {
 	size_t site_count, host_count, domain_count, tenant_count, source_count;
 	struct span *per_words;
 	size_t per_count;
+	bool others;			/* only where no shape names the site: shape_of_site() */
 	unsigned per;			/* enum shape_per: by shape_settle() */
 	bool of_lanes;			/* it asks for tenant or domain: connections carry several */
 	uint64_t limits[SHAPE_LIMITS];	/* 0: none */
@@ -108,8 +109,12 @@ bool shape_any_fits(const struct span *patterns, size_t count, struct span name)
  * configuration; may be empty. Whose sites are these? NULL: nobody's.
  */
 const struct provider *shape_provider(const struct shapes *shapes, struct span host);
-/* provider may be NULL. Does it hold there, for some source and lane? */
-bool shape_of_site(const struct shape *shape, const struct provider *provider, struct span host);
+/*
+ * provider may be NULL. Does it hold there, for some source and lane? One for the others does if no shape names the
+ * site: by its provider or host (a "*" is no name), and asks for nothing else, so that it holds all that goes there.
+ */
+bool shape_of_site(const struct shapes *shapes, const struct shape *shape, const struct provider *provider,
+		   struct span host);
 bool shape_of_source(const struct shape *shape, struct span source);
 bool shape_of_lane(const struct shape *shape, struct span tenant, struct span domain);
 /* Could one host fit both? */

@@ -5,6 +5,8 @@
  */
 #include "mta/config/private.h"
 
+#define OTHERS SPAN("others")
+
 static struct place
 shape_place(const struct load *load, size_t index, const char *name)
 {
@@ -25,6 +27,10 @@ config_name_provider(struct load *load, struct section *section, struct span tit
 			return config_fail(load, section->at,
 					   "there is a second provider \"%.*s\" (the first in line %d); put the hosts of "
 					   "both in one, or rename one", SPAN_FMT(title), shapes->providers[i].line);
+	if (span_eq(title, OTHERS))
+		return config_fail(load, section->at,
+				   "a provider cannot be called \"others\": that is, in a shape, every site that no "
+				   "shape names; rename it");
 	shapes->providers[section->index].name = section->name = title;
 	shapes->providers[section->index].line = section->at.line;
 	return true;
@@ -106,6 +112,18 @@ provider_named(const struct shapes *shapes, struct span name)
 	return NULL;
 }
 
+/* "others": "*", as far as no shape names it. */
+static bool
+read_others(struct load *load, struct shape *shape, size_t index)
+{
+	if (shape->site_count > 1)
+		return config_fail(load, shape_place(load, index, "site"),
+				   "shape \"%.*s\": \"others\" stands alone, for it is what no shape names; make a shape "
+				   "of the rest", SPAN_FMT(shape->name));
+	shape->others = true;
+	return true;
+}
+
 /* A provider's name is taken as it is; all else is a pattern of hosts. */
 static bool
 read_sites(struct load *load, struct shape *shape, size_t index)
@@ -118,6 +136,11 @@ read_sites(struct load *load, struct shape *shape, size_t index)
 		char text[NETADDR_TEXT_MAX];
 		struct netaddr address;
 
+		if (span_eq(word, OTHERS)) {
+			if (!read_others(load, shape, index))
+				return false;
+			word = SPAN("*");
+		}
 		sites[i] = word;
 		if (provider_named(&config->shapes, word) != NULL)
 			continue;

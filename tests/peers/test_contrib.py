@@ -9,7 +9,9 @@ import pytest
 
 from certificates import Authority
 from conftest import FAST
+from dns_server import Nsd
 from harness import BUILD, ROOT, TIMEOUT, program
+from test_what_if import step, steps, what_if
 
 
 @pytest.mark.quick
@@ -129,7 +131,11 @@ def test_example_of_rules(make_tramd):
         '%s-rules = "%s"\n' % (name, os.path.join(EXAMPLES, name + ".rules")) for name in ("classify", "response")))
 
 
-@pytest.mark.parametrize("name", sorted(name for name in os.listdir(EXAMPLES) if name.endswith(".conf")))
+SHAPING = "shaping.conf"			# what others include
+
+
+@pytest.mark.parametrize("name", sorted(name for name in os.listdir(EXAMPLES)
+                                        if name.endswith(".conf") and name != SHAPING))
 def test_examples(tmp_path, name):
     """They are valid as they stand, but for what names files and users of another machine."""
     with open(os.path.join(ROOT, "contrib", "examples", name), encoding="utf-8") as f:
@@ -140,6 +146,7 @@ def test_examples(tmp_path, name):
     os.rename(key, tmp_path / "privkey.pem")
     (tmp_path / "passwords").write_text("")
     (tmp_path / "senders").write_text("anna: anna@example.org\n")
+    shutil.copy(os.path.join(EXAMPLES, SHAPING), tmp_path)
     text = re.sub(r'(?m)^user\s*=.*$', "", text).replace("/etc/tram", str(tmp_path))
     other = re.sub(r"(?m)^#(?=route|    |})", "", text)			# the way that a comment shows
     ways = [text] if other == text else [text, re.sub(r'(?m)^route "\*" *{.*}$', "", other)]
@@ -173,3 +180,47 @@ def test_the_readme_is_true(make_tramd, tmp_path):
     for name in re.findall(r"`((?:mta|dns|queue|policy|tests|contrib)/[a-zA-Z/._-]+)`", text):
         here = os.path.join(ROOT, name)
         assert os.path.exists(here) or os.path.exists(here + ".c"), name
+
+
+# domain → its host, the provider, the shapes that limit mail to it, connections at most
+LARGE = {
+    "gmail.com": ("gmail-smtp-in.l.google.com", "google", {"google": 20}),
+    "company.test": ("aspmx.l.google.com", "google", {"google": 20}),
+    "hotmail.com": ("hotmail-com.olc.protection.outlook.com", "outlook", {"outlook": 10}),
+    "office.test": ("office-test.mail.protection.outlook.com", "microsoft365",
+                    {"microsoft365": 40, "a customer of microsoft365": 5}),
+    "yahoo.com": ("mta5.am0.yahoodns.net", "yahoo", {"yahoo": 10}),
+    "web.de": ("mx-ha02.web.de", "gmx", {"german portals": 8}),
+    "orange.fr": ("smtp-in.orange.fr", "orange", {"french portals": 2}),
+    "small.test": ("mx.small.test", None, {"others": 10}),
+}
+
+
+@pytest.fixture(scope="module")
+def large_nsd():
+    zones = {domain: "@ MX 10 %s." % host for domain, (host, _, _) in LARGE.items()}
+    for host, _, _ in LARGE.values():
+        zone = next((zone for zone in zones if host.endswith("." + zone)), host)
+        zones[zone] = zones.get(zone, "") + "\n%s A 127.0.0.9" % (host[:-len(zone) - 1] or "@")
+    with Nsd(zones) as nsd:
+        yield nsd
+
+
+def test_shaping_of_large_providers(make_tramd, large_nsd):
+    """app-relay.conf as it is, on ports of ours: whose hosts each provider has, and which shapes limit its mail."""
+    with open(os.path.join(EXAMPLES, "app-relay.conf"), encoding="utf-8") as f:
+        text = f.read()
+    for pattern, new in ((r"(?m)^user .*$", 'allow-private = yes resolver-test = "off" control = "%(place)s/control"'),
+                         (r"/var/(lib|log)/tram", "%(place)s"), (r'"127.0.0.1:53"', '"%s"' % large_nsd.address),
+                         (r"address = {.*}", 'address = "127.0.0.1:%(port)d"'), (r"192\.0\.2\.", "127.0.0."),
+                         (r'include "', 'include "%s/' % EXAMPLES), (r'format = json file = ".*"', "format = logfmt")):
+        text, changes = re.subn(pattern, new, text)
+        assert changes > 0, pattern
+    tramd = make_tramd(config=text)
+    for domain, (_, provider, shapes) in LARGE.items():
+        status, found = what_if(tramd, "anna@" + domain, "--from", "no-reply@accounts.example.org")
+        assert status == 0 and step(found, "source")["source"] == "c"
+        assert [row["provider"] for row in steps(found, "provider")] == ([provider] if provider else [])
+        assert {row["shape"]: row["most"] for row in steps(found, "limit")
+                if row.get("limit") == "connections" and "shape" in row} == shapes, domain
+        assert step(found, "tenant")["weight"] == 10 and step(found, "result")["text"].startswith("it would be taken, and go")

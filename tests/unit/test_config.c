@@ -126,7 +126,8 @@ check_example(const char *name)
 	assert_true(fread(text, 1, sizeof(text) - 1, f) > 0);
 	fclose(f);
 	user = strstr(text, "\"tram\"");
-	assert_non_null(user);
+	if (user == NULL || strstr(text, "\ninclude ") != NULL)
+		return;			/* a part, or what includes it: tests/peers/test_contrib.py */
 	memcpy(user, "\"root\"", 6);
 	if (config_parse(span_str(text), name, &config, error, NULL) != 0)
 		fail_msg("%s", error);

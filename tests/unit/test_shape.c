@@ -229,6 +229,32 @@ the_record_is_what_was_counted(void **state)
 	shape_counts_free(&read);
 }
 
+/* Where no shape names the site; one that asks for more, or for any site, does not count. */
+static void
+the_others(void **state)
+{
+	struct span mx[] = { SPAN("*.google.com") }, google[] = { SPAN("google") }, any[] = { SPAN("*") };
+	struct span host[] = { SPAN("*.example.net") }, tenants[] = { SPAN("shop") };
+	struct provider provider = { .name = SPAN("google"), .mx = mx, .mx_count = 1 };
+	struct shape list[] = {
+		{ .sites = any, .site_count = 1, .others = true },
+		{ .sites = google, .site_count = 1 },
+		{ .hosts = host, .host_count = 1 },
+		{ .sites = any, .site_count = 1 },
+		{ .hosts = host, .host_count = 1, .tenants = tenants, .tenant_count = 1 },
+	};
+	struct shapes shapes = { .shapes = list, .count = 5, .providers = &provider, .provider_count = 1 };
+
+	(void)state;
+	assert_false(shape_of_site(&shapes, &list[0], &provider, SPAN("mx.google.com")));
+	assert_false(shape_of_site(&shapes, &list[0], NULL, SPAN("mx.example.net")));
+	assert_true(shape_of_site(&shapes, &list[0], NULL, SPAN("mx.example.org")));
+	assert_true(shape_of_site(&shapes, &list[1], &provider, SPAN("mx.google.com")));
+	assert_true(shape_of_site(&shapes, &list[3], &provider, SPAN("mx.google.com")));
+	list[2] = list[4];
+	assert_true(shape_of_site(&shapes, &list[0], NULL, SPAN("mx.example.net")));
+}
+
 static void
 who_is_meant(void **state)
 {
@@ -242,10 +268,10 @@ who_is_meant(void **state)
 	(void)state;
 	assert_ptr_equal(shape_provider(&shapes, SPAN("aspmx.l.google.com")), &provider);
 	assert_null(shape_provider(&shapes, SPAN("google.com.example.net")));
-	assert_true(shape_of_site(&shape, &provider, SPAN("aspmx.l.google.com")));
-	assert_false(shape_of_site(&shape, NULL, SPAN("mx.example.net")));
+	assert_true(shape_of_site(&shapes, &shape, &provider, SPAN("aspmx.l.google.com")));
+	assert_false(shape_of_site(&shapes, &shape, NULL, SPAN("mx.example.net")));
 	shape.sites = pattern;
-	assert_true(shape_of_site(&shape, NULL, SPAN("mx.example.net")));
+	assert_true(shape_of_site(&shapes, &shape, NULL, SPAN("mx.example.net")));
 	assert_true(shape_of_lane(&shape, SPAN("shop"), SPAN("a.example.org")));
 	assert_false(shape_of_lane(&shape, SPAN(""), SPAN("a.example.org")));
 	assert_false(shape_of_lane(&shape, SPAN("shop"), SPAN("example.com")));
@@ -271,6 +297,7 @@ main(void)
 		cmocka_unit_test(connections_at_once_and_anew),
 		cmocka_unit_test(the_record_is_what_was_counted),
 		cmocka_unit_test(who_is_meant),
+		cmocka_unit_test(the_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,7 @@ shaping_facts(struct site *site)
 	for (size_t i = 0; i < shapes->count; i++) {
 		const struct shape *shape = &shapes->shapes[i];
 
-		if (!shape_of_site(shape, f->provider, f->host))
+		if (!shape_of_site(shapes, shape, f->provider, f->host))
 			continue;
 		f->shapes[f->count++] = shape;
 		f->of_lanes = f->of_lanes || shape->of_lanes;

@@ -76,7 +76,7 @@ shaping_tell(struct dispatcher *d, const struct shaping_question *q, struct aren
 		const struct shape *shape = &shapes->shapes[i];
 		const struct shaping_counter *c;
 
-		if (!shape_of_site(shape, provider, host) || !shape_of_source(shape, q->source) ||
+		if (!shape_of_site(shapes, shape, provider, host) || !shape_of_source(shape, q->source) ||
 		    (shape->of_lanes && !shape_of_lane(shape, q->tenant, q->domain)))
 			continue;
 		c = shaping_counter(d->shaping, shape, provider != NULL, &who);
