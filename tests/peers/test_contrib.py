@@ -63,7 +63,7 @@ def test_install(tmp_path):
               "lib/sysusers.d/tram.conf", "share/doc/tram/examples/smarthost.conf"}
     if shutil.which("scdoc"):
         wanted |= {"share/man/man8/tramd.8", "share/man/man8/tramctl.8", "share/man/man8/tram-sendmail.8",
-                   "share/man/man5/tram.conf.5"}
+                   "share/man/man5/tram.conf.5", "share/man/man7/tram-shaping.7"}
     assert wanted <= set(found)
     for name in ("sbin/tramd", "bin/tramctl", "sbin/tram-sendmail"):
         done = subprocess.run([found[name], "-V" if name.endswith("tramd") else "--version"], stdout=subprocess.PIPE,
@@ -180,6 +180,18 @@ def test_the_readme_is_true(make_tramd, tmp_path):
     for name in re.findall(r"`((?:mta|dns|queue|policy|tests|contrib)/[a-zA-Z/._-]+)`", text):
         here = os.path.join(ROOT, name)
         assert os.path.exists(here) or os.path.exists(here + ".c"), name
+
+
+def test_the_manual_of_shaping(tmp_path):
+    """Its example is a configuration, but for what says where mail comes in."""
+    with open(os.path.join(ROOT, "contrib", "man", "tram-shaping.7.scd"), encoding="utf-8") as f:
+        block = re.search(r"(?s)\n# AN EXAMPLE\n.*?\n```\n(.*?\n)```\n", f.read())[1]
+    path = tmp_path / "tram.conf"
+    path.write_text('hostname = "out.example.org"\nlistener smtp { address = "127.0.0.1:2525" }\n'
+                    'relay-from = "127.0.0.1"\n' + block)
+    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=TIMEOUT)
+    assert done.returncode == 0, done.stdout.decode()
 
 
 # domain → its host, the provider, the shapes that limit mail to it, connections at most
