@@ -75,6 +75,50 @@ check_listener(struct load *load, size_t i)
 	return true;
 }
 
+/* "anna=5": the last = counts, for a name may have one. */
+static bool
+read_priority(struct load *load, struct span word, struct user_priority *ret)
+{
+	size_t at = word.len;
+
+	while (at > 0 && word.at[at - 1] != '=')
+		at--;
+	if (at < 2 || word.len != at + 1 || word.at[at] < '0' || word.at[at] > '9')
+		return config_fail(load, place_of(load, "user-priority-max", SECTION_TOP, 0),
+				   "user-priority-max: \"%.*s\": write a user and a number from 0 to 9: "
+				   "\"anna=5\", or \"*=0\" for all others", SPAN_FMT(word));
+	*ret = (struct user_priority){ span_first(word, at - 1), word.at[at] - '0' };
+	return true;
+}
+
+static bool
+check_priorities(struct load *load)
+{
+	struct config *config = load->config;
+	struct user_priority any = { 0 };
+	size_t n = config->priority_word_count;
+
+	config->priorities = arena_alloc(&config->arena, (n + 1) * sizeof(*config->priorities));
+	for (size_t i = 0; i < n; i++) {
+		struct user_priority one;
+
+		if (!read_priority(load, config->priority_words[i], &one))
+			return false;
+		for (size_t j = 0; j < config->priority_count; j++)
+			if (span_ieq(config->priorities[j].user, one.user))
+				return config_fail(load, place_of(load, "user-priority-max", SECTION_TOP, 0),
+						   "user-priority-max: %.*s is there twice; remove one",
+						   SPAN_FMT(one.user));
+		if (span_eq(one.user, SPAN("*")))
+			any = one;
+		else
+			config->priorities[config->priority_count++] = one;
+	}
+	if (any.user.len > 0)
+		config->priorities[config->priority_count++] = any;
+	return true;
+}
+
 bool
 config_check_auth(struct load *load)
 {
@@ -87,7 +131,7 @@ config_check_auth(struct load *load)
 	for (size_t i = 0; i < config->listener_count; i++)
 		if (!check_listener(load, i))
 			return false;
-	return true;
+	return check_priorities(load);
 }
 
 /* ---- the files ---------------------------------------------------------------------------- */

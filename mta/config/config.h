@@ -62,6 +62,8 @@ enum published_sts {
 /* What becomes of a bounce or complaint, once it is noted. */
 enum bounces_forward { BOUNCES_TO_SENDER, BOUNCES_TO_NOBODY, BOUNCES_TO_MAILBOX };
 
+struct user_priority { struct span user; int most; };
+
 struct config {
 	struct arena arena;			/* all of it lives here */
 	const char *path;			/* the file */
@@ -115,6 +117,10 @@ struct config {
 	struct tls_settings delivery_tls;
 	struct tls_context *client_tls;		/* by config_open_files() */
 	const char *passwords_path, *auth_socket, *senders_path;	/* NULL: none */
+	struct span *priority_words;		/* as written: "anna=5", "*=0" */
+	size_t priority_word_count;
+	struct user_priority *priorities;	/* "*" last */
+	size_t priority_count;
 	struct passwords *passwords;		/* by config_open_files(); NULL: auth_socket knows */
 	struct senders *senders;		/* the same; NULL: everybody may send as anybody */
 	const char *classify_path;		/* rules of the operator's; NULL: none */

@@ -79,6 +79,8 @@ const struct directive directives[] = {
 	{ SECTION_TOP, "passwords", TYPE(path), CONFIG(passwords_path), .file = true },
 	{ SECTION_TOP, "auth-socket", TYPE(path), CONFIG(auth_socket) },
 	{ SECTION_TOP, "senders", TYPE(path), CONFIG(senders_path), .file = true, .note = "anybody as anybody" },
+	{ SECTION_TOP, "user-priority-max", TYPE(words), CONFIG(priority_words),
+	  COUNT(struct config, priority_word_count), .note = "as priority-max" },
 	{ SECTION_TOP, "delivery-ca", TYPE(path), CONFIG(delivery_ca), .file = true, .note = "the system's" },
 	{ SECTION_TOP, "delivery-certificate", TYPE(text), CONFIG(delivery_certificate) },
 	{ SECTION_TOP, "delivery-tls-min-version", TYPE(choice), "1.2", CONFIG(delivery_tls.min_version),

@@ -13,6 +13,7 @@
 #include "mta/base/log.h"
 #include "mta/inbound/gate.h"
 #include "mta/inbound/receiver_private.h"
+#include "mta/inbound/verdict.h"
 
 struct login {
 	struct reactor *reactor;
@@ -502,6 +503,7 @@ login_succeeds(struct exchange *e)
 	buf_clear(&s->user);
 	buf_append(&s->user, e->sasl.user);
 	s->client.authenticated = true;
+	s->server.max_priority = verdict_max_priority(s->config, s->server.config, buf_span(&s->user));
 	login_log(e, "ok", NULL);
 	send_home(e, LOGIN_SUCCEEDED);
 	say_last(e, &e->sasl.reply);

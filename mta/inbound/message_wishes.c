@@ -60,7 +60,7 @@ bool
 message_heed_wishes(struct session *s)
 {
 	const struct mail_wishes *w = &s->server.wishes;
-	int8_t priority = 0, most = (int8_t)s->server.config->max_priority;
+	int8_t priority = 0, most = (int8_t)s->server.max_priority;
 	bool read = false, stands;
 
 	if (!s->server.config->offer_priority)

@@ -118,3 +118,17 @@ verdict_tenant(const struct config *config, const struct access_client *client, 
 	*tenant = tenant_choose(rules, &facts, arena);
 	return REPLY(250, 2, 0, 0, "its tenant is known");
 }
+
+int
+verdict_max_priority(const struct config *config, const struct smtp_server_config *smtp, struct span user)
+{
+	int most = (int)smtp->max_priority;
+
+	for (size_t i = 0; i < config->priority_count && user.len > 0; i++) {
+		const struct user_priority *p = &config->priorities[i];
+
+		if (span_ieq(p->user, user) || span_eq(p->user, SPAN("*")))
+			return p->most < most ? p->most : most;
+	}
+	return most;
+}

@@ -34,5 +34,7 @@ bool verdict_tls_optional(struct span header);
 struct reply verdict_tenant(const struct config *config, const struct access_client *client,
 			    struct span reverse_path, struct span header, struct arena *arena,
 			    struct span *tenant, bool *named);
+/* The highest MT-PRIORITY that is granted there to this user (empty: who has not logged in). */
+int verdict_max_priority(const struct config *config, const struct smtp_server_config *smtp, struct span user);
 
 #endif

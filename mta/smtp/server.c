@@ -19,7 +19,8 @@ enum {
 void
 smtp_server_init(struct smtp_server *server, const struct smtp_server_config *config)
 {
-	*server = (struct smtp_server){ .config = config, .p = xcalloc(1, sizeof(*server->p)) };
+	*server = (struct smtp_server){ .config = config, .max_priority = (int)config->max_priority,
+					.p = xcalloc(1, sizeof(*server->p)) };
 }
 
 /* Passwords do not stay in memory longer than they are needed. */

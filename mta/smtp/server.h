@@ -133,6 +133,7 @@ struct smtp_server {
 	struct span auth_text;			/* of the open question; wiped by its answer */
 	bool authenticated;
 	bool privileged;			/* the owner's: it may relay, logged in or not */
+	int max_priority;			/* the owner's: of this client; the config's at first */
 	int64_t now_ms;				/* the owner's: wall time, for FUTURERELEASE */
 	bool chunking_used;			/* this message came by BDAT */
 	bool saw_8bit;				/* this message's content has octets above 127 */

@@ -94,8 +94,8 @@ judge_wishes(struct smtp_server *server, struct mail_wishes *w)
 		return TEXT_HOLD_BEYOND_BY;
 	if (w->by_mode == BY_RETURN && w->by_s * 1000 < config->by_min_ms)
 		return TEXT_BY_TOO_SOON;
-	if (w->priority > (int)config->max_priority) {
-		w->priority = (int8_t)config->max_priority;
+	if (w->priority > server->max_priority) {
+		w->priority = (int8_t)server->max_priority;
 		server->p->lowered = true;
 	}
 	return TEXT_COUNT;

@@ -298,7 +298,17 @@ def test_many_guesses_at_once_do_not_hold_up_others(make_server, ca, sink):
             one.join()
 
 
-# ---- how much a user may send
+# ---- how much a user may send, and how urgently
+
+
+def test_a_user_gets_no_higher_priority_than_it_may(make_server, ca, sink, entry):
+    daemon = make_server('user-priority-max = {"%s=4", "*=0"}\n' % USER.upper(),
+                         passwords=entry + entry.replace(USER, "bert@src.test"))
+    for user, asked, got in ((USER, 9, b"4 is"), (USER, 3, b""), ("bert@src.test", 1, b"0 is"), ("bert@src.test", -1, b"")):
+        with client(daemon, ca) as c:
+            c.login(user, PASSWORD)
+            code, text = c.mail(USER, ["MT-PRIORITY=%d" % asked])
+            assert code == 250 and (got in text) and (got or b"priority" not in text), (user, asked, text)
 
 
 def send(c, count=1):
