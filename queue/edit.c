@@ -1,5 +1,5 @@
 /*
- * edit: what the operator does to messages: hold, release, retry, remove, fail, move; see
+ * edit: what the operator does to messages: hold, release, retry, remove, fail, move, priority; see
  * queue.h. Writer thread only. Each step leaves alone what it would not change, so that a slice
  * that ended in the middle of a message, or that is repeated after a crash, goes on where it
  * stopped.
@@ -81,19 +81,40 @@ edit_fail(struct batch *b, struct message_state *m, uint32_t recipient, struct h
 	return true;
 }
 
+/* Due as it was. */
 static bool
-edit_move(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
-	  const struct queue_edit *edit)
+to_lane(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
+	const struct lane_name *name)
 {
-	struct lane_node *to;
+	struct lane_node *to = lane_named(b, name);
 
-	if (h->state == HISTORY_OWED || h->lane != edit->from_lane)
-		return false;
-	to = lane_named(b, edit->lane);
 	if (to == NULL || to->id == h->lane)
 		return false;
 	recipient_place(b, m, recipient, h, to, h->due_ms);
 	return true;
+}
+
+static bool
+edit_move(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
+	  const struct queue_edit *edit)
+{
+	if (h->state == HISTORY_OWED || h->lane != edit->from_lane)
+		return false;
+	return to_lane(b, m, recipient, h, edit->lane);
+}
+
+static bool
+edit_priority(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
+	      uint8_t priority)
+{
+	struct lane_node *from = h->state != HISTORY_OWED ? lane_get(b, h->lane) : NULL;
+	struct lane_name name;
+
+	if (from == NULL || from->record.name.priority == PRIORITY_REPORT)
+		return false;
+	name = from->record.name;
+	name.priority = priority;
+	return to_lane(b, m, recipient, h, &name);
 }
 
 static bool
@@ -116,6 +137,8 @@ edit_recipient(struct batch *b, struct message_state *m, uint32_t recipient,
 		return edit_fail(b, m, recipient, &h, edit->attempt);
 	case EDIT_MOVE:
 		return edit_move(b, m, recipient, &h, edit);
+	case EDIT_PRIORITY:
+		return edit_priority(b, m, recipient, &h, edit->priority);
 	}
 	return false;
 }

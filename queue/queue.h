@@ -290,12 +290,13 @@ void queue_submit_site(struct queue_port *port, struct queue_site_change *change
 
 /* ---- what the operator does --------------------------------------------------------------- */
 
-enum edit_kind { EDIT_HOLD, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL, EDIT_MOVE };
+enum edit_kind { EDIT_HOLD, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL, EDIT_MOVE, EDIT_PRIORITY };
 
 /*
  * At most 500 recipients a go: set `resume` from the last result until `more` is false. None of
  * the ids may be in flight. RETRY: due now. FAIL: as SETTLE_OWED with the attempt given (bounce,
- * expiry). MOVE: to another lane, due as it was.
+ * expiry). MOVE: to another lane, due as it was. PRIORITY: to the lane that has this priority and is else the
+ * same, but for reports, which stay behind.
  */
 struct queue_edit {
 	struct queue_op op;
@@ -307,6 +308,7 @@ struct queue_edit {
 	const struct attempt *attempt;	/* FAIL */
 	const struct lane_name *lane;	/* MOVE */
 	uint64_t from_lane;		/* MOVE: only recipients in this lane */
+	uint8_t priority;		/* PRIORITY: as stored */
 	size_t resume;			/* in/out: index of the next id */
 	bool more;			/* set */
 	size_t changed;			/* set: recipients changed in this go */

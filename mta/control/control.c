@@ -345,6 +345,7 @@ job_start(struct control_job *job)
 	case CONTROL_QUEUE_RETRY:
 	case CONTROL_QUEUE_BOUNCE:
 	case CONTROL_QUEUE_REMOVE:
+	case CONTROL_QUEUE_SET:
 		control_edit_start(job);
 		break;
 	case CONTROL_DRAIN:

@@ -1,5 +1,5 @@
 /*
- * edit: hold, release, retry, bounce, remove: of some messages, or of all that a selection
+ * edit: hold, release, retry, bounce, remove, set: of some messages, or of all that a selection
  * finds. Home loop.
  *
  * What is found is handed to the dispatcher in batches; each ends before the next is gathered,
@@ -45,7 +45,7 @@ struct editing {
 static const enum edit_kind kinds[] = {
 	[CONTROL_QUEUE_HOLD] = EDIT_HOLD, [CONTROL_QUEUE_RELEASE] = EDIT_RELEASE,
 	[CONTROL_QUEUE_RETRY] = EDIT_RETRY, [CONTROL_QUEUE_BOUNCE] = EDIT_FAIL,
-	[CONTROL_QUEUE_REMOVE] = EDIT_REMOVE,
+	[CONTROL_QUEUE_REMOVE] = EDIT_REMOVE, [CONTROL_QUEUE_SET] = EDIT_PRIORITY,
 };
 
 /* ---- the sites that a retry wakes --------------------------------------------------------- */
@@ -300,6 +300,7 @@ control_edit_start(struct control_job *job)
 	walk_init(&e->walk, &source, &job->request, WALK_WHOLE_OK);
 	e->job = job;
 	e->edit.edit.kind = kinds[job->request.command];
+	e->edit.edit.priority = priority_of_mt(job->request.priority.mt);
 	e->attempt = (struct attempt){ .at_ms = wall_ms(),
 				       .status = { 5, 0, 0 },
 				       .text = SPAN("returned by the operator of this system") };

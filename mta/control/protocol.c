@@ -32,6 +32,7 @@ enum members {
 	TAKES_MAIL = 16384,
 	TAKES_TOP = 32768,
 	TAKES_PART = 65536,
+	TAKES_PRIORITY = 131072,
 	TAKES_SELECTION = TAKES_IDS | TAKES_FILTER | TAKES_ALL,
 };
 
@@ -50,6 +51,7 @@ static const struct command {
 	[CONTROL_QUEUE_RETRY] = { "queue-retry", true, TAKES_SELECTION, false, true },
 	[CONTROL_QUEUE_BOUNCE] = { "queue-bounce", true, TAKES_SELECTION, false, true },
 	[CONTROL_QUEUE_REMOVE] = { "queue-remove", true, TAKES_SELECTION, false, true },
+	[CONTROL_QUEUE_SET] = { "queue-set", true, TAKES_SELECTION | TAKES_PRIORITY, false, true },
 	[CONTROL_QUEUE_EXPORT] = { "queue-export", true, TAKES_SELECTION, false, true },
 	[CONTROL_EXPLAIN] = { "explain", false, TAKES_IDS, true, true },
 	[CONTROL_SITES] = { "sites", false, TAKES_LIMIT | TAKES_SITE, false, false },
@@ -118,6 +120,7 @@ static const struct member {
 	{ "site", TYPE_TEXT, TAKES_SITE, AT(site), 0, false },
 	{ "source", TYPE_TEXT, TAKES_PART, AT(source), 0, false },
 	{ "tenant", TYPE_TEXT, TAKES_PART, AT(tenant), 0, false },
+	{ "priority", TYPE_PRIORITY, TAKES_PRIORITY, AT(priority), 0, false },
 	{ "off", TYPE_BOOL, TAKES_OFF, AT(off), 0, false },
 	{ "client", TYPE_TEXT, TAKES_CLIENT, AT(client), 0, false },
 	{ "domain", TYPE_ADDRESS, TAKES_GOAL, AT(domain), 0, false },
@@ -394,6 +397,8 @@ check_whole(const struct control_request *r, struct control_error *error)
 	if (r->all && control_selects(r))
 		return fail(error, SPAN("\"all\" and a selection contradict each other."),
 			    SPAN("Leave one of them out."));
+	if (r->command == CONTROL_QUEUE_SET && !r->priority.given)
+		return fail(error, SPAN("What is to be set?"), SPAN("Name a priority: --priority 5."));
 	if (r->command == CONTROL_SITES_RETRY && r->all == (r->site.len > 0))
 		return fail(error, SPAN("Which site is to be tried?"),
 			    SPAN("Name one site by its key (see: tramctl sites), or say --all."));

@@ -38,7 +38,7 @@ tramctl_run_edit(struct tramctl *t)
 	static const char *const done[] = {
 		[CONTROL_QUEUE_HOLD] = "on hold now", [CONTROL_QUEUE_RELEASE] = "released",
 		[CONTROL_QUEUE_RETRY] = "due now", [CONTROL_QUEUE_BOUNCE] = "returned to sender",
-		[CONTROL_QUEUE_REMOVE] = "removed",
+		[CONTROL_QUEUE_REMOVE] = "removed", [CONTROL_QUEUE_SET] = "changed",
 	};
 	struct progress p = { .terminal = isatty(STDERR_FILENO) };
 	json_t *last = NULL;

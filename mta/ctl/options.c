@@ -13,10 +13,10 @@ enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
 	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072, SITE_KEY = 262144,
-	PLACE = 524288, PART = 1048576, TERM = 2097152,
+	PLACE = 524288, PART = 1048576, TERM = 2097152, PRIORITY = 4194304,
 };
 
-enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH };
+enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH, KIND_PRIORITY };
 
 #define T(field) offsetof(struct tramctl, field)
 static const struct option {
@@ -47,6 +47,8 @@ static const struct option {
 	  T(request.error) },
 	{ "--all", NULL, "everything: needed where nothing is selected", ALL, KIND_FLAG,
 	  T(request.all) },
+	{ "--priority", "N", "-9 to 9: what is higher goes first among the mail of its tenant", PRIORITY,
+	  KIND_PRIORITY, T(request.priority) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
 	{ "--class", "CLASS", "why: a class of replies, of tram.conf(5)", ENTRY, KIND_TEXT, T(request.class) },
 	{ "--reason", "TEXT", "why, in words", ENTRY | TERM, KIND_TEXT, T(request.reason) },
@@ -94,6 +96,8 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_QUEUE_BOUNCE, tramctl_run_edit },
 	{ "queue remove", "[ID]...", "Delete messages; nobody is told.", EDIT, CONTROL_QUEUE_REMOVE,
 	  tramctl_run_edit },
+	{ "queue set", "[ID]... --priority N", "Give messages another priority.", EDIT | PRIORITY,
+	  CONTROL_QUEUE_SET, tramctl_run_edit },
 	{ "queue export", "FILE [ID]...",
 	  "Copy messages to an archive (- is standard output); they stay queued.",
 	  FILE_NAME | IDS | SELECTION, CONTROL_QUEUE_EXPORT, tramctl_run_export },
@@ -247,6 +251,18 @@ struct parse {
 };
 
 static bool
+read_priority(const char *value, struct control_priority *ret)
+{
+	const char *digit = value[0] == '-' ? value + 1 : value;
+
+	if (digit[0] < '0' || digit[0] > '9' || digit[1] != '\0')
+		return false;
+	*ret = (struct control_priority){ .given = true,
+					  .mt = (int8_t)(digit > value ? '0' - digit[0] : digit[0] - '0') };
+	return true;
+}
+
+static bool
 set_value(struct tramctl *t, const struct option *o, const char *value)
 {
 	void *to = (char *)t + o->offset;
@@ -272,6 +288,9 @@ set_value(struct tramctl *t, const struct option *o, const char *value)
 	case KIND_STATE:
 		ok = control_state_parse(span_str(value), to) &&
 		     *(uint64_t *)to != CONTROL_STATE_ANY;
+		break;
+	case KIND_PRIORITY:
+		ok = read_priority(value, to);
 		break;
 	}
 	return ok || usage("%s takes %s, not \"%s\": %s", o->name, o->argument, value, o->help);
@@ -381,6 +400,8 @@ check_selection(const struct parse *p)
 	if ((takes & EDIT) == EDIT && !selects && !t->request.all)
 		return usage(
 			"which messages? Name ids or a filter, or say --all for the whole queue");
+	if ((takes & EDIT) == EDIT && (takes & PRIORITY) != 0 && !t->request.priority.given)
+		return usage("%s needs --priority: from -9 to 9", t->command->words);
 	if (t->request.all && (selects || t->request.site.len > 0))
 		return usage("--all and a selection contradict each other");
 	if ((takes & SITE) != 0 && t->request.site.len == 0 && !t->request.all)

@@ -83,6 +83,31 @@ def test_a_strangers_field(make_tramd):
         assert b"MT-Priority" not in got[1].headers
 
 
+def test_an_operator_sets_priorities(make_tramd):
+    """Of a selection, held ones, too; they go before others, and a kill changes nothing."""
+    go = threading.Event()
+    with Sink() as sink:
+        sink.rule("MAIL", None, hold=go)
+        tramd = make_tramd(routes=one_connection(sink), listener=WISHES)
+        for n in range(12):
+            tramd.send(BODY, to="p%d@%s.test" % (n, "dst" if n < 8 else "new"))
+        tramd.ctl("queue", "hold", "--domain", "new.test")
+        assert tramd.ctl("queue", "set", "--priority", "-3", "--domain", "new.test") == "4 recipients changed\n"
+        assert tramd.ctl("queue", "set", "--priority=7", "--recipient", "p7@dst.test") == "1 recipient changed\n"
+        assert tramd.ctl("queue", "set", "--priority=7", "--recipient", "p7@dst.test") == "0 recipients changed\n"
+        tramd.ctl("queue", "release", "--domain", "new.test")
+        assert tramd.ctl("queue", "set", "--all", check=False).returncode == 2
+        assert tramd.ctl("queue", "set", "--priority", "10", "--all", check=False).returncode == 2
+        tramd.restart(kill=True)
+        raised, = rows(tramd, "queue", "list", "--recipient", "p7@dst.test")
+        assert rows(tramd, "explain", raised["id"])[1]["priority"] == 7
+        go.set()
+        order = [m.recipients[0] for m in sink.wait(12)]
+        # those that were with the connection already may be anywhere in front
+        assert order.index("p7@dst.test") < 5 and all("new" in a for a in order[-3:]), order
+        tramd.wait_empty()
+
+
 def test_future_release(make_tramd, tmp_path):
     """Held until then, over a kill; explain says why; removable; its life begins with its release."""
     clock = Clock(tmp_path)

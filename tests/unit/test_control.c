@@ -100,6 +100,8 @@ test_refused(void **state)
 	refused("{\"command\":\"queue-show\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\"]}", "for one message");
 	refused("{\"command\":\"queue-remove\"}", "Nothing was selected");
 	refused("{\"command\":\"queue-remove\",\"all\":true,\"domain\":\"x\"}", "contradict");
+	refused("{\"command\":\"queue-set\",\"all\":true}", "What is to be set");
+	refused("{\"command\":\"queue-set\",\"priority\":1}", "Nothing was selected");
 	refused("{\"command\":\"sites-retry\"}", "Which site");
 	refused("{\"command\":\"import-recipient\"}", "no address");
 	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"attempts\":1001}", "\"attempts\" is not valid");
@@ -137,6 +139,7 @@ test_round_trip(void **state)
 		"{\"command\":\"queue-bounce\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\"],\"state\":\"waiting\"}",
 		"{\"command\":\"queue-list\",\"error_text\":\"try \\\"later\\\"\",\"newer_ms\":5,\"limit\":3}",
 		"{\"command\":\"sites-retry\",\"site\":\"mx:a.example,b.example\"}",
+		"{\"command\":\"queue-set\",\"domain\":\"x\",\"priority\":-3}",
 		"{\"command\":\"drain\",\"off\":true}",
 		"{\"command\":\"drain-state\"}",
 		"{\"command\":\"import-message\",\"reverse_path\":\"j\u00f6@x\",\"ret\":1,\"body\":2,\"smtputf8\":true}",

@@ -455,6 +455,33 @@ a_recipient_moves_to_another_lane(void **state)
 	assert_int_equal(fixture_settle_one(f, id, 1, (struct settle_recipient){ .kind = SETTLE_DELIVERED }, NULL), 0);
 }
 
+/* Held ones, too; what has it already, or is a report, stays. */
+static void
+recipients_get_another_priority(void **state)
+{
+	struct fixture *f = *state;
+	const uint64_t id = fixture_deliverable(f, 2, 1, 10);
+	struct queue_edit e = { .kind = EDIT_HOLD, .ids = &id, .count = 1, .only_recipient = 1 };
+	struct lane_record before, after;
+	struct history_record h;
+
+	assert_int_equal(queue_read_lane(f->port, f->arrivals[0].lane, &f->arena, &before), 0);
+	assert_int_equal(edit(f, &e), 1);
+	e = (struct queue_edit){ .kind = EDIT_PRIORITY, .ids = &id, .count = 1, .only_recipient = UINT32_MAX,
+				 .priority = priority_of_mt(-4) };
+	assert_int_equal(edit(f, &e), 2);
+	e.resume = 0;
+	assert_int_equal(edit(f, &e), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(queue_read_history(f->port, id, i, &f->arena, &h), 0);
+		assert_int_equal(h.due_ms, i == 0 ? f->arrivals[0].due_ms : DUE_HELD);
+		assert_int_equal(queue_read_lane(f->port, h.lane, &f->arena, &after), 0);
+		assert_int_equal(priority_mt(after.name.priority), -4);
+		after.name.priority = before.name.priority;
+		assert_true(lane_name_eq(&after.name, &before.name));
+	}
+}
+
 struct counted_edit {
 	struct queue_edit edit;
 	struct fixture *fixture;
@@ -718,7 +745,7 @@ main(void)
 		TEST(again_writes_only_what_changed), TEST(a_wrong_place_is_found_again), TEST(owed_then_reported),
 		TEST(a_delay_warning_marks), TEST(a_lane_moves_between_sites), TEST(a_site_in_backoff_has_one_row),
 		TEST(an_empty_lane_is_deleted), TEST(a_lane_backs_off_and_holds), TEST(hold_and_release),
-		TEST(bulk_goes_in_slices), TEST(a_recipient_moves_to_another_lane),
+		TEST(bulk_goes_in_slices), TEST(a_recipient_moves_to_another_lane), TEST(recipients_get_another_priority),
 		TEST(an_arrival_is_told_before_its_edit), TEST(a_draft_streams_out),
 		TEST(an_aborted_draft_leaves_nothing), TEST(pages_go_on_where_they_ended), TEST(cursors_are_kept),
 		TEST(several_ports_at_once),
