@@ -23,6 +23,7 @@ on_step(struct tramctl *t, const json_t *line, void *arg)
 		buf_clear(&text);
 	}
 	text_safe(json_span(line, "text"), &text);
+	text_span_of_time(line, &text);
 	printf("%s%-5.*s %-12.*s %.*s\n", buf_len(&p->host) > 0 ? "  " : "",
 	       SPAN_FMT(json_span(line, "verdict")), SPAN_FMT(json_span(line, "step")),
 	       SPAN_FMT(buf_span(&text)));

@@ -43,13 +43,13 @@ static const struct column list_columns[] = {
 	{ "ID", "id", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
 	{ "ARRIVED", "arrival_ms", COLUMN_TIME, NULL }, { "SIZE", "size", COLUMN_SIZE, NULL },
 	{ "SENDER", "sender", COLUMN_TEXT, "<>" }, { "RECIPIENT", "recipient", COLUMN_TEXT, NULL },
-	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
+	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_DUE, NULL },
 	{ "LAST ERROR", "error", COLUMN_TEXT, NULL },
 };
 
 static const struct column recipient_columns[] = {
 	{ "RECIPIENT", "recipient", COLUMN_TEXT, NULL }, { "STATE", "state", COLUMN_TEXT, NULL },
-	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_TIME, NULL },
+	{ "TRIES", "attempts", COLUMN_NUMBER, NULL }, { "NEXT TRY", "next_ms", COLUMN_DUE, NULL },
 	{ "LAST ERROR", "error", COLUMN_TEXT, NULL },
 };
 
@@ -389,18 +389,10 @@ print_holds(const json_t *reasons)
 	size_t i;
 
 	json_array_foreach((json_t *)(uintptr_t)reasons, i, one) {
-		int64_t since = json_i64(one, "since_ms"), until = json_i64(one, "until_ms");
 		struct buf text = { 0 };
 
 		buf_append(&text, json_span(one, "text"));
-		if (since != 0) {
-			buf_append(&text, SPAN("; since "));
-			text_time(since, wall_ms(), &text);
-		}
-		if (until != 0) {
-			buf_append(&text, SPAN("; ends "));
-			text_time(until, wall_ms(), &text);
-		}
+		text_span_of_time(one, &text);
 		print_fact(i == 0 ? "Blocked by" : "And by", buf_span(&text));
 		buf_free(&text);
 	}

@@ -62,6 +62,21 @@ text_time(int64_t wall, int64_t now, struct buf *out)
 }
 
 void
+text_span_of_time(const json_t *hold, struct buf *out)
+{
+	int64_t since = json_i64(hold, "since_ms"), until = json_i64(hold, "until_ms");
+
+	if (since != 0) {
+		buf_append(out, SPAN("; since "));
+		text_time(since, wall_ms(), out);
+	}
+	if (until != 0) {
+		buf_append(out, SPAN("; ends "));
+		text_time(until, wall_ms(), out);
+	}
+}
+
+void
 text_size(uint64_t octets, struct buf *out)
 {
 	static const char *const units[] = { "", " KB", " MB", " GB", " TB" };
@@ -147,6 +162,11 @@ cell_text(const struct table *t, const struct column *c, const json_t *object, s
 	case COLUMN_NUMBER:
 		if (json_object_get(object, c->key) != NULL)
 			buf_printf(out, "%lld", (long long)n);
+		break;
+	case COLUMN_DUE:
+		if (n != 0 && n <= t->now_ms)
+			buf_append(out, SPAN("due "));
+		text_time(n, t->now_ms, out);
 		break;
 	case COLUMN_TIME:
 		text_time(n, t->now_ms, out);

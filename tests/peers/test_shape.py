@@ -96,6 +96,7 @@ def test_a_held_domain_holds_nobody_else(make_tramd, sink):
     wait_for(lambda: len(tramd.queue_ids()) == 2, what="two are left")
     wait_for(lambda: re.search(r'shape "few".*2 of 2 messages in the last hour', tramd.ctl("explain", tramd.queue_ids()[0])),
              what="explain tells what holds it")
+    assert tramd.ctl("queue", "list").count(" due ") == 2		# and not when it was due
     assert len(ids) == 4
 
 
