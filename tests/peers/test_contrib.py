@@ -194,24 +194,24 @@ def test_the_manual_of_shaping(tmp_path):
     assert done.returncode == 0, done.stdout.decode()
 
 
-# domain → its host, the provider, the shapes that limit mail to it, connections at most
+# domain → its host, the provider, the shapes that limit mail to it, connections at most; messages over one connection
 LARGE = {
-    "gmail.com": ("gmail-smtp-in.l.google.com", "google", {"google": 20}),
-    "company.test": ("aspmx.l.google.com", "google", {"google": 20}),
-    "hotmail.com": ("hotmail-com.olc.protection.outlook.com", "outlook", {"outlook": 10}),
+    "gmail.com": ("gmail-smtp-in.l.google.com", "google", {"google": 20}, 100),
+    "company.test": ("aspmx.l.google.com", "google", {"google": 20}, 100),
+    "hotmail.com": ("hotmail-com.olc.protection.outlook.com", "outlook", {"outlook": 10}, 50),
     "office.test": ("office-test.mail.protection.outlook.com", "microsoft365",
-                    {"microsoft365": 40, "a customer of microsoft365": 5}),
-    "yahoo.com": ("mta5.am0.yahoodns.net", "yahoo", {"yahoo": 10}),
-    "web.de": ("mx-ha02.web.de", "gmx", {"german portals": 8}),
-    "orange.fr": ("smtp-in.orange.fr", "orange", {"french portals": 2}),
-    "small.test": ("mx.small.test", None, {"others": 10}),
+                    {"microsoft365": 40, "a customer of microsoft365": 5}, 30),
+    "yahoo.com": ("mta5.am0.yahoodns.net", "yahoo", {"yahoo": 10}, 20),
+    "web.de": ("mx-ha02.web.de", "gmx", {"german portals": 8}, 50),
+    "orange.fr": ("smtp-in.orange.fr", "orange", {"french portals": 2}, 50),
+    "small.test": ("mx.small.test", None, {"others": 10}, 50),
 }
 
 
 @pytest.fixture(scope="module")
 def large_nsd():
-    zones = {domain: "@ MX 10 %s." % host for domain, (host, _, _) in LARGE.items()}
-    for host, _, _ in LARGE.values():
+    zones = {domain: "@ MX 10 %s." % host for domain, (host, *_) in LARGE.items()}
+    for host, *_ in LARGE.values():
         zone = next((zone for zone in zones if host.endswith("." + zone)), host)
         zones[zone] = zones.get(zone, "") + "\n%s A 127.0.0.9" % (host[:-len(zone) - 1] or "@")
     with Nsd(zones) as nsd:
@@ -229,10 +229,13 @@ def test_shaping_of_large_providers(make_tramd, large_nsd):
         text, changes = re.subn(pattern, new, text)
         assert changes > 0, pattern
     tramd = make_tramd(config=text)
-    for domain, (_, provider, shapes) in LARGE.items():
+    for domain, (_, provider, shapes, messages) in LARGE.items():
         status, found = what_if(tramd, "anna@" + domain, "--from", "no-reply@accounts.example.org")
         assert status == 0 and step(found, "source")["source"] == "c"
         assert [row["provider"] for row in steps(found, "provider")] == ([provider] if provider else [])
         assert {row["shape"]: row["most"] for row in steps(found, "limit")
                 if row.get("limit") == "connections" and "shape" in row} == shapes, domain
+        assert [row["messages_per_connection"] for row in steps(found, "limit")
+                if "messages_per_connection" in row] == [messages]
+        assert not provider or all("source c" in row["text"] for row in steps(found, "limit") if "shape" in row)
         assert step(found, "tenant")["weight"] == 10 and step(found, "result")["text"].startswith("it would be taken, and go")

@@ -55,7 +55,7 @@ def test_a_site_that_is_not_in_memory(make_tramd):
     assert hold["kind"] == "back-off" and hold["what"] == row["site"] and hold["failures"] == 1
     assert hold["since_ms"] < hold["until_ms"] == row["next_ms"]
     text = tramd.ctl("explain", id)
-    assert re.search(r"Blocked by: site static:\S+ is in back-off after 1 failures: .*connection refused.*; since .* ago"
+    assert re.search(r"Blocked by: site static:\S+ is in back-off after 1 failure: .*connection refused.*; since .* ago"
                      r" \(.*\); ends in \d+ min \(", text)
     assert "Site: %s (not in memory)" % row["site"] in text
     text = tramd.ctl("sites", row["site"])

@@ -57,10 +57,35 @@ test_holds(void **state)
 		assert_non_null(hold_kind_name(kind));
 }
 
+/* All must be over, but of the sources of a pool one; a slow-down stops nothing. */
+static void
+test_until(void **state)
+{
+	struct hold_reasons why = { 0 };
+	struct hold_reason *r = hold_add(&why, HOLD_SLOWED);
+
+	(void)state;
+	r->until_ms = 900;
+	assert_null(hold_first(&why));
+	assert_int_equal(hold_until(&why), 0);
+	hold_add(&why, HOLD_SHAPE)->until_ms = 30;
+	assert_int_equal(hold_until(&why), 30);
+	for (int64_t until_ms = 70; until_ms >= 50; until_ms -= 10) {
+		r = hold_add(&why, HOLD_WARM_UP);
+		r->until_ms = until_ms;
+		r->either = true;
+	}
+	assert_int_equal(hold_until(&why), 50);
+	hold_add(&why, HOLD_BACKOFF)->until_ms = 60;
+	assert_int_equal(hold_until(&why), 60);
+	assert_ptr_equal(hold_first(&why), &why.list[1]);
+}
+
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rates), cmocka_unit_test(test_holds) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rates), cmocka_unit_test(test_holds),
+					     cmocka_unit_test(test_until) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,15 +55,31 @@ holds_have(const struct hold_reasons *why, enum hold_kind kind)
 	return false;
 }
 
+const struct hold_reason *
+hold_first(const struct hold_reasons *why)
+{
+	for (size_t i = 0; i < why->count; i++)
+		if (why->list[i].kind != HOLD_SLOWED)
+			return &why->list[i];
+	return NULL;
+}
+
 int64_t
 hold_until(const struct hold_reasons *why)
 {
-	int64_t until = 0;
+	int64_t until = 0, either = 0;
 
-	for (size_t i = 0; i < why->count; i++)
-		if (why->list[i].until_ms > until)
-			until = why->list[i].until_ms;
-	return until;
+	for (size_t i = 0; i < why->count; i++) {
+		const struct hold_reason *r = &why->list[i];
+
+		if (r->kind == HOLD_SLOWED || r->until_ms == 0)
+			continue;
+		if (!r->either)
+			until = r->until_ms > until ? r->until_ms : until;
+		else if (either == 0 || r->until_ms < either)
+			either = r->until_ms;
+	}
+	return until > either ? until : either;
 }
 
 /* A peer's words may be in it: what is no UTF-8, or a control octet, becomes '?'. */

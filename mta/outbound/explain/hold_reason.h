@@ -49,6 +49,7 @@ struct hold_reason {
 	struct span what;		/* of the site, shape, rule, source …; may be empty */
 	struct span text;		/* one line for people, without since and until */
 	int64_t since_ms, until_ms;	/* wall time; 0: not known */
+	bool either;			/* of these it is enough that one is over: the sources of a pool */
 	struct hold_number numbers[HOLD_NUMBERS_MAX];
 	size_t number_count;
 };
@@ -63,8 +64,13 @@ const char *hold_kind_name(enum hold_kind kind);	/* "back-off" */
 /* Never NULL; its spans are the caller's, or in an arena that lives as long. */
 struct hold_reason *hold_add(struct hold_reasons *why, enum hold_kind kind);
 void hold_number(struct hold_reason *reason, const char *name, int64_t value);
+/* The first that stops mail; NULL: none does. */
+const struct hold_reason *hold_first(const struct hold_reasons *why);
 bool holds_have(const struct hold_reasons *why, enum hold_kind kind);
-/* When all of them are over, as far as is known; 0: not known. */
+/*
+ * When all that has to be over is over, as far as is known; 0: not known. A slow-down holds nothing: it lets less
+ * through.
+ */
 int64_t hold_until(const struct hold_reasons *why);
 /* {"kind", "what", "text", "since_ms", "until_ms", and the numbers by their names} */
 json_t *hold_json(const struct hold_reason *reason);

@@ -32,8 +32,8 @@ backoff_holds(struct span key, const struct site_state *state, struct arena *are
 	r->what = key;
 	r->since_ms = state->last.at_ms;
 	r->until_ms = state->backoff.next_ms;
-	r->text = arena_printf(arena, "site %.*s is in back-off after %u failures: %.*s", SPAN_FMT(key),
-			       state->backoff.failures, SPAN_FMT(state->backoff.text));
+	r->text = arena_printf(arena, "site %.*s is in back-off after %u failure%s: %.*s", SPAN_FMT(key),
+			       state->backoff.failures, state->backoff.failures == 1 ? "" : "s", SPAN_FMT(state->backoff.text));
 	hold_number(r, "failures", state->backoff.failures);
 }
 
@@ -199,8 +199,9 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 		r = hold_add(why, HOLD_LOOKUP_FAILED);
 		r->what = lane.name.domain;
 		r->until_ms = lane.backoff.next_ms;
-		r->text = arena_printf(arena, "the look-up of %.*s failed %u times: %.*s",
+		r->text = arena_printf(arena, "the look-up of %.*s failed %u time%s: %.*s",
 				       SPAN_FMT(lane.name.domain), lane.backoff.failures,
+				       lane.backoff.failures == 1 ? "" : "s",
 				       SPAN_FMT(lane.backoff.text));
 		hold_number(r, "failures", lane.backoff.failures);
 		return;

@@ -220,19 +220,22 @@ number(json_t *object, const char *key, uint64_t n)
 }
 
 static void
-tell_limits(struct tls_check *c, const struct site *site)
+tell_limits(struct tls_check *c, const struct site *site, const struct shaping_question *question)
 {
 	const struct limits *limits = &c->config->limits;
-	const struct dispatcher *d = c->dispatcher;
+	struct dispatcher *d = c->dispatcher;
 	size_t most = c->route->connections > 0 ? c->route->connections : limits->connections_per_site;
 	size_t messages = c->route->messages_per_connection > 0 ? c->route->messages_per_connection :
 								  limits->messages_per_connection;
+	size_t shaped = shaping_messages_of(d, question, &c->arena);
 	size_t now = site != NULL ? site->connection_count : 0;
 	size_t allowed = site != NULL ? site->limit : CONCURRENCY_FIRST;
 	json_t *row;
 
 	if (allowed > most)
 		allowed = most;
+	if (shaped > 0 && shaped < messages)
+		messages = shaped;
 	row = tls_check_row(c, CHECK_NOTE, "limit",
 			    arena_printf(&c->arena, "connections to the site: %zu of %zu; as yet it takes %zu",
 					 now, most, allowed));
@@ -334,6 +337,8 @@ tell_lane(struct tls_check *c)
 static void
 tell_holds(struct tls_check *c, const struct hold_reasons *why)
 {
+	const struct hold_reason *first = hold_first(why);
+
 	for (size_t i = 0; i < why->count; i++) {
 		json_t *hold = hold_json(&why->list[i]);
 		json_t *row = tls_check_row(c, CHECK_NOTE, "held", why->list[i].text);
@@ -345,12 +350,12 @@ tell_holds(struct tls_check *c, const struct hold_reasons *why)
 		tls_check_row(c, CHECK_GOOD, "held", SPAN("nothing holds it"));
 		return;
 	}
-	c->what_if->waiting = true;
-	c->what_if->why = arena_copy(&c->arena, why->list[0].text);
+	c->what_if->waiting = first != NULL;
+	c->what_if->why = arena_copy(&c->arena, (first != NULL ? first : &why->list[0])->text);
 }
 
 /* Which is known only now: it hangs on the site, too. */
-static void
+static struct span
 tell_source(struct tls_check *c)
 {
 	const struct what_if_message *m = &c->what_if->message;
@@ -372,6 +377,7 @@ tell_source(struct tls_check *c)
 	json_object_set_new(row, "pool", tls_check_text(m->lane.pool));
 	if (source != NULL)
 		json_object_set_new(row, "source", tls_check_text(source->name));
+	return source != NULL ? source->name : SPAN("");
 }
 
 static void
@@ -379,15 +385,15 @@ tell_waiting(struct tls_check *c)
 {
 	struct dispatcher *d = c->dispatcher;
 	const struct lane_name *name = &c->what_if->message.lane;
-	const struct shaping_question question = { c->site, name->tenant, name->domain, SPAN("") };
+	struct shaping_question question = { c->site, name->tenant, name->domain, SPAN("") };
 	struct hold_reasons why = { 0 }, shaped = { 0 };
 	struct site *site = tell_site(c);
 	uint64_t lane;
 
 	tell_provider(c);
-	tell_source(c);
+	question.source = tell_source(c);
 	lane = tell_lane(c);
-	tell_limits(c, site);
+	tell_limits(c, site, &question);
 	shaping_tell(d, &question, &c->arena, &shaped, on_shaped, c);
 	if (lane != 0)
 		dispatcher_held_by(d, lane, &c->arena, &why);

@@ -124,6 +124,8 @@ struct shaping_told {
 };
 void shaping_tell(struct dispatcher *d, const struct shaping_question *question, struct arena *arena,
 		  struct hold_reasons *why, void (*each)(void *arg, const struct shaping_told *told), void *arg);
+/* As shaping_messages_per_connection(), of a site that may not be in memory. */
+size_t shaping_messages_of(struct dispatcher *d, const struct shaping_question *question, struct arena *arena);
 /* The provider's name, or empty. */
 struct span shaping_provider_of(struct dispatcher *d, struct span key, struct arena *arena);
 

@@ -52,6 +52,25 @@ add_hold(const struct shaping_counter *c, struct arena *arena, struct hold_reaso
 	hold_number(r, "most", (int64_t)hold.most);
 }
 
+size_t
+shaping_messages_of(struct dispatcher *d, const struct shaping_question *q, struct arena *arena)
+{
+	const struct shapes *shapes = &config_of(d)->shapes;
+	struct span host = first_host(q->key, arena);
+	const struct provider *provider = shape_provider(shapes, host);
+	size_t least = 0;
+
+	for (size_t i = 0; i < shapes->count; i++) {
+		const struct shape *shape = &shapes->shapes[i];
+		size_t most = shape->messages_per_connection;
+
+		if (most > 0 && (least == 0 || most < least) && shape_of_source(shape, q->source) &&
+		    shape_of_site(shapes, shape, provider, host))
+			least = most;
+	}
+	return least;
+}
+
 struct span
 shaping_provider_of(struct dispatcher *d, struct span key, struct arena *arena)
 {

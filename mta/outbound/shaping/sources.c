@@ -451,6 +451,7 @@ hold_of(const struct source *source, struct span pool, const struct obstacle *o,
 	r->what = source->name;
 	r->since_ms = o->since_ms;
 	r->until_ms = o->until_ms;
+	r->either = true;
 	if (o->kind != HOLD_WARM_UP) {
 		r->text = arena_printf(arena, "pool %.*s: source %.*s: %.*s", SPAN_FMT(pool),
 				       SPAN_FMT(source->name), SPAN_FMT(o->text));
