@@ -1,5 +1,6 @@
 """Shapes: what the other side sees of the limits (connections at once, messages by the minute), who shares them, whom they
 do not hold up, and what is told about them."""
+import itertools
 import re
 import shutil
 import threading
@@ -155,6 +156,8 @@ ZONE = """
     one    MX 10 mx1
     two    MX 10 mx2
     three  MX 10 other
+    both   MX 10 mx1
+    both   MX 10 mx2
 """
 
 
@@ -278,3 +281,41 @@ def test_slow_peers_cost_their_connections_only(world):
     assert "MAIL" in str(timed_out) or "time" in str(timed_out), timed_out
     tramd.wait_log(event="site-backoff")		# the one that never greets
     assert max(row["connections"] for row in sites(tramd) if row.get("provider") == "p") <= 2
+
+
+def drip(session, _line):
+    """An octet a second, and never a whole line."""
+    for octet in itertools.cycle(b"250-and more"):
+        session.conn.sendall(bytes([octet]))
+        if session.sink.stopping.wait(1):
+            return DROP
+
+
+def sip(session, _line):
+    """Reads an octet a second."""
+    while session.conn.recv(1) and not session.sink.stopping.wait(1):
+        pass
+    return DROP
+
+
+def test_a_slow_host_does_not_stop_its_site(world):
+    """By the usual limits, which are minutes: one of two hosts of a site says nothing, drips, reads as slowly or resets, at each
+    step on another connection. That costs the connection and what was given to it: all other mail of the site goes by other
+    connections, that of other sites as ever."""
+    tramd, (slow, well, other) = world(shape("few", messages_per_connection=2))
+    slow.features = [word for word in slow.features if word != "CHUNKING"]
+    send_many(tramd, 40, to="a@both.shape.test")		# it is known to take many connections
+    tramd.wait_empty()
+    rules = [slow.rule(step, what, times=1, hold=threading.Event() if what is None else None) for step, what in (
+        ("BANNER", None), ("EHLO", drip), ("MAIL", RESET), ("MAIL", drip), ("RCPT", None), ("DATA", drip), ("BODY", sip),
+        ("DOT", None))]
+    wanted = {"r%d@both.shape.test" % i for i in range(100)}
+    for to in wanted:
+        tramd.send(DATA, to=[to])
+    send_many(tramd, 20, to="a@three.shape.test")
+    other.wait(20)
+    wait_for(lambda: len(tramd.queue_ids()) <= 2 * len(rules), what="only those are left that were given to such a connection")
+    assert all(rule.used for rule in rules) and not tramd.events(event="site-backoff")
+    slow.close()
+    tramd.wait_empty()
+    assert wanted <= set(well.recipients()) | set(slow.recipients())
