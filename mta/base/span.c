@@ -33,10 +33,18 @@ span_ends(struct span s, struct span suffix)
 bool
 span_is_ascii(struct span s)
 {
-	for (size_t i = 0; i < s.len; i++)
-		if ((unsigned char)s.at[i] > 127)
-			return false;
-	return true;
+	uint64_t high = 0;
+	size_t i = 0;
+
+	for (; i + 8 <= s.len; i += 8) {
+		uint64_t word;
+
+		memcpy(&word, s.at + i, 8);
+		high |= word;
+	}
+	for (; i < s.len; i++)
+		high |= (unsigned char)s.at[i];
+	return (high & 0x8080808080808080) == 0;
 }
 
 struct span

@@ -50,28 +50,11 @@ data_decoder_init(struct data_decoder *d, bool normalise, size_t max_line)
 				    .max_line = max_line };
 }
 
-static bool
-has_8bit(struct span s)
-{
-	uint64_t high = 0;
-	size_t i = 0;
-
-	for (; i + 8 <= s.len; i += 8) {
-		uint64_t word;
-
-		memcpy(&word, s.at + i, 8);
-		high |= word;
-	}
-	for (; i < s.len; i++)
-		high |= (unsigned char)s.at[i];
-	return (high & 0x8080808080808080) != 0;
-}
-
 static void
 check_octets(struct data_decoder *d, struct span content)
 {
 	if (!d->saw_8bit)
-		d->saw_8bit = has_8bit(content);
+		d->saw_8bit = !span_is_ascii(content);
 	if ((d->faults & DATA_NUL) == 0 && span_find(content, '\0') != NULL)
 		d->faults |= DATA_NUL;
 }

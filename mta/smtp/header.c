@@ -59,8 +59,7 @@ take_line(struct header_scan *h, struct span line)
 	if (kind == LINE_FIELD &&
 	    span_ieq(span_first(line, name_len(line, &colon)), SPAN("Received")))
 		h->received++;
-	for (size_t i = 0; i < line.len && !h->saw_8bit; i++)
-		h->saw_8bit = ((unsigned char)line.at[i] & 0x80) != 0;
+	h->saw_8bit = h->saw_8bit || !span_is_ascii(line);
 	return true;
 }
 

@@ -349,12 +349,12 @@ server_command(struct smtp_server *server, struct span line)
 	bool parsed;
 
 	server->commands++;
-	if (server_is_http(line)) {
+	arena_free(&server->p->scratch);
+	parsed = smtp_command_parse(line, &limits, &server->p->scratch, &command, &error);
+	if (command.verb == VERB_UNKNOWN && server_is_http(line)) {
 		server_end_text(server, TEXT_NOT_SMTP);
 		return;
 	}
-	arena_free(&server->p->scratch);
-	parsed = smtp_command_parse(line, &limits, &server->p->scratch, &command, &error);
 	if (server->errors >= config->max_errors && config->max_errors != 0 &&
 	    command.verb != VERB_QUIT) {
 		server_end_text(server, TEXT_TOO_MANY_ERRORS);
