@@ -360,7 +360,7 @@ pick_connection(struct site *site, const struct source *source, size_t depth)
 static bool
 may_have_slot(const struct dispatcher *d, struct span tenant)
 {
-	const struct share *share = share_find(&d->window, tenant);
+	const struct share *share = share_find(&d->window, tenant_mark(tenant));
 
 	return share_room(share != NULL ? share->connections : 0, d->connections,
 			  d->max_connections, SHARE_OF_SLOTS) > 0;

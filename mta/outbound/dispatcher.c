@@ -120,7 +120,7 @@ arrival(struct dispatcher *d, const struct queue_arrival *a)
 	}
 	site = window_site(&d->window, a->site);
 	if (site == NULL)
-		site = site_load(d, a->site);		/* reads its lanes, this one too */
+		site = site_load_for(d, a->site, a->lane);	/* reads its lanes, this one too */
 	if (site == NULL || site->mode == SITE_BACKOFF)
 		return;
 	if (a->due_ms > wall_ms())
@@ -191,45 +191,6 @@ site_timer_by(struct site *site, int64_t at)
 	dispatcher_touch(site->owner);
 }
 
-/* Reads the rows of `wake` that are due; the first one that is not says when to look again. */
-static void
-scan_wakes(struct dispatcher *d, int64_t now)
-{
-	struct queue_wake page[PAGE], after = { 0 };
-	size_t n = 0;
-
-	d->wake_at_ms = INT64_MAX;
-	site_load_lanes(d->unresolved);
-	do {
-		if (queue_read_wakes(d->home->port, &after, INT64_MAX, page, PAGE, &n) < 0) {
-			dispatcher_wake_at(d, now + 1000);
-			return;
-		}
-		for (size_t i = 0; i < n; i++) {
-			struct site *site = window_site(&d->window, page[i].site);
-
-			after = page[i];
-			if (page[i].at_ms > now) {
-				dispatcher_wake_at(d, page[i].at_ms);
-				return;
-			}
-			if (site == NULL) {
-				site = site_load(d, page[i].site);
-				if (site != NULL)
-					site_settle_down(site);
-				else if (sites_are_full(d))
-					return;		/* site_load says when to go on */
-			} else if (site->mode == SITE_BACKOFF &&
-				   site->state.backoff.next_ms <= now) {
-				site_probe_now(site);
-				site_settle_down(site);
-			} else if (site->mode == SITE_BACKOFF) {
-				dispatcher_wake_at(d, site->state.backoff.next_ms);
-			}
-		}
-	} while (n == PAGE);
-}
-
 /* A jump of the wall clock: nothing expires until every site has had time for a probe. */
 static void
 watch_clock(struct dispatcher *d, int64_t now)
@@ -285,14 +246,15 @@ on_timer(uv_timer_t *timer)
 	}
 	shaping_on_timer(d->shaping, now);
 	if (d->wake_at_ms <= now)
-		scan_wakes(d, now);
+		wakes_scan(d, now);
+	wakes_pass(d, now);
 	dispatcher_touch(d);
 }
 
 void
 dispatcher_rearm(struct dispatcher *d)
 {
-	int64_t now = wall_ms(), at = d->wake_at_ms;
+	int64_t now = wall_ms(), at = wakes_next_ms(d);
 	struct heap_node *lane = heap_first(&d->window.timers),
 			 *site = heap_first(&d->window.site_timers);
 

@@ -4,6 +4,7 @@
  *	dispatcher.c	arrivals, timers, reload, stop: the outside
  *	edits.c		what the operator changes waits for deliveries
  *	lanes.c		which lanes and sites are in memory, and how they leave
+ *	wakes.c		whose sites come to memory, where not all can
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
  *	jobs.c		what goes together in one attempt
@@ -101,6 +102,12 @@ struct dispatcher {
 	/* settles that could not be committed: nothing begins meanwhile */
 	unsigned stalled;
 	bool sites_wait;		/* there was no room for one more in memory */
+	struct wake_pass {		/* wakes.c: through the rows behind what found no room */
+		bool under_way;
+		struct queue_wake after;
+		int64_t next_ms;	/* wall time: a page more, or not another one before */
+		size_t rows;
+	} pass;
 	bool stopping, giving_up;	/* giving_up: results that cannot be kept are lost */
 	uint64_t *taken;		/* handed to deliveries in this turn */
 	size_t taken_count, taken_cap;
@@ -155,8 +162,6 @@ void site_load_lanes(struct site *site);
 bool lane_load(struct site *site, uint64_t id);
 void lane_refill(struct lane *lane);
 size_t lane_room(const struct lane *lane);	/* for so many entries more in memory */
-bool sites_are_full(const struct dispatcher *d);	/* no room for one more site */
-bool sites_are_many(const struct dispatcher *d);	/* so that none may stay without need */
 /* those that left their entries to the queue read them again */
 void site_wake_lanes(struct site *site);
 void lane_on_timer(struct lane *lane);
@@ -168,6 +173,17 @@ void lane_submit(struct lane *lane);		/* lane->change → the queue */
 void site_save(struct site *site, int64_t wake_ms);
 /* A limit of ours holds it until then, as the text says: it leaves memory, its entries stay in the queue. */
 void lane_sleep(struct lane *lane, int64_t until_ms, struct span text);
+
+/* wakes.c */
+void wakes_scan(struct dispatcher *d, int64_t now);	/* what is due in `wake` comes to memory … */
+void wakes_pass(struct dispatcher *d, int64_t now);	/* … and, behind what finds no room, what others have there */
+int64_t wakes_next_ms(const struct dispatcher *d);
+bool sites_are_many(const struct dispatcher *d);	/* so that none may stay without need */
+/* May its tenant have one more? share: NULL if it has nothing. */
+bool sites_have_room(const struct dispatcher *d, const struct share *share, uint8_t priority);
+void sites_wait(struct dispatcher *d);			/* there was no room: `wake` is looked at soon */
+/* site_load() for a lane of it, if its tenant has room. */
+struct site *site_load_for(struct dispatcher *d, uint64_t id, uint64_t lane);
 
 /* lane_routes.c */
 /* Is its label what the routes of now say? If not its entries move to other lanes. */

@@ -191,11 +191,13 @@ lane_assign(struct lane *lane, struct span key, int64_t until_ms)
 	struct site *from = lane->site, *site = window_site_by_key(&d->window, key);
 	uint64_t id = 0;
 
-	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0)
+	bool room = site != NULL || sites_have_room(d, lane->share, lane->priority);
+
+	if (site == NULL && queue_find_site(d->home->port, key, &id) == 0 && room)
 		site = site_load(d, id);
 	/* it is in back-off, or there is no room for it: the lane joins it on disk, and leaves */
-	if (site == NULL && (id != 0 || sites_are_full(d))) {
-		d->sites_wait = d->sites_wait || sites_are_full(d);
+	if (site == NULL && (id != 0 || !room)) {
+		d->sites_wait = d->sites_wait || !room;
 		dispatcher_wake_at(d, wall_ms() + 1000);
 		window_drop_ready(&d->window, lane);
 		lane->site_until_ms = until_ms;

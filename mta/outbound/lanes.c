@@ -67,7 +67,7 @@ static bool
 site_has_lane_room(const struct site *site, struct span tenant)
 {
 	const struct window *w = &site->owner->window;
-	const struct share *share = share_find(w, tenant);
+	const struct share *share = share_find(w, tenant_mark(tenant));
 	size_t has = share != NULL ? share->lanes : 0, lanes = w->lanes.count;
 
 	if (w->entries >= w->max_entries || share_room(has, lanes, w->max_entries, 3) == 0 ||
@@ -75,18 +75,6 @@ site_has_lane_room(const struct site *site, struct span tenant)
 		return false;
 	return lanes < w->max_entries / 2 || site->lane_count < w->max_entries / 10 ||
 	       has < w->max_entries / 10;
-}
-
-bool
-sites_are_full(const struct dispatcher *d)
-{
-	return d->window.sites >= d->window.max_sites;
-}
-
-bool
-sites_are_many(const struct dispatcher *d)
-{
-	return d->window.sites >= d->window.max_sites - d->window.max_sites / 4;
 }
 
 /* What waits for something that is further away than this leaves memory; sooner if others wait. */
@@ -294,9 +282,8 @@ site_load(struct dispatcher *d, uint64_t id)
 
 	if (site != NULL)
 		return site->mode == SITE_BACKOFF ? NULL : site;
-	if (sites_are_full(d)) {
-		d->sites_wait = true;
-		dispatcher_wake_at(d, now + 1000);
+	if (d->window.sites >= d->window.max_sites) {
+		sites_wait(d);
 		return NULL;
 	}
 	if (queue_read_site(d->home->port, id, &arena, &record) < 0) {

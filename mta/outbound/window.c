@@ -83,6 +83,10 @@ window_drop_site(struct window *w, struct site *site)
 	w->sites--;
 	shaping_wait_end(&site->wait);
 	shaping_wait_end(&site->connect_wait);
+	if (site->share != NULL) {
+		site->share->sites--;
+		share_release(w, site->share);
+	}
 	ring_free(&site->ring);
 	arena_free(&site->arena);
 	free(site);
@@ -97,9 +101,9 @@ weight_of(const struct window *w, const struct lane *lane)
 }
 
 struct share *
-share_find(const struct window *w, struct span tenant)
+share_find(const struct window *w, uint64_t mark)
 {
-	struct map_node *node = map_find(&w->shares, tenant_mark(tenant));
+	struct map_node *node = map_find(&w->shares, mark);
 
 	return node != NULL ? CONTAINER_OF(node, struct share, node) : NULL;
 }
@@ -107,7 +111,7 @@ share_find(const struct window *w, struct span tenant)
 struct share *
 share_use(struct window *w, struct span tenant)
 {
-	struct share *share = share_find(w, tenant);
+	struct share *share = share_find(w, tenant_mark(tenant));
 
 	if (share == NULL) {
 		share = xcalloc(1, sizeof(*share));
@@ -147,6 +151,18 @@ window_weigh(struct window *w)
 		}
 }
 
+/* Nobody has the one that stands for those that are looked up. */
+static void
+site_gets_lane(struct window *w, struct site *site, struct lane *lane)
+{
+	list_add_last(&site->lanes, &lane->in_site);
+	site->lane_count++;
+	if (site->share != NULL || site->key.len == 0)
+		return;
+	site->share = share_use(w, lane->tenant_name);
+	site->share->sites++;
+}
+
 static void
 lane_take_turns(struct lane *lane)
 {
@@ -182,8 +198,7 @@ window_add_lane(struct window *w, uint64_t id, const struct lane_record *record,
 	lane->tenant = tenant_of(w, site, lane);
 	lane->share = share_use(w, lane->tenant_name);
 	lane->share->lanes++;
-	list_add_last(&site->lanes, &lane->in_site);
-	site->lane_count++;
+	site_gets_lane(w, site, lane);
 	map_add(&w->lanes, &lane->node, id);
 	return lane;
 }
@@ -206,8 +221,7 @@ window_move_lane(struct window *w, struct lane *lane, struct site *to)
 	from->lane_count--;
 	from->ready_count -= lane->ready_count;
 	lane->site = to;
-	list_add_last(&to->lanes, &lane->in_site);
-	to->lane_count++;
+	site_gets_lane(w, to, lane);
 	to->ready_count += lane->ready_count;
 	if (lane->ready_count > 0)
 		lane_take_turns(lane);

@@ -31,8 +31,8 @@ struct dispatcher;
 /* What of the window, and of the daemon's connections and look-ups, one tenant has. */
 struct share {
 	struct map_node node;		/* by tenant_mark() */
-	size_t users;			/* lanes and connections that point here */
-	size_t lanes, entries, connections, lookups;
+	size_t users;			/* lanes, sites and connections that point here */
+	size_t lanes, entries, sites, connections, lookups;
 };
 
 struct parcel {
@@ -114,6 +114,7 @@ struct site {
 	struct list lanes;
 	struct ring ring;		/* of lanes with ready entries */
 	size_t lane_count, ready_count, in_flight;
+	struct share *share;		/* whose lane came first, which brought it to memory; NULL: none yet */
 	struct list sources;		/* sources.c: what it knows of each, in the arena */
 	struct list connections;
 	size_t connection_count, connecting, limit;
@@ -167,7 +168,7 @@ share_room(size_t has, size_t used, size_t most, size_t factor)
 
 	return has < factor * free ? (factor * free - has + factor) / (factor + 1) : 0;
 }
-struct share *share_find(const struct window *w, struct span tenant);	/* or NULL: has nothing */
+struct share *share_find(const struct window *w, uint64_t tenant_mark);	/* or NULL: has nothing */
 struct share *share_use(struct window *w, struct span tenant);
 void share_release(struct window *w, struct share *share);
 /* Weights may have changed. */

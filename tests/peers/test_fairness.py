@@ -97,6 +97,27 @@ def test_connections(make_tramd):
         good.wait(1)
 
 
+def test_sites(make_tramd):
+    """One tenant has mail for 200 destinations, with room in memory for ten: another's goes at once, and also after a
+    restart, when all of it is overdue."""
+    never = threading.Event()
+    with Sink() as good, Sink(host="0.0.0.0") as slow:
+        slow.rule("MAIL", None, hold=never)
+        first, second = good.rule("MAIL", None, hold=never, times=1), good.rule("MAIL", "450 4.2.1 later", times=1)
+        routes = {"d%d.test" % n: "smtp:[127.0.1.%d]:%d" % (n + 1, slow.port) for n in range(200)}
+        tramd = make_tramd(routes=dict(routes, **{"dst.test": "smtp:[127.0.0.1]:%d" % good.port}),
+                           extra=HEADER, limits={"window-sites": 10}, queue={"retry-first": "1s"})
+        fill(tramd, "news", 200, to=lambda n: "a@d%d.test" % n)
+        wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 7, what="three quarters of the room are taken")
+        tramd.send(text("shop"), to="password@dst.test")
+        good.wait_rule(first, 1)
+        tramd.restart(kill=True)
+        good.wait_rule(second, 1)			# it comes back from the disk
+        good.wait(1)
+        assert tramd.ctl_json("stats")["connections_out"] >= 7 and not slow.messages
+        never.set()
+
+
 def test_strangers_have_no_name(make_tramd):
     """Who may not relay cannot say for whom it is: the field goes on as it came, and a bad one is nothing."""
     with Sink() as sink:

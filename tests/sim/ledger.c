@@ -131,6 +131,7 @@ ledger_accepted(uint32_t message, uint64_t id)
 
 	m->id = id;
 	m->accepted = world->mono;
+	m->others = world->begun;
 	for (uint32_t i = 0; i < m->count; i++) {
 		struct rcpt *r = &world->rcpts[m->first + i];
 
@@ -192,6 +193,12 @@ wall(void)
 }
 
 static int64_t
+later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static int64_t
 age(const struct rcpt *r)
 {
 	uint64_t id = world->messages[r->message].id;
@@ -241,24 +248,31 @@ check_shares(const struct host *host)
 	}
 }
 
-/* Where the host is well, and nothing of ours is in the way, a first try does not wait for what others send. */
+/*
+ * Where the host is well, and nothing of ours is in the way, a first try does not wait for what others send: it is
+ * counted from when it could go in this life.
+ */
 static void
 check_turn(const struct rcpt *r, const struct host *host)
 {
 	const struct message *m = &world->messages[r->message];
-	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 12 / 10, waited = world->mono - m->accepted;
+	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 12 / 10;
+	int64_t waited = world->mono - later(m->accepted, world->life_began);
+	uint64_t ahead = world->begun - (m->others > world->life_others ? m->others : world->life_others);
 	bool other = m->tenant != 0;
 
 	if (world->set.fair)
 		check_shares(host);
 	if (r->attempts > 0 || r->doubt || r->edited || m->accepted == 0 || host->class != CLASS_PLAIN ||
 	    host->max_connections > 0 || host->service_ms > SECOND || m->accepted < host->ok_since + probe ||
-	    m->accepted < world->domains[r->domain].ok_since + probe || m->accepted < world->life_began)
+	    m->accepted < world->domains[r->domain].ok_since + probe)
 		return;
-	if (waited > world->slowest[other])
-		world->slowest[other] = waited;
+	if (waited > world->slowest[other].ms)
+		world->slowest[other] = (struct slowest){ waited, number(r) };
 	if (other && world->set.first_try_ms > 0 && waited > world->set.first_try_ms)
 		fail("r%u of tenant %u waits %" PRId64 " s for its first try", number(r), m->tenant, waited / 1000);
+	if (other && world->set.first_try_others > 0 && ahead > world->set.first_try_others)
+		fail("r%u of tenant %u waits for its first try behind %" PRIu64 " of tenant 0", number(r), m->tenant, ahead);
 }
 
 void
@@ -287,6 +301,7 @@ ledger_begun(struct rcpt *r, struct host *host, int64_t due_ms)
 	if (due_ms - world->wall_ahead > *last_due(r))
 		*last_due(r) = due_ms - world->wall_ahead;
 	host->tenant_begun[m->tenant % 16]++;
+	world->begun += m->tenant == 0;
 }
 
 static void
@@ -401,12 +416,6 @@ ledger_report(struct span content)
 }
 
 /* ---- patience ----------------------------------------------------------------------------- */
-
-static int64_t
-later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
 
 /* Since when nothing of the world keeps it from going. INT64_MAX: something does. */
 static int64_t

@@ -61,6 +61,7 @@ start(void)
 	reactor.dispatcher = dispatcher_start(&reactor);
 	traffic_start(&reactor);
 	world->life_began = world->mono;
+	world->life_others = world->begun;
 	world->life_ends = INT64_MAX;
 	if (world->set.life_mean > 0 && !world->draining)
 		world->life_ends = world->mono + draw_around(CHANCE_FATE, world->set.life_mean) + 1;

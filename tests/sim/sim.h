@@ -121,6 +121,7 @@ struct message {
 	uint64_t id;			/* 0: not accepted yet */
 	uint32_t first, count, tenant;
 	int64_t accepted;		/* monotonic */
+	uint64_t others;		/* world->begun of tenant 0 by then */
 };
 
 struct settings {			/* of a run: the command line, then the scenario */
@@ -142,7 +143,9 @@ struct settings {			/* of a run: the command line, then the scenario */
 	const char *config;		/* more of the configuration */
 	uint32_t shaped;		/* per million hosts: our own limits hold there */
 	bool fair;			/* all tenants at once, to one host: they share it by weight */
+	bool spread;			/* the storm: each message goes to another domain */
 	int64_t first_try_ms;		/* of tenants without a storm, where the host is well */
+	uint32_t first_try_others;	/* … and so many messages of the storm may begin meanwhile; 0: any number */
 };
 
 struct world {
@@ -160,6 +163,7 @@ struct world {
 	int64_t *last_due;		/* of each lane, by tenant and domain: the latest that was begun; monotonic */
 	int64_t began, traffic_ends;
 	uint32_t life;
+	uint64_t begun, life_others;	/* by tenant 0; when this life began */
 	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed, reloads, edits, jumps;
 	int64_t next_message, next_reload, next_edit, next_jump, storm_at;
 	int64_t scanned, crowded;	/* crowded: a limit of all sites was reached last then */
@@ -168,7 +172,8 @@ struct world {
 	bool draining, died;
 	struct gauge big[3];		/* of all hosts of CLASS_BIG together */
 	uint32_t big_connections, turn_sent;
-	int64_t slowest[2];		/* from accept to the first try: of tenant 0, of others; where the host is well */
+	/* from accept to the first try: of tenant 0, of others; where the host is well */
+	struct slowest { int64_t ms; uint32_t rcpt; } slowest[2];
 	char failure[1024];
 };
 extern struct world *world;

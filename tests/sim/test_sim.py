@@ -23,6 +23,7 @@ SCENARIOS = {
     "busy": ["-m", "1500"],
     "shapes": ["-m", "2500", "-h", "300"],
     "fair": ["-m", "6000", "-h", "20"],
+    "wide": ["-m", "3000", "-h", "2500"],
     "chaos": ["-m", "1200"],
 }
 # what has once gone wrong: a reload between a commit and its arrival; a row left behind by an edit; going along in a

@@ -361,7 +361,7 @@ traffic_idle(void)
 	return offers == 0 && edits == 0;
 }
 
-/* All of tenant 0, to the busiest domains; or of all of them, to one. */
+/* All of tenant 0, to the busiest domains, or to all there are; or of all tenants, to one. */
 static void
 storm(void)
 {
@@ -370,7 +370,7 @@ storm(void)
 	for (uint32_t i = 0; world->set.fair && world->message_count < world->set.messages; i++)
 		hand_in(i % one, &one, 1);
 	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages; i++) {
-		uint32_t domain = draw_domain();
+		uint32_t domain = world->set.spread ? one + i % (world->set.domains - one) : draw_domain();
 
 		hand_in(0, &domain, 1);
 	}

@@ -262,6 +262,23 @@ fair(struct settings *s)
 	s->config = "tenant \"t1\" { weight = 3 }\n";
 }
 
+/* One tenant's mail goes to far more sites than there is room for; what others send comes and goes between. */
+static void
+wide(struct settings *s)
+{
+	s->spread = true;
+	s->days_ms = 10 * MINUTE;
+	s->window_sites = 40;
+	s->window_entries = 400;
+	s->deliveries = 20;
+	s->storm = s->messages * 3 / 4;
+	s->life_mean = 2 * MINUTE;
+	s->crashes = 500000;
+	s->dead = 50000;
+	s->first_try_others = 2 * s->window_sites;
+	s->first_try_ms = MINUTE;
+}
+
 /* Few lanes, which are never empty for long: what is put off must be met again beside what is new. */
 static void
 busy(struct settings *s)
@@ -318,7 +335,7 @@ static const struct scenario {
 } scenarios[] = {
 	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
 	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
-	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair },		{ "chaos", chaos },
+	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair }, { "wide", wide }, { "chaos", chaos },
 };
 
 bool

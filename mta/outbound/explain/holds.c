@@ -59,7 +59,7 @@ connections_hold(struct dispatcher *d, const struct site *site, struct arena *ar
 		hold_number(r, "most", (int64_t)d->max_connections);
 	} else if (site->slot_tenant != NULL) {
 		struct span tenant = ring_tenant_name(site->slot_tenant);
-		const struct share *share = share_find(&d->window, tenant);
+		const struct share *share = share_find(&d->window, tenant_mark(tenant));
 		size_t has = share != NULL ? share->connections : 0;
 
 		r = hold_add(why, HOLD_TENANT);
