@@ -388,7 +388,6 @@ def test_explain(tramd, sink):
         json.loads(line)
     sink.clear_rules()
     held = sink.rule("DOT", None, hold=hold)
-    tramd.ctl("queue", "retry", message_id)
     sink.wait_rule(held)
     assert "b@dst.test" in tramd.ctl("explain", message_id)
     hold.set()

@@ -279,7 +279,10 @@ def test_killed_at_point(make_world, point, kept, reports):
     faults = os.environ.get("TRAM_FAULTS_BUILD")
     if not faults:
         pytest.skip("needs a build with -Dfaults=true (TRAM_FAULTS_BUILD)")
-    world = make_world(program_path=os.path.join(faults, "mta", "tramd"), env={"TRAM_CRASH_AT": point})
+    world = make_world(program_path=os.path.join(faults, "mta", "tramd"))
+    world.tramd.stop()				# a new queue's first note is its key of verp
+    world.tramd.env = {"TRAM_CRASH_AT": point}
+    world.tramd.start()
     world.send("bad")
     world.tramd.ctl("tls-reports", "send", check=False)
     assert world.tramd.end() == -signal.SIGKILL
