@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "mta/delivery/delivery_private.h"
 #include "tests/sim/sim.h"
 
 struct visit {				/* a connection */
@@ -16,7 +17,7 @@ struct visit {				/* a connection */
 	int64_t lag;			/* letters take up to this */
 	int64_t there_at, back_at;	/* the last letter arrives then */
 	int jobs_there;
-	bool counted, quit_sent, ended_sent;
+	bool counted, quit_sent, ended_sent, aborted;
 };
 
 enum kind { TO_JOB, TO_QUIT, TO_ABORT, BACK_JOB, BACK_ENDED };
@@ -193,11 +194,13 @@ too_many(struct host *host)
 }
 
 static void
-judge(struct visit *v, struct job *job, struct job_recipient *r, struct rcpt *rcpt, bool limited)
+judge(struct visit *v, struct job *job, struct job_recipient *r, struct rcpt *rcpt, bool limited,
+      const struct reply *said)
 {
 	static const struct reply later = REPLY_INIT(450, 4, 2, 0, "later, please"),
 				  slower = REPLY_INIT(450, 4, 7, 1, "too many messages from you"),
-				  never = REPLY_INIT(550, 5, 1, 1, "no such user"), fine = REPLY_INIT(250, 2, 0, 0, "OK");
+				  never = REPLY_INIT(550, 5, 1, 1, "no such user"), fine = REPLY_INIT(250, 2, 0, 0, "OK"),
+				  late = REPLY_INIT(550, 5, 4, 7, "the time is over");
 
 	if (rcpt == NULL) {			/* a report: its reader takes it, sooner or later */
 		bool take = world->draining || !often(CHANCE_FATE, 100000);
@@ -205,6 +208,15 @@ judge(struct visit *v, struct job *job, struct job_recipient *r, struct rcpt *rc
 		outcome(r, take ? FATE_DELIVERED : FATE_TEMPORARY, STAGE_DOT, take ? fine : later);
 		if (take)
 			read_report(v, job);
+	} else if (said != NULL || wishes_too_late(rcpt)) {
+		outcome(r, FATE_PENDING, STAGE_MAIL, (struct reply){ 0 });
+		delivery_judge(&v->d, job, r, &(struct smtp_client_recipient){
+			.fate = said == NULL || said->code >= 500 ? FATE_PERMANENT : FATE_TEMPORARY,
+			.stage = STAGE_MAIL, .reply = said != NULL ? *said : late });
+		if (r->outcome.fate == FATE_PERMANENT)
+			ledger_failed(rcpt);
+		else
+			ledger_temporary(rcpt);
 	} else if (limited) {
 		outcome(r, FATE_TEMPORARY, STAGE_MAIL, slower);
 		ledger_temporary(rcpt);
@@ -228,18 +240,21 @@ job_return(struct visit *v, struct job *job)
 	travel(v, BACK_JOB, job);
 }
 
-static void
+/* False: it has said that it closes the connection. */
+static bool
 job_done(struct visit *v)
 {
 	struct job *job = v->d.current;
-	bool limited = too_many(v->host);
+	const struct reply *said = rules_answer(v->host, &v->d);
+	bool limited = said == NULL && too_many(v->host);
 
 	v->d.current = NULL;
 	v->host->messages++;
 	for (size_t i = 0; i < job->count; i++)
 		if (!job->recipients[i].skipped)
-			judge(v, job, &job->recipients[i], rcpt_of(job, i), limited);
+			judge(v, job, &job->recipients[i], rcpt_of(job, i), limited, said);
 	job_return(v, job);
+	return said == NULL || said->code != 421;
 }
 
 /* The connection is gone: before the dot, or between the dot and its reply. */
@@ -280,8 +295,10 @@ on_job_over(struct event *event)
 		visit_finish(v);
 		return;
 	}
-	job_done(v);
-	visit_next(v);
+	if (job_done(v))
+		visit_next(v);
+	else
+		visit_finish(v);
 }
 
 static void
@@ -292,9 +309,12 @@ job_begin(struct visit *v, struct job *job)
 	job->host = arena_copy(&job->arena, v->d.to.hosts[0].name);
 	job->address = SPAN("192.0.2.1:25");
 	job->tls_policy = "";
+	job->source = v->d.source != NULL ? arena_copy(&job->arena, v->d.source->name) : SPAN("");
 	for (size_t i = 0; i < job->count; i++) {
 		struct rcpt *rcpt = job->recipients[i].skipped ? NULL : rcpt_of(job, i);
 
+		if (rcpt != NULL)
+			wishes_begun(rcpt, v->host, job);
 		if (rcpt != NULL)
 			ledger_begun(rcpt, v->host, job->count == 1 ? job->recipients[i].due_ms : 0);
 	}
@@ -339,7 +359,7 @@ on_connected(struct event *event)
 		return;
 	}
 	if (host->down == DOWN_REJECTS || (host->max_connections > 0 && host->open >= host->max_connections)) {
-		visit_refused(v, busy);
+		visit_refused(v, rules_hold_for(host) ? *rules_busy() : busy);
 		return;
 	}
 	host->refusals = 0;
@@ -380,6 +400,7 @@ __wrap_delivery_new(struct reactor *reactor, struct config *config, const struct
 	v->d.todo.last = &v->d.todo.first;
 	v->host = host_named(v->d.to.hosts[0].name);
 	limits_opened(v->host);
+	rules_opened(v->host);
 	v->lag = often(CHANCE_DELAYS, 500000) ? 0 : 1 + (int64_t)draw(CHANCE_DELAYS, 20);
 	return &v->d;
 }
@@ -390,6 +411,7 @@ __wrap_delivery_start(struct delivery *d, struct post *home)
 	struct visit *v = CONTAINER_OF(d, struct visit, d);
 
 	(void)home;
+	addresses_opened(v->host, d);
 	list_add_last(&d->reactor->deliveries, &d->node);
 	d->reactor->delivery_count++;
 	reactor_config_use(d->reactor, d->config);
@@ -456,11 +478,16 @@ on_arrived(struct event *event)
 	} else if (t->kind == BACK_JOB) {
 		if (!t->job->tried)
 			limits_unsent(v->host, t->job);
+		rules_back(v->host, t->job);
+		addresses_back(v->host, &v->d, t->job);
 		ledger_home(t->job);
 		t->job->returned(t->job);
 	} else {
 		v->ended_sent = true;
 		limits_closed(v->host);
+		addresses_closed(v->host, &v->d);
+		if (!v->d.was_ready && !v->aborted)
+			rules_refused(v->host, &v->d);
 		v->d.ended(&v->d);
 	}
 	free(t);
@@ -477,6 +504,9 @@ __wrap_delivery_give(struct delivery *d, struct post *home, struct job *job)
 		fail("a job is given to a connection that was told to quit, or has ended");
 	ledger_given(job);
 	limits_sent(v->host, job);
+	rules_given(v->host, d, job);
+	addresses_given(v->host, d, job);
+	wishes_given(v->host, job);
 	travel(v, TO_JOB, job);
 }
 
@@ -495,8 +525,11 @@ __wrap_delivery_quit(struct delivery *d, struct post *home)
 void
 __wrap_delivery_abort(struct delivery *d, struct post *home)
 {
+	struct visit *v = CONTAINER_OF(d, struct visit, d);
+
 	(void)home;
-	travel(CONTAINER_OF(d, struct visit, d), TO_ABORT, NULL);
+	v->aborted = true;
+	travel(v, TO_ABORT, NULL);
 }
 
 static void
@@ -520,6 +553,7 @@ __wrap_delivery_release(struct delivery *d, struct post *home)
 	(void)home;
 	if (!v->ended_sent)
 		fail("a connection is released that has not ended");
+	v->host->visits--;
 	v->event.happens = on_released;
 	event_in(&v->event, v->there_at - world->mono);
 }

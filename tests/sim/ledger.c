@@ -57,6 +57,14 @@ ledger_given(struct job *job)
 	}
 }
 
+bool
+ledger_is_given(const struct rcpt *r)
+{
+	const struct message *m = &world->messages[r->message];
+
+	return flight_of(m->offered, (uint32_t)(r - world->rcpts) - m->first) != NULL;
+}
+
 void
 ledger_home(struct job *job)
 {
@@ -111,6 +119,12 @@ open_remove(struct rcpt *r)
 	r->place = 0;
 }
 
+static int64_t
+later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 uint32_t
 ledger_offer(uint32_t tenant, const uint32_t *domains, uint32_t count)
 {
@@ -138,6 +152,8 @@ ledger_accepted(uint32_t message, uint64_t id)
 		if (r->state != R_OFFERED)	/* it has been faster than we were told */
 			continue;
 		r->by = r->changed = world->mono;
+		if (m->release > 0)
+			r->by = later(r->by, m->release - world->wall_ahead);
 		r->state = R_WAITING;
 		open_add(r);
 		ledger_trace(r, "accepted");
@@ -167,6 +183,26 @@ ledger_rcpt(struct span address)
 	return &world->rcpts[n];
 }
 
+struct rcpt *
+ledger_find(uint64_t id, uint32_t recipient)
+{
+	uint32_t low = 0, high = world->message_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (world->messages[middle].offered < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == world->message_count || world->messages[low].offered != id)
+		return NULL;
+	if (recipient >= world->messages[low].count)
+		fail("%" PRIx64 " has no recipient %u", id, recipient);
+	return &world->rcpts[world->messages[low].first + recipient];
+}
+
 /* The life of one recipient, on standard error (-r). */
 void
 ledger_trace(const struct rcpt *r, const char *what)
@@ -186,16 +222,10 @@ is_over(const struct rcpt *r)
 	return r->state == R_DELIVERED || r->state == R_FAILED || r->state == R_REPORTED || r->state == R_REMOVED;
 }
 
-static int64_t
+int64_t
 wall(void)
 {
 	return world->mono + world->wall_ahead;
-}
-
-static int64_t
-later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
 }
 
 static int64_t
@@ -203,13 +233,18 @@ age(const struct rcpt *r)
 {
 	uint64_t id = world->messages[r->message].id;
 
-	return id == 0 ? 0 : wall() - id_time_ms(id);
+	const struct message *m = &world->messages[r->message];
+
+	return id == 0 ? 0 : wall() - (m->release > 0 ? m->release : id_time_ms(id));
 }
 
 static int64_t *
 last_due(const struct rcpt *r)
 {
-	return &world->last_due[(size_t)world->messages[r->message].tenant * world->set.domains + r->domain];
+	const struct message *m = &world->messages[r->message];
+	size_t way = (size_t)m->tenant * world->set.domains + r->domain;
+
+	return &world->last_due[way * WISHED_PRIORITIES + wishes_priority(m)];
 }
 
 /* What is kept of its tries is what the hosts have seen: a limit of ours is none. */
@@ -366,7 +401,7 @@ static void
 reported(struct rcpt *r)
 {
 	bool may = r->state == R_FAILED || r->state == R_REMOVED || r->edited || r->doubt || world->domains[r->domain].unknown ||
-		   age(r) >= world->set.lifetime_ms;
+		   age(r) >= world->set.lifetime_ms || wishes_too_late(r);
 
 	ledger_trace(r, "reported");
 	if (r->state == R_FLYING || r->state == R_DELIVERED || !may)
@@ -407,6 +442,8 @@ ledger_report(struct span content)
 		does += sizeof(action) - 1;
 		if (span_starts(span_of(does, (size_t)(end - does)), SPAN("delayed")))
 			warned(r);
+		else if (span_starts(span_of(does, (size_t)(end - does)), SPAN("relayed")))
+			wishes_passed_on(r);
 		else
 			reported(r);
 		found++;
@@ -417,17 +454,17 @@ ledger_report(struct span content)
 
 /* ---- patience ----------------------------------------------------------------------------- */
 
-/* Since when nothing of the world keeps it from going. INT64_MAX: something does. */
-static int64_t
+int64_t
 could_go_since(const struct rcpt *r)
 {
 	const struct domain *domain = &world->domains[r->domain];
-	const struct host *host = &world->hosts[domain->host];
+	struct host *host = &world->hosts[domain->host];
 	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 11 / 10;
 
-	if (r->state != R_WAITING || r->held || domain->unknown || domain->silent || host->down != DOWN_NO)
+	if (r->state != R_WAITING || r->held || wishes_too_late(r) || domain->unknown || domain->silent || host->down != DOWN_NO)
 		return INT64_MAX;
-	return later(later(r->by, world->life_began), later(host->ok_since, domain->ok_since) + probe);
+	return later(later(later(r->by, world->life_began), later(host->ok_since, domain->ok_since) + probe),
+		     later(rules_free_at(r, host), addresses_free_at(r, host)) - world->wall_ahead);
 }
 
 /* What queue and dispatcher know of a lane, and of its site. */
@@ -465,9 +502,8 @@ ledger_tell_lane(uint64_t id)
 	arena_free(&arena);
 }
 
-/* … of one who waits too long. */
-static void
-explain(const struct rcpt *r)
+void
+ledger_explain(const struct rcpt *r)
 {
 	const struct message *m = &world->messages[r->message];
 	struct arena arena = { 0 };
@@ -499,26 +535,27 @@ explain_host(uint32_t host)
 		const struct rcpt *r = &world->rcpts[world->open[i]];
 
 		if (world->domains[r->domain].host == host && could_go_since(r) == world->hosts[host].oldest) {
-			explain(r);
+			ledger_explain(r);
 			return;
 		}
 	}
 }
 
 static void
-scan_one(const struct rcpt *r)
+scan_one(struct rcpt *r)
 {
 	struct host *host = &world->hosts[world->domains[r->domain].host];
 	int64_t since = could_go_since(r);
 
+	wishes_scan(r);
 	if (r->state == R_FAILED && world->mono - r->changed > REPORT_PATIENCE)
 		fail("r%u has failed, and its sender was not told", number(r));
 	if (!r->held && world->mono > world->unsettled && age(r) > world->set.lifetime_ms + REPORT_PATIENCE && !r->doubt)
 		fail("r%u is %s, and past its lifetime", number(r), state_name(r));
 	if (since == INT64_MAX || since > world->mono || world->mono < world->unsettled || age(r) > world->set.lifetime_ms)
 		return;
-	if (since + OVERTAKEN < *last_due(r)) {
-		explain(r);
+	if (since + OVERTAKEN < *last_due(r) && !ledger_is_given(r)) {
+		ledger_explain(r);
 		fail("r%u could go since %" PRId64 " s, and what was due %" PRId64 " s later has gone before it", number(r),
 		     (world->mono - since) / 1000, (*last_due(r) - since) / 1000);
 	}
@@ -535,6 +572,8 @@ patience_of(const struct host *h, int64_t plain)
 
 	if (h->class != CLASS_PLAIN || h->max_connections > 0)
 		most += limits_patience(h, plain) + (int64_t)h->peak * (MINUTE + limits_pace(h) * 2);
+	if (world->set.shared)			/* reports go there, too */
+		most += h->service_ms * 30;
 	return most;
 }
 
@@ -599,5 +638,6 @@ ledger_end(void)
 
 		if (r->state != R_UNKNOWN && r->state != R_DELIVERED && r->state != R_REPORTED && r->state != R_REMOVED)
 			fail("r%u is lost: %s", i, state_name(r));
+		wishes_end(r);
 	}
 }

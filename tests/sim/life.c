@@ -55,6 +55,8 @@ start(void)
 	machine_start(&reactor);
 	hosts_restart();
 	limits_restart(world->died);
+	rules_restart(world->died);
+	addresses_restart(world->died);
 	world->died = false;
 	if (suppressed_open(&reactor, &reactor.suppressed) < 0)
 		fail("no list of suppressed addresses");

@@ -15,9 +15,9 @@ enum {
 	FORGOTTEN_MS = 5 * SECOND,	/* a crash forgets what was counted last */
 };
 
-const char *const class_names[CLASSES] = { "plain", "paced", "hourly", "daily", "big", "tenants" };
+const char *const class_names[CLASSES] = { "plain", "paced", "hourly", "daily", "big", "tenants", "ruled", "group", "sources" };
 
-static void
+void
 gauge_make(struct gauge *g, uint32_t most, int64_t span_ms)
 {
 	size_t size = most * sizeof(*g->times);
@@ -28,7 +28,7 @@ gauge_make(struct gauge *g, uint32_t most, int64_t span_ms)
 		fail("no memory");
 }
 
-static void
+void
 gauge_add(struct gauge *g, const char *what)
 {
 	if (g->most == 0)
@@ -40,7 +40,7 @@ gauge_add(struct gauge *g, const char *what)
 }
 
 /* The newest of them that is not younger than `at` was none. */
-static void
+void
 gauge_take(struct gauge *g)
 {
 	if (g->most == 0)
@@ -55,6 +55,13 @@ gauge_forget(struct gauge *g, int64_t since)
 	for (uint32_t i = 0; i < g->most; i++)
 		if (g->times[i] >= since)
 			g->times[i] = 0;
+}
+
+/* Seconds and minutes are forgotten by any restart, by a crash what was not written yet as well. */
+void
+gauge_restart(struct gauge *g, bool died)
+{
+	gauge_forget(g, g->span_ms <= MINUTE ? 0 : died ? world->mono - FORGOTTEN_MS : world->mono + 1);
 }
 
 void
@@ -73,7 +80,7 @@ limits_make(struct host *h)
 		gauge_make(&world->big[1], BIG_MINUTE, MINUTE);
 		gauge_make(&world->big[2], BIG_HOUR, HOUR);
 	} else if (h->class == CLASS_TENANTS) {
-		for (size_t i = 0; i < 16; i++)
+		for (size_t i = 0; i < TENANTS_MAX; i++)
 			gauge_make(&h->by_tenant[i], TENANT_MINUTE, MINUTE);
 	}
 }
@@ -110,7 +117,7 @@ tenant_gauge(struct host *h, const struct job *job)
 	if (queue_read_lane(life_home->port, job->recipients[0].lane, &arena, &lane) == 0) {
 		snprintf(name, sizeof(name), "%.*s", SPAN_FMT(lane.name.tenant));
 		if (sscanf(name, "t%u", &n) == 1)
-			found = &h->by_tenant[n % 16];
+			found = &h->by_tenant[n % TENANTS_MAX];
 	}
 	arena_free(&arena);
 	return found;
@@ -163,30 +170,30 @@ limits_closed(struct host *h)
 		world->big_connections--;
 }
 
-/* Seconds and minutes are forgotten by any restart, by a crash what was not written yet as well. */
 void
 limits_restart(bool died)
 {
-	int64_t lost = died ? world->mono - FORGOTTEN_MS : world->mono + 1;
-
 	for (uint32_t i = 0; i < world->set.hosts; i++) {
 		struct host *h = &world->hosts[i];
 
 		h->connections = 0;
-		gauge_forget(&h->sent, h->sent.span_ms > MINUTE ? lost : 0);
-		gauge_forget(&h->opened, 0);
-		for (size_t t = 0; t < 16; t++)
-			gauge_forget(&h->by_tenant[t], 0);
+		gauge_restart(&h->sent, died);
+		gauge_restart(&h->opened, died);
+		for (size_t t = 0; t < TENANTS_MAX; t++)
+			gauge_restart(&h->by_tenant[t], died);
 	}
 	for (size_t i = 0; i < 3; i++)
-		gauge_forget(&world->big[i], world->big[i].span_ms > MINUTE ? lost : 0);
+		gauge_restart(&world->big[i], died);
 	world->big_connections = 0;
 }
 
 int64_t
 limits_patience(const struct host *h, int64_t plain)
 {
-	static const int64_t more[CLASSES] = { 0, 0, HOUR + 10 * MINUTE, DAY + HOUR, 2 * HOUR, 0 };
+	static const int64_t more[CLASSES] = {
+		[CLASS_HOURLY] = HOUR + 10 * MINUTE, [CLASS_DAILY] = DAY + HOUR, [CLASS_BIG] = 2 * HOUR,
+		[CLASS_RULED] = 20 * MINUTE, [CLASS_GROUP] = 20 * MINUTE, [CLASS_SOURCES] = HOUR + 10 * MINUTE,
+	};
 
 	return plain + more[h->class];
 }
@@ -194,8 +201,10 @@ limits_patience(const struct host *h, int64_t plain)
 int64_t
 limits_pace(const struct host *h)
 {
-	static const int64_t each[CLASSES] = { 0, MINUTE / PACED_MINUTE, HOUR / HOURLY, DAY / DAILY, MINUTE / BIG_MINUTE,
-					       MINUTE / TENANT_MINUTE };
+	static const int64_t each[CLASSES] = {
+		[CLASS_PACED] = MINUTE / PACED_MINUTE, [CLASS_HOURLY] = HOUR / HOURLY, [CLASS_DAILY] = DAY / DAILY,
+		[CLASS_BIG] = MINUTE / BIG_MINUTE, [CLASS_TENANTS] = MINUTE / TENANT_MINUTE,
+	};
 
 	return each[h->class];
 }

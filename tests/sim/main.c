@@ -64,7 +64,8 @@ tell(int result)
 
 	printf("%s seed %llu: %.1f days, %u hosts, %u messages in, %u recipients: %llu delivered, %llu times put off, %llu "
 	       "failed, %llu reported, %llu warned of; %u lives (%llu crashes), %llu connections refused, %llu edits, "
-	       "%llu reloads; first tries after %.1f s (tenant 0: r%u), %.1f s (others: r%u) at most; %llu turns, %.1f s of CPU\n",
+	       "%llu reloads; first tries after %.1f s (tenant 0: r%u), %.1f s (others: r%u) at most; %llu "
+	       "suspended, %llu slowed, %llu by another source, %llu out of order; %llu turns, %.1f s of CPU\n",
 	       s->scenario, (unsigned long long)s->seed, (double)(world->mono - world->began) / DAY, s->hosts,
 	       world->handed_in, world->rcpt_count, (unsigned long long)world->delivered,
 	       (unsigned long long)world->temporary, (unsigned long long)world->failed,
@@ -72,7 +73,8 @@ tell(int result)
 	       (unsigned long long)world->crashed, (unsigned long long)world->refused,
 	       (unsigned long long)world->edits, (unsigned long long)world->reloads,
 	       (double)world->slowest[0].ms / 1000, world->slowest[0].rcpt, (double)world->slowest[1].ms / 1000,
-	       world->slowest[1].rcpt, (unsigned long long)world->turns,
+	       world->slowest[1].rcpt, (unsigned long long)world->suspended, (unsigned long long)world->slowed,
+	       (unsigned long long)world->overflowed, (unsigned long long)world->overtaken, (unsigned long long)world->turns,
 	       seconds());
 	if (result != LIFE_OVER)
 		printf("FAILED %s\nagain: sim -c %s -s %llu -d %lld -h %u -t %u -m %u\n", world->failure, s->scenario,

@@ -7,6 +7,10 @@
  *	ledger.c	what has been accepted and what became of it: most of the invariants
  *	watch.c		what the dispatcher holds in memory: the others
  *	world.c		hosts, domains, what happens to them when; scenarios
+ *	limits.c	our own limits (shapes)
+ *	rules.c		hosts that say too much, and what rules make of it
+ *	addresses.c	sources, pools, warm-up
+ *	wishes.c	priorities, later release, times to be met by
  *	traffic.c	messages that are handed in, operators, reloads
  *	life.c		one life of the process: from the start of the dispatcher to its stop, or death
  *	main.c		command line; lives follow each other as processes, on one queue
@@ -26,6 +30,7 @@
 #include "mta/base/id.h"
 #include "mta/delivery/delivery.h"
 #include "mta/outbound/dispatcher_private.h"
+#include "policy/measure.h"
 #include "queue/writer.h"
 
 enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
@@ -58,13 +63,39 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 enum down { DOWN_NO, DOWN_REFUSES, DOWN_HANGS, DOWN_REJECTS };	/* REJECTS: 421 in the place of a greeting */
 
 /* Under which limits of ours a host stands: the name of its domain, for the patterns of shapes. */
-enum class { CLASS_PLAIN, CLASS_PACED, CLASS_HOURLY, CLASS_DAILY, CLASS_BIG, CLASS_TENANTS, CLASSES };
+enum class {
+	CLASS_PLAIN, CLASS_PACED, CLASS_HOURLY, CLASS_DAILY, CLASS_BIG, CLASS_TENANTS,
+	CLASS_RULED, CLASS_GROUP,	/* rules.c: each its own site; a provider */
+	CLASS_SOURCES,			/* addresses.c */
+	CLASSES
+};
 extern const char *const class_names[CLASSES];
 
 struct gauge {				/* at most so many in any such time: the times of the last ones */
 	uint32_t most, at;
 	int64_t span_ms;
 	int64_t *times;
+};
+
+enum { TENANTS_MAX = 16, SOURCES = 4, RECENT_S = 4 };
+
+struct ban {				/* wall time */
+	int64_t until, longest;		/* longest: if a crash has not made it forgotten */
+	int64_t before, changed;	/* changed: monotonic; before that it was this */
+};
+
+struct bans {				/* of a site or provider: rules.c */
+	struct ban all, source[SOURCES + 1], tenant[TENANTS_MAX];	/* the last source: the system's choice; never */
+	struct measure slow;		/* factor 0: none */
+	int64_t slow_changed;
+};
+
+struct warm_day {			/* of a source at a site: addresses.c */
+	int64_t day;
+	uint32_t given, forgotten;	/* forgotten: by crashes, at most */
+	uint32_t most, flying;		/* most: what may be counted */
+	int64_t second;
+	uint32_t recent[RECENT_S];	/* given in the last seconds */
 };
 
 struct host {				/* one site: what its hosts do */
@@ -86,8 +117,16 @@ struct host {				/* one site: what its hosts do */
 	uint32_t refusals;		/* in a row */
 	int64_t minute;			/* the one that is counted: */
 	uint32_t in_minute;
-	struct gauge by_tenant[16];
-	uint32_t tenant_begun[16];
+	struct gauge by_tenant[TENANTS_MAX];
+	uint32_t tenant_begun[TENANTS_MAX];
+	uint32_t visits;		/* connections that the dispatcher has not done with */
+	struct bans bans;
+	uint32_t by_source[SOURCES + 1];	/* in_minute */
+	int64_t next_slowed;		/* wall: while it is slowed, the next message */
+	struct warm_day warm[SOURCES];
+	struct gauge source_sent[SOURCES][2];
+	uint32_t source_visits[SOURCES];
+	uint32_t turns[TENANTS_MAX + 1];	/* since the last that was out of order; of reports */
 	/* for the scan */
 	uint32_t waiting, peak;
 	int64_t oldest;
@@ -100,6 +139,7 @@ struct domain {
 	int64_t next_change;
 	int64_t ok_since;
 	int64_t ttl_ms;
+	struct ban ban;			/* wherever it leads */
 };
 
 enum rcpt_state { R_NONE,
@@ -110,6 +150,10 @@ struct rcpt {
 	uint8_t state;
 	bool doubt;			/* a crash was near: once more is no fault */
 	bool held, releasing, warned, edited;
+	bool hurried;			/* an operator has said: now */
+	uint8_t last_source;		/* of its last try; + 1 */
+	uint8_t passed_on;		/* reports that it has gone on */
+	bool by_unknown;		/* … to a host that knows nothing of times */
 	uint8_t deliveries, reports;
 	uint8_t moves;			/* a reload: it is tried anew in another lane, once or twice */
 	uint16_t attempts;
@@ -119,9 +163,13 @@ struct rcpt {
 
 struct message {
 	uint64_t id;			/* 0: not accepted yet */
+	uint64_t offered;		/* what it is then */
 	uint32_t first, count, tenant;
 	int64_t accepted;		/* monotonic */
 	uint64_t others;		/* world->begun of tenant 0 by then */
+	int8_t priority;
+	uint8_t by_mode;		/* enum by_mode */
+	int64_t release, deadline;	/* wall; 0: none */
 };
 
 struct settings {			/* of a run: the command line, then the scenario */
@@ -144,6 +192,9 @@ struct settings {			/* of a run: the command line, then the scenario */
 	uint32_t shaped;		/* per million hosts: our own limits hold there */
 	bool fair;			/* all tenants at once, to one host: they share it by weight */
 	bool spread;			/* the storm: each message goes to another domain */
+	bool rules, sources;		/* rules.c, addresses.c */
+	bool shared;			/* those who hand mail in live where it goes, too */
+	uint32_t urgent, later, by;	/* per million messages: wishes.c */
 	int64_t first_try_ms;		/* of tenants without a storm, where the host is well */
 	uint32_t first_try_others;	/* … and so many messages of the storm may begin meanwhile; 0: any number */
 };
@@ -160,7 +211,7 @@ struct world {
 	uint32_t rcpt_count, message_count, handed_in;
 	uint32_t *open;			/* recipients that are not at their end */
 	uint32_t open_count;
-	int64_t *last_due;		/* of each lane, by tenant and domain: the latest that was begun; monotonic */
+	int64_t *last_due;		/* of each lane, by tenant, domain and priority: the latest that was begun; monotonic */
 	int64_t began, traffic_ends;
 	uint32_t life;
 	uint64_t begun, life_others;	/* by tenant 0; when this life began */
@@ -174,6 +225,9 @@ struct world {
 	uint32_t big_connections, turn_sent;
 	/* from accept to the first try: of tenant 0, of others; where the host is well */
 	struct slowest { int64_t ms; uint32_t rcpt; } slowest[2];
+	struct bans group;
+	struct warm_day group_warm[SOURCES];
+	uint64_t suspended, slowed, overflowed, overtaken, returned;
 	char failure[1024];
 };
 extern struct world *world;
@@ -198,6 +252,55 @@ void limits_restart(bool died);
 int64_t limits_patience(const struct host *host, int64_t plain);
 int64_t limits_pace(const struct host *host);		/* one message each, in the long run */
 
+/* Of one counter; what is more is told. */
+void gauge_make(struct gauge *g, uint32_t most, int64_t span_ms);
+void gauge_add(struct gauge *g, const char *what);
+void gauge_take(struct gauge *g);
+void gauge_restart(struct gauge *g, bool died);
+
+/* ---- rules.c: replies that rules do something about: is it done, and over in time? --------- */
+
+const char *rules_config(void);			/* and the file that it names */
+/* What the host says to this message; NULL: nothing of that kind. */
+const struct reply *rules_answer(struct host *host, const struct delivery *d);
+bool rules_hold_for(const struct host *host);
+void rules_opened(struct host *host);
+void rules_given(struct host *host, const struct delivery *d, const struct job *job);
+void rules_back(struct host *host, const struct job *job);	/* the dispatcher is about to hear of it */
+void rules_refused(struct host *host, const struct delivery *d);
+const struct reply *rules_busy(void);
+void rules_restart(bool died);
+/* Wall time: until then it may have to wait. 0: it need not. */
+int64_t rules_free_at(const struct rcpt *r, struct host *host);
+int64_t rules_source_free_at(struct host *host, size_t source);
+
+/* ---- addresses.c: sources and pools ------------------------------------------------------- */
+
+const char *addresses_config(void);
+size_t address_number(const struct delivery *d);	/* of its source; SOURCES: the system's choice */
+void addresses_make(struct host *host);
+void addresses_opened(struct host *host, const struct delivery *d);
+void addresses_closed(struct host *host, const struct delivery *d);
+void addresses_given(struct host *host, const struct delivery *d, const struct job *job);
+void addresses_back(struct host *host, const struct delivery *d, const struct job *job);
+void addresses_restart(bool died);
+/* As rules_free_at(); INT64_MAX: not today. */
+int64_t addresses_free_at(const struct rcpt *r, struct host *host);
+
+/* ---- wishes.c: RFC 6710, 4865, 2852 ------------------------------------------------------- */
+
+enum { WISHED_PRIORITIES = 3 };
+size_t wishes_priority(const struct message *m);	/* as a number below that */
+void wishes_draw(struct message *m);
+void wishes_write(const struct message *m, struct queue_accept *accept, struct envelope *envelope,
+		  struct lane_name *lanes);
+void wishes_given(struct host *host, const struct job *job);
+void wishes_begun(struct rcpt *r, const struct host *host, struct job *job);
+bool wishes_too_late(const struct rcpt *r);	/* to be sent at all */
+void wishes_scan(struct rcpt *r);
+void wishes_passed_on(struct rcpt *r);
+void wishes_end(const struct rcpt *r);
+
 /* ---- hosts.c ------------------------------------------------------------------------------ */
 
 void hosts_restart(void);		/* all connections are gone */
@@ -208,9 +311,11 @@ uint32_t ledger_offer(uint32_t tenant, const uint32_t *domains, uint32_t count);
 void ledger_accepted(uint32_t message, uint64_t id);
 void ledger_refused(uint32_t message);
 void ledger_given(struct job *job);
+bool ledger_is_given(const struct rcpt *r);
 void ledger_home(struct job *job);	/* it goes back to the dispatcher */
 /* The recipient of the ledger that a stored address means; NULL: none, it is a report's. */
 struct rcpt *ledger_rcpt(struct span address);
+struct rcpt *ledger_find(uint64_t id, uint32_t recipient);	/* the same */
 void ledger_begun(struct rcpt *rcpt, struct host *host, int64_t due_ms);	/* the key of its entry; 0: it goes along with another */
 /* sure: the other side knows that it has it, and so do we */
 void ledger_delivered(struct rcpt *rcpt);
@@ -219,8 +324,12 @@ void ledger_failed(struct rcpt *rcpt);
 void ledger_trace(const struct rcpt *rcpt, const char *what);
 void ledger_removed(struct rcpt *rcpt);
 void ledger_report(struct span content);	/* a report has reached its reader */
+/* Since when nothing of the world, or of rules, keeps it from going: monotonic. INT64_MAX: something does. */
+int64_t could_go_since(const struct rcpt *r);
+int64_t wall(void);
 void ledger_scan(void);			/* who waits too long? */
 void ledger_tell_lane(uint64_t lane);	/* on standard error */
+void ledger_explain(const struct rcpt *r);	/* … what is known of one who waits */
 void ledger_died(void);			/* the process is gone, unasked */
 void ledger_end(void);			/* all of it has come to its end */
 

@@ -25,6 +25,9 @@ SCENARIOS = {
     "fair": ["-m", "6000", "-h", "20"],
     "wide": ["-m", "3000", "-h", "2500"],
     "chaos": ["-m", "1200"],
+    "rules": ["-m", "800"],
+    "warm": ["-m", "800"],
+    "wishes": ["-m", "800"],
 }
 # what has once gone wrong: a reload between a commit and its arrival; a row left behind by an edit; going along in a
 # transaction is no overtaking, nor a long queue before a limit by the hour a forgotten one; a later edit of a message

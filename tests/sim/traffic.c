@@ -49,6 +49,8 @@ config_make(void)
 		   s->path, (long long)(s->lifetime_ms / 1000), s->deliveries / tight, s->per_site,
 		   s->window_entries / tight, s->window_sites, s->config != NULL ? s->config : "");
 	buf_append(&text, span_str(limits_config()));
+	buf_append(&text, span_str(rules_config()));
+	buf_append(&text, span_str(addresses_config()));
 	if (world->reloads % 2 == 1)			/* the mark of every lane's label is another one */
 		buf_printf(&text, "route \"*\" { sender = \"t0@d0.example\" deliver = \"mx\" tls = off }\n");
 	if (config_parse(buf_span(&text), "sim", &config, error, &warnings) < 0 ||
@@ -83,7 +85,21 @@ offer_lane(struct offer *offer, struct lane_name *lane, struct span sender, stru
 
 	lane->tenant = arena_printf(&offer->arena, "t%u", tenant);
 	lane->domain = facts.domain;
+	lane->pool = pool_chosen(&home->config->sources, &(struct pool_facts){ .sender = sender, .tenant = lane->tenant });
 	lane->route = route_label(routes, facts.domain, route_choose(routes, &facts), WISH_NONE, &offer->arena);
+}
+
+static void
+submit(struct offer *offer, struct lane_name *lanes)
+{
+	struct message *m = &world->messages[offer->number];
+
+	wishes_draw(m);
+	m->offered = offer->accept.id;
+	wishes_write(m, &offer->accept, &offer->envelope, lanes);
+	offers++;
+	world->handed_in++;
+	queue_submit_accept(home->port, &offer->accept);
 }
 
 static void
@@ -114,9 +130,7 @@ hand_in(uint32_t tenant, const uint32_t *domains, uint32_t count)
 		.body = SPAN("Hello\r\n"),
 		.client = SPAN("sim"),
 	};
-	offers++;
-	world->handed_in++;
-	queue_submit_accept(home->port, &offer->accept);
+	submit(offer, lanes);
 }
 
 /* As Zipf has it: as many in each octave. */
@@ -225,6 +239,7 @@ may_go(const struct message *m, bool released)
 
 		ledger_trace(r, released ? "will be released" : "will be tried");
 		r->releasing = r->releasing || released;
+		r->hurried = true;
 		r->from = 0;
 	}
 }

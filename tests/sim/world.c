@@ -31,8 +31,13 @@ host_make(struct host *h, bool home)
 	if (home)
 		return;
 	if (is_one(set->shaped))
-		h->class = CLASS_PACED + (enum class)draw(CHANCE_HOSTS, CLASSES - 1);
+		h->class = CLASS_PACED + (enum class)draw(CHANCE_HOSTS, CLASS_RULED - CLASS_PACED);
+	else if (set->rules)
+		h->class = is_one(700000) ? CLASS_RULED : CLASS_GROUP;
+	else if (set->sources && is_one(400000))
+		h->class = CLASS_SOURCES;
 	limits_make(h);
+	addresses_make(h);
 	h->temporary = (uint32_t)draw(CHANCE_HOSTS, 20000);
 	h->permanent = (uint32_t)draw(CHANCE_HOSTS, 20000);
 	if (is_one(set->slow))
@@ -75,13 +80,13 @@ world_make(const struct settings *settings)
 	world->domains = shared(settings->domains, sizeof(struct domain));
 	world->messages = shared(settings->messages + 1, sizeof(struct message));
 	world->rcpts = shared((size_t)settings->messages * 4 + 64, sizeof(struct rcpt));
-	world->last_due = shared((size_t)settings->tenants * settings->domains, sizeof(int64_t));
+	world->last_due = shared((size_t)settings->tenants * settings->domains * WISHED_PRIORITIES, sizeof(int64_t));
 	world->open = shared((size_t)settings->messages * 4 + 64, sizeof(uint32_t));
 	for (uint32_t i = 0; i < settings->hosts; i++)
 		host_make(&world->hosts[i], i < settings->tenants);
 	for (uint32_t i = 0; i < settings->domains; i++) {
 		struct domain *d = &world->domains[i];
-		bool home = i < settings->tenants;
+		bool home = i < settings->tenants && !settings->shared;
 
 		d->host = home ? i : settings->tenants +
 					     (uint32_t)draw(CHANCE_HOSTS, settings->hosts - settings->tenants);
@@ -329,13 +334,60 @@ chaos(struct settings *s)
 	s->storm = s->messages / 4;
 }
 
+/* A provider that has too much of us, by source and by site, and rules that make measures of it. */
+static void
+rules(struct settings *s)
+{
+	s->hosts = s->tenants + 8;
+	s->domains = s->tenants + 16;
+	s->rules = s->sources = true;
+	s->storm = s->messages / 2;
+	s->life_mean = 3 * HOUR;
+	s->crashes = 500000;
+	s->slow_disk = 0;
+	s->reload_every = 8 * HOUR;
+}
+
+/* New sources: a ceiling for each day, and older ones for what is more. */
+static void
+warm(struct settings *s)
+{
+	s->hosts = s->tenants + 6;
+	s->domains = s->tenants + 8;
+	s->days_ms = 7 * (int64_t)DAY;
+	s->sources = true;
+	s->storm = s->messages / 4;
+	s->life_mean = 8 * HOUR;
+	s->crashes = 500000;
+	s->reload_every = 20 * HOUR;
+}
+
+/* Priorities, times before and by which, for hosts that are slow, and some that are down. */
+static void
+wishes(struct settings *s)
+{
+	s->hosts = s->tenants + 8;
+	s->domains = s->tenants + 12;
+	s->shared = true;
+	s->urgent = 600000;
+	s->later = s->by = 200000;
+	s->slow = 700000;
+	s->per_site = 2;
+	s->flapping = 300000;
+	s->storm = s->messages / 3;
+	s->life_mean = 12 * HOUR;
+	s->crashes = 500000;
+	s->reload_every = 10 * HOUR;
+}
+
 static const struct scenario {
 	const char *name;
 	void (*apply)(struct settings *settings);
 } scenarios[] = {
 	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
 	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
-	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair }, { "wide", wide }, { "chaos", chaos },
+	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair }, { "wide", wide },
+	{ "rules", rules }, { "warm", warm }, { "wishes", wishes }, { "chaos", chaos },
 };
 
 bool
