@@ -19,13 +19,14 @@ struct pattern {
 struct pattern_work {
 	pcre2_match_data *data;
 	pcre2_match_context *context;
+	uint32_t steps;			/* so far, with all expressions */
 };
 
 struct pattern *
 pattern_new(struct span text, struct buf *error)
 {
 	/* octets, whatever they are; and no verb at the start of an expression changes that */
-	uint32_t options = PCRE2_CASELESS | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOTALL;
+	uint32_t options = PCRE2_CASELESS | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOTALL | PCRE2_AUTO_CALLOUT;
 	pcre2_compile_context *context;
 	struct pattern *pattern;
 	unsigned char words[ERROR_ROOM];
@@ -63,6 +64,16 @@ pattern_free(struct pattern *pattern)
 	free(pattern);
 }
 
+/* At each item of the expression, each time that it is tried. */
+static int
+on_step(pcre2_callout_block *block, void *arg)
+{
+	struct pattern_work *work = arg;
+
+	(void)block;
+	return ++work->steps > PATTERN_WORK_STEPS ? PCRE2_ERROR_CALLOUT : 0;
+}
+
 struct pattern_work *
 pattern_work_new(void)
 {
@@ -75,6 +86,7 @@ pattern_work_new(void)
 	pcre2_set_match_limit(work->context, PATTERN_STEPS);
 	pcre2_set_depth_limit(work->context, DEPTH_MAX);
 	pcre2_set_heap_limit(work->context, HEAP_KB);
+	pcre2_set_callout(work->context, on_step, work);
 	return work;
 }
 

@@ -2,8 +2,9 @@
  * pattern: a regular expression of the operator's on text of a peer's. Pure; any thread.
  *
  * Compiled once and never changed, so that several threads may match with one. It backtracks, and
- * the text comes from outside: match, depth and heap have limits, and the text a greatest length;
- * what would cost more is PATTERN_TOO_MUCH, which is no match.
+ * the text comes from outside: match, depth and heap have limits, all expressions that one work
+ * tries have one together (some tens of ms), and the text has a greatest length; what would cost more
+ * is PATTERN_TOO_MUCH, which is no match.
  */
 #ifndef TRAM_POLICY_PATTERN_H
 #define TRAM_POLICY_PATTERN_H
@@ -15,6 +16,7 @@ enum {
 	PATTERN_MAX = 500,		/* octets of an expression */
 	PATTERN_TEXT_MAX = 500,		/* of the text; the rest is not looked at */
 	PATTERN_STEPS = 2000,		/* of the matcher, from each place in the text */
+	PATTERN_WORK_STEPS = 500000,	/* of one work, with all expressions together */
 };
 
 struct pattern;

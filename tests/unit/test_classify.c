@@ -305,6 +305,31 @@ test_patterns_that_blow_up(void **state)
 	buf_free(&errors);
 }
 
+/* Each of them stays below its limit at each place; all together they have one, too. */
+static void
+test_patterns_that_are_slow_together(void **state)
+{
+	struct classify_reply r = { CLASSIFY_RCPT, 550, { 5, 0, 0 }, { 0 }, { 0 } };
+	struct classifier *c = NULL;
+	struct buf rules = { 0 }, errors = { 0 };
+	char text[PATTERN_TEXT_MAX];
+
+	(void)state;
+	for (int i = 0; i < 200; i++)
+		buf_printf(&rules, "policy-related /[^y]{0,%d}[^y]{0,30}[^y]{1,2}z%03d/\n", 20 + i % 10, i);
+	buf_append(&rules, SPAN("spam-content /aaaa/\n"));
+	assert_int_equal(classifier_parse(SPAN("slow"), buf_span(&rules), &errors, &c), 0);
+	memset(text, 'a', sizeof(text));
+	memcpy(text + sizeof(text) - 11, "z0123456789", 11);
+	r.text = span_of(text, sizeof(text));
+	assert_int_not_equal(classify(c, &r), CLASS_SPAM_CONTENT);	/* it never came to that */
+	r.text = SPAN("aaaa");
+	assert_int_equal(classify(c, &r), CLASS_SPAM_CONTENT);
+	classifier_free(c);
+	buf_free(&rules);
+	buf_free(&errors);
+}
+
 static void
 test_names(void **state)
 {
@@ -324,6 +349,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_real_replies),	cmocka_unit_test(test_own_rules_go_first),
 		cmocka_unit_test(test_bad_rules),	cmocka_unit_test(test_patterns_that_blow_up),
+		cmocka_unit_test(test_patterns_that_are_slow_together),
 		cmocka_unit_test(test_names),
 	};
 
