@@ -344,13 +344,13 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 	};
 	uint64_t *lanes = arena_alloc(&b->arena, count * sizeof(*lanes));
 	struct key key = key_id(a->id);
-	uint64_t cost;
+	uint64_t cost, octets = 0;
 	int r;
 
 	assert(count > 0);
 	r = accept_check(b, a, stored_cost(a->header.len + tail.len), exempt);
 	for (size_t i = 0; r == 0 && i < a->note_count; i++)
-		r = note_check(b, &a->notes[i]);
+		r = note_check(b, &a->notes[i], &octets);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < a->note_count; i++)

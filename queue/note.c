@@ -10,13 +10,14 @@
 enum { NOTES_OCTETS = 160 << 20, PAGE_OCTETS = 1 << 20 };
 
 int
-note_check(struct batch *b, const struct queue_note *note)
+note_check(struct batch *b, const struct queue_note *note, uint64_t *octets)
 {
 	if (note->key.len == 0 || note->key.len > NOTE_KEY_MAX || note->value.len > NOTE_VALUE_MAX)
 		return -EMSGSIZE;
 	if (note->remove)
 		return 0;
-	if (!b->queue->disk_ok || txn_octets(&b->txn, TABLE_NOTE) + note->value.len > NOTES_OCTETS)
+	*octets += note->key.len + note->value.len;
+	if (!b->queue->disk_ok || txn_octets(&b->txn, TABLE_NOTE) + *octets > NOTES_OCTETS)
 		return -ENOSPC;
 	return 0;
 }
@@ -38,10 +39,11 @@ note_write(struct batch *b, const struct queue_note *note)
 int
 note_apply(struct batch *b, const struct queue_note *note)
 {
-	int r = note_check(b, note);
+	uint64_t octets = 0;
+	int r = note_check(b, note, &octets);
 
 	for (size_t i = 0; r == 0 && i < note->more_count; i++)
-		r = note_check(b, &note->more[i]);
+		r = note_check(b, &note->more[i], &octets);
 	if (r < 0)
 		return r;
 	note_write(b, note);

@@ -251,7 +251,8 @@ void recipient_unowe(struct batch *b, struct message_state *m);
 
 /* ---- note.c ---- */
 int note_apply(struct batch *b, const struct queue_note *note);
-int note_check(struct batch *b, const struct queue_note *note);	/* would it be written? */
+/* Would it be written? *octets: of those that are to be written before it, with this one added. */
+int note_check(struct batch *b, const struct queue_note *note, uint64_t *octets);
 void note_write(struct batch *b, const struct queue_note *note);
 
 /* ---- edit.c ---- */
