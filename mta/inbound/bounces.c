@@ -203,19 +203,23 @@ return_path(const struct returning *r)
 static void
 find_by_id(struct returning *r)
 {
+	struct span claims[2 * CLAIMS_MAX];
 	struct delivered second;
+	size_t count = 0;
 	uint64_t id;
 
 	if (!returned_queue_id(&r->said, r->session->config->hostname, &id))
 		return;
-	for (size_t i = 0; i < r->said.count && i < CLAIMS_MAX && !r->found; i++) {
+	for (size_t i = 0; i < r->said.count && i < CLAIMS_MAX; i++) {
 		const struct returned_recipient *one = &r->said.recipients[i];
 
-		r->found = (one->original.len > 0 &&
-			    returns_find_address(port_of(r), id, one->original, &r->arena, &r->whose)) ||
-			   (one->address.len > 0 &&
-			    returns_find_address(port_of(r), id, one->address, &r->arena, &r->whose));
+		if (one->original.len > 0)
+			claims[count++] = one->original;
+		if (one->address.len > 0)
+			claims[count++] = one->address;
 	}
+	if (count > 0)
+		r->found = returns_find_address(port_of(r), id, claims, count, &r->arena, &r->whose);
 	/* who complains is often not named */
 	if (!r->found && r->said.count == 0 && returns_find(port_of(r), id, 0, &r->arena, &r->whose))
 		r->found = !returns_find(port_of(r), id, 1, &r->arena, &second);

@@ -77,27 +77,41 @@ returns_find(struct queue_port *port, uint64_t id, uint32_t recipient, struct ar
 	return true;
 }
 
+static bool
+is_one_of(struct span address, const struct span *addresses, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (span_ieq(addresses[i], address))
+			return true;
+	return false;
+}
+
 /* A page of the records of one message. 0: there may be more; 1: found; -1: that was all. */
 static int
-search_page(struct queue_port *port, struct span id, struct span address, struct buf *after,
-	    struct arena *arena, struct delivered *ret)
+search_page(struct queue_port *port, struct span id, const struct span *addresses, size_t address_count,
+	    struct buf *after, struct arena *arena, struct delivered *ret)
 {
 	struct queue_note_row rows[PAGE];
+	struct arena page = { 0 };		/* a message may have very many */
+	struct delivered d;
 	size_t count = 0;
+	int found = 0;
 
-	if (queue_read_notes(port, NOTE_DELIVERED, id, buf_span(after), arena, rows, PAGE, &count) < 0 || count == 0)
-		return -1;
-	for (size_t i = 0; i < count; i++)
-		if (!rows[i].damaged && delivered_decode(rows[i].key, rows[i].value, arena, ret) == 0 &&
-		    span_ieq(ret->address, address))
-			return 1;
+	if (queue_read_notes(port, NOTE_DELIVERED, id, buf_span(after), &page, rows, PAGE, &count) < 0 || count == 0)
+		found = -1;
+	for (size_t i = 0; i < count && found == 0; i++)
+		if (!rows[i].damaged && delivered_decode(rows[i].key, rows[i].value, &page, &d) == 0 &&
+		    is_one_of(d.address, addresses, address_count))
+			found = delivered_decode(rows[i].key, rows[i].value, arena, ret) == 0 ? 1 : -1;
 	buf_clear(after);
-	buf_append(after, rows[count - 1].key);
-	return 0;
+	if (found == 0)
+		buf_append(after, rows[count - 1].key);
+	arena_free(&page);
+	return found;
 }
 
 bool
-returns_find_address(struct queue_port *port, uint64_t id, struct span address,
+returns_find_address(struct queue_port *port, uint64_t id, const struct span *addresses, size_t count,
 		     struct arena *arena, struct delivered *ret)
 {
 	struct queue_message message;
@@ -107,14 +121,14 @@ returns_find_address(struct queue_port *port, uint64_t id, struct span address,
 
 	delivered_key(id, 0, key);
 	for (int i = 0; i < MESSAGE_PAGES && found == 0; i++)
-		found = search_page(port, span_of(key, 8), address, &after, arena, ret);
+		found = search_page(port, span_of(key, 8), addresses, count, &after, arena, ret);
 	buf_free(&after);
 	if (found == 1)
 		return true;
 	if (queue_read_message(port, id, arena, &message) < 0)
 		return false;
 	for (size_t i = 0; i < message.envelope.recipient_count; i++)
-		if (span_ieq(message.envelope.recipients[i].address, address)) {
+		if (is_one_of(message.envelope.recipients[i].address, addresses, count)) {
 			from_queue(port, &message, (uint32_t)i, arena, ret);
 			return true;
 		}
@@ -312,10 +326,15 @@ read_key(struct returns *r)
 	struct buf octets = { 0 };
 	int rc = queue_read_note(r->home->port, NOTE_VERP_KEY, SPAN("key"), &octets);
 
-	if (rc == 0 && buf_len(&octets) == VERP_KEY)
+	if (rc == 0 && buf_len(&octets) == VERP_KEY) {
 		memcpy(r->key, buf_span(&octets).at, VERP_KEY);
-	else if (rc == -ENOENT || rc == 0)
+	} else if (rc == -ENOENT || rc == 0 || rc == -EBADMSG || rc == -EPROTO) {
+		/* mail goes on, whatever became of it */
+		if (rc != -ENOENT)
+			log_message(LOG_WARNING, "returns", "the key of verp was damaged, there is a new one: what "
+				    "comes back to senders made with the old one is refused");
 		rc = make_key(r);
+	}
 	buf_free(&octets);
 	return rc;
 }

@@ -35,8 +35,11 @@ const uint8_t *returns_key(const struct returns *r);
  */
 bool returns_find(struct queue_port *port, uint64_t id, uint32_t recipient, struct arena *arena,
 		  struct delivered *ret);
-/* The same, by the recipient's address; case does not matter. */
-bool returns_find_address(struct queue_port *port, uint64_t id, struct span address,
+/*
+ * The same, of the first of its recipients that has one of these addresses; case does not matter.
+ * Reads all its records: once for all that somebody claims.
+ */
+bool returns_find_address(struct queue_port *port, uint64_t id, const struct span *addresses, size_t count,
 			  struct arena *arena, struct delivered *ret);
 
 /* ---- home loop only ----------------------------------------------------------------------- */

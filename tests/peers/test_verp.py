@@ -1,4 +1,5 @@
 """What comes back: deliveries with a sender of their own, asynchronous bounces of a real Postfix, complaints, forgeries."""
+import os
 import re
 import smtplib
 
@@ -239,6 +240,38 @@ def test_over_restarts(make_tramd, sink):
     tramd.restart(kill=True)
     assert suppressed(tramd) == {"jo@dst.test": "bad-mailbox", "wait@dst.test": "bad-mailbox"}
     assert tramd.ctl_json("stats")["returns_kept"] == 1
+
+
+def test_damaged_notes(make_tramd, sink):
+    """Whatever became of what is kept beside the mail (the key too): it starts, and mail goes on, under a new key."""
+    tramd = make_tramd(static=sink, extra=VERP + SUPPRESS + 'shape "all" { domain = "*" messages-per-day = 1000 }\n')
+    tramd.send(BODY, sender="news@src.test", to=["jo@dst.test"])
+    old = sent(sink, 1)["jo@dst.test"]
+    tramd.ctl("sites", "suspend", "mx:other.test", "--for", "1h")
+    tramd.ctl("suppress", "add", "nobody@dst.test")
+    tramd.wait_empty()
+    tramd.stop()
+    with open(os.path.join(tramd.queue_path, "data.mdb"), "r+b") as file:
+        octets = file.read()
+        places = [m.start() for m in re.finditer(rb"\x01N\x00\x00", octets)]
+        assert len(places) >= 5
+        for at in places:
+            file.seek(at + 8)
+            file.write(bytes([octets[at + 8] ^ 1]))		# the checksum is wrong now
+    tramd.start()
+    assert "was damaged" in tramd.wait_log(event="returns")["msg"]
+    tramd.send(BODY, sender="news@src.test", to=["kim@dst.test"])
+    new = sent(sink, 2)["kim@dst.test"]
+    with tramd.client() as c:
+        c.hello()
+        c.command("MAIL FROM:<>", 250)
+        assert "5.1.1" in c.command("RCPT TO:<%s>" % old, 550).text
+        c.command("RCPT TO:<%s>" % new, 250)
+    assert suppressed(tramd) == {}
+    tramd.ctl("sites")
+    tramd.ctl("sources")
+    tramd.restart(kill=True)
+    assert len(tramd.events(event="returns")) == 1	# the new key is whole
 
 
 def test_without_records(make_tramd, sink):
