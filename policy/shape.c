@@ -176,6 +176,8 @@ level_now(const struct shape_bucket *b, const struct rate *r, int64_t now)
 {
 	uint64_t gone = now > b->at_ms ? (uint64_t)(now - b->at_ms) : 0;
 
+	if (b->at_ms > now + (int64_t)r->period)	/* the clock was set back by more than what counts here */
+		return r->full;
 	if (b->at_ms == 0 || gone >= r->full / r->gain + 1 || b->level + gone * r->gain >= r->full)
 		return r->full;
 	return b->level + gone * r->gain;
@@ -216,6 +218,31 @@ const int64_t shape_step_ms[4] = { 60000, 24 * 60000, 60000, 24 * 60000 };
 static const enum shape_limit window_limits[4] = { SHAPE_MESSAGES_HOUR, SHAPE_MESSAGES_DAY, SHAPE_RECIPIENTS_HOUR,
 						   SHAPE_RECIPIENTS_DAY };
 
+static void
+window_move(struct shape_window *w, int64_t step)
+{
+	int64_t n = step - w->step;
+
+	if (n > SHAPE_STEPS) {
+		*w = (struct shape_window){ .step = step };
+		return;
+	}
+	if (n < 0) {				/* the clock was set back: the counts go with it */
+		struct shape_window old = *w;
+
+		for (int64_t i = 0; i <= SHAPE_STEPS; i++)
+			w->counts[(step - i + SHAPE_STEPS + 1) % (SHAPE_STEPS + 1)] =
+				old.counts[(old.step - i + SHAPE_STEPS + 1) % (SHAPE_STEPS + 1)];
+	}
+	for (; n > 0; n--) {
+		uint32_t *oldest = &w->counts[(step - n + 1) % (SHAPE_STEPS + 1)];
+
+		w->total -= *oldest;
+		*oldest = 0;
+	}
+	w->step = step;
+}
+
 /* What its steps from `first` on have counted. */
 static uint64_t
 window_from(const struct shape_window *w, int64_t first)
@@ -230,63 +257,31 @@ window_from(const struct shape_window *w, int64_t first)
 	return total;
 }
 
-/* The clock was set back: what is counted grows old by the clock of now. */
-static int64_t
-window_step(const struct shape_window *w, int64_t step_ms, int64_t now)
-{
-	int64_t step = now / step_ms;
-
-	return step > w->step ? step : w->step;
-}
-
 static uint64_t
-window_used(const struct shape_window *w, size_t i, int64_t now)
+window_used(struct shape_window *w, size_t i, int64_t now)
 {
-	return w == NULL ? 0 : window_from(w, window_step(w, shape_step_ms[i], now) - SHAPE_STEPS);
+	int64_t step = now / shape_step_ms[i];
+
+	if (w == NULL)
+		return 0;
+	if (step < w->step)			/* or it would not grow old until the clock has come that far again */
+		window_move(w, step);
+	return window_from(w, step - SHAPE_STEPS);
 }
 
 /* When so many more are within the limit. */
 static int64_t
-window_when(const struct shape_window *w, size_t i, uint64_t limit, int64_t now, uint64_t more)
+window_when(struct shape_window *w, size_t i, uint64_t limit, int64_t now, uint64_t more)
 {
-	int64_t step_ms = shape_step_ms[i], first;
+	int64_t step_ms = shape_step_ms[i], first = now / step_ms - SHAPE_STEPS;
 	uint64_t used = window_used(w, i, now);
 
 	if (used + more <= limit || w == NULL)
 		return now;
-	first = window_step(w, step_ms, now) - SHAPE_STEPS;
 	for (; first <= w->step && used + more > limit; first++)
 		if (first >= w->step - SHAPE_STEPS)
 			used -= w->counts[first % (SHAPE_STEPS + 1)];
-	/* relative to the last step, which is now's if the clock was set back */
-	if (now / step_ms < w->step)
-		return now - now % step_ms + (first + SHAPE_STEPS - w->step) * step_ms;
 	return (first + SHAPE_STEPS) * step_ms;
-}
-
-static void
-window_move(struct shape_window *w, int64_t step)
-{
-	int64_t n = step - w->step;
-
-	if (n > SHAPE_STEPS) {
-		*w = (struct shape_window){ .step = step };
-		return;
-	}
-	if (n < 0) {				/* set back: the counts go with it */
-		struct shape_window old = *w;
-
-		for (int64_t i = 0; i <= SHAPE_STEPS; i++)
-			w->counts[(step - i + SHAPE_STEPS + 1) % (SHAPE_STEPS + 1)] =
-				old.counts[(old.step - i + SHAPE_STEPS + 1) % (SHAPE_STEPS + 1)];
-	}
-	for (; n > 0; n--) {
-		uint32_t *oldest = &w->counts[(step - n + 1) % (SHAPE_STEPS + 1)];
-
-		w->total -= *oldest;
-		*oldest = 0;
-	}
-	w->step = step;
 }
 
 static void

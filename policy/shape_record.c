@@ -74,6 +74,8 @@ window_decode(struct decoder *d, struct shape_window *w)
 	size_t n;
 
 	w->step = (int64_t)decoder_upto(d, 8, INT64_MAX / 10000000);
+	if (w->step < SHAPE_STEPS)		/* 1970 */
+		d->bad = true;
 	n = decoder_upto(d, 1, SHAPE_STEPS + 1);
 	for (size_t i = 0; i < n && !d->bad; i++) {
 		size_t at = decoder_upto(d, 1, SHAPE_STEPS);
@@ -120,9 +122,10 @@ shape_record_until(struct span octets)
 	struct decoder d;
 	int64_t until = 0;
 
-	if (decoder_begin(&d, octets, VERSION, kind, &arena) == 0)
+	if (decoder_begin(&d, octets, VERSION, kind, &arena) == 0) {
 		until = (int64_t)decoder_upto(&d, 8, INT64_MAX);
-	until = d.bad ? 0 : until;
+		until = d.bad ? 0 : until;
+	}
 	arena_free(&arena);
 	return until;
 }

@@ -165,6 +165,7 @@ a_clock_set_back_costs_one_hour_at_most(void **state)
 		shape_send(&shape, &counts, now, 1);
 	assert_false(shape_may_send(&shape, &counts, back, &hold));
 	assert_true(hold.until_ms > back && hold.until_ms <= back + HOUR + 2 * MINUTE);
+	assert_true(shape_may_send(&shape, &counts, back + HOUR + 2 * MINUTE, &hold));	/* and then it is over */
 	shape.limits[SHAPE_MESSAGES_HOUR] = 4;
 	shape_send(&shape, &counts, back, 1);
 	at = shape_next_send(&shape, &counts, back + SECOND, 0);

@@ -85,9 +85,11 @@ source_day_of(struct source_days *days, struct span source, struct span site, bo
 	if (day == NULL && make && days->map.count < DAYS_MAX)
 		day = add(days, key, today);
 	arena_free(&arena);
-	if (day != NULL && day->day < today) {		/* not if the clock is set back */
+	if (day != NULL && day->day < today) {
 		day->day = today;
 		day->sent = 0;
+	} else if (day != NULL && day->day > today + 1) {	/* the clock was set back: that day may never come */
+		day->day = today;
 	}
 	return day;
 }
