@@ -1,6 +1,6 @@
 /*
  * fuzz_command: a command line; whatever it is, a value or a well-formed reply comes of it. The
- * first octet: limits.
+ * first octet: limits. All of it as the value of a field MT-Priority, too.
  */
 #include <assert.h>
 
@@ -26,9 +26,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct arena arena = { 0 };
 	struct buf out = { 0 };
 	struct reply error;
+	int8_t priority;
 
 	if (size == 0)
 		return 0;
+	if (wish_read_priority_field(span_of(data, size), &priority))
+		assert(priority >= -MT_PRIORITY_MAX && priority <= MT_PRIORITY_MAX);
 	limits = (struct smtp_command_limits){
 		.strict_addresses = data[0] & 1, .local_submission = data[0] & 2, .offer_binarymime = data[0] & 4,
 		.extended = data[0] & 8, .smtputf8 = data[0] & 16, .priority = data[0] & 32, .hold = data[0] & 32,
