@@ -162,7 +162,7 @@ tell_client(const struct asked *a)
 	tell_note(job, "client",
 		  arena_printf(&job->arena, "listener %.*s, client %s (%s)%s%.*s", SPAN_FMT(a->listener->name),
 			       a->client.peer.family == 0 ? "anywhere" : netaddr_format(&a->client.peer, address),
-			       a->client.trusted ? "in relay-from" : "a stranger",
+			       a->client.trusted ? "in relay-from" : a->client.user.len > 0 ? "not in relay-from" : "a stranger",
 			       a->client.user.len > 0 ? ", logged in as " : "", SPAN_FMT(a->client.user)));
 }
 

@@ -120,7 +120,7 @@ def test_refusals_are_those_of_a_session(make_tramd, sink, ca, tmp_path):
         assert refusal(tramd, sender, to, **how) is None
         status, found = what_if(tramd, to, "--from", sender, *options)
         assert status == 0, found
-    assert step(found, "client")["text"] == "listener smtp, client anywhere (a stranger), logged in as anna@src.test" or \
+    assert step(found, "client")["text"] == "listener smtp, client anywhere (not in relay-from), logged in as anna@src.test" or \
         "listener users" in step(found, "client")["text"]
     assert step(found, "user-limit")["text"] == "user-messages-per-hour: 0 of 2"
     with smtplib.SMTP("127.0.0.1", users) as client:

@@ -6,6 +6,7 @@
  *	hosts.c		the other side: connections (struct delivery) and look-ups that answer as the world says
  *	ledger.c	what has been accepted and what became of it: most of the invariants
  *	watch.c		what the dispatcher holds in memory: the others
+ *	limits.c	what shapes allow, counted apart from how the dispatcher counts
  *	world.c		hosts, domains, what happens to them when; scenarios
  *	limits.c	our own limits (shapes)
  *	rules.c		hosts that say too much, and what rules make of it
