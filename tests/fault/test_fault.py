@@ -102,6 +102,7 @@ def fill(tramd, octets, count):
 
 def room_again(tramd, sink, accepted):
     sink.clear_rules()
+    tramd.ctl("sites", "retry", "--all")
     tramd.ctl("queue", "retry", "--all")
     sink.wait(accepted, timeout=3 * TIMEOUT)
     tramd.wait_empty()
@@ -121,7 +122,7 @@ def room_again(tramd, sink, accepted):
 def test_disk_full(small_disk, make_tramd, sink, octets):
     """Nothing that was acknowledged is lost, and the deletes get through: nothing goes out twice."""
     sink.rule("MAIL", "450 4.3.0 not now")
-    tramd = make_tramd(static=sink, queue=dict(FAST, **{"min-free": "8MB"}), start=False,
+    tramd = make_tramd(static=sink, queue=dict(NEVER, **{"min-free": "8MB"}), start=False,
                        limits={"messages-per-session": 100000})
     os.rmdir(tramd.queue_path)
     os.symlink(small_disk, tramd.queue_path)
@@ -135,7 +136,7 @@ def test_disk_full(small_disk, make_tramd, sink, octets):
 
 def test_disk_is_filled_by_others(small_disk, make_tramd, sink):
     """Somebody else takes the last octet: mail is refused for a time, what is queued still goes out, once."""
-    tramd = make_tramd(static=sink, queue=dict(FAST, **{"min-free": "0"}), start=False)
+    tramd = make_tramd(static=sink, queue=dict(NEVER, **{"min-free": "0"}), start=False)
     os.rmdir(tramd.queue_path)
     os.symlink(small_disk, tramd.queue_path)
     sink.rule("MAIL", "450 4.3.0 not now")
@@ -160,7 +161,7 @@ def test_disk_is_filled_by_others(small_disk, make_tramd, sink):
 
 def test_quota(make_tramd, sink):
     sink.rule("MAIL", "450 4.3.0 not now")
-    tramd = make_tramd(static=sink, queue=dict(FAST, **{"max-size": "20MB"}), limits={"message-size": "2MB"})
+    tramd = make_tramd(static=sink, queue=dict(NEVER, **{"max-size": "20MB"}), limits={"message-size": "2MB"})
     accepted = fill(tramd, 1000000, 100)
     assert 8 <= accepted <= 21
     room_again(tramd, sink, accepted)

@@ -212,7 +212,7 @@ def test_testing_and_none(make_world):
 def test_policy_hosts_that_are_no_good(make_world):
     """Whatever the policy host does, the mail goes on in bounded time as if there were no policy; it is not asked again
     at once."""
-    world = make_world(limits={"sts-timeout": "1s"})
+    world = make_world(limits={"sts-timeout": "4s"})
     good = policy("enforce", ["good.sts.test"]).body
     world.serve("moved", Answer(302, "text/plain", b"", "Location: https://mta-sts.ok.sts.test%s\r\n" % WELL))
     world.serve("type", Answer(200, "text/html", good))
@@ -233,7 +233,7 @@ def test_policy_hosts_that_are_no_good(make_world):
 def test_a_policy_that_is_known_holds(make_world, tmp_path):
     """After a restart, without record and policy host, until it expires; then the mail goes as to anybody."""
     clock = Clock(tmp_path)
-    world = make_world(env=clock.env, limits={"sts-timeout": "2s"})
+    world = make_world(env=clock.env, limits={"sts-timeout": "10s"})
     world.serve("name", policy("enforce", ["other.sts.test"], max_age=2 * DAY))
     world.waits("name")
     world.policies.stop()

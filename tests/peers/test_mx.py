@@ -121,7 +121,7 @@ def make_world(make_tramd):
 def put_off(tramd, message_id):
     """It was tried, or looked up, and waits: neither delivered nor bounced."""
     tramd.wait_log(event=re.compile("^(lookup-failed|site-backoff|delivery)$"))
-    wait_for(lambda: message_id in tramd.queue_ids(), 10, "it waits in the queue")
+    wait_for(lambda: message_id in tramd.queue_ids(), what="it waits in the queue")
     assert not tramd.events(event="final", id=message_id)
 
 

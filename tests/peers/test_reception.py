@@ -137,7 +137,7 @@ def test_sender_is_not_asked_for(make_checking, sink, how):
 
 @pytest.mark.parametrize("end", ["leaves", "time-out", "stop"])
 def test_session_ends_while_the_sender_is_asked_for(make_checking, sink, end):
-    limits = {"command-timeout": "300ms"} if end == "time-out" else {}
+    limits = {"command-timeout": "2s"} if end == "time-out" else {}
     tramd, dns = make_checking("resolver-timeout = 4m\nstop-timeout = 200ms", {"plain.test": "silence"}, limits=limits)
     c = tramd.client()
     c.hello()
@@ -200,7 +200,7 @@ def test_octets_that_make_no_command_buy_no_time(make_tramd, sink):
 
 
 def test_silence_in_a_message(make_tramd, sink):
-    tramd = make_tramd(static=sink, limits={"data-timeout": "300ms"})
+    tramd = make_tramd(static=sink, limits={"data-timeout": "2s"})
     with tramd.client() as c:
         c.hello()
         c.envelope("a@src.test", ["b@dst.test"])
@@ -229,7 +229,7 @@ def test_strangers_are_hurried_when_connections_run_short(make_tramd, sink):
 
 def test_drops_are_no_stream(make_tramd, sink):
     """A client that is never silent, and never done."""
-    tramd = make_tramd(static=sink, limits={"data-timeout": "500ms", "data-rate": "100KB"})
+    tramd = make_tramd(static=sink, limits={"data-timeout": "2s", "data-rate": "100KB"})
     with tramd.client() as c:
         c.hello()
         c.envelope("a@src.test", ["b@dst.test"])

@@ -82,7 +82,7 @@ def test_body_is_not_read(make_tramd, make_sink):
     """It said 354, and then takes no octet."""
     sink, never = make_sink(features=[f for f in FEATURES if f != "CHUNKING"]), threading.Event()
     sink.rule("BODY", None, times=1, hold=never)
-    tramd = make_tramd(static=sink, queue=FAST, limits={"block-timeout": "300ms"})
+    tramd = make_tramd(static=sink, queue=FAST, limits={"block-timeout": "2s"})
     message_id = tramd.send(b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 300000)
     line = tramd.wait_log(event="delivery", id=message_id)
     assert line["fate"] == "deferred" and "timed out" in line["reply"]
@@ -381,7 +381,7 @@ def test_explain(tramd, sink):
     busy = sink.rule("RCPT", "450 4.2.1 mailbox busy", match="@dst")
     message_id = tramd.send(DATA)
     sink.wait_rule(busy)
-    wait_for(lambda: "mailbox busy" in tramd.ctl("explain", message_id), 10, "explain has the reply")
+    wait_for(lambda: "mailbox busy" in tramd.ctl("explain", message_id), what="explain has the reply")
     text = tramd.ctl("explain", message_id)
     assert "b@dst.test" in text and "450" in text and "127.0.0.1" in text
     for line in tramd.ctl("queue", "list", "--json").splitlines():
@@ -392,4 +392,4 @@ def test_explain(tramd, sink):
     assert "b@dst.test" in tramd.ctl("explain", message_id)
     hold.set()
     tramd.wait_log(event="final", id=message_id)
-    wait_for(lambda: tramd.ctl("explain", message_id, check=False).returncode != 0, 10, "it is gone")
+    wait_for(lambda: tramd.ctl("explain", message_id, check=False).returncode != 0, what="it is gone")

@@ -206,7 +206,7 @@ def test_smtp_dialogue(tramd):
         p.stdin.write(command + b"\r\n")
         p.stdin.flush()
         assert p.stdout.readline().startswith(code)
-    assert p.wait(10) == 0
+    assert p.wait(harness.TIMEOUT) == 0
     p.stdin.close()
     p.stdout.close()
 

@@ -162,7 +162,7 @@ def hello_octets():
 
 def test_half_open_handshakes(make_secure, sink, ca):
     """Hundreds that say nothing, or half a hello; each is ended, and nobody waits for them."""
-    daemon = make_secure(limits={"tls-timeout": "3s"})
+    daemon = make_secure(limits={"tls-timeout": "5s"})
     held, hello = [], hello_octets()
     for number in range(150):
         c = SmtpRaw(HOST, daemon.port)

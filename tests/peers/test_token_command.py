@@ -141,7 +141,7 @@ def test_a_refused_token_is_got_anew_once(make_relay, make_smarthost, command):
 
 @pytest.mark.parametrize("body,why", [
     ("echo 'no such account' >&2; echo more >&2; exit 3", "it ended with status 3; it says: no such account"),
-    ("sleep 1000 & sleep 1000", "it had not ended after 500 ms, and was killed"),
+    ("sleep 1000 & sleep 1000", "it had not ended after 2000 ms, and was killed"),
     ("head -c 200000 /dev/zero | tr '\\0' x", "it prints more than 1024 octets"),
     ("echo 'Usage: get-token [OPTION]'", "what it prints is not a token"),
     ("true", "it prints no token"),
@@ -152,7 +152,7 @@ def test_a_refused_token_is_got_anew_once(make_relay, make_smarthost, command):
 def test_no_token(make_relay, make_smarthost, command, body, why):
     command.does(body)
     sink = make_smarthost("t")
-    daemon = make_relay(sink, limits={"token-timeout": "500ms" if "500 ms" in why else "20s",
+    daemon = make_relay(sink, limits={"token-timeout": "2s" if "2000 ms" in why else "20s",
                                       "token-output": "1KB"})
     send(daemon)
     assert daemon.wait_log(event="token-failed")["why"] == why
