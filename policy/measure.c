@@ -6,24 +6,48 @@
 enum { VERSION = 1, STEPS_OF_TIME = 10, PARTS = 4 };
 
 static int64_t
-part_ms(const struct measure *m)
+part_ms(int64_t for_ms)
 {
-	return m->for_ms / PARTS > 0 ? m->for_ms / PARTS : 1;
+	return for_ms / PARTS > 0 ? for_ms / PARTS : 1;
+}
+
+uint32_t
+slowdown_factor(const struct slowdown *s, int64_t now)
+{
+	uint32_t factor = s->factor * MEASURE_UNIT;
+	int64_t steps;
+
+	if (now < s->until_ms)
+		return factor > MEASURE_UNIT ? factor : MEASURE_UNIT;
+	steps = 1 + (now - s->until_ms) / part_ms(s->for_ms);
+	factor = steps < 16 ? factor >> steps : 0;
+	return factor > MEASURE_UNIT ? factor : MEASURE_UNIT;
+}
+
+int64_t
+slowdown_next_ms(const struct slowdown *s, int64_t now)
+{
+	if (slowdown_factor(s, now) == MEASURE_UNIT)
+		return INT64_MAX;
+	if (now < s->until_ms)
+		return s->until_ms;
+	return now + part_ms(s->for_ms) - (now - s->until_ms) % part_ms(s->for_ms);
+}
+
+uint64_t
+slowdown_divided(const struct slowdown *s, uint64_t number, int64_t now)
+{
+	uint64_t left = number * MEASURE_UNIT / slowdown_factor(s, now);
+
+	return left > 0 ? left : 1;
 }
 
 uint32_t
 measure_factor(const struct measure *m, int64_t now)
 {
-	uint32_t factor = m->factor * MEASURE_UNIT;
-	int64_t steps;
+	const struct slowdown s = { m->factor, m->until_ms, m->for_ms };
 
-	if (m->kind != MEASURE_SLOW)
-		return MEASURE_UNIT;
-	if (now < m->until_ms)
-		return factor;
-	steps = 1 + (now - m->until_ms) / part_ms(m);
-	factor = steps < 16 ? factor >> steps : 0;
-	return factor > MEASURE_UNIT ? factor : MEASURE_UNIT;
+	return m->kind == MEASURE_SLOW ? slowdown_factor(&s, now) : MEASURE_UNIT;
 }
 
 int64_t
@@ -33,7 +57,7 @@ measure_over_ms(const struct measure *m)
 
 	if (m->kind == MEASURE_SLOW)
 		for (uint32_t factor = m->factor / 2; factor > 1; factor /= 2)
-			at += part_ms(m);
+			at += part_ms(m->for_ms);
 	return at;
 }
 

@@ -3,7 +3,7 @@
  * or not at all, until a time; its record among the notes of the queue. Pure; any thread.
  *
  * A slow-down divides by its factor until until_ms; then the factor is halved after each quarter of the time that it
- * was for, until it is 1. It divides what was measured when it began.
+ * was for, until it is 1. It divides what was measured when it began, and the rates of shapes (shape.h).
  */
 #ifndef TRAM_POLICY_MEASURE_H
 #define TRAM_POLICY_MEASURE_H
@@ -17,6 +17,12 @@ enum measure_kind { MEASURE_SLOW, MEASURE_SUSPEND };
 enum { MEASURE_TEXT_MAX = 300, MEASURE_PLACE_MAX = 16384 };
 
 #define MEASURE_FOR_GOOD_MS INT64_C(4102444800000)	/* until somebody ends it: 2100 */
+
+/* By what is divided: how much, until when, and for how long it was to be. All zero: nothing is. */
+struct slowdown {
+	uint32_t factor;
+	int64_t until_ms, for_ms;
+};
 
 struct measure {
 	enum measure_kind kind;
@@ -38,11 +44,15 @@ struct measure {
 
 /* The factor now, in 1/16: 16 is none. */
 enum { MEASURE_UNIT = 16 };
+uint32_t slowdown_factor(const struct slowdown *s, int64_t now_ms);
+/* When that is another one; INT64_MAX: it stays. */
+int64_t slowdown_next_ms(const struct slowdown *s, int64_t now_ms);
+/* What remains of a number that is divided; 1 at least. */
+uint64_t slowdown_divided(const struct slowdown *s, uint64_t number, int64_t now_ms);
 uint32_t measure_factor(const struct measure *m, int64_t now_ms);
 int64_t measure_over_ms(const struct measure *m);	/* when all of it is over */
 /* A slow-down once more: its time begins anew, and, if the last step is far enough away, it is slower. */
 void measure_again(struct measure *m, uint32_t factor, int64_t for_ms, int64_t now_ms);
-/* What remains of a number that is divided; 1 at least. */
 uint64_t measure_divided(const struct measure *m, uint64_t number, int64_t now_ms);
 
 void measure_encode(const struct measure *m, struct buf *out);

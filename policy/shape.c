@@ -153,10 +153,40 @@ static const uint64_t periods[3] = { 60000, 1000, 60000 };
 static const enum shape_limit bucket_limits[3] = { SHAPE_NEW_CONNECTIONS, SHAPE_MESSAGES_SECOND,
 						   SHAPE_MESSAGES_MINUTE };
 
-static uint64_t
-burst_of(const struct shape *shape, size_t i)
+uint64_t
+shape_limit_now(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit, int64_t now)
 {
-	uint64_t limit = shape->limits[bucket_limits[i]], usual = limit * 20 / periods[i];
+	uint64_t set = shape->limits[limit];
+
+	if (set == 0 || counts->slow.factor == 0 || limit == SHAPE_CONNECTIONS || limit == SHAPE_MESSAGES_DAY ||
+	    limit == SHAPE_RECIPIENTS_DAY)
+		return set;
+	return slowdown_divided(&counts->slow, set, now);
+}
+
+/* What is waited for may come earlier when the slow-down lets go: then one has to ask again. */
+static int64_t
+or_slow_ends(const struct shape_counts *counts, int64_t now, int64_t at)
+{
+	int64_t next = counts->slow.factor == 0 ? INT64_MAX : slowdown_next_ms(&counts->slow, now);
+
+	return at != INT64_MAX && next < at ? next : at;
+}
+
+static struct shape_hold
+hold_of(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit, int64_t now, int64_t at)
+{
+	uint64_t most = shape_limit_now(shape, counts, limit, now);
+
+	return (struct shape_hold){ .limit = limit, .used = shape_used(shape, counts, limit, now), .most = most,
+				    .undivided = most < shape->limits[limit] ? shape->limits[limit] : 0,
+				    .until_ms = or_slow_ends(counts, now, at) };
+}
+
+static uint64_t
+burst_of(const struct shape *shape, size_t i, uint64_t limit)
+{
+	uint64_t usual = limit * 20 / periods[i];
 
 	if (shape->burst > 0 && bucket_limits[i] != SHAPE_NEW_CONNECTIONS)
 		return shape->burst < limit ? shape->burst : limit;
@@ -164,11 +194,11 @@ burst_of(const struct shape *shape, size_t i)
 }
 
 static struct rate
-rate_of(const struct shape *shape, size_t i)
+rate_of(const struct shape *shape, const struct shape_counts *counts, size_t i, int64_t now)
 {
-	uint64_t burst = burst_of(shape, i);
+	uint64_t limit = shape_limit_now(shape, counts, bucket_limits[i], now), burst = burst_of(shape, i, limit);
 
-	return (struct rate){ periods[i], shape->limits[bucket_limits[i]] - burst + 1, burst * periods[i] };
+	return (struct rate){ periods[i], limit - burst + 1, burst * periods[i] };
 }
 
 static uint64_t
@@ -323,7 +353,8 @@ at_once(const struct shape *shape, const struct shape_counts *counts, struct sha
 
 	if (most == 0 || counts->open < most)
 		return true;
-	*ret = (struct shape_hold){ SHAPE_CONNECTIONS, counts->open, most, INT64_MAX };
+	*ret = (struct shape_hold){ .limit = SHAPE_CONNECTIONS, .used = counts->open, .most = most,
+				    .until_ms = INT64_MAX };
 	return false;
 }
 
@@ -331,16 +362,14 @@ static bool
 bucket_allows(const struct shape *shape, const struct shape_counts *counts, size_t i, int64_t now,
 	      struct shape_hold *ret)
 {
-	uint64_t limit = shape->limits[bucket_limits[i]];
 	struct rate r;
 
-	if (limit == 0)
+	if (shape->limits[bucket_limits[i]] == 0)
 		return true;
-	r = rate_of(shape, i);
+	r = rate_of(shape, counts, i, now);
 	if (level_now(&counts->buckets[i], &r, now) >= r.period)
 		return true;
-	*ret = (struct shape_hold){ bucket_limits[i], shape_used(shape, counts, bucket_limits[i], now), limit,
-				    bucket_when(&counts->buckets[i], &r, now, 1) };
+	*ret = hold_of(shape, counts, bucket_limits[i], now, bucket_when(&counts->buckets[i], &r, now, 1));
 	return false;
 }
 
@@ -354,7 +383,7 @@ void
 shape_connect(const struct shape *shape, struct shape_counts *counts, int64_t now)
 {
 	if (shape->limits[SHAPE_NEW_CONNECTIONS] > 0) {
-		struct rate r = rate_of(shape, 0);
+		struct rate r = rate_of(shape, counts, 0, now);
 
 		bucket_take(&counts->buckets[0], &r, now);
 	}
@@ -377,13 +406,13 @@ shape_may_send(const struct shape *shape, const struct shape_counts *counts, int
 				*ret = hold;
 		}
 	for (size_t i = 0; i < 4; i++) {
-		uint64_t limit = shape->limits[window_limits[i]], used = window_used(counts->windows[i], i, now);
+		uint64_t limit = shape_limit_now(shape, counts, window_limits[i], now);
 
-		if (limit == 0 || used < limit)
+		if (limit == 0 || window_used(counts->windows[i], i, now) < limit)
 			continue;
 		may = false;
-		hold = (struct shape_hold){ window_limits[i], used, limit,
-					    window_when(counts->windows[i], i, limit, now, 1) };
+		hold = hold_of(shape, counts, window_limits[i], now,
+			       window_when(counts->windows[i], i, limit, now, 1));
 		if (hold.until_ms > ret->until_ms)
 			*ret = hold;
 	}
@@ -396,7 +425,8 @@ shape_recipients(const struct shape *shape, const struct shape_counts *counts, i
 	uint64_t most = shape->recipients_per_transaction > 0 ? shape->recipients_per_transaction : SIZE_MAX;
 
 	for (size_t i = 2; i < 4; i++) {
-		uint64_t limit = shape->limits[window_limits[i]], used = window_used(counts->windows[i], i, now);
+		uint64_t limit = shape_limit_now(shape, counts, window_limits[i], now);
+		uint64_t used = window_used(counts->windows[i], i, now);
 
 		if (limit > 0 && (used < limit ? limit - used : 0) < most)
 			most = used < limit ? limit - used : 0;
@@ -409,7 +439,7 @@ shape_send(const struct shape *shape, struct shape_counts *counts, int64_t now, 
 {
 	for (size_t i = 1; i < 3; i++)
 		if (shape->limits[bucket_limits[i]] > 0) {
-			struct rate r = rate_of(shape, i);
+			struct rate r = rate_of(shape, counts, i, now);
 
 			bucket_take(&counts->buckets[i], &r, now);
 		}
@@ -423,7 +453,7 @@ shape_unsend(const struct shape *shape, struct shape_counts *counts, int64_t at_
 {
 	for (size_t i = 1; i < 3; i++)
 		if (shape->limits[bucket_limits[i]] > 0) {
-			struct rate r = rate_of(shape, i);
+			struct rate r = rate_of(shape, counts, i, now);
 
 			bucket_give_back(&counts->buckets[i], &r, now);
 		}
@@ -439,13 +469,14 @@ shape_sends(const struct shape *shape, const struct shape_counts *counts, int64_
 
 	for (size_t i = 1; i < 3; i++)
 		if (shape->limits[bucket_limits[i]] > 0) {
-			struct rate r = rate_of(shape, i);
+			struct rate r = rate_of(shape, counts, i, now);
 			uint64_t tokens = level_now(&counts->buckets[i], &r, now) / r.period;
 
 			most = tokens < most ? tokens : most;
 		}
 	for (size_t i = 0; i < 4; i++) {
-		uint64_t limit = shape->limits[window_limits[i]], used = window_used(counts->windows[i], i, now);
+		uint64_t limit = shape_limit_now(shape, counts, window_limits[i], now);
+		uint64_t used = window_used(counts->windows[i], i, now);
 
 		if (limit > 0 && (used < limit ? limit - used : 0) < most)
 			most = used < limit ? limit - used : 0;
@@ -469,20 +500,20 @@ shape_next_send(const struct shape *shape, const struct shape_counts *counts, in
 		return INT64_MAX;
 	for (size_t i = 1; i < 3; i++)
 		if (shape->limits[bucket_limits[i]] > 0) {
-			struct rate r = rate_of(shape, i);
+			struct rate r = rate_of(shape, counts, i, now);
 			int64_t when = bucket_when(&counts->buckets[i], &r, now, more + 1);
 
 			at = when > at ? when : at;
 		}
 	for (size_t i = 0; i < 4; i++)
 		if (shape->limits[window_limits[i]] > 0) {
-			uint64_t limit = shape->limits[window_limits[i]];
+			uint64_t limit = shape_limit_now(shape, counts, window_limits[i], now);
 			uint64_t n = more + 1 < limit ? more + 1 : limit;
 			int64_t when = window_when(counts->windows[i], i, limit, now, n);
 
 			at = when > at ? when : at;
 		}
-	return at;
+	return or_slow_ends(counts, now, at);
 }
 
 int64_t
@@ -495,8 +526,8 @@ shape_next_connect(const struct shape *shape, const struct shape_counts *counts,
 		return INT64_MAX;
 	if (shape->limits[SHAPE_NEW_CONNECTIONS] == 0)
 		return now;
-	r = rate_of(shape, 0);
-	return bucket_when(&counts->buckets[0], &r, now, more + 1);
+	r = rate_of(shape, counts, 0, now);
+	return or_slow_ends(counts, now, bucket_when(&counts->buckets[0], &r, now, more + 1));
 }
 
 /* ---- words -------------------------------------------------------------------------------- */
@@ -524,7 +555,7 @@ shape_used(const struct shape *shape, const struct shape_counts *counts, enum sh
 {
 	for (size_t i = 0; i < 3; i++)
 		if (bucket_limits[i] == limit && shape->limits[limit] > 0) {
-			struct rate r = rate_of(shape, i);
+			struct rate r = rate_of(shape, counts, i, now);
 
 			return (r.full - level_now(&counts->buckets[i], &r, now) + r.period - 1) / r.period;
 		}
@@ -538,13 +569,16 @@ struct span
 shape_hold_text(const struct shape_hold *hold, bool of_lanes, struct arena *arena)
 {
 	const char *noun = of_lanes && hold->limit == SHAPE_CONNECTIONS ? "messages" : limit_names[hold->limit].noun;
+	struct span slowed = SPAN("");
 
+	if (hold->undivided > 0)
+		slowed = arena_printf(arena, " (%llu, if it were not slowed down)", (unsigned long long)hold->undivided);
 	if (hold->limit == SHAPE_NEW_CONNECTIONS || hold->limit == SHAPE_MESSAGES_SECOND ||
 	    hold->limit == SHAPE_MESSAGES_MINUTE)
-		return arena_printf(arena, "no more than %llu %s %s", (unsigned long long)hold->most, noun,
-				    limit_names[hold->limit].time);
-	return arena_printf(arena, "%llu of %llu %s %s", (unsigned long long)hold->used,
-			    (unsigned long long)hold->most, noun, limit_names[hold->limit].time);
+		return arena_printf(arena, "no more than %llu %s %s%.*s", (unsigned long long)hold->most, noun,
+				    limit_names[hold->limit].time, SPAN_FMT(slowed));
+	return arena_printf(arena, "%llu of %llu %s %s%.*s", (unsigned long long)hold->used,
+			    (unsigned long long)hold->most, noun, limit_names[hold->limit].time, SPAN_FMT(slowed));
 }
 
 void

@@ -8,6 +8,8 @@
  * slides in 60 steps: what is counted in the last hour or day, by the step, is never more than the
  * limit. A clock that is set back costs at most one such time.
  *
+ * While a slow-down holds (policy/measure.h) rates by the second, minute and hour are divided by it.
+ *
  * Who counts: one `struct shape_counts` for each block and each value of what it is counted by.
  */
 #ifndef TRAM_POLICY_SHAPE_H
@@ -16,6 +18,7 @@
 #include "mta/base/arena.h"
 #include "mta/base/buf.h"
 #include "mta/base/span.h"
+#include "policy/measure.h"
 
 /* What a block is counted by (`per`). */
 enum shape_per { SHAPE_SITE = 1, SHAPE_SOURCE = 2, SHAPE_TENANT = 4, SHAPE_DOMAIN = 8, SHAPE_HOST = 16 };
@@ -86,12 +89,14 @@ struct shape_counts {
 	size_t open;			/* connections, or messages under way */
 	struct shape_bucket buckets[3];
 	struct shape_window *windows[4];	/* NULL: nothing has been counted */
+	struct slowdown slow;			/* the owner's: of the site that it counts for */
 };
 
 /* What a limit says. */
 struct shape_hold {
 	enum shape_limit limit;
 	uint64_t used, most;		/* "20 of 20" */
+	uint64_t undivided;		/* that is set, where most is less by a slow-down; else 0 */
 	int64_t until_ms;		/* INT64_MAX: until something ends */
 };
 
@@ -145,6 +150,9 @@ int64_t shape_next_connect(const struct shape *shape, const struct shape_counts 
 			   size_t more);
 /* "messages-per-hour" */
 const char *shape_limit_name(enum shape_limit limit);
+/* What a limit is now, divided where it is slowed down; 0: there is none. */
+uint64_t shape_limit_now(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit,
+			 int64_t now);
 /* What one limit has used now. */
 uint64_t shape_used(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit,
 		    int64_t now);

@@ -152,6 +152,48 @@ the_strictest_counts(void **state)
 	shape_counts_free(&counts);
 }
 
+static bool
+may_send(const struct shape *shape, struct shape_counts *counts, int64_t now, struct shape_hold *hold)
+{
+	bool may = shape_may_send(shape, counts, now, hold);
+
+	if (may)
+		shape_send(shape, counts, now, 1);
+	return may;
+}
+
+/* Four times as slow until the slow-down ends, then half of that; who waits asks again when it changes. */
+static void
+slowed_down(void **state)
+{
+	struct shape hour = { .limits[SHAPE_MESSAGES_HOUR] = 8, .limits[SHAPE_MESSAGES_DAY] = 100 };
+	struct shape minute = { .limits[SHAPE_MESSAGES_MINUTE] = 60 };
+	struct shape_counts counts = { .slow = { 4, start + 10 * MINUTE, 20 * MINUTE } };
+	struct arena arena = { 0 };
+	struct shape_hold hold;
+
+	(void)state;
+	assert_int_equal(shape_limit_now(&hour, &counts, SHAPE_MESSAGES_HOUR, start), 2);
+	assert_int_equal(shape_limit_now(&hour, &counts, SHAPE_MESSAGES_DAY, start), 100);
+	assert_true(may_send(&hour, &counts, start, &hold) && may_send(&hour, &counts, start, &hold));
+	assert_false(may_send(&hour, &counts, start, &hold));
+	assert_int_equal(hold.until_ms, start + 10 * MINUTE);
+	assert_int_equal(shape_next_send(&hour, &counts, start, 0), start + 10 * MINUTE);
+	assert_true(span_eq(shape_hold_text(&hold, false, &arena),
+			    SPAN("2 of 2 messages in the last hour (8, if it were not slowed down)")));
+	assert_int_equal(shape_sends(&hour, &counts, start + 10 * MINUTE), 2);
+	assert_int_equal(shape_sends(&hour, &counts, start + 15 * MINUTE), 6);
+	assert_true(may_send(&hour, &counts, start + 15 * MINUTE, &hold));
+	shape_counts_free(&counts);
+
+	counts.slow = (struct slowdown){ 4, start + 10 * MINUTE, 20 * MINUTE };
+	assert_true(may_send(&minute, &counts, start, &hold));
+	assert_false(may_send(&minute, &counts, start + 3999, &hold));
+	assert_int_equal(hold.until_ms, start + 4000);
+	assert_true(may_send(&minute, &counts, start + 4000, &hold));
+	arena_free(&arena);
+}
+
 static void
 a_clock_set_back_costs_one_hour_at_most(void **state)
 {
@@ -294,6 +336,7 @@ main(void)
 		cmocka_unit_test(a_flow_gets_all_of_its_rate),
 		cmocka_unit_test(windows_are_never_exceeded),
 		cmocka_unit_test(the_strictest_counts),
+		cmocka_unit_test(slowed_down),
 		cmocka_unit_test(a_clock_set_back_costs_one_hour_at_most),
 		cmocka_unit_test(connections_at_once_and_anew),
 		cmocka_unit_test(the_record_is_what_was_counted),

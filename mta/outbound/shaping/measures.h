@@ -42,6 +42,11 @@ int64_t site_suspended_until(struct site *site);
 int64_t source_suspended_until(struct site *site, struct span source);
 int64_t lane_suspended_until(struct lane *lane);
 
+/*
+ * What divides the rates of shapes that count for a site alone (place: site_key_place() of its key), or for all of
+ * a provider (place: its name): nothing but what is of all that is counted.
+ */
+struct slowdown measures_slowdown(struct measures *ms, bool provider, struct span place);
 /* A slow-down: what is left of so many connections; and when the next message may go, 0: now. */
 size_t site_slowed(struct site *site, size_t connections);
 void site_message_goes(struct site *site, int64_t now_ms);

@@ -163,6 +163,21 @@ slow_of(struct site *site)
 	return site->slowed != NULL ? &site->slowed->m : NULL;
 }
 
+struct slowdown
+measures_slowdown(struct measures *ms, bool provider, struct span place)
+{
+	const struct kept_measure *k = NULL;
+	struct buf room = { 0 };
+
+	if (ms->by_place.count == 0)
+		return (struct slowdown){ 0 };
+	k = measures_find(ms, MEASURE_SLOW, SCOPE_SITE, provider ? provider_place(place, &room) : place, SPAN(""));
+	buf_free(&room);
+	if (k == NULL)
+		return (struct slowdown){ 0 };
+	return (struct slowdown){ k->m.factor, k->m.until_ms, k->m.for_ms };
+}
+
 size_t
 site_slowed(struct site *site, size_t connections)
 {

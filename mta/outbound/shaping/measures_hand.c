@@ -153,6 +153,7 @@ dispatcher_measure(struct dispatcher *d, const struct dispatcher_order *order)
 		ended = end_all(d->measures, m.place, m.scope, m.name, forget);
 		if (m.place.len > 0)
 			wake_place(d, m.place, forget);
+		shaping_ask_again(d->shaping);
 		shaping_walk_start(d->shaping);		/* lanes, wherever they are */
 		if (ended == 0 && !forget)
 			fault = "Nothing of it is suspended.";

@@ -32,7 +32,7 @@ tell_limits(const struct shaping_counter *c, void (*each)(void *arg, const struc
 					  .who = c->who_text,
 					  .limit = limit,
 					  .used = shape_used(c->shape, &c->counts, limit, wall_ms()),
-					  .most = c->shape->limits[limit],
+					  .most = shape_limit_now(c->shape, &c->counts, limit, wall_ms()),
 				  });
 }
 

@@ -170,8 +170,8 @@ make_room(struct shaping *s)
 	list_add_last(&s->recent, &oldest->recent);
 }
 
-struct shaping_counter *
-shaping_counter(struct shaping *s, const struct shape *shape, bool provider, const struct shaping_who *who)
+static struct shaping_counter *
+counter_get(struct shaping *s, const struct shape *shape, bool provider, const struct shaping_who *who)
 {
 	struct map_node *node;
 	uint64_t hash;
@@ -186,6 +186,16 @@ shaping_counter(struct shaping *s, const struct shape *shape, bool provider, con
 	}
 	make_room(s);
 	return counter_new(s, shape, hash, who);
+}
+
+struct shaping_counter *
+shaping_counter(struct shaping *s, const struct shape *shape, bool provider, const struct shaping_who *who)
+{
+	struct shaping_counter *c = counter_get(s, shape, provider, who);
+
+	if ((shape->per & (SHAPE_SITE | SHAPE_HOST)) != 0)
+		c->counts.slow = measures_slowdown(s->owner->measures, provider, who->site);
+	return c;
 }
 
 /* ---- life --------------------------------------------------------------------------------- */

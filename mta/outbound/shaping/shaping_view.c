@@ -68,7 +68,9 @@ add_limits(struct site *site, const struct shape *shape, struct span source, jso
 							: json_string("limits.connections-per-site"));
 		json_object_set_new(j, "limit", json_string(shape_limit_name(limit)));
 		json_object_set_new(j, "used", json_integer((json_int_t)shape_used(shape, &c->counts, limit, now)));
-		json_object_set_new(j, "most", json_integer((json_int_t)shape->limits[i]));
+		json_object_set_new(j, "most", json_integer((json_int_t)shape_limit_now(shape, &c->counts, limit, now)));
+		if (shape_limit_now(shape, &c->counts, limit, now) < shape->limits[i])
+			json_object_set_new(j, "undivided", json_integer((json_int_t)shape->limits[i]));
 		json_array_append_new(array, j);
 	}
 }
