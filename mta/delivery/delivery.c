@@ -46,6 +46,10 @@ delivery_job_home(struct delivery *d, struct job *job)
 {
 	if (job->moved)
 		take_back_moves(job);
+	if (job->tried) {
+		job->failures = d->failures;
+		d->failures = NULL;
+	}
 	job->letter.open = on_job_home;
 	post_send(d->reactor->post, d->reactor->home, &job->letter);
 }
@@ -209,6 +213,18 @@ delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply re
 	d->failure = reply;
 	d->failure.text = arena_copy(&d->arena, span_first(reply.text, 500));
 	d->failure_host = d->host_name;
+}
+
+/* As it was told: what the failure of the delivery as a whole becomes is another matter. */
+void
+delivery_host_failed(struct delivery *d, enum smtp_stage stage, struct reply reply)
+{
+	struct host_failure *f = arena_alloc(&d->arena, sizeof(*f));
+
+	delivery_note_failure(d, stage, reply);
+	*f = (struct host_failure){ .next = d->failures, .stage = stage, .reply = d->failure,
+				    .host = arena_copy(&d->arena, d->host_name) };
+	d->failures = f;
 }
 
 void

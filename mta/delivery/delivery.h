@@ -39,6 +39,14 @@ struct job_recipient {
 	struct smtp_client_recipient outcome;
 };
 
+/* Of one address or host, on the way to the one that took us, or to none; in the delivery's arena. */
+struct host_failure {
+	const struct host_failure *next;	/* the one before it */
+	enum smtp_stage stage;
+	struct reply reply;		/* code 0: none came */
+	struct span host;
+};
+
 struct job {				/* one message, some of its recipients, one attempt */
 	struct letter letter;
 	void (*returned)(struct job *job);	/* on the home loop */
@@ -63,6 +71,7 @@ struct job {				/* one message, some of its recipients, one attempt */
 	struct queue_message message;
 	struct smtp_transaction transaction;
 	int64_t began_ms;		/* monotonic */
+	const struct host_failure *failures;	/* since the delivery's last job came back */
 	struct charge *charges;		/* the dispatcher's: which limits count it */
 	int64_t asked_ms;		/* all of it has been sent; 0: not yet */
 	int64_t latency_ms;		/* how long its answers took, without the way of the body */
@@ -178,6 +187,7 @@ struct delivery {
 	enum smtp_stage failure_stage;
 	struct reply failure;		/* in the arena; 5xx: no host can ever be reached */
 	struct span failure_host;
+	const struct host_failure *failures;	/* that no job has taken along: rules look at each */
 	/* of the source, not of any host: it cannot be used now; or it has no address of the hosts' families */
 	bool source_broken, source_unfit;
 	size_t jobs_done;

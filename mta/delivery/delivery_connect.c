@@ -49,7 +49,7 @@ on_connected(struct stream *stream, int error)
 		return;
 	}
 	if (error < 0) {
-		delivery_note_failure(
+		delivery_host_failed(
 			d, STAGE_CONNECT,
 			(struct reply){ 0,
 					{ 4, 4, 1 },
@@ -183,8 +183,8 @@ next_address(struct delivery *d)
 			return;
 		}
 		if (rc < 0) {
-			delivery_note_failure(d, STAGE_CONNECT,
-					      REPLY(0, 4, 4, 1, "cannot open a connection"));
+			delivery_host_failed(d, STAGE_CONNECT,
+					     REPLY(0, 4, 4, 1, "cannot open a connection"));
 			stream_close(&d->stream, false);
 			return;
 		}

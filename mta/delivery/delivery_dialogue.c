@@ -433,7 +433,7 @@ on_client_closed(struct delivery *d)
 		struct reply why = delivery_tls_failure(d);
 
 		d->hopeless += delivery_refuses_host(d, &why);
-		delivery_note_failure(d, d->client.failure_stage, why);
+		delivery_host_failed(d, d->client.failure_stage, why);
 		delivery_log_trouble(d, "host-failed");
 	} else if (d->failure.code == 0 && d->failure.text.len == 0) {
 		delivery_note_failure(d, d->client.failure_stage, delivery_tls_failure(d));
@@ -567,7 +567,7 @@ delivery_on_stream_ended(struct stream *stream, enum stream_end end, int error)
 	struct span none = { 0 };
 
 	if (!d->client_open) {			/* it was still connecting */
-		delivery_note_failure(d, STAGE_CONNECT, REPLY(0, 4, 4, 1, "connection timed out"));
+		delivery_host_failed(d, STAGE_CONNECT, REPLY(0, 4, 4, 1, "connection timed out"));
 		delivery_log_trouble(d, "host-failed");
 		stream_close(stream, false);
 	} else if (end == STREAM_TIMEOUT && d->current == NULL && d->waiting == NULL &&

@@ -19,6 +19,8 @@ void delivery_finish(struct delivery *d);
 void delivery_tell(struct delivery *d, enum delivery_event event);	/* who watches */
 /* A deadline, shorter if somebody watches. */
 int64_t delivery_wait_ms(const struct delivery *d, int64_t ms);
+/* The same, where the host, or the way to it, is to blame. */
+void delivery_host_failed(struct delivery *d, enum smtp_stage stage, struct reply reply);
 void delivery_note_failure(struct delivery *d, enum smtp_stage stage, struct reply reply);
 void delivery_log_trouble(struct delivery *d, const char *event);
 

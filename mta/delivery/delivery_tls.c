@@ -129,7 +129,7 @@ judge(struct delivery *d)
 	delivery_report_failed(d);
 	if (d->demand.go == TLS_GO_LATER)
 		d->host = d->to.host_count;	/* no other host would be better */
-	delivery_note_failure(d, STAGE_TLS, d->demand.reply);
+	delivery_host_failed(d, STAGE_TLS, d->demand.reply);
 	delivery_log_trouble(d, "host-failed");
 	delivery_next_host(d);
 }

@@ -286,6 +286,7 @@ on_job_returned(struct job *job)
 	if (job->tried) {
 		connection_up(c);
 		site_answered(site, job);
+		measures_on_the_way(site, c->source, job);
 		measures_by_answers(site, c->source, job);
 		site->quick = mono_ms() - job->began_ms <= QUICK_MS ? site->quick + 1 : 0;
 	}

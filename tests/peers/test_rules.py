@@ -134,6 +134,47 @@ def test_next_host_and_other_fates(make_tramd, make_sink, tmp_path):
     assert "there is no such provider" in said
 
 
+def test_what_each_host_says_counts(make_tramd, make_sink, tmp_path):
+    """Of one attempt: the first host's greeting where the second takes the mail, and where that refuses, too."""
+    first, second = make_sink(), make_sink()
+    first.rule("BANNER", "421 4.7.0 [BUSY] not now")
+    refuse = second.rule("BANNER", "554 5.7.1 [WALL] go away", times=0)
+    tramd = make_tramd(routes={"*": ", ".join("smtp:[127.0.0.1]:%d" % sink.port for sink in (first, second))}, queue=NEVER,
+                       limits={"idle-connection": 0}, extra=rules_file(
+                           tmp_path, "slow 4 for 10m\tstage=greeting code=4xx /\\[BUSY\\]/",
+                           "suspend site for 1h\tstage=greeting code=5xx /\\[WALL\\]/"))
+    tramd.send(BODY)
+    second.wait(1)
+    slowed = tramd.wait_log(event="slowed", factor="4")
+    assert slowed["rule"].endswith("response:1") and "[BUSY]" in slowed["reason"] and held_by(tramd) == ["slowed"]
+    refuse.times = None
+    tramd.send(BODY)
+    assert tramd.wait_log(event="suspended", scope="site")["rule"].endswith("response:2")
+    kinds = {row["kind"]: row["replies"] for row in rows(tramd, "sites", "measures")}
+    assert kinds == {"slow": 2, "suspend": 1}
+
+
+def test_a_slow_down_divides_rates_of_shapes(make_tramd, sink, tmp_path):
+    """By the hour: what is over the divided limit waits, and says so; a reset lets it go."""
+    sink.rule("MAIL", "421 4.7.0 [RATE] too many", match="<first@", times=1)
+    tramd = make_tramd(static=sink, queue=dict(NEVER), limits={"idle-connection": 0},
+                       extra='shape "s" { site = "127.0.0.1" messages-per-hour = 8 }\n' + rules_file(
+                           tmp_path, "slow 4 for 1h\tstage=mail /\\[RATE\\]/"))
+    tramd.send(BODY, "first@src.test")
+    tramd.wait_log(event="slowed", factor="4")
+    ids = [tramd.send(BODY) for _ in range(4)]
+    told = wait_for(lambda: [hold for row in rows(tramd, "explain", ids[-1])[1:] for hold in row.get("held_by", ())
+                             if hold["kind"] == "shape"], what="one waits for the shape")
+    assert "2 of 2 messages in the last hour (8, if it were not slowed down)" in told[0]["text"], told
+    key, = [row["key"] for row in rows(tramd, "sites")]
+    limit, = [row for row in rows(tramd, "what-if", "--to", "b@dst.test") if row.get("limit") == "messages-per-hour"]
+    assert (limit["used"], limit["most"]) == (2, 2)
+    tramd.restart(kill=True)
+    assert len(sink.messages) < 4
+    tramd.ctl("sites", "reset", key)
+    sink.wait(4)
+
+
 def test_by_hand(make_tramd, sink):
     """A site, a tenant there, a domain: suspended with a reason and a time, resumed; retry does not end it, reset does."""
     tramd = make_tramd(static=sink, queue=dict(NEVER), limits={"idle-connection": 0})

@@ -29,8 +29,13 @@ void measures_free(struct measures *ms);
 
 /* By the rules for what the job's recipients were told; source: empty, the system's choice. */
 void measures_by_answers(struct site *site, struct span source, const struct job *job);
-/* … for why a connection failed. */
+/* … for why each host of it was left, or not reached: no mail went. */
 void measures_by_failure(struct site *site, struct span source, const struct delivery *delivery);
+/*
+ * … before one took the job. Only what was said counts: that an address cannot be reached while others can is no
+ * trouble of the site's.
+ */
+void measures_on_the_way(struct site *site, struct span source, const struct job *job);
 
 /* It, or the lane, is suspended: it has been put to sleep, and may be gone once it settles down. */
 bool site_sleeps(struct site *site);
@@ -44,7 +49,7 @@ int64_t lane_suspended_until(struct lane *lane);
 
 /*
  * What divides the rates of shapes that count for a site alone (place: site_key_place() of its key), or for all of
- * a provider (place: its name): nothing but what is of all that is counted.
+ * a provider (place: its name).
  */
 struct slowdown measures_slowdown(struct measures *ms, bool provider, struct span place);
 /* A slow-down: what is left of so many connections; and when the next message may go, 0: now. */

@@ -380,15 +380,35 @@ measures_by_answers(struct site *site, struct span source, const struct job *job
 	}
 }
 
+static void
+by_failure(struct applying *a, const struct delivery *delivery, const struct host_failure *f)
+{
+	enum reply_class class = outcome_class(delivery->config, f->stage, &f->reply, f->host);
+
+	a->rule = outcome_rule(delivery->config, f->stage, &f->reply, f->host, a->site->key, delivery->provider, &class);
+	if (a->rule != NULL)
+		apply(a, &f->reply);
+}
+
 void
 measures_by_failure(struct site *site, struct span source, const struct delivery *delivery)
 {
 	struct applying a = { .site = site, .source = source };
-	enum reply_class class = outcome_class(delivery->config, delivery->failure_stage, &delivery->failure,
-					       delivery->failure_host);
+	const struct host_failure whole = { .stage = delivery->failure_stage, .reply = delivery->failure,
+					    .host = delivery->failure_host };
 
-	a.rule = outcome_rule(delivery->config, delivery->failure_stage, &delivery->failure, delivery->failure_host,
-			      site->key, delivery->provider, &class);
-	if (a.rule != NULL)
-		apply(&a, &delivery->failure);
+	if (delivery->failures == NULL)			/* no host was met */
+		by_failure(&a, delivery, &whole);
+	for (const struct host_failure *f = delivery->failures; f != NULL; f = f->next)
+		by_failure(&a, delivery, f);
+}
+
+void
+measures_on_the_way(struct site *site, struct span source, const struct job *job)
+{
+	struct applying a = { .site = site, .source = source };
+
+	for (const struct host_failure *f = job->failures; f != NULL; f = f->next)
+		if (f->reply.code > 0)
+			by_failure(&a, job->delivery, f);
 }
