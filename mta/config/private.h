@@ -2,13 +2,15 @@
  * private: what the parts of the configuration reader share. Not for others: they include
  * mta/config/config.h.
  *
- *	config_scan	files → tokens with their places; includes put in; braces and strings checked
- *	config_tree	tokens → sections and settings, and text for libConfuse; unknown, misplaced and
+ *	scan.c		files → tokens with their places; includes put in; braces and strings checked
+ *	tree.c		tokens → sections and settings, and text for libConfuse; unknown, misplaced and
  *			repeated words found
  *	config.c	libConfuse → values → fields, by the table; defaults
- *	config_table	the table of directives
- *	config_types	one reader for each type of value; config_units the pure ones
- *	config_check	contradictions and risks of the whole
+ *	table.c		the table of directives
+ *	types.c		one reader for each type of value; units.c the pure ones
+ *	check.c		contradictions and risks of the whole; of one kind of block: auth.c, tls.c, sources.c,
+ *			tenants.c, shape.c, bounces.c, suppress.c
+ *	files.c		which files it consists of and names: rules, passwords; read here, but for certificates
  *
  * libConfuse is given text whose shape has been checked already, because of what it lets pass: a
  * repeated option, a missing last brace, a repeated section (it replaces the first), '*' and

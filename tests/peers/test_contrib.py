@@ -32,6 +32,7 @@ def test_first_configuration(make_tramd):
         text = re.search(r"<<CONF\n(.*?)\nCONF\n", f.read(), re.S)[1]
     assert set(re.findall(r"\$\w+", text)) == {"$place", "$port"}
     tramd = make_tramd(config=text.replace("%", "%%").replace("$place", "%(place)s").replace("$port", "%(port)d"))
+    assert tramd.ctl_json("stats")["window_sites"] == 0 and "sites 0 " in tramd.ctl("top", "--once")
     with tramd.client() as c:
         c.hello()
         c.command("MAIL FROM:<me@example.org>", 250)

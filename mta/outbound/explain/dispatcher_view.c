@@ -278,7 +278,7 @@ dispatcher_stats_json(struct dispatcher *d, json_t *into)
 		{ "lookups", d->lookups },
 		{ "window_entries", d->window.entries },
 		{ "window_lanes", d->window.lanes.count },
-		{ "window_sites", d->window.sites },
+		{ "window_sites", d->window.sites - (d->unresolved != NULL) },	/* which is none */
 		{ "stalled", d->stalled },
 	};
 
