@@ -428,10 +428,10 @@ id_in_received(struct span value, struct span hostname, uint64_t *ret)
 bool
 returned_queue_id(const struct returned *returned, struct span hostname, uint64_t *ret)
 {
-	struct span rest = returned->header, name, value;
+	struct span rest = returned->header, value;
 
-	while (header_next(&rest, &name, &value))
-		if (span_ieq(name, SPAN("Received")) && id_in_received(value, hostname, ret))
+	while (header_next_named(&rest, SPAN("Received"), &value))
+		if (id_in_received(value, hostname, ret))
 			return true;
 	if (!header_find(returned->header, SPAN("Message-ID"), &value))
 		return false;

@@ -43,14 +43,12 @@ message_heed_tenant(struct session *s, struct reply *refusal)
 static bool
 find_priority_field(struct session *s, bool *ret_read, int8_t *ret)
 {
-	struct span block = buf_span(&s->header.text), name, value;
+	struct span block = buf_span(&s->header.text), value;
 	size_t count = 0;
 
-	while (header_next(&block, &name, &value)) {
-		if (span_ieq(name, SPAN("MT-Priority"))) {
-			*ret_read = count == 0 && wish_read_priority_field(value, ret);
-			count++;
-		}
+	while (header_next_named(&block, SPAN("MT-Priority"), &value)) {
+		*ret_read = count == 0 && wish_read_priority_field(value, ret);
+		count++;
 	}
 	return count > 0;
 }

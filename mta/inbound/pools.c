@@ -8,14 +8,13 @@
 static struct span
 asked_for(struct span header, struct span field)
 {
-	struct span name, value, found = { 0 };
+	struct span value, found = { 0 };
 	size_t seen = 0;
 
-	while (header_next(&header, &name, &value))
-		if (span_ieq(name, field)) {
-			found = span_trim(value);
-			seen++;
-		}
+	while (header_next_named(&header, field, &value)) {
+		found = span_trim(value);
+		seen++;
+	}
 	return seen == 1 ? found : (struct span){ 0 };
 }
 

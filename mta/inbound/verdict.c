@@ -67,17 +67,16 @@ verdict_sender(const struct mx_set *set)
 bool
 verdict_tls_optional(struct span header)
 {
-	struct span name, value;
+	struct span value;
 	size_t seen = 0;
 	bool no = false;
 
-	while (header_next(&header, &name, &value))
-		if (span_ieq(name, SPAN("TLS-Required"))) {
-			seen++;
-			while (value.len > 0 && memchr(" \t\r\n", value.at[0], 4) != NULL)
-				value = span_skip(value, 1);	/* it may be folded */
-			no = span_ieq(span_trim(value), SPAN("No"));
-		}
+	while (header_next_named(&header, SPAN("TLS-Required"), &value)) {
+		seen++;
+		while (value.len > 0 && memchr(" \t\r\n", value.at[0], 4) != NULL)
+			value = span_skip(value, 1);	/* it may be folded */
+		no = span_ieq(span_trim(value), SPAN("No"));
+	}
 	return seen == 1 && no;
 }
 
@@ -85,14 +84,13 @@ verdict_tls_optional(struct span header)
 static size_t
 tenant_field(struct span header, struct span wanted, struct arena *arena, struct span *ret)
 {
-	struct span name, value;
+	struct span value;
 	size_t seen = 0;
 
-	while (header_next(&header, &name, &value))
-		if (span_ieq(name, wanted)) {
-			*ret = span_trim(arena_lower(arena, value));
-			seen++;
-		}
+	while (header_next_named(&header, wanted, &value)) {
+		*ret = span_trim(arena_lower(arena, value));
+		seen++;
+	}
 	return seen;
 }
 

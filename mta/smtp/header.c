@@ -183,24 +183,47 @@ cut_field(struct span *at)
 	return span_first(field, len);
 }
 
+/* False: it is no field. */
+static bool
+read_field(struct span field, struct span *name, struct span *value)
+{
+	size_t colon, len = name_len(field, &colon);
+
+	if (len == 0)
+		return false;
+	*name = span_first(field, len);
+	*value = span_skip(field, colon + 1);
+	if (span_ends(*value, SPAN("\n")))
+		value->len--;
+	if (span_ends(*value, SPAN("\r")))
+		value->len--;
+	while (value->len > 0 && (value->at[0] == ' ' || value->at[0] == '\t'))
+		*value = span_skip(*value, 1);
+	return true;
+}
+
 bool
 header_next(struct span *at, struct span *name, struct span *value)
 {
+	while (at->len > 0)
+		if (read_field(cut_field(at), name, value))
+			return true;
+	return false;
+}
+
+bool
+header_next_named(struct span *at, struct span wanted, struct span *value)
+{
+	struct span name, text;
+
 	while (at->len > 0) {
 		struct span field = cut_field(at);
-		size_t colon, len = name_len(field, &colon);
 
-		if (len == 0)
-			continue;
-		*name = span_first(field, len);
-		*value = span_skip(field, colon + 1);
-		if (span_ends(*value, SPAN("\n")))
-			value->len--;
-		if (span_ends(*value, SPAN("\r")))
-			value->len--;
-		while (value->len > 0 && (value->at[0] == ' ' || value->at[0] == '\t'))
-			*value = span_skip(*value, 1);
-		return true;
+		if (span_istarts(field, wanted) && read_field(field, &name, &text) &&
+		    name.len == wanted.len) {
+			*value = text;
+			return true;
+		}
 	}
 	return false;
 }
@@ -208,15 +231,7 @@ header_next(struct span *at, struct span *name, struct span *value)
 bool
 header_find(struct span block, struct span name, struct span *value)
 {
-	struct span field, text;
-
-	while (header_next(&block, &field, &text)) {
-		if (span_ieq(field, name)) {
-			*value = text;
-			return true;
-		}
-	}
-	return false;
+	return header_next_named(&block, name, value);
 }
 
 void

@@ -48,9 +48,11 @@ void header_scan_free(struct header_scan *h);
  * blanks before it and the last CRLF. Lines that are no fields are passed over.
  */
 bool header_next(struct span *at, struct span *name, struct span *value);
+/* The next one of this name (ASCII case alike); *value is left alone if there is none. */
+bool header_next_named(struct span *at, struct span name, struct span *value);
 /* Appends the block without the fields of that name. */
 void header_copy_without(struct span block, struct span name, struct buf *out);
-/* The first field of that name (ASCII case alike), or false. */
+/* The first field of that name, or false. */
 bool header_find(struct span block, struct span name, struct span *value);
 
 #endif

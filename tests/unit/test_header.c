@@ -140,6 +140,12 @@ test_fields(void **state)
 	assert_true(header_find(block, SPAN("to"), &value));
 	assert_true(span_eq(value, SPAN("b\r\n\tc ")));
 	assert_false(header_find(block, SPAN("t"), &value));
+	assert_false(header_find(block, SPAN("nonsense"), &value));
+	at = SPAN("X-Tenant: a\r\nX: 0\r\nx : 1\r\n2\r\nX\r\nx:\r\n 3\r\n\r\n");
+	assert_true(header_next_named(&at, SPAN("X"), &value) && span_eq(value, SPAN("0")));
+	assert_true(header_next_named(&at, SPAN("X"), &value) && span_eq(value, SPAN("1")));
+	assert_true(header_next_named(&at, SPAN("X"), &value) && span_eq(value, SPAN("\r\n 3")));
+	assert_false(header_next_named(&at, SPAN("X"), &value));
 	header_copy_without(SPAN("A: 1\r\nx-tenant: n\r\n folded\r\nB: 2\r\nX-Tenant : m\r\nX-Tenants: k\r\n\r\n"),
 			    SPAN("X-Tenant"), &rest);
 	assert_true(span_eq(buf_span(&rest), SPAN("A: 1\r\nB: 2\r\nX-Tenants: k\r\n\r\n")));
