@@ -48,9 +48,8 @@ def test_once(busy):
     found, whole = top(busy)
     rows = {row["key"]: row for row in found}
     well, full, dead = (rows[busy.places[name]] for name in ("well.test", "full.test", "dead.test"))
-    assert found[0]["key"] == well["key"]
-    assert (well["delivered"], well["deferred"], well["failed"], well["per_minute"]) == (3, 0, 0, 3)
-    assert 0 < well["per_second"] <= 0.3 and well["held_by"] == []
+    assert (well["delivered"], well["deferred"], well["failed"]) == (3, 0, 0)
+    assert well["per_second"] <= 0.3 and well["per_minute"] <= 3 and well["held_by"] == []	# it may be a minute ago
     assert (full["delivered"], full["deferred"]) == (0, 1) and full["classes"] == {"quota-issues": 1}
     assert dead["held_by"][0]["kind"] == "back-off" and dead["held_by"][0]["failures"] == 1
     assert (whole["accepted"], whole["delivered"], whole["queue_messages"]) == (5, 3, 2)
@@ -59,12 +58,18 @@ def test_once(busy):
     text = busy.ctl("top")
     assert re.search(r"^accepted 0\.0/s   delivered 0\.0/s   deferred 0\.0/s   bounced 0\.0/s$", text, re.M)
     assert re.search(r"^queue 2 messages, .* in flight 0 .* log lines lost 0$", text, re.M)
-    assert re.search(r"^%s +0\.[0-9] +3 .* of [0-9]+ +3 +0 +0 " % re.escape(busy.places["well.test"]), text, re.M)
+    assert re.search(r"^%s +0\.[0-9] +[0-3] .* of [0-9]+ +3 +0 +0 " % re.escape(busy.places["well.test"]), text, re.M)
     assert re.search(r"back-off +-$", text, re.M) and "quota-issues 1" in text
     assert top(busy, "--sort", "failures", "--limit", "1")[0][0]["key"] == full["key"]
     assert len(top(busy, "--sort", "in-flight", "--limit", "2")[0]) == 2
     done = busy.ctl("top", "--sort", "colour", check=False)
     assert done.returncode == 1 and b"Sort by rate, waiting" in done.stderr
+
+    def has_a_rate():
+        busy.send(BODY, sender="a@shop.test", to="b@well.test")
+        first = top(busy)[0][0]
+        return first["key"] == well["key"] and first["per_second"] > 0 and first["per_minute"] > 0
+    wait_for(has_a_rate, what="its rate is told, and that it comes first")
 
 
 def test_tenants(busy):
@@ -72,7 +77,7 @@ def test_tenants(busy):
     assert [(row["tenant"], row["weight"], row["delivered"], row["deferred"]) for row in found if row["delivered"]] == [
         ("shop.test", 3, 3, 0)]
     assert [row["deferred"] for row in found if row["tenant"] == "src.test"] == [1]
-    assert re.search(r"^shop\.test +0\.[0-9] +3 +3 ", busy.ctl("top", "--tenants"), re.M)
+    assert re.search(r"^shop\.test +0\.[0-9] +[0-3] +3 ", busy.ctl("top", "--tenants"), re.M)
 
 
 # ---- on a terminal
