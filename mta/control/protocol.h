@@ -123,6 +123,8 @@ struct control_request {
 	struct span tenant;			/* sites suspend: or source; with site, reason, for_ms (above) */
 	/* what-if: recipient, reverse_path, user, client, body_size (above), and */
 	struct span listener, header;		/* one field */
+	bool requiretls;			/* and priority (above), */
+	uint64_t hold_ms, within_ms;		/* HOLDFOR; BY, with a return */
 	/* top: limit (above), and */
 	struct span sort;
 	bool tenants;

@@ -15,6 +15,8 @@
 #include "mta/inbound/verdict.h"
 #include "mta/outbound/explain/what_if.h"
 #include "mta/reactor/suppressed.h"
+#include "mta/smtp/command.h"
+#include "mta/smtp/texts.h"
 #include "policy/site_key.h"
 
 struct asked {
@@ -25,6 +27,7 @@ struct asked {
 	struct access_client client;
 	struct span sender, recipient, header, tenant;
 	const struct route *route;
+	struct mail_wishes wishes;		/* as granted */
 	bool returns;				/* it is for an address that mail comes back to */
 };
 
@@ -166,6 +169,63 @@ tell_client(const struct asked *a)
 			       a->client.user.len > 0 ? ", logged in as " : "", SPAN_FMT(a->client.user)));
 }
 
+/* ---- how it is to be carried -------------------------------------------------------------- */
+
+/* MAIL's line with what was asked for, read and judged as that of a session in TLS. */
+static const struct reply *
+read_wishes(struct asked *a)
+{
+	const struct control_request *r = &a->job->request;
+	bool heard = a->client.trusted || a->client.authenticated;
+	const struct smtp_command_limits limits = {
+		.extended = true, .tls = true, .priority = heard && a->smtp->offer_priority,
+		.hold = heard && a->smtp->hold_max_ms > 0, .by = heard && a->smtp->by_min_ms > 0,
+	};
+	struct buf line = { 0 };
+	struct smtp_command command;
+	struct reply *refused = arena_alloc(&a->job->arena, sizeof(*refused));
+	unsigned wrong;
+	bool read;
+
+	buf_append(&line, SPAN("MAIL FROM:<>"));
+	if (r->requiretls)
+		buf_append(&line, SPAN(" REQUIRETLS"));
+	if (r->priority.given)
+		buf_printf(&line, " MT-PRIORITY=%d", r->priority.mt);
+	if (r->hold_ms > 0)
+		buf_printf(&line, " HOLDFOR=%llu", (unsigned long long)r->hold_ms / 1000);
+	if (r->within_ms > 0)
+		buf_printf(&line, " BY=%llu;R", (unsigned long long)r->within_ms / 1000);
+	read = smtp_command_parse(buf_span(&line), &limits, &a->job->arena, &command, refused);
+	buf_free(&line);
+	if (!read)
+		return refused;
+	a->wishes = command.wishes;
+	wrong = smtp_server_judge_wishes(a->smtp, verdict_max_priority(a->config, a->smtp, a->client.user), wall_ms(),
+					 &a->wishes);
+	return wrong == TEXT_COUNT ? NULL : &smtp_texts[wrong];
+}
+
+static void
+tell_wishes(const struct asked *a)
+{
+	const struct control_request *r = &a->job->request;
+	struct arena *arena = &a->job->arena;
+	char at[WISH_TIME_MAX];
+
+	if (r->priority.given)
+		tell_note(a->job, "priority",
+			  a->wishes.priority == r->priority.mt ? arena_printf(arena, "%d", r->priority.mt) :
+			  arena_printf(arena, "%d: %d was asked for, and is more than it may have", a->wishes.priority,
+				       r->priority.mt));
+	if (a->wishes.hold_for_s > 0)
+		tell_note(a->job, "release", arena_printf(arena, "not before %s", wish_time_text(
+				  wall_ms() + (int64_t)a->wishes.hold_for_s * 1000, at)));
+	if (a->wishes.by_mode != BY_NONE)
+		tell_note(a->job, "deliver-by", arena_printf(arena, "by %s, or it is returned", wish_time_text(
+				  wall_ms() + a->wishes.by_s * 1000, at)));
+}
+
 /* ---- is it taken? ------------------------------------------------------------------------- */
 
 /* What the session itself asks for, before MAIL is judged. */
@@ -221,8 +281,11 @@ is_taken(struct asked *a)
 	struct suppression suppression;
 	struct verp_address verp;
 	struct reply reply;
+	const struct reply *unheard = read_wishes(a);
 	bool named, proven;
 
+	if (unheard != NULL)
+		return tell_reply(a->job, "mail", unheard);
 	a->sender = verdict_qualified(a->config, &a->client, a->sender, &a->job->arena);
 	reply = verdict_mail(a->config, &a->client, a->sender);
 	if (!tell_reply(a->job, "mail", &reply) || !user_may_send(a))
@@ -230,7 +293,8 @@ is_taken(struct asked *a)
 	a->returns = bounces_judge(home, a->config, &a->recipient, &verp, &proven, &reply);
 	if (a->returns)
 		return tell_reply(a->job, "rcpt", &reply);
-	reply = verdict_rcpt(a->config, &a->client, a->sender, false, &a->job->arena, &a->recipient, &a->route);
+	reply = verdict_rcpt(a->config, &a->client, a->sender, a->job->request.requiretls, &a->job->arena,
+			     &a->recipient, &a->route);
 	if (reply.code == 250 &&
 	    suppressed_find(home->suppressed, home->port, a->recipient, &a->job->arena, &suppression)) {
 		reply = suppressed_reply(&suppression, &a->job->arena);
@@ -274,14 +338,17 @@ static enum job_next
 follow(struct asked *a)
 {
 	struct control_job *job = a->job;
-	uint32_t flags = verdict_tls_optional(a->header) ? MESSAGE_TLS_OPTIONAL : 0;
+	uint32_t flags = (verdict_tls_optional(a->header) ? MESSAGE_TLS_OPTIONAL : 0u) |
+			 (job->request.requiretls ? MESSAGE_REQUIRETLS : 0u);
 	struct what_if_message message = {
 		.sender = a->sender, .user = a->client.user, .recipient = a->recipient, .route = a->route,
 		.wish = message_wish(flags, a->sender),
+		.release_ms = a->wishes.hold_for_s > 0 ? wall_ms() + (int64_t)a->wishes.hold_for_s * 1000 : 0,
 	};
 
 	message.lane.domain = address_domain_of(a->recipient);
 	message.lane.tenant = a->tenant;
+	message.lane.priority = priority_of_mt(a->wishes.priority);
 	message.lane.pool = pool_chosen(&a->config->sources, &(struct pool_facts){
 		.header = pools_named(a->config, &a->client, a->header),
 		.route = a->route->pool, .sender = a->sender, .tenant = a->tenant,
@@ -304,7 +371,10 @@ start_step(struct control_job *job)
 	tell_client(&a);
 	if (!session_takes(&a) || !is_taken(&a))
 		return refused(job);
-	return a.returns ? read_here(job) : follow(&a);
+	if (a.returns)
+		return read_here(job);
+	tell_wishes(&a);
+	return follow(&a);
 }
 
 void

@@ -272,7 +272,7 @@ void sources_free(struct source_book *book);
  */
 bool source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms);
 /* … of a message that is not there, to this recipient; NULL: the system's choice, or none can be used now. */
-const struct source *source_expected(struct dispatcher *d, struct span site_key, struct span pool,
+const struct source *source_expected(struct dispatcher *d, const struct shaping_question *about, struct span pool,
 				     struct span recipient, struct arena *arena);
 struct source_at *source_opened(struct site *site, const struct source *source);
 void source_closed(struct source_at *at);

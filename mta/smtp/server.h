@@ -197,6 +197,13 @@ void smtp_server_tls_done(struct smtp_server *server);
 /* The client has nothing in progress and may be told 421 without harm. */
 bool smtp_server_idle(const struct smtp_server *server);
 
+/*
+ * HOLDFOR, HOLDUNTIL and BY are within what EHLO says: TEXT_COUNT (texts.h), or why not. A priority above
+ * max_priority is lowered.
+ */
+unsigned smtp_server_judge_wishes(const struct smtp_server_config *config, int max_priority, int64_t now_ms,
+				  struct mail_wishes *wishes);
+
 /* What the session waits for, for `tramctl sessions`: "command", "data", "answer: recipient" … */
 const char *smtp_server_waiting_for(const struct smtp_server *server);
 

@@ -79,25 +79,22 @@ run_helo(struct smtp_server *server, const struct smtp_command *command)
 	buf_append(out, SPAN("\r\n250 HELP\r\n"));
 }
 
-/* What HOLDFOR and HOLDUNTIL, or BY, ask for is within what EHLO says; a priority above is lowered. */
-static enum smtp_text
-judge_wishes(struct smtp_server *server, struct mail_wishes *w)
+unsigned
+smtp_server_judge_wishes(const struct smtp_server_config *config, int max_priority, int64_t now_ms,
+			 struct mail_wishes *w)
 {
-	const struct smtp_server_config *config = server->config;
 	int64_t hold_ms = (int64_t)w->hold_for_s * 1000;
 
 	if (w->hold_until_ms != 0)
-		hold_ms = w->hold_until_ms - server->now_ms;
+		hold_ms = w->hold_until_ms - now_ms;
 	if (hold_ms > config->hold_max_ms)
 		return TEXT_HOLD_TOO_LONG;
 	if (w->by_mode != BY_NONE && hold_ms > 0 && w->by_s * 1000 <= hold_ms)
 		return TEXT_HOLD_BEYOND_BY;
 	if (w->by_mode == BY_RETURN && w->by_s * 1000 < config->by_min_ms)
 		return TEXT_BY_TOO_SOON;
-	if (w->priority > server->max_priority) {
-		w->priority = (int8_t)server->max_priority;
-		server->p->lowered = true;
-	}
+	if (w->priority > max_priority)
+		w->priority = (int8_t)max_priority;
 	return TEXT_COUNT;
 }
 
@@ -105,7 +102,7 @@ static void
 run_mail(struct smtp_server *server, const struct smtp_command *command)
 {
 	struct arena *arena = &server->arena;
-	enum smtp_text wrong;
+	unsigned wrong;
 
 	if (server->config->max_messages != 0 && server->messages >= server->config->max_messages) {
 		server_end_text(server, TEXT_TOO_MANY_MESSAGES);
@@ -116,10 +113,10 @@ run_mail(struct smtp_server *server, const struct smtp_command *command)
 		return;
 	}
 	server->wishes = command->wishes;
-	server->p->lowered = false;
-	wrong = judge_wishes(server, &server->wishes);
+	wrong = smtp_server_judge_wishes(server->config, server->max_priority, server->now_ms, &server->wishes);
+	server->p->lowered = server->wishes.priority < command->wishes.priority;
 	if (wrong != TEXT_COUNT) {
-		server_say_text(server, wrong);
+		server_say_text(server, (enum smtp_text)wrong);
 		return;
 	}
 	server->envelope = (struct envelope){

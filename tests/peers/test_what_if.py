@@ -283,6 +283,33 @@ def test_shapes_and_tenants(make_tramd, sink):
         assert what_if(tramd, "b@quick.test", "--header", header)[1][-2]["text"].startswith("550 5.6.0 ")
 
 
+def test_wishes_and_the_shapes_of_a_source(make_tramd, sink):
+    """What MAIL asks for, as it would be granted or refused; and the limits of the source that it would leave from."""
+    extra = 'tenant-by = none\nsource a { address = "127.0.0.1" }\nsource b { address = "127.0.0.2" }\n'
+    extra += 'pool both { sources = {"a", "b"} senders = {"src.test"} }\n'
+    extra += "".join('shape of-%s { source = "%s" messages-per-hour = %d }\n' % (name, name, most) for name, most in (("a", 1), ("b", 1)))
+    tramd = make_tramd(static=sink, extra=extra, listener={"future-release": "2d", "deliver-by": "60s", "priority-max": 4})
+    options = ["--from", "a@src.test", "--client", "127.0.0.1"]
+    status, found = what_if(tramd, "b@dst.test", *options, "--priority", "9", "--hold-for", "1h", "--within", "1d")
+    assert status == 0 and step(found, "priority")["text"].startswith("4: 9 was asked for")
+    assert "T" in step(found, "release")["text"] and "or it is returned" in step(found, "deliver-by")["text"]
+    assert "wait: for the time that its sender asks for" in step(found, "result")["text"]
+    for wrong, reply in ((["--hold-for", "3d"], "501 5.5.4"), (["--within", "10s"], "555 5.5.4"),
+                         (["--hold-for", "1h", "--within", "30m"], "501 5.5.4")):
+        status, found = what_if(tramd, "b@dst.test", *options, *wrong)
+        assert status == 1 and step(found, "mail")["text"].startswith(reply)
+    status, found = what_if(tramd, "b@dst.test", *options, "--requiretls")
+    assert step(found, "wish")["text"] == "REQUIRETLS"
+    source = step(what_if(tramd, "b@dst.test", *options)[1], "source")["source"]
+    limits = [row["shape"] for row in steps(what_if(tramd, "b@dst.test", *options)[1], "limit") if "shape" in row]
+    assert limits == ["of-" + source]
+    tramd.send(BODY, sender="a@src.test", to="b@dst.test")
+    sink.wait(1)
+    found = what_if(tramd, "b@dst.test", *options)[1]
+    other = step(found, "source")["source"]					# the first one has had its message
+    assert {source, other} == {"a", "b"} and [row["used"] for row in steps(found, "limit") if "shape" in row] == [0]
+
+
 @pytest.mark.quick
 def test_the_source(make_tramd, sink):
     """Which pool, and which source of it this recipient gets mail from: so the sink sees it. A suspended site holds it."""

@@ -356,10 +356,10 @@ tell_holds(struct tls_check *c, const struct hold_reasons *why)
 
 /* Which is known only now: it hangs on the site, too. */
 static struct span
-tell_source(struct tls_check *c)
+tell_source(struct tls_check *c, const struct shaping_question *about)
 {
 	const struct what_if_message *m = &c->what_if->message;
-	const struct source *source = source_expected(c->dispatcher, c->site, m->lane.pool, m->recipient, &c->arena);
+	const struct source *source = source_expected(c->dispatcher, about, m->lane.pool, m->recipient, &c->arena);
 	struct buf text = { 0 };
 	char address[NETADDR_TEXT_MAX];
 	json_t *row;
@@ -380,6 +380,18 @@ tell_source(struct tls_check *c)
 	return source != NULL ? source->name : SPAN("");
 }
 
+/* The sender's own wish comes before whatever else would hold it then. */
+static void
+tell_release(struct tls_check *c)
+{
+	struct what_if *w = c->what_if;
+
+	if (w->message.release_ms <= wall_ms())
+		return;
+	w->waiting = true;
+	w->why = SPAN("for the time that its sender asks for");
+}
+
 static void
 tell_waiting(struct tls_check *c)
 {
@@ -391,7 +403,7 @@ tell_waiting(struct tls_check *c)
 	uint64_t lane;
 
 	tell_provider(c);
-	question.source = tell_source(c);
+	question.source = tell_source(c, &question);
 	lane = tell_lane(c);
 	tell_limits(c, site, &question);
 	shaping_tell(d, &question, &c->arena, &shaped, on_shaped, c);
@@ -399,7 +411,10 @@ tell_waiting(struct tls_check *c)
 		dispatcher_held_by(d, lane, &c->arena, &why);
 	if (why.count == 0)
 		mail_held_by(d, c->site, name, &c->arena, &why);
+	if (why.count == 0)
+		why = shaped;			/* what the source alone is held by */
 	tell_holds(c, &why);
+	tell_release(c);
 }
 
 static void

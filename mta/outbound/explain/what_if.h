@@ -16,6 +16,7 @@ struct what_if_message {		/* spans need live until what_if_start() has returned 
 	struct span sender, user, recipient;
 	const struct route *route;	/* as chosen by the configuration of now */
 	enum route_wish wish;
+	int64_t release_ms;		/* it is to wait until then; 0: it is not */
 	struct span ask_sender;		/* this domain is looked up first: can it get mail? */
 };
 

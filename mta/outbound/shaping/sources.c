@@ -100,6 +100,21 @@ has_room(const struct source *source, struct site *site, struct obstacle *ret)
 	return false;
 }
 
+/* Of mail that is not there. */
+static bool
+limits_allow(struct dispatcher *d, const struct shaping_question *about, struct span source, int64_t *until_ms)
+{
+	struct shaping_question question = *about;
+	struct hold_reasons why = { 0 };
+	struct arena arena = { 0 };
+
+	question.source = source;
+	shaping_tell(d, &question, &arena, &why, NULL, NULL);
+	*until_ms = hold_until(&why);
+	arena_free(&arena);
+	return why.count == 0;
+}
+
 /* lane: NULL, of none in memory: limits are not asked then. */
 static bool
 can_be_used(const struct source *source, struct site *site, struct lane *lane, struct obstacle *ret)
@@ -198,8 +213,8 @@ order_for(struct dispatcher *d, struct entry *entry, const struct pool *pool, si
  * the configuration may change, or the clock.
  */
 static bool
-pick_among(struct site *site, struct lane *lane, const struct pool *pool, const size_t *order,
-	   const struct source **ret, int64_t *until_ms)
+pick_among(struct site *site, struct lane *lane, const struct shaping_question *about, const struct pool *pool,
+	   const size_t *order, const struct source **ret, int64_t *until_ms)
 {
 	const struct sources *all = sources_of(site->owner);
 	const struct source *warming = NULL, *shaped = NULL;
@@ -208,8 +223,13 @@ pick_among(struct site *site, struct lane *lane, const struct pool *pool, const 
 	for (size_t i = 0; i < pool->member_count; i++) {
 		const struct source *source = &all->sources[pool->members[order[i]].source];
 		bool old = !source_is_warming(source, source_today());
+		bool usable = can_be_used(source, site, lane, &obstacle);
 
-		if (!can_be_used(source, site, lane, &obstacle)) {
+		if (usable && about != NULL && !limits_allow(site->owner, about, source->name, &obstacle.until_ms)) {
+			obstacle.kind = HOLD_SHAPE;
+			usable = false;
+		}
+		if (!usable) {
 			if (obstacle.kind == HOLD_SHAPE && (shaped == NULL || obstacle.until_ms < *until_ms))
 				shaped = source;
 			*until_ms = obstacle.until_ms < *until_ms ? obstacle.until_ms : *until_ms;
@@ -238,13 +258,14 @@ source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms)
 	if (pool == NULL)
 		return true;
 	order_for(d, entry, pool, order);
-	return pick_among(lane->site, lane, pool, order, ret, until_ms);
+	return pick_among(lane->site, lane, NULL, pool, order, ret, until_ms);
 }
 
 const struct source *
-source_expected(struct dispatcher *d, struct span site_key, struct span pool_name, struct span recipient,
-		struct arena *arena)
+source_expected(struct dispatcher *d, const struct shaping_question *about, struct span pool_name,
+		struct span recipient, struct arena *arena)
 {
+	struct span site_key = about->key;
 	const struct pool *pool = pool_name.len > 0 ? pool_find(sources_of(d), pool_name) : NULL;
 	struct site *known = window_site_by_key(&d->window, site_key), *site = known;
 	const struct source *found = NULL;
@@ -256,7 +277,7 @@ source_expected(struct dispatcher *d, struct span site_key, struct span pool_nam
 	if (site == NULL)
 		site = passing_site(d, site_key, arena);
 	pool_order(sources_of(d), pool, pool_key(recipient), order);
-	pick_among(site, NULL, pool, order, &found, &until_ms);
+	pick_among(site, NULL, about, pool, order, &found, &until_ms);
 	if (known == NULL)
 		arena_free(&site->arena);
 	return found;
