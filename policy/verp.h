@@ -16,7 +16,10 @@
 #include "mta/base/arena.h"
 #include "mta/base/span.h"
 
-enum { VERP_KEY = 32, VERP_PREFIX_MAX = 16, VERP_RECIPIENT_MAX = 999999 };
+enum {
+	VERP_KEY = 32, VERP_PREFIX_MAX = 16, VERP_RECIPIENT_MAX = 999999,
+	VERP_DOMAIN_MAX = 254 - 64 - 1,		/* a path has 256 octets, with < and > */
+};
 
 struct verp_rule {			/* a block of the configuration */
 	struct span domain;

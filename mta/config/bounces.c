@@ -39,6 +39,32 @@ check_prefix(struct load *load, const struct verp_rule *rule, struct place at)
 	return true;
 }
 
+static bool
+has_route(const struct routes *routes, struct span name)
+{
+	for (size_t i = 0; i < routes->count; i++)
+		if (span_eq(routes->routes[i].name, name))
+			return true;
+	return false;
+}
+
+/* What it asks for is there, or it would fit nothing, and nobody would know. */
+static bool
+check_lists(struct load *load, const struct verp_rule *rule, struct place at)
+{
+	const struct config *config = load->config;
+
+	for (size_t i = 0; i < rule->pool_count; i++)
+		if (pool_find(&config->sources, rule->pools[i]) == NULL)
+			return config_fail(load, at, "verp \"%.*s\": there is no pool %.*s; add it, or remove it here",
+					   SPAN_FMT(rule->domain), SPAN_FMT(rule->pools[i]));
+	for (size_t i = 0; i < rule->route_count; i++)
+		if (!has_route(&config->access.routes, rule->routes[i]))
+			return config_fail(load, at, "verp \"%.*s\": there is no route \"%.*s\"; add it, or remove it here",
+					   SPAN_FMT(rule->domain), SPAN_FMT(rule->routes[i]));
+	return true;
+}
+
 /* All mail for the domain is what comes back: people cannot have mailboxes there. */
 static bool
 check_rule(struct load *load, size_t i)
@@ -47,6 +73,9 @@ check_rule(struct load *load, size_t i)
 	const struct verp_rule *rule = &config->verp.rules[i];
 	struct place at = config_section(load, SECTION_VERP, i)->at;
 
+	if (rule->domain.len > VERP_DOMAIN_MAX)
+		return config_fail(load, at, "verp \"%.*s\": addresses at it would be longer than mail can have; take a "
+				   "domain of %d octets at most", SPAN_FMT(rule->domain), VERP_DOMAIN_MAX);
 	if (span_eq(rule->domain, config->hostname))
 		return config_fail(load, at,
 				   "verp \"%.*s\": that is hostname, and its postmaster could not be reached; take a "
@@ -56,7 +85,7 @@ check_rule(struct load *load, size_t i)
 			return config_fail(load, at,
 					   "verp \"%.*s\": it is in relay-to, but no mail for it goes anywhere; remove it "
 					   "there, or take a domain of its own", SPAN_FMT(rule->domain));
-	return check_prefix(load, rule, at);
+	return check_prefix(load, rule, at) && check_lists(load, rule, at);
 }
 
 static bool

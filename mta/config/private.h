@@ -140,6 +140,7 @@ bool config_check_tls(struct load *load);
 bool config_check_auth(struct load *load);		/* behind config_check_tls() */
 bool config_check_suppress(struct load *load);
 bool config_check_tenants(struct load *load);
+bool config_field_is_mails(struct span name);	/* no field to be taken out of a header */
 bool config_name_tenant(struct load *load, struct section *section, struct span title);
 /* shape.c: their titles, and the whole of them */
 bool config_name_provider(struct load *load, struct section *section, struct span title);

@@ -235,6 +235,10 @@ check_header(struct load *load)
 			return config_fail(load, at,
 					   "pool-header = \"%.*s\": it is not the name of a header field; "
 					   "write \"X-Pool\"", SPAN_FMT(all->header));
+	if (config_field_is_mails(all->header))
+		return config_fail(load, at,
+				   "pool-header = \"%.*s\": the field is taken out of the mail, which needs it; take one "
+				   "of its own: \"X-Pool\"", SPAN_FMT(all->header));
 	if (all->pool_count == 0)
 		return config_fail(load, at, "pool-header: there is no pool that it could name; add: pool "
 				   "\"news\" { sources = {\"a\"} }, or remove it");

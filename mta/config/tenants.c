@@ -22,6 +22,21 @@ config_name_tenant(struct load *load, struct section *section, struct span title
 	return true;
 }
 
+bool
+config_field_is_mails(struct span name)
+{
+	static const char *const fields[] = {
+		"From", "Sender", "Reply-To", "To", "Cc", "Bcc", "Date", "Subject", "Message-ID", "In-Reply-To",
+		"References", "Received", "Return-Path", "MIME-Version", "DKIM-Signature", "MT-Priority", "TLS-Required",
+	};
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		if (span_ieq(name, span_str(fields[i])))
+			return true;
+	return span_istarts(name, SPAN("Content-")) || span_istarts(name, SPAN("Resent-")) ||
+	       span_istarts(name, SPAN("ARC-"));
+}
+
 /* Last: the blocks are found by their place in the file until then. */
 bool
 config_check_tenants(struct load *load)
@@ -35,6 +50,10 @@ config_check_tenants(struct load *load)
 		return config_fail(load, at,
 				   "tenant-by = \"%.*s\": write user, sender-domain, none, or the name of a field, "
 				   "\"header:X-Tenant\"", SPAN_FMT(rules->wish));
+	if (rules->by == TENANT_BY_HEADER && config_field_is_mails(rules->header))
+		return config_fail(load, at,
+				   "tenant-by = \"%.*s\": the field is taken out of the mail, which needs it; take one of "
+				   "its own: \"header:X-Tenant\"", SPAN_FMT(rules->wish));
 	if (rules->by == TENANT_BY_NONE && rules->count > 0)
 		config_warn(load, config_section(load, SECTION_TENANT, 0)->at,
 			    "tenants have no meaning with tenant-by = none; remove them, or say by what they are known");
