@@ -121,8 +121,8 @@ void draft_abort(struct draft *draft);
 /*
  * A note: a small record that is not mail and outlives the process: a policy that was looked up,
  * counters of a day. Each kind has one owner, who knows what is in it and bounds how many there
- * are; this table as a whole is bounded too (160 MB), apart from the quota of mail. What a note
- * says can be had again, or done without: salvage leaves it behind.
+ * are; this table as a whole is bounded too (160 MB; 80 for counts), apart from the quota of mail.
+ * What a note says can be had again, or done without: salvage leaves it behind.
  */
 enum note_kind { NOTE_STS_POLICY = 1, NOTE_TLS_REPORT = 2, NOTE_SUPPRESSION = 3,
 		 NOTE_SOURCE_DAY = 7, NOTE_SHAPE = 8, NOTE_MEASURE = 9, NOTE_VERP_KEY = 10, NOTE_DELIVERED = 11 };

@@ -99,32 +99,55 @@ too_long_is_refused(void **state)
 
 enum { EACH = 40 };			/* notes of a transaction */
 
+/* A transaction of them, from the key `from` on. */
+static int
+put_each(struct fixture *f, uint8_t kind, size_t from)
+{
+	static char octets[NOTE_VALUE_MAX], keys[EACH][16];
+	struct queue_note notes[EACH];
+
+	for (size_t i = 0; i < EACH; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "%zu", from + i);
+		notes[i] = (struct queue_note){ .kind = kind, .key = span_str(keys[i]),
+						.value = span_of(octets, sizeof(octets)) };
+	}
+	notes[0].op.urgent = true;
+	notes[0].more = &notes[1];
+	notes[0].more_count = EACH - 1;
+	queue_submit_note(f->port, &notes[0]);
+	fixture_settle(f);
+	return notes[0].op.result;
+}
+
+/* Their keys are made up by whoever sends: no more of them, and the rest goes on. */
+static void
+counts_leave_room(void **state)
+{
+	struct fixture *f = *state;
+	size_t count = 0;
+
+	fixture_open(f);
+	while (count < 5000 && put_each(f, NOTE_SHAPE, count) == 0)
+		count += EACH;
+	assert_in_range(count, 1100, 1300);
+	assert_int_equal(put_each(f, NOTE_SOURCE_DAY, 0), -ENOSPC);
+	assert_int_equal(put_each(f, NOTE_SUPPRESSION, 0), 0);
+}
+
 static void
 the_table_is_bounded(void **state)
 {
 	struct fixture *f = *state;
-	static char octets[NOTE_VALUE_MAX], keys[EACH][16];
-	struct queue_note notes[EACH];
+	static char octets[NOTE_VALUE_MAX], key[16];
 	int r = 0;
 	size_t count = 0;
 
 	fixture_open(f);
-	for (; r == 0 && count < 5000 / EACH; count++) {
-		for (size_t i = 0; i < EACH; i++) {
-			snprintf(keys[i], sizeof(keys[i]), "%zu", count * EACH + i);
-			notes[i] = (struct queue_note){ .kind = 1, .key = span_str(keys[i]),
-							.value = span_of(octets, sizeof(octets)) };
-		}
-		notes[0].op.urgent = true;
-		notes[0].more = &notes[1];
-		notes[0].more_count = EACH - 1;
-		queue_submit_note(f->port, &notes[0]);
-		fixture_settle(f);
-		r = notes[0].op.result;
-	}
+	for (; r == 0 && count < 5000 / EACH; count++)
+		r = put_each(f, 1, count * EACH);
 	for (count = (count - 1) * EACH; r == -ENOSPC && count < 5000; count++) {
-		snprintf(keys[0], sizeof(keys[0]), "%zu", count);
-		if (put(f, 1, span_str(keys[0]), span_of(octets, sizeof(octets))) != 0)
+		snprintf(key, sizeof(key), "%zu", count);
+		if (put(f, 1, span_str(key), span_of(octets, sizeof(octets))) != 0)
 			break;
 	}
 	assert_int_equal(r, -ENOSPC);
@@ -377,6 +400,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(kept_replaced_and_removed), TEST(too_long_is_refused), TEST(the_table_is_bounded),
+		TEST(counts_leave_room),
 		TEST(read_in_pages_by_prefix), TEST(with_an_accept_or_not_at_all), TEST(several_at_once_or_none), TEST(kept_over_a_kill),
 		TEST(a_store_from_before_notes), TEST(damage_is_found), TEST(salvage_passes_them_over),
 	};
