@@ -44,7 +44,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	assert(verp_read(&rules, key, in, &read) != VERP_GOOD);
 	assert(verp_read(&rules, key, address, &read) != VERP_GOOD);
-	check_made(in, size * UINT64_C(0x123456789) >> 1, (uint32_t)(size % VERP_RECIPIENT_MAX), &arena);
+	check_made(in, 1 + size * UINT64_C(0x123456789), (uint32_t)(size % VERP_RECIPIENT_MAX), &arena);
 	assert(verp_choose(&rules, &(struct verp_facts){ .sender = address }) == NULL);
 	verp_choose(&rules, &(struct verp_facts){ in, in, in, in });
 	if (tenant_by_read(in, &by)) {
