@@ -42,6 +42,51 @@ flight_of(uint64_t id, uint32_t recipient)
 	return NULL;
 }
 
+/*
+ * All tenants have mail for one host: each gets what its weight says, in recipients, within 5 % (and one message: somebody
+ * is first), counted from when all have begun.
+ */
+static void
+check_shares(void)
+{
+	static const uint32_t weights[16] = { [1] = 3, [3] = 10 };
+	const struct shares *s = &world->shares;
+	uint64_t total = 0, all = 0;
+
+	for (uint32_t i = 0; i < world->set.tenants; i++) {
+		total += s->given[i] - s->first[i];
+		all += weights[i] > 0 ? weights[i] : 1;
+		if (s->given[i] + 100 > s->offered[i])
+			return;				/* it has not enough any more */
+	}
+	for (uint32_t i = 0; i < world->set.tenants; i++) {
+		uint64_t due = total * (weights[i] > 0 ? weights[i] : 1) / all, got = s->given[i] - s->first[i];
+
+		if (total > 500 && (got + due / 20 + RCPTS_MANY + 3 < due || got > due + due / 20 + RCPTS_MANY + 3))
+			fail("tenant %u has got %" PRIu64 " of %" PRIu64 ", %" PRIu64 " are its share", i, got, total, due);
+	}
+}
+
+static void
+count_share(const struct job *job)
+{
+	const struct lane *lane = window_lane(&life_home->dispatcher->window, job->recipients[0].lane);
+	struct shares *s = &world->shares;
+	unsigned tenant = 0;
+	bool all = true;
+
+	if (lane == NULL || sscanf(lane->tenant_name.at, "t%u", &tenant) != 1)
+		return;				/* a report */
+	s->given[tenant % 16] += (uint32_t)job->count;
+	for (uint32_t i = 0; i < world->set.tenants; i++)
+		all = all && s->given[i] > 0;
+	if (!all || !s->counts)
+		memcpy(s->first, s->given, sizeof(s->first));
+	s->counts = s->counts || all;
+	if (s->counts)
+		check_shares();
+}
+
 void
 ledger_given(struct job *job)
 {
@@ -55,6 +100,8 @@ ledger_given(struct job *job)
 		flight->recipient = job->recipients[i].recipient;
 		map_add(&flights, &flight->node, job->id);
 	}
+	if (world->set.fair)
+		count_share(job);
 }
 
 bool
@@ -262,27 +309,6 @@ check_attempts(const struct rcpt *r)
 	arena_free(&arena);
 }
 
-/* All tenants have mail for one host: each gets what its weight says, within 5 % (and a few: somebody is first). */
-static void
-check_shares(const struct host *host)
-{
-	static const uint32_t weights[16] = { [1] = 3 };
-	uint64_t each = world->set.messages / world->set.tenants, total = 0, all = 0;
-
-	for (uint32_t i = 0; i < world->set.tenants; i++) {
-		total += host->tenant_begun[i];
-		all += weights[i] > 0 ? weights[i] : 1;
-		if (host->tenant_begun[i] + 100 > each)
-			return;				/* it has not enough any more */
-	}
-	for (uint32_t i = 0; i < world->set.tenants && total > 500; i++) {
-		uint64_t due = total * (weights[i] > 0 ? weights[i] : 1) / all, got = host->tenant_begun[i];
-
-		if (got + due / 20 + 15 < due || got > due + due / 20 + 15)
-			fail("tenant %u has got %" PRIu64 " of %" PRIu64 ", %" PRIu64 " are its share", i, got, total, due);
-	}
-}
-
 /*
  * Where the host is well, and nothing of ours is in the way, a first try does not wait for what others send: it is
  * counted from when it could go in this life.
@@ -296,8 +322,6 @@ check_turn(const struct rcpt *r, const struct host *host)
 	uint64_t ahead = world->begun - (m->others > world->life_others ? m->others : world->life_others);
 	bool other = m->tenant != 0;
 
-	if (world->set.fair)
-		check_shares(host);
 	if (r->attempts > 0 || r->doubt || r->edited || m->accepted == 0 || host->class != CLASS_PLAIN ||
 	    host->max_connections > 0 || host->service_ms > SECOND || m->accepted < host->ok_since + probe ||
 	    m->accepted < world->domains[r->domain].ok_since + probe)

@@ -61,6 +61,8 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 
 /* ---- world.c ------------------------------------------------------------------------------ */
 
+enum { RCPTS_MANY = 12 };		/* of one message, at most */
+
 enum down { DOWN_NO, DOWN_REFUSES, DOWN_HANGS, DOWN_REJECTS };	/* REJECTS: 421 in the place of a greeting */
 
 /* Under which limits of ours a host stands: the name of its domain, for the patterns of shapes. */
@@ -191,7 +193,8 @@ struct settings {			/* of a run: the command line, then the scenario */
 	bool verbose;
 	const char *config;		/* more of the configuration */
 	uint32_t shaped;		/* per million hosts: our own limits hold there */
-	bool fair;			/* all tenants at once, to one host: they share it by weight */
+	/* all tenants at once, to one host, with one recipient, some or many: they share it by weight */
+	bool fair;
 	bool spread;			/* the storm: each message goes to another domain */
 	bool rules, sources;		/* rules.c, addresses.c */
 	bool shared;			/* those who hand mail in live where it goes, too */
@@ -215,6 +218,10 @@ struct world {
 	int64_t *last_due;		/* of each lane, by tenant, domain and priority: the latest that was begun; monotonic */
 	int64_t began, traffic_ends;
 	uint32_t life;
+	struct shares {			/* recipients of each tenant, where they are to share one host */
+		uint32_t offered[16], given[16], first[16];
+		bool counts;		/* all have had some: first, by then */
+	} shares;
 	uint64_t begun, life_others;	/* by tenant 0; when this life began */
 	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed, reloads, edits, jumps;
 	int64_t next_message, next_reload, next_edit, next_jump, storm_at;

@@ -8,7 +8,7 @@
 
 #include "tests/sim/sim.h"
 
-enum { RCPTS_MAX = 4 };
+enum { RCPTS_MAX = 4, LARGE = 30000 };
 
 struct offer {				/* a message on its way into the queue */
 	struct queue_accept accept;
@@ -89,6 +89,8 @@ offer_lane(struct offer *offer, struct lane_name *lane, struct span sender, stru
 	lane->route = route_label(routes, facts.domain, route_choose(routes, &facts), WISH_NONE, &offer->arena);
 }
 
+static const char large[LARGE];
+
 static void
 submit(struct offer *offer, struct lane_name *lanes)
 {
@@ -127,7 +129,7 @@ hand_in(uint32_t tenant, const uint32_t *domains, uint32_t count)
 		.envelope = &offer->envelope,
 		.lanes = lanes,
 		.header = SPAN("Subject: sim\r\n\r\n"),
-		.body = SPAN("Hello\r\n"),
+		.body = world->set.fair && tenant == 4 ? span_of(large, sizeof(large)) : SPAN("Hello\r\n"),
 		.client = SPAN("sim"),
 	};
 	submit(offer, lanes);
@@ -376,6 +378,22 @@ traffic_idle(void)
 	return offers == 0 && edits == 0;
 }
 
+/* Of tenant 2 each to many, of tenant 3 to one or some, of tenant 4 large ones. */
+static void
+hand_in_fair(uint32_t tenant, uint32_t domain)
+{
+	uint32_t domains[RCPTS_MANY], count = 1;
+
+	if (tenant == 2)
+		count = RCPTS_MANY;
+	else if (tenant == 3)
+		count += (uint32_t)draw(CHANCE_TRAFFIC, RCPTS_MAX);
+	for (uint32_t i = 0; i < count; i++)
+		domains[i] = domain;
+	world->shares.offered[tenant % 16] += count;
+	hand_in(tenant, domains, count);
+}
+
 /* All of tenant 0, to the busiest domains, or to all there are; or of all tenants, to one. */
 static void
 storm(void)
@@ -383,7 +401,7 @@ storm(void)
 	const uint32_t one = world->set.tenants;
 
 	for (uint32_t i = 0; world->set.fair && world->message_count < world->set.messages; i++)
-		hand_in(i % one, &one, 1);
+		hand_in_fair(i % one, one);
 	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages; i++) {
 		uint32_t domain = world->set.spread ? one + i % (world->set.domains - one) : draw_domain();
 

@@ -79,9 +79,9 @@ world_make(const struct settings *settings)
 	world->hosts = shared(settings->hosts, sizeof(struct host));
 	world->domains = shared(settings->domains, sizeof(struct domain));
 	world->messages = shared(settings->messages + 1, sizeof(struct message));
-	world->rcpts = shared((size_t)settings->messages * 4 + 64, sizeof(struct rcpt));
+	world->rcpts = shared((size_t)settings->messages * RCPTS_MANY + 64, sizeof(struct rcpt));
 	world->last_due = shared((size_t)settings->tenants * settings->domains * WISHED_PRIORITIES, sizeof(int64_t));
-	world->open = shared((size_t)settings->messages * 4 + 64, sizeof(uint32_t));
+	world->open = shared((size_t)settings->messages * RCPTS_MANY + 64, sizeof(uint32_t));
 	for (uint32_t i = 0; i < settings->hosts; i++)
 		host_make(&world->hosts[i], i < settings->tenants);
 	for (uint32_t i = 0; i < settings->domains; i++) {
@@ -264,7 +264,7 @@ fair(struct settings *s)
 	s->fair = true;
 	s->storm = s->messages;
 	s->window_entries = 2000;
-	s->config = "tenant \"t1\" { weight = 3 }\n";
+	s->config = "tenant \"t1\" { weight = 3 }\ntenant \"t3\" { weight = 10 }\n";
 }
 
 /* One tenant's mail goes to far more sites than there is room for; what others send comes and goes between. */
