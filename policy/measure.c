@@ -61,6 +61,21 @@ measure_over_ms(const struct measure *m)
 	return at;
 }
 
+bool
+measure_set_back(struct measure *m, int64_t now)
+{
+	int64_t ahead = (m->step_ms > m->since_ms ? m->step_ms : m->since_ms) - now;
+
+	if (ahead <= 0)
+		return false;
+	m->since_ms = m->since_ms < now ? m->since_ms : now;
+	if (m->until_ms < MEASURE_FOR_GOOD_MS)
+		m->until_ms -= ahead;
+	if (m->step_ms > 0)
+		m->step_ms -= ahead;
+	return true;
+}
+
 void
 measure_again(struct measure *m, uint32_t factor, int64_t for_ms, int64_t now)
 {

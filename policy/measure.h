@@ -50,6 +50,8 @@ int64_t slowdown_next_ms(const struct slowdown *s, int64_t now_ms);
 /* What remains of a number that is divided; 1 at least. */
 uint64_t slowdown_divided(const struct slowdown *s, uint64_t number, int64_t now_ms);
 uint32_t measure_factor(const struct measure *m, int64_t now_ms);
+/* It began, or a step of it, by a clock that was ahead: its times go back by that much. False: it did not. */
+bool measure_set_back(struct measure *m, int64_t now_ms);
 int64_t measure_over_ms(const struct measure *m);	/* when all of it is over */
 /* A slow-down once more: its time begins anew, and, if the last step is far enough away, it is slower. */
 void measure_again(struct measure *m, uint32_t factor, int64_t for_ms, int64_t now_ms);

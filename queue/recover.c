@@ -294,6 +294,7 @@ queue_recover(struct queue *q, char error[QUEUE_ERROR_MAX])
 	writer_refresh_room(q, true);
 	r = format_check(q, error);
 	q->facts.clean_start = q->meta.clean;
+	q->facts.last_stop_ms = q->meta.last_commit_ms;
 	if (r == 0)
 		r = sweep(q);
 	if (r == 0)

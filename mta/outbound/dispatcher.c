@@ -150,8 +150,8 @@ read_sites_again(struct dispatcher *d)
 	dispatcher_wake_at(d, wall_ms());
 }
 
-static void
-read_all_again(struct dispatcher *d)
+void
+dispatcher_read_again(struct dispatcher *d)
 {
 	for (size_t i = 0; i < d->window.lanes.size; i++)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next)
@@ -167,7 +167,7 @@ on_arrivals(void *arg, const struct queue_arrival *arrivals, size_t count, bool 
 	if (d->stopping)
 		return;
 	if (overflow)
-		read_all_again(d);
+		dispatcher_read_again(d);
 	for (size_t i = 0; i < count; i++)
 		arrival(d, &arrivals[i]);
 }
@@ -205,6 +205,8 @@ watch_clock(struct dispatcher *d, int64_t now)
 		shaping_ask_again(d->shaping);
 		d->wake_at_ms = now;
 	}
+	if (drift < -RECHECK_MS)
+		set_back_begin(d);
 	d->last_wall_ms = now;
 	d->last_mono_ms = mono;
 }
@@ -248,6 +250,7 @@ on_timer(uv_timer_t *timer)
 	if (d->wake_at_ms <= now)
 		wakes_scan(d, now);
 	wakes_pass(d, now);
+	set_back_go(d);
 	dispatcher_touch(d);
 }
 
@@ -264,7 +267,7 @@ dispatcher_rearm(struct dispatcher *d)
 		at = lane->at_ms;
 	if (site != NULL && site->at_ms < at)
 		at = site->at_ms;
-	at = at < now ? 0 : at - now < RECHECK_MS ? at - now : RECHECK_MS;
+	at = at < now || set_back_wants(d) ? 0 : at - now < RECHECK_MS ? at - now : RECHECK_MS;
 	if (!d->stopping)
 		uv_timer_start(&d->timer, on_timer, (uint64_t)at, 0);
 }
@@ -393,6 +396,7 @@ dispatcher_start(struct reactor *home)
 	if (home->returns != NULL)		/* in a simulation nothing comes back */
 		returns_watch(home->returns, settlement_returned, d);
 	d->wake_at_ms = d->started_ms;
+	set_back_start(d);
 	uv_timer_start(&d->timer, on_timer, 0, 0);
 	return d;
 }
@@ -523,6 +527,7 @@ dispatcher_free(struct dispatcher *d)
 	measures_free(d->measures);
 	tls_reports_free(d->tls_reports);
 	shaping_free(d->shaping);
+	set_back_free(d);
 	top_free(d);
 	free(d->taken);
 	free(d);

@@ -5,6 +5,7 @@
  *	edits.c		what the operator changes waits for deliveries
  *	lanes.c		which lanes and sites are in memory, and how they leave
  *	wakes.c		whose sites come to memory, where not all can
+ *	set_back.c	what waits for a clock that was ahead
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
  *	jobs.c		what goes together in one attempt
@@ -62,6 +63,7 @@ enum {
 	QUICK_MS = 10,			/* that is no time … */
 	QUICK_AFTER = 20,		/* … if so many in a row took no more */
 	SITE_UNTIL_MIN_MS = 30000,	/* an MX answer counts so long at least */
+	SITE_UNTIL_MAX_MS = 7 * 86400000,	/* … at most: later is of a clock that was ahead */
 	SITE_UNTIL_STS_MS = 3600000,	/* … and at most, where an MTA-STS policy may appear */
 };
 
@@ -122,6 +124,7 @@ struct dispatcher {
 	size_t checking;		/* their deliveries */
 	struct source_book *sources;
 	struct measures *measures;
+	struct set_back *set_back;
 	struct reporter *reporter;
 	struct shaping *shaping;
 	struct tls_reports *tls_reports;
@@ -150,6 +153,14 @@ void dispatcher_rearm(struct dispatcher *d);
 void dispatcher_check_stopped(struct dispatcher *d);
 uint32_t chance(void);
 void lane_read_again(struct lane *lane);		/* from its first entry on */
+void dispatcher_read_again(struct dispatcher *d);	/* … all of them, and what sleeps */
+
+/* set_back.c */
+void set_back_start(struct dispatcher *d);
+void set_back_begin(struct dispatcher *d);		/* the wall clock has been set back */
+void set_back_go(struct dispatcher *d);			/* a page more */
+bool set_back_wants(const struct dispatcher *d);	/* … soon */
+void set_back_free(struct dispatcher *d);
 
 /* edits.c: called whenever something has landed */
 void dispatcher_check_edits(struct dispatcher *d);

@@ -321,6 +321,7 @@ on_mx(void *arg, const struct mx_set *set)
 	int64_t ttl = set->ttl_ms > SITE_UNTIL_MIN_MS ? set->ttl_ms : SITE_UNTIL_MIN_MS;
 	struct arena arena = { 0 };
 
+	ttl = ttl < SITE_UNTIL_MAX_MS ? ttl : SITE_UNTIL_MAX_MS;
 	lane->lookup = NULL;
 	d->lookups--;
 	lane->share->lookups--;

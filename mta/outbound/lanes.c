@@ -163,7 +163,7 @@ lane_refill(struct lane *lane)
 static bool
 mx_expired(int64_t until_ms, int64_t now)
 {
-	return until_ms != 0 && until_ms < now;
+	return until_ms != 0 && (until_ms < now || until_ms > now + SITE_UNTIL_MAX_MS);
 }
 
 bool

@@ -370,7 +370,8 @@ def faketime(offset):
 
 
 def test_clock_ten_years_ahead_at_start(make_tramd, sink):
-    """Nothing expires before it was tried once, whatever the clock says; and ids grow when it is put right."""
+    """Nothing expires before it was tried once, whatever the clock says; when it is put right ids grow, and what was
+    put off by that clock goes."""
     sink.rule("RCPT", "450 4.2.1 later", times=1)
     tramd = make_tramd(static=sink, queue={"retry-first": "1h", "retry-max": "2h", "probe-first": "1s"})
     first = tramd.send(BODY)
@@ -381,11 +382,14 @@ def test_clock_ten_years_ahead_at_start(make_tramd, sink):
     assert tramd.wait_log(event="ready", count=2)["time"] > "2030"
     sink.wait(1)
     tramd.wait_empty()
+    sink.rule("RCPT", "450 4.2.1 later", times=1)
     later = tramd.send(BODY)
-    tramd.wait_empty()
+    tramd.wait_log(event="delivery", fate="deferred", count=2)
     tramd.stop()
     tramd.env = {}
     tramd.start()
+    tramd.wait_log(event="clock-jump")
+    sink.wait(2)                                    # it does not wait for ten years and an hour
     last = tramd.send(BODY)
     assert str(first) < str(later) < str(last)
     tramd.wait_empty()
@@ -409,9 +413,6 @@ def test_clock_jumps(make_tramd, sink, tmp_path, jump):
     sink.clear_rules()
     wait_for(lambda: len(load.acknowledged) > 40, what="mail is accepted")
     load.stop()
-    if jump.startswith("-"):                        # what was due then is due in ten years: put right, it goes
-        stamp.write_text("+0d\n")
-        tramd.wait_log(event="clock-jump", count=2)
     tramd.wait_empty(2 * TIMEOUT)
     assert judge(load, sink.messages) == 0
     assert not tramd.events(event="expired")

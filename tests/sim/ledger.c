@@ -322,7 +322,7 @@ check_turn(const struct rcpt *r, const struct host *host)
 	uint64_t ahead = world->begun - (m->others > world->life_others ? m->others : world->life_others);
 	bool other = m->tenant != 0;
 
-	if (r->attempts > 0 || r->doubt || r->edited || m->accepted == 0 || host->class != CLASS_PLAIN ||
+	if (r->attempts > 0 || r->doubt || r->edited || r->was_held || m->accepted == 0 || host->class != CLASS_PLAIN ||
 	    host->max_connections > 0 || host->service_ms > SECOND || m->accepted < host->ok_since + probe ||
 	    m->accepted < world->domains[r->domain].ok_since + probe)
 		return;
@@ -357,8 +357,9 @@ ledger_begun(struct rcpt *r, struct host *host, int64_t due_ms)
 		open_add(r);
 	r->state = R_FLYING;
 	r->changed = world->mono;
-	if (due_ms - world->wall_ahead > *last_due(r))
-		*last_due(r) = due_ms - world->wall_ahead;
+	due_ms = due_ms - world->wall_ahead < world->mono ? due_ms - world->wall_ahead : world->mono;
+	if (due_ms > *last_due(r))
+		*last_due(r) = due_ms;
 	host->tenant_begun[m->tenant % 16]++;
 	world->begun += m->tenant == 0;
 }

@@ -44,6 +44,8 @@ start(void)
 	struct queue *queue;
 
 	log_configure(&log);
+	if (world->set.far_jumps && world->life == 1)
+		traffic_jump(-6 * HOUR);
 	c.map_size = config->queue.map_size;
 	c.max_size = config->queue.max_size;
 	c.min_free = config->queue.min_free;

@@ -34,6 +34,7 @@
 #include "policy/measure.h"
 #include "queue/writer.h"
 
+#define FAR_MS (INT64_C(3650) * DAY)
 enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR };
 
 /* ---- machine.c ---------------------------------------------------------------------------- */
@@ -152,7 +153,7 @@ struct rcpt {
 	uint32_t message, domain, place;	/* place: in world->open, + 1 */
 	uint8_t state;
 	bool doubt;			/* a crash was near: once more is no fault */
-	bool held, releasing, warned, edited;
+	bool held, was_held, releasing, warned, edited;
 	bool hurried;			/* an operator has said: now */
 	uint8_t last_source;		/* of its last try; + 1 */
 	uint8_t passed_on;		/* reports that it has gone on */
@@ -187,6 +188,7 @@ struct settings {			/* of a run: the command line, then the scenario */
 	uint32_t crashes;		/* of these, deaths: per million */
 	uint32_t storm;			/* messages of one tenant at once */
 	int64_t reload_every, edit_every, jump_every;
+	bool far_jumps;			/* the third jump is of years, backwards; so is one of hours before the second life */
 	int64_t slow_disk;		/* a commit takes up to this */
 	int64_t flap_ms;		/* the longest mean of times up and down; 0: hours */
 	uint32_t traced;		/* a recipient whose life is told */
@@ -352,6 +354,7 @@ void traffic_start(struct reactor *home);
 int64_t traffic_turn(void);		/* what is due now; when it wants to be called again */
 bool traffic_idle(void);		/* nothing is with the queue or the dispatcher */
 void traffic_release(void);		/* at the end: what is on hold */
+void traffic_jump(int64_t by);		/* of the wall clock */
 struct config *config_make(void);
 
 /* ---- life.c ------------------------------------------------------------------------------- */

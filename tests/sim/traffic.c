@@ -180,7 +180,7 @@ edited(struct rcpt *r, enum edit_kind kind)
 	if (r->state != R_WAITING)
 		return;
 	if (kind == EDIT_HOLD)
-		r->held = true;
+		r->held = r->was_held = true;
 	else if (kind == EDIT_FAIL)
 		ledger_failed(r);
 	r->changed = world->mono;
@@ -333,25 +333,28 @@ on_config_unused(struct reactor *r, struct config *config)
 
 /* ---- time --------------------------------------------------------------------------------- */
 
-/* The dates that were stored are nearer now, or further away. */
+/* The dates that were stored are nearer now; or further away, and then what they were for is due. */
+void
+traffic_jump(int64_t by)
+{
+	world->jumps++;
+	world->wall_ahead += by;
+	if (world->unsettled < world->mono)
+		world->unsettled = world->mono + HOUR;
+	world->unsettled += HOUR;
+	for (uint32_t i = 0; i < world->open_count; i++) {
+		struct rcpt *r = &world->rcpts[world->open[i]];
+
+		r->from = by > 0 ? r->from - by : 0;
+	}
+}
+
 static void
 jump(void)
 {
 	int64_t by = draw_around(CHANCE_TRAFFIC, HOUR) * (draw(CHANCE_TRAFFIC, 2) == 0 ? 1 : -1);
 
-	world->jumps++;
-	world->wall_ahead += by;
-	if (world->unsettled < world->mono)
-		world->unsettled = world->mono + HOUR;
-	world->unsettled += by < 0 ? -by : HOUR;
-	for (uint32_t i = 0; i < world->open_count; i++) {
-		struct rcpt *r = &world->rcpts[world->open[i]];
-
-		if (by > 0)
-			r->from -= by;
-		else
-			r->by -= by;
-	}
+	traffic_jump(world->set.far_jumps && world->jumps == 2 ? -FAR_MS : by);
 }
 
 void

@@ -227,6 +227,10 @@ clock_jumps(struct settings *s)
 {
 	dead(s);
 	s->jump_every = 6 * HOUR;
+	s->far_jumps = true;
+	s->first_try_ms = 2 * MINUTE;		/* a jump is seen within one */
+	s->life_mean = 12 * HOUR;
+	s->crashes = 500000;
 }
 
 static void

@@ -39,6 +39,27 @@ test_recovers_by_halves(void **state)
 	assert_int_equal(measure_over_ms(&m), end);
 }
 
+/* What it was for stays; the years between are forgotten. */
+static void
+test_clock_set_back(void **state)
+{
+	const int64_t years = INT64_C(3650) * 86400 * SECOND, now = 10 * SECOND;
+	struct measure m = slowed(8), held = { .kind = MEASURE_SUSPEND, .since_ms = years, .until_ms = MEASURE_FOR_GOOD_MS };
+
+	(void)state;
+	assert_false(measure_set_back(&m, now));
+	assert_int_equal(m.until_ms, SECOND + TIME);
+	measure_again(&m, 8, TIME, now + years);	/* a step by a clock that is ahead */
+	assert_true(measure_set_back(&m, now));
+	assert_int_equal(m.since_ms, SECOND);
+	assert_int_equal(m.step_ms, now);
+	assert_int_equal(m.until_ms, now + TIME);
+	assert_false(measure_set_back(&m, now));
+	assert_true(measure_set_back(&held, now));
+	assert_int_equal(held.since_ms, now);
+	assert_int_equal(held.until_ms, MEASURE_FOR_GOOD_MS);
+}
+
 static void
 test_deepens_once_in_a_tenth(void **state)
 {
@@ -95,6 +116,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recovers_by_halves),
 		cmocka_unit_test(test_deepens_once_in_a_tenth),
+		cmocka_unit_test(test_clock_set_back),
 		cmocka_unit_test(test_stored),
 	};
 

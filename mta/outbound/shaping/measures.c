@@ -207,6 +207,16 @@ load(struct measures *ms)
 		log_message(LOG_ERROR, "measures", "those of before cannot be read: %s", strerror(-rc));
 }
 
+void
+measures_set_back(struct measures *ms)
+{
+	int64_t now = wall_ms();
+
+	LIST_EACH(struct kept_measure, k, &ms->all, node)
+		if (!k->over && measure_set_back(&k->m, now))
+			measure_save(k);
+}
+
 struct measures *
 measures_start(struct dispatcher *d)
 {

@@ -26,6 +26,7 @@ struct measures *measures_start(struct dispatcher *d);
 void measures_stop(struct measures *ms);	/* writes what is not; the dispatcher waits for that */
 void measures_close(struct measures *ms);
 void measures_free(struct measures *ms);
+void measures_set_back(struct measures *ms);		/* the wall clock has been */
 
 /* By the rules for what the job's recipients were told; source: empty, the system's choice. */
 void measures_by_answers(struct site *site, struct span source, const struct job *job);
