@@ -5,10 +5,10 @@
  *	machine.c	time, chance, events, the queue's writer: everything that is not decided by the seed is shut out here
  *	hosts.c		the other side: connections (struct delivery) and look-ups that answer as the world says
  *	ledger.c	what has been accepted and what became of it: most of the invariants
+ *	shares.c	who gets how much of one host
  *	watch.c		what the dispatcher holds in memory: the others
  *	limits.c	what shapes allow, counted apart from how the dispatcher counts
  *	world.c		hosts, domains, what happens to them when; scenarios
- *	limits.c	our own limits (shapes)
  *	rules.c		hosts that say too much, and what rules make of it
  *	addresses.c	sources, pools, warm-up
  *	wishes.c	priorities, later release, times to be met by
@@ -342,6 +342,10 @@ void ledger_tell_lane(uint64_t lane);	/* on standard error */
 void ledger_explain(const struct rcpt *r);	/* … what is known of one who waits */
 void ledger_died(void);			/* the process is gone, unasked */
 void ledger_end(void);			/* all of it has come to its end */
+
+/* ---- shares.c ----------------------------------------------------------------------------- */
+
+void shares_given(const struct job *job);
 
 /* ---- watch.c ------------------------------------------------------------------------------ */
 
