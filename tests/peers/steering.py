@@ -1,5 +1,6 @@
 """What the tests of the operator's tools share."""
 import json
+import re
 import subprocess
 
 import pytest
@@ -39,6 +40,16 @@ def settled(tramd):
 def start_tool(tramd, *args):
     return subprocess.Popen([harness.program("tramctl"), "-c", tramd.config_path, *args], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
+
+
+def has_asked(tool):
+    """Until it waits for its answer, or has ended: it sleeps then, and for nothing else."""
+    def asleep():
+        if tool.poll() is not None:
+            return True
+        with open("/proc/%d/stat" % tool.pid, encoding="utf-8") as f:
+            return re.search(r"\(tramctl\) S ", f.read())
+    wait_for(asleep, what="tramctl waits for its answer")
 
 
 # ---- archives ---------------------------------------------------------------------------------------------------

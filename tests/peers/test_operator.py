@@ -12,7 +12,7 @@ import pytest
 import harness
 from conftest import FAST
 from harness import free_port, wait_for
-from steering import BODY, NEVER, dead, last, recipients, records, rows, settled, start_tool		# noqa: F401 (a fixture)
+from steering import BODY, NEVER, dead, has_asked, last, recipients, records, rows, settled, start_tool		# noqa: F401 (a fixture)
 
 
 # ---- looking ----------------------------------------------------------------------------------------------------
@@ -224,6 +224,7 @@ def test_action_in_flight(make_tramd, sink, action, end):
     id = tramd.send(BODY, "jo@src.test")
     sink.wait_rule(rule)
     tool = start_tool(tramd, "queue", action, id)
+    has_asked(tool)
     assert recipients(tramd, "--state", "in-flight") == ["b@dst.test"]
     assert action == "release" or tool.poll() is None
     go.set()
