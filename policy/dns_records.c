@@ -40,7 +40,10 @@ put_txt(const struct dns_records_facts *facts, const char *prefix, struct span t
 void
 dns_records_mx(const struct dns_records_facts *facts, struct buf *out)
 {
-	buf_printf(out, "; mail for %.*s comes here\n", SPAN_FMT(facts->domain));
+	buf_printf(out, facts->sends ? "; what comes back to the senders of deliveries (verp) at %.*s comes here\n"
+				       "; (an SPF record is needed, too, that allows each address that mail leaves from:\n"
+				       ";  it is not made or checked here)\n"
+				     : "; mail for %.*s comes here\n", SPAN_FMT(facts->domain));
 	put_owner(facts, "", facts->domain, "MX", out);
 	buf_printf(out, "%u %.*s.\n", (unsigned)facts->preference, SPAN_FMT(facts->host));
 }

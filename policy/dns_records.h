@@ -25,6 +25,7 @@ struct dns_records_facts {
 	const struct sts_policy *sts;	/* NULL: no MTA-STS; mx empty: our host */
 	struct span sts_id;		/* empty: made from the policy's text */
 	struct span tlsrpt;		/* "mailto:tls@example.org"; empty: none */
+	bool sends;			/* deliveries are made under senders at it (verp) */
 };
 
 /* Each appended with a comment that says what it is for. */

@@ -1,12 +1,15 @@
 /* verp: see verp.h. */
 #include "policy/verp.h"
 
+#include <errno.h>
+
 #include "mta/auth/scram.h"
 #include "mta/base/address.h"
 #include "mta/base/id.h"
+#include "mta/base/lines.h"
 #include "policy/route.h"
 
-enum { MARK_LETTERS = 8, CHECK_LETTERS = 16, ADDRESS_MAX = 1000 };
+enum { MARK_LETTERS = 8, CHECK_LETTERS = 16, ADDRESS_MAX = 1000, KEY_LINE_MAX = 200 };
 
 static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz";	/* as in ids */
 
@@ -56,10 +59,17 @@ put_check(const uint8_t key[VERP_KEY], struct span what, struct span domain, str
 	buf_free(&data);
 }
 
+static const uint8_t *
+key_at(const struct verp_keys *keys, size_t i)
+{
+	return i < keys->shared_count ? keys->shared[i] : keys->own;
+}
+
 struct span
-verp_write(const struct verp_rule *rule, const uint8_t key[VERP_KEY], uint64_t id,
+verp_write(const struct verp_rule *rule, const struct verp_keys *keys, uint64_t id,
 	   uint32_t recipient, struct span address, struct arena *arena)
 {
+	const uint8_t *key = key_at(keys, 0);
 	char text[ID_TEXT_LEN + 1];
 	struct buf local = { 0 };
 	struct span ret, what;
@@ -92,13 +102,13 @@ read_mark(struct span text, uint64_t *ret)
 
 /* local: in lower case. */
 static bool
-read_local(const struct verp_rule *rule, const uint8_t key[VERP_KEY], struct span local,
+read_local(const struct verp_rule *rule, const struct verp_keys *keys, struct span local,
 	   struct verp_address *ret)
 {
 	struct span rest, id, number, letters;
 	struct buf check = { 0 };
 	uint64_t recipient;
-	bool good;
+	bool good = false;
 
 	if (!span_istarts(local, rule->prefix) || local.len <= rule->prefix.len || local.at[rule->prefix.len] != '-')
 		return false;
@@ -111,14 +121,18 @@ read_local(const struct verp_rule *rule, const uint8_t key[VERP_KEY], struct spa
 	    !read_mark(span_first(letters, MARK_LETTERS), &ret->mark))
 		return false;
 	ret->recipient = (uint32_t)recipient;
-	put_check(key, span_first(local, local.len - CHECK_LETTERS), rule->domain, &check);
-	good = scram_equal(buf_span(&check).at, letters.at + MARK_LETTERS, CHECK_LETTERS);
+	for (size_t i = 0; i <= keys->shared_count && !good; i++) {
+		buf_clear(&check);
+		put_check(key_at(keys, i), span_first(local, local.len - CHECK_LETTERS), rule->domain, &check);
+		good = scram_equal(buf_span(&check).at, letters.at + MARK_LETTERS, CHECK_LETTERS);
+		ret->key = i;
+	}
 	buf_free(&check);
 	return good;
 }
 
 enum verp_verdict
-verp_read(const struct verp_rules *rules, const uint8_t key[VERP_KEY], struct span address,
+verp_read(const struct verp_rules *rules, const struct verp_keys *keys, struct span address,
 	  struct verp_address *ret)
 {
 	struct span domain = address_domain_of(address), local = address_local_of(address);
@@ -133,22 +147,68 @@ verp_read(const struct verp_rules *rules, const uint8_t key[VERP_KEY], struct sp
 			continue;
 		for (size_t j = 0; j < local.len; j++)
 			room[j] = ascii_lower(local.at[j]);
-		if (read_local(&rules->rules[i], key, span_of(room, local.len), ret))
+		if (read_local(&rules->rules[i], keys, span_of(room, local.len), ret))
 			verdict = VERP_GOOD;
 	}
 	return verdict;
 }
 
 bool
-verp_is_for(const uint8_t key[VERP_KEY], const struct verp_address *verp, struct span address)
+verp_is_for(const struct verp_keys *keys, const struct verp_address *verp, struct span address)
 {
 	struct buf letters = { 0 };
 	uint64_t mark = 0;
 
-	put_mark(key, verp->id, address, &letters);
+	put_mark(key_at(keys, verp->key), verp->id, address, &letters);
 	read_mark(buf_span(&letters), &mark);
 	buf_free(&letters);
 	return mark == verp->mark;
+}
+
+/* ---- keys --------------------------------------------------------------------------------- */
+
+void
+verp_key_text(const uint8_t key[VERP_KEY], struct buf *out)
+{
+	for (size_t i = 0; i < VERP_KEY; i++)
+		buf_printf(out, "%02x", key[i]);
+}
+
+static bool
+read_key(struct span text, uint8_t ret[VERP_KEY])
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < text.len; i++) {
+		const char *at = text.at[i] != '\0' ? strchr(hex, ascii_lower(text.at[i])) : NULL;
+
+		if (at == NULL || i >= 2 * VERP_KEY)
+			return false;
+		ret[i / 2] = (uint8_t)((i % 2 == 0 ? 0 : ret[i / 2] << 4) | (at - hex));
+	}
+	return text.len == 2 * VERP_KEY;
+}
+
+int
+verp_keys_parse(struct span file, struct span content, struct buf *faults,
+		uint8_t ret[VERP_KEYS_MAX][VERP_KEY], size_t *ret_count)
+{
+	struct lines lines = { .name = file, .rest = content, .max_line = KEY_LINE_MAX, .errors = faults };
+	struct span line;
+	size_t count = 0;
+
+	while (lines_next(&lines, &line)) {
+		if (count == VERP_KEYS_MAX)
+			lines_fault(&lines, SPAN(""), "there are too many keys: 8 at most, the one to be used first");
+		else if (!read_key(line, ret[count]))
+			lines_fault(&lines, SPAN(""), "that is no key; make one: tramctl verp-key");
+		else
+			count++;
+	}
+	if (count == 0 && lines.faults == 0)
+		lines_fault(&lines, SPAN(""), "there is no key; make one: tramctl verp-key");
+	*ret_count = lines.faults == 0 ? count : 0;
+	return lines.faults == 0 ? 0 : -EINVAL;
 }
 
 /* ---- which sender is written anew --------------------------------------------------------- */

@@ -1,4 +1,6 @@
 /* bounces: senders of deliveries that are written anew, and where what comes back is read. */
+#include <string.h>
+
 #include "mta/base/address.h"
 #include "mta/config/private.h"
 
@@ -150,4 +152,28 @@ config_check_bounces(struct load *load)
 		if (!check_rule(load, i))
 			return false;
 	return check_addresses(load) && check_forward(load);
+}
+
+int
+config_open_verp(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings)
+{
+	struct buf content = { 0 }, list = { 0 };
+	struct stat there = { 0 };
+	int rc;
+
+	if (config->verp_keys_path == NULL)
+		return 0;
+	rc = config_read_file(config, config->verp_keys_path, VERP_KEYS_FILE_MAX, &content, &there, error);
+	if (rc == 0) {
+		if (warnings != NULL && (there.st_mode & S_IROTH) != 0)
+			buf_printf(warnings, "%s: everybody on this machine can read it; chmod 0640\n",
+				   config->verp_keys_path);
+		rc = config_faults(&list, verp_keys_parse(span_str(config->verp_keys_path), buf_span(&content), &list,
+							  config->verp_keys, &config->verp_key_count), error);
+	}
+	if (content.at != NULL)
+		explicit_bzero(content.at, content.cap);
+	buf_free(&content);
+	buf_free(&list);
+	return rc;
 }

@@ -625,6 +625,8 @@ config_open_files(struct config *config, char error[CONFIG_ERROR_MAX], struct bu
 
 	if (rc == 0)
 		rc = config_open_auth(config, error, warnings);
+	if (rc == 0)
+		rc = config_open_verp(config, error, warnings);
 	return rc < 0 ? rc : config_open_rules(config, error);
 }
 

@@ -132,6 +132,9 @@ struct config {
 	size_t suppress_count;
 	int64_t suppress_ms[REPLY_CLASSES];	/* what a failure of this class is on the list for; 0: it is not */
 	struct verp_rules verp;			/* senders of deliveries, written anew */
+	const char *verp_keys_path;		/* NULL: the queue's own key is used */
+	uint8_t verp_keys[VERP_KEYS_MAX][VERP_KEY];	/* by config_open_files() */
+	size_t verp_key_count;
 	struct {				/* mail that comes back */
 		struct span *addresses;		/* beside those of verp; in lower case */
 		size_t address_count;

@@ -153,6 +153,7 @@ int config_open_tls(struct config *config, char error[CONFIG_ERROR_MAX], struct 
 int config_open_auth(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 
 int config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX]);
+int config_open_verp(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *warnings);
 /*
  * 0, and the content is the caller's to free; or -EINVAL and error. Only of a file: what may wait
  * (a pipe) would stop the loop that reloads.

@@ -318,6 +318,7 @@ const struct directive directives[] = {
 	{ SECTION_BOUNCES, "forward", TYPE(text), "sender", CONFIG(bounces.forward_text) },
 	{ SECTION_BOUNCES, "lifetime", TYPE(time), "14d", MINUTE, YEAR, CONFIG(bounces.lifetime_ms) },
 	{ SECTION_BOUNCES, "records", TYPE(size), "32MB", 0, 96 * MB, CONFIG(bounces.records) },
+	{ SECTION_BOUNCES, "verp-keys", TYPE(path), CONFIG(verp_keys_path), .file = true, .note = "the queue's own" },
 	{ SECTION_BOUNCES, "suppress-unproven", TYPE(boolean), "no", CONFIG(bounces.suppress_unproven) },
 
 	{ SECTION_LOG, "level", TYPE(choice), "info", CONFIG(log.level), .words = levels },

@@ -163,6 +163,7 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_TLS_REPORTS, tramctl_run_tls_reports },
 	{ "password", "USER", "Ask for a password and print its entry for the file of `passwords`.",
 	  USER, CONTROL_STATS, tramctl_run_password },
+	{ "verp-key", "", "Make a key for the file of `verp-keys`, and print it.", 0, CONTROL_STATS, tramctl_run_verp_key },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
 	{ "reload", "",
 	  "Read the configuration again: all of it, or (if it has a mistake) nothing.", 0,

@@ -5,11 +5,13 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "mta/auth/passwords.h"
 #include "mta/ctl/tramctl.h"
+#include "policy/verp.h"
 
 enum { PASSWORD_MAX = 1024 };
 
@@ -82,4 +84,19 @@ tramctl_run_password(struct tramctl *t)
 		printf("%.*s", SPAN_FMT(buf_span(&entry)));
 	buf_free(&entry);
 	return rc;
+}
+
+int
+tramctl_run_verp_key(struct tramctl *t)
+{
+	uint8_t key[VERP_KEY];
+	struct buf text = { 0 };
+
+	(void)t;
+	if (getrandom(key, sizeof(key), 0) != sizeof(key))
+		return tramctl_fail(TRAMCTL_FAILED, "no random octets are to be had: %s", strerror(errno));
+	verp_key_text(key, &text);
+	printf("%.*s\n", SPAN_FMT(buf_span(&text)));
+	buf_free(&text);
+	return TRAMCTL_OK;
 }

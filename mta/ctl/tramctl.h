@@ -103,6 +103,7 @@ int tramctl_run_import(struct tramctl *t);
 int tramctl_run_top(struct tramctl *t);		/* top.c */
 /* password.c: needs neither daemon nor configuration */
 int tramctl_run_password(struct tramctl *t);
+int tramctl_run_verp_key(struct tramctl *t);
 /* export.c */
 int tramctl_run_export(struct tramctl *t);
 int tramctl_run_suppress_import(struct tramctl *t);	/* suppress.c */

@@ -44,6 +44,7 @@ write_sender(struct delivery *d, struct job *job)
 	struct lane_record lane = { 0 };
 	const struct verp_rule *rule;
 	struct envelope *own;
+	struct verp_keys keys;
 
 	if (d->config->verp.count == 0 || e->reverse_path.len == 0 || job->count != 1 ||
 	    r->recipient >= e->recipient_count || queue_read_lane(d->reactor->port, r->lane, &job->arena, &lane) < 0)
@@ -54,7 +55,8 @@ write_sender(struct delivery *d, struct job *job)
 		return e;
 	own = arena_alloc(&job->arena, sizeof(*own));
 	*own = *e;
-	own->reverse_path = job->verp = verp_write(rule, returns_key(d->reactor->returns), job->id, r->recipient,
+	keys = returns_keys(d->reactor->returns, d->config);
+	own->reverse_path = job->verp = verp_write(rule, &keys, job->id, r->recipient,
 						   e->recipients[r->recipient].address, &job->arena);
 	return own;
 }

@@ -68,6 +68,7 @@ bool
 bounces_judge(const struct reactor *reactor, const struct config *config, struct span *address,
 	      struct verp_address *verp, bool *proven, struct reply *verdict)
 {
+	const struct verp_keys keys = returns_keys(reactor->returns, config);
 	enum verp_verdict found;
 
 	*proven = false;
@@ -81,7 +82,7 @@ bounces_judge(const struct reactor *reactor, const struct config *config, struct
 		*address = SPAN("postmaster");		/* ours */
 		return false;
 	}
-	found = verp_read(&config->verp, returns_key(reactor->returns), *address, verp);
+	found = verp_read(&config->verp, &keys, *address, verp);
 	*proven = found == VERP_GOOD && id_time_ms(verp->id) >= wall_ms() - config->bounces.lifetime_ms;
 	if (found != VERP_FOREIGN && !*proven)
 		*verdict = REPLY(550, 5, 1, 1, "no such address here");
@@ -173,14 +174,19 @@ port_of(const struct returning *r)
 	return r->session->reactor->port;
 }
 
+static struct verp_keys
+keys_of(const struct returning *r)
+{
+	return returns_keys(r->session->reactor->returns, r->session->config);
+}
+
 /* A complaint comes to an address of its own, but may show the one we sent under. */
 static void
 find_by_sender(struct returning *r, struct span sender)
 {
-	struct session *s = r->session;
+	const struct verp_keys keys = keys_of(r);
 
-	if (!r->proven && sender.len > 0 &&
-	    verp_read(&s->config->verp, returns_key(s->reactor->returns), sender, &r->verp) == VERP_GOOD) {
+	if (!r->proven && sender.len > 0 && verp_read(&r->session->config->verp, &keys, sender, &r->verp) == VERP_GOOD) {
 		r->proven = true;
 		r->by = "verp";
 	}
@@ -230,26 +236,33 @@ find_by_id(struct returning *r)
 static void
 find(struct returning *r)
 {
+	const struct verp_keys keys = keys_of(r);
+
 	find_by_sender(r, r->said.original_from);
 	find_by_sender(r, return_path(r));
 	if (r->proven)
 		r->found = returns_find(port_of(r), r->verp.id, r->verp.recipient, &r->arena, &r->whose);
 	else
 		find_by_id(r);
+	/* of another server that shares the key: that id is another message's here */
+	if (r->proven && r->found && !verp_is_for(&keys, &r->verp, r->whose.address)) {
+		r->found = false;
+		r->whose = (struct delivered){ 0 };
+	}
 }
 
 /* The line of the report that is about it. */
 static const struct returned_recipient *
 about(const struct returning *r)
 {
-	const uint8_t *key = returns_key(r->session->reactor->returns);
+	const struct verp_keys keys = keys_of(r);
 
 	for (size_t i = 0; i < r->said.count; i++) {
 		const struct returned_recipient *one = &r->said.recipients[i];
 
 		if (r->found ? span_ieq(one->address, r->whose.address) || span_ieq(one->original, r->whose.address)
-			     : r->proven && (verp_is_for(key, &r->verp, one->address) ||
-					     verp_is_for(key, &r->verp, one->original)))
+			     : r->proven && (verp_is_for(&keys, &r->verp, one->address) ||
+					     verp_is_for(&keys, &r->verp, one->original)))
 			return one;
 	}
 	/* it was forwarded, and is said of another address */
@@ -309,13 +322,13 @@ judge(struct returning *r)
 static struct span
 address_of(const struct returning *r)
 {
-	const uint8_t *key = returns_key(r->session->reactor->returns);
+	const struct verp_keys keys = keys_of(r);
 
 	if (r->found)
 		return r->whose.address;
-	if (r->proven && r->about != NULL && verp_is_for(key, &r->verp, r->about->original))
+	if (r->proven && r->about != NULL && verp_is_for(&keys, &r->verp, r->about->original))
 		return r->about->original;
-	if (r->proven && r->about != NULL && verp_is_for(key, &r->verp, r->about->address))
+	if (r->proven && r->about != NULL && verp_is_for(&keys, &r->verp, r->about->address))
 		return r->about->address;
 	return SPAN("");
 }

@@ -339,10 +339,10 @@ read_key(struct returns *r)
 	return rc;
 }
 
-const uint8_t *
-returns_key(const struct returns *r)
+struct verp_keys
+returns_keys(const struct returns *r, const struct config *config)
 {
-	return r->key;
+	return (struct verp_keys){ (const uint8_t (*)[VERP_KEY])config->verp_keys, config->verp_key_count, r->key };
 }
 
 /* ---- counting ----------------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #include "policy/verp.h"
 #include "queue/queue.h"
 
+struct config;
 struct reactor;
 struct returns;
 
@@ -28,7 +29,8 @@ int returns_open(struct reactor *home, struct returns **ret);
 void returns_close(struct returns *r);		/* its handles; then run the loop until it is empty */
 void returns_free(struct returns *r);		/* NULL is fine */
 
-const uint8_t *returns_key(const struct returns *r);
+/* Those of the configuration, which must live as long, and the queue's own. */
+struct verp_keys returns_keys(const struct returns *r, const struct config *config);
 /*
  * Who sent it, and to whom: from its record, or from the queue where it still is. On the port's
  * thread.

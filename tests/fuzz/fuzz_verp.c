@@ -15,22 +15,25 @@ static struct verp_rule rule = { .domain = { "bounces.example.org", 19 }, .prefi
 static const struct verp_rules rules = { &rule, 1 };
 static const uint8_t key[VERP_KEY] = "only we have this one";
 
+static const struct verp_keys keys = { .own = key };
+
 static void
 check_made(struct span address, uint64_t id, uint32_t recipient, struct arena *arena)
 {
-	struct span made = verp_write(&rule, key, id, recipient, address, arena);
+	struct span made = verp_write(&rule, &keys, id, recipient, address, arena);
 	struct verp_address read;
-	uint8_t other[VERP_KEY] = { 1 };
+	const uint8_t other[VERP_KEY] = { 1 };
+	const struct verp_keys other_keys = { .own = other };
 	char *shouted = arena_alloc(arena, made.len);
 
 	assert(made.len <= 64 + 1 + rule.domain.len);
 	for (size_t i = 0; i < made.len; i++)
 		shouted[i] = made.at[i] >= 'a' && made.at[i] <= 'z' ? (char)(made.at[i] - 32) : made.at[i];
-	assert(verp_read(&rules, key, span_of(shouted, made.len), &read) == VERP_GOOD);
-	assert(read.id == id && read.recipient == recipient && verp_is_for(key, &read, address));
-	assert(verp_read(&rules, other, made, &read) == VERP_UNKNOWN);
+	assert(verp_read(&rules, &keys, span_of(shouted, made.len), &read) == VERP_GOOD);
+	assert(read.id == id && read.recipient == recipient && verp_is_for(&keys, &read, address));
+	assert(verp_read(&rules, &other_keys, made, &read) == VERP_UNKNOWN);
 	shouted[2] = shouted[2] == '0' ? '1' : '0';
-	assert(verp_read(&rules, key, span_of(shouted, made.len), &read) == VERP_UNKNOWN);
+	assert(verp_read(&rules, &keys, span_of(shouted, made.len), &read) == VERP_UNKNOWN);
 }
 
 int
@@ -42,8 +45,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tenant_rules by;
 	struct span address = arena_printf(&arena, "%.*s@bounces.example.org", SPAN_FMT(span_first(in, 100)));
 
-	assert(verp_read(&rules, key, in, &read) != VERP_GOOD);
-	assert(verp_read(&rules, key, address, &read) != VERP_GOOD);
+	assert(verp_read(&rules, &keys, in, &read) != VERP_GOOD);
+	assert(verp_read(&rules, &keys, address, &read) != VERP_GOOD);
 	check_made(in, 1 + size * UINT64_C(0x123456789), (uint32_t)(size % VERP_RECIPIENT_MAX), &arena);
 	assert(verp_choose(&rules, &(struct verp_facts){ .sender = address }) == NULL);
 	verp_choose(&rules, &(struct verp_facts){ in, in, in, in });

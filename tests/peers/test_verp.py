@@ -2,13 +2,14 @@
 import os
 import re
 import smtplib
+import subprocess
 
 import pytest
 
 import harness
 from clock import Clock
 from conftest import FAST
-from harness import TIMEOUT, wait_for
+from harness import TIMEOUT, program, quoted, wait_for
 from steering import BODY, NEVER, rows
 
 DOMAIN = "bounces.src.test"
@@ -288,6 +289,44 @@ def test_without_records(make_tramd, sink):
     assert suppressed(tramd) == {"jo@dst.test": "bad-mailbox"}
     assert [m.recipients for m in sink.wait(4)[2:]] == [["ops@src.test"]] * 2
     assert tramd.ctl_json("stats")["returned_unmatched"] == 2
+
+
+def test_servers_share_keys(make_tramd, make_sink, tmp_path):
+    """What one has sent comes back to another; an older key is good until it is taken out; bad files change nothing."""
+    def new_key():
+        return subprocess.check_output([program("tramctl"), "verp-key"], text=True)
+    files, servers, sink = [tmp_path / "one", tmp_path / "two"], [], make_sink()
+    old, new = new_key(), new_key()
+    assert old != new and len(old) == 65
+    for path in files:
+        path.write_text("# shared\n" + old)
+        path.chmod(0o600)
+        servers.append(make_tramd(static=sink, queue=NEVER, extra=VERP + SUPPRESS +
+                                  "bounces { verp-keys = %s forward = \"ops@src.test\" }\n" % quoted(str(path))))
+    first, second = servers
+    first.send(BODY, sender="news@src.test", to=["a@dst.test", "b@dst.test"])
+    told = sent(sink, 2)
+    come_back(second, report(told["a@dst.test"], "a@dst.test"), told["a@dst.test"])
+    line = second.wait_log(event="bounce-received")
+    assert (line["by"], line["to"], line["class"]) == ("verp", "a@dst.test", "bad-mailbox") and "from" not in line
+    assert suppressed(second) == {"a@dst.test": "bad-mailbox"}
+    files[1].write_text(new + old)
+    second.reload()
+    second.wait_log(event="reload", level="info")
+    come_back(second, report(told["b@dst.test"], "b@dst.test"), told["b@dst.test"])
+    wait_for(lambda: "b@dst.test" in suppressed(second), what="the older key is good")
+    files[1].write_text(new + "nonsense\n")
+    second.reload()
+    assert "two:2: that is no key" in second.wait_log(event="reload", level="error")["msg"]
+    files[1].write_text(new)
+    second.reload()
+    wait_for(lambda: len(second.events(event="reload", level="info")) == 2, what="the second reload")
+    with second.client() as c:
+        c.hello()
+        c.command("MAIL FROM:<>", 250)
+        c.command("RCPT TO:<%s>" % told["b@dst.test"], 550)
+    text = second.ctl("dns-records", DOMAIN, check=False).stdout.decode()
+    assert "(verp) at " + DOMAIN in text and "SPF" in text and "IN MX 10 tram.test." in text
 
 
 @pytest.mark.parametrize("unproven", [False, True])

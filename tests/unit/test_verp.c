@@ -1,4 +1,5 @@
 /* test_verp: addresses of deliveries, written, read, forged; whose senders are written anew; records. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 #include "policy/verp.h"
 
 static const uint8_t key[VERP_KEY] = "0123456789abcdef0123456789abcde", other_key[VERP_KEY] = "another";
+static const struct verp_keys keys = { .own = key }, other_keys = { .own = other_key };
 static struct span shop[] = { { "shop.example", 12 }, { "ann@example.org", 15 } };
 static struct span bulk[] = { { "*.bulk.example", 14 } };
 static struct span tenants[] = { { "gold", 4 } };
@@ -43,19 +45,19 @@ test_round_trip(void **state)
 	assert_true(id_parse(SPAN("0dn4q7k2c0001"), &id));
 	for (uint32_t n = 0; n <= VERP_RECIPIENT_MAX; n = n * 7 + 1)
 		for (size_t i = 0; i < rules.count; i++) {
-			struct span a = verp_write(&rule_list[i], key, id, n, SPAN("Jo@dst.test"), &arena);
+			struct span a = verp_write(&rule_list[i], &keys, id, n, SPAN("Jo@dst.test"), &arena);
 			char upper[200];
 
 			assert_true(address_local_of(a).len <= 64 && a.len < sizeof(upper));
 			assert_null(strstr(arena_str(&arena, a), "dst"));
-			assert_int_equal(verp_read(&rules, key, a, &read), VERP_GOOD);
+			assert_int_equal(verp_read(&rules, &keys, a, &read), VERP_GOOD);
 			assert_true(read.id == id && read.recipient == n);
-			assert_true(verp_is_for(key, &read, SPAN("jo@DST.test")));
-			assert_false(verp_is_for(key, &read, SPAN("joe@dst.test")));
+			assert_true(verp_is_for(&keys, &read, SPAN("jo@DST.test")));
+			assert_false(verp_is_for(&keys, &read, SPAN("joe@dst.test")));
 			for (size_t j = 0; j < a.len; j++)
 				upper[j] = a.at[j] >= 'a' && a.at[j] <= 'z' ? (char)(a.at[j] - 32) : a.at[j];
-			assert_int_equal(verp_read(&rules, key, span_of(upper, a.len), &read), VERP_GOOD);
-			assert_int_equal(verp_read(&rules, other_key, a, &read), VERP_UNKNOWN);
+			assert_int_equal(verp_read(&rules, &keys, span_of(upper, a.len), &read), VERP_GOOD);
+			assert_int_equal(verp_read(&rules, &other_keys, a, &read), VERP_UNKNOWN);
 		}
 	arena_free(&arena);
 }
@@ -65,7 +67,7 @@ static void
 test_forged(void **state)
 {
 	struct arena arena = { 0 };
-	struct span a = verp_write(&rule_list[0], key, 77, 3, SPAN("jo@dst.test"), &arena);
+	struct span a = verp_write(&rule_list[0], &keys, 77, 3, SPAN("jo@dst.test"), &arena);
 	char *text = arena_str(&arena, a);
 	struct verp_address read;
 
@@ -74,19 +76,19 @@ test_forged(void **state)
 		char was = text[i];
 
 		text[i] = was == 'z' ? 'y' : (char)(was + 1);
-		assert_int_equal(verp_read(&rules, key, span_of(text, a.len), &read), VERP_UNKNOWN);
+		assert_int_equal(verp_read(&rules, &keys, span_of(text, a.len), &read), VERP_UNKNOWN);
 		text[i] = was;
-		assert_int_equal(verp_read(&rules, key, span_skip(a, i + 1), &read), VERP_UNKNOWN);
+		assert_int_equal(verp_read(&rules, &keys, span_skip(a, i + 1), &read), VERP_UNKNOWN);
 	}
-	assert_int_equal(verp_read(&rules, key, SPAN("@b.shop.example"), &read), VERP_UNKNOWN);
-	assert_int_equal(verp_read(&rules, key, SPAN("b-@b.shop.example"), &read), VERP_UNKNOWN);
-	assert_int_equal(verp_read(&rules, key, SPAN("b@b.shop.example"), &read), VERP_UNKNOWN);
-	assert_int_equal(verp_read(&rules, key, SPAN("b-0dn4q7k2c0001-0-b.shop.example"), &read), VERP_FOREIGN);
-	assert_int_equal(verp_read(&rules, key, SPAN(""), &read), VERP_FOREIGN);
+	assert_int_equal(verp_read(&rules, &keys, SPAN("@b.shop.example"), &read), VERP_UNKNOWN);
+	assert_int_equal(verp_read(&rules, &keys, SPAN("b-@b.shop.example"), &read), VERP_UNKNOWN);
+	assert_int_equal(verp_read(&rules, &keys, SPAN("b@b.shop.example"), &read), VERP_UNKNOWN);
+	assert_int_equal(verp_read(&rules, &keys, SPAN("b-0dn4q7k2c0001-0-b.shop.example"), &read), VERP_FOREIGN);
+	assert_int_equal(verp_read(&rules, &keys, SPAN(""), &read), VERP_FOREIGN);
 	/* made for one domain it is none of another, whatever its prefix */
 	rule_list[1].prefix = SPAN("b");
 	a = arena_printf(&arena, "%.*s@r.example.org", SPAN_FMT(address_local_of(a)));
-	assert_int_equal(verp_read(&rules, key, a, &read), VERP_UNKNOWN);
+	assert_int_equal(verp_read(&rules, &keys, a, &read), VERP_UNKNOWN);
 	rule_list[1].prefix = SPAN("Ret9");
 	arena_free(&arena);
 }
@@ -133,11 +135,54 @@ test_records(void **state)
 	arena_free(&arena);
 }
 
+/* The first makes them; what an older one, or the queue's own, has made is good. */
+static void
+test_shared_keys(void **state)
+{
+	struct arena arena = { 0 };
+	struct buf file = { 0 }, faults = { 0 };
+	uint8_t parsed[VERP_KEYS_MAX][VERP_KEY];
+	struct verp_address read;
+	struct verp_keys both = { .own = key };
+	struct span old, made;
+
+	(void)state;
+	buf_append(&file, SPAN("# of all our servers\n\n"));
+	for (uint8_t i = 1; i <= 2; i++) {
+		uint8_t one[VERP_KEY] = { i, 0xf0 };
+
+		verp_key_text(one, &file);
+		buf_append(&file, SPAN("\r\n"));
+	}
+	assert_int_equal(verp_keys_parse(SPAN("keys"), buf_span(&file), &faults, parsed, &both.shared_count), 0);
+	assert_int_equal(both.shared_count, 2);
+	assert_true(parsed[0][0] == 1 && parsed[1][0] == 2 && parsed[1][1] == 0xf0 && parsed[1][31] == 0);
+	both.shared = (const uint8_t (*)[VERP_KEY])parsed;
+	old = verp_write(&rule_list[0], &keys, 5, 1, SPAN("jo@dst.test"), &arena);
+	made = verp_write(&rule_list[0], &both, 5, 1, SPAN("jo@dst.test"), &arena);
+	assert_int_equal(verp_read(&rules, &both, old, &read), VERP_GOOD);
+	assert_true(read.key == 2 && verp_is_for(&both, &read, SPAN("jo@dst.test")));
+	assert_int_equal(verp_read(&rules, &both, made, &read), VERP_GOOD);
+	assert_true(read.key == 0 && verp_is_for(&both, &read, SPAN("jo@dst.test")));
+	assert_int_equal(verp_read(&rules, &keys, made, &read), VERP_UNKNOWN);
+	both.shared = (const uint8_t (*)[VERP_KEY])(parsed + 1);
+	both.shared_count = 1;
+	assert_int_equal(verp_read(&rules, &both, made, &read), VERP_UNKNOWN);
+	buf_append(&file, SPAN("0102\n"));
+	assert_int_equal(verp_keys_parse(SPAN("keys"), buf_span(&file), &faults, parsed, &both.shared_count), -EINVAL);
+	assert_true(span_starts(buf_span(&faults), SPAN("keys:5: that is no key; make one")));
+	buf_clear(&faults);
+	assert_int_equal(verp_keys_parse(SPAN("keys"), SPAN("# none\n"), &faults, parsed, &both.shared_count), -EINVAL);
+	buf_free(&faults);
+	buf_free(&file);
+	arena_free(&arena);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_shared_keys),
 		cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_choice),
 		cmocka_unit_test(test_records),

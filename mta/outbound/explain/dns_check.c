@@ -87,6 +87,7 @@ gather(struct tls_check *c)
 		.port = SMTP_PORT,
 		.keys = p->keys,
 		.tlsrpt = config->published_tlsrpt,
+		.sends = verp_has_domain(&config->verp, c->domain),
 	};
 	if (listener != NULL)
 		tls_context_shown(listener->tls_context, config->hostname, on_certificate, p);
