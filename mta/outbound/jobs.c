@@ -21,13 +21,13 @@ job_new(uint64_t id)
 	return job;
 }
 
-/* To the same site, from the same pool: the source of the first is everybody's. */
+/* To the same site, from the same pool (the source of the first is everybody's), if it might go by itself. */
 static bool
 may_join(const struct entry *entry, const struct entry *first, struct span source, bool only)
 {
 	return !entry->in_flight && entry->lane->site == first->lane->site &&
 	       (entry->lane == first->lane || (!only && span_eq(entry->lane->pool, first->lane->pool) &&
-					       shaping_may_join(entry->lane, source)));
+					       lane_suspended_until(entry->lane) == 0 && shaping_may_join(entry->lane, source)));
 }
 
 static void
