@@ -157,10 +157,19 @@ add_site_text(struct report *p, struct bounce_recipient *b, uint64_t lane_id)
 	}
 }
 
+/* Who keeps it on hold knows that it waits; but who has asked to be told by a time (RFC 2852) does not. */
+static bool
+may_be_warned_of(const struct message_record *m, const struct history_record *history)
+{
+	bool late = m->by_mode == BY_NOTIFY && m->by_ms <= wall_ms();
+
+	return !history->warned && (history->state == HISTORY_WAITING || (late && history->state == HISTORY_HELD));
+}
+
 static bool
 wants_warning(const struct report *p, uint32_t n, const struct history_record *history)
 {
-	return !(history != NULL && (history->warned || history->state != HISTORY_WAITING)) &&
+	return (history == NULL || may_be_warned_of(&p->message.record, history)) &&
 	       notify_wants(p->message.envelope.recipients[n].notify, NOTIFY_DELAY);
 }
 
