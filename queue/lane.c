@@ -344,14 +344,14 @@ lane_added(struct batch *b, struct lane_node *lane, int64_t due_ms)
 		lane_set_asleep(b, lane, need);
 }
 
-/* An empty lane is deleted when the dispatcher comes to it: so it must come. */
+/* An empty lane is deleted when the dispatcher comes to it: so it must come, and not when the last would have gone. */
 void
 lane_removed(struct batch *b, struct lane_node *lane)
 {
 	assert(lane->record.count > 0);
 	lane->record.count--;
 	lane_dirty(b, lane);
-	if (lane->record.count == 0 && lane->record.asleep_ms == INT64_MAX && !lane->record.hold)
+	if (lane->record.count == 0 && lane->record.asleep_ms > b->now_ms && !lane->record.hold)
 		lane_set_asleep(b, lane, b->now_ms);
 }
 
