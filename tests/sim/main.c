@@ -134,6 +134,7 @@ main(int argc, char **argv)
 	struct settings set = {
 		.seed = 1, .traced = UINT32_MAX, .scenario = "steady", .days_ms = 2 * DAY, .hosts = 1000, .tenants = 5, .messages = 5000,
 		.lifetime_ms = 5 * (int64_t)DAY, .window_entries = 50000, .window_sites = 10000, .deliveries = 200, .per_site = 20,
+		.several = 10,
 	};
 	bool alone = false, own;
 	int result = LIFE_RESTART;

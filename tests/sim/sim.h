@@ -126,7 +126,7 @@ struct host {				/* one site: what its hosts do */
 	uint32_t visits;		/* connections that the dispatcher has not done with */
 	struct bans bans;
 	uint32_t by_source[SOURCES + 1];	/* in_minute */
-	int64_t next_slowed;		/* wall: while it is slowed, the next message */
+	int64_t next_slowed, early;	/* wall: while it is slowed, the next message; the last before that */
 	struct warm_day warm[SOURCES];
 	struct gauge source_sent[SOURCES][2];
 	uint32_t source_visits[SOURCES];
@@ -187,6 +187,7 @@ struct settings {			/* of a run: the command line, then the scenario */
 	int64_t life_mean;		/* until a restart; 0: none */
 	uint32_t crashes;		/* of these, deaths: per million */
 	uint32_t storm;			/* messages of one tenant at once */
+	uint32_t several;		/* one message in so many has a recipient more */
 	int64_t reload_every, edit_every, jump_every;
 	bool far_jumps;			/* the third jump is of years, backwards; so is one of hours before the second life */
 	int64_t slow_disk;		/* a commit takes up to this */

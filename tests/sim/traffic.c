@@ -157,7 +157,7 @@ hand_in_any(void)
 {
 	uint32_t domains[RCPTS_MAX], count = 1;
 
-	while (count < RCPTS_MAX && draw(CHANCE_TRAFFIC, 10) == 0)
+	while (count < RCPTS_MAX && draw(CHANCE_TRAFFIC, world->set.several) == 0)
 		count++;
 	for (uint32_t i = 0; i < count; i++)
 		domains[i] = draw_domain();
@@ -174,7 +174,7 @@ edited(struct rcpt *r, enum edit_kind kind)
 	ledger_trace(r, names[kind]);
 	if (r->state == R_FLYING)
 		fail("r%u is edited while it is being sent", (unsigned)(r - world->rcpts));
-	r->edited = r->edited || kind == EDIT_FAIL;
+	r->edited = r->edited || kind == EDIT_FAIL || (kind == EDIT_REMOVE && r->state == R_DELIVERED);
 	if (kind == EDIT_REMOVE && (r->state == R_WAITING || r->state == R_FAILED))
 		ledger_removed(r);
 	if (r->state != R_WAITING)
@@ -295,7 +295,7 @@ traffic_release(void)
 	for (uint32_t i = 0; i < world->open_count; i++) {
 		const struct rcpt *r = &world->rcpts[world->open[i]];
 
-		if (r->held) {
+		if (r->held && !wishes_too_late(r)) {
 			edit_go(EDIT_RELEASE, &r->message, 1);
 			return;
 		}
@@ -397,7 +397,7 @@ hand_in_fair(uint32_t tenant, uint32_t domain)
 	hand_in(tenant, domains, count);
 }
 
-/* All of tenant 0, to the busiest domains, or to all there are; or of all tenants, to one. */
+/* All of tenant 0, to the busiest domains, or to all there are; or of all tenants, to one; or as ever. */
 static void
 storm(void)
 {
@@ -408,7 +408,10 @@ storm(void)
 	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages; i++) {
 		uint32_t domain = world->set.spread ? one + i % (world->set.domains - one) : draw_domain();
 
-		hand_in(0, &domain, 1);
+		if (world->set.rules)
+			hand_in_any();
+		else
+			hand_in(0, &domain, 1);
 	}
 }
 

@@ -154,10 +154,12 @@ wishes_scan(struct rcpt *r)
 	if (m->by_mode == BY_NONE || r->state != R_WAITING || wall() < m->deadline + TOLD_MS ||
 	    world->mono < world->life_began + TOLD_MS || world->mono < world->unsettled)
 		return;
-	if (!is_seen_to(r, &given_up))
+	if (!is_seen_to(r, &given_up)) {
+		ledger_explain(r);
 		fail("r%u was to be there %lld s ago, and its sender %s", (unsigned)(r - world->rcpts),
 		     (long long)(wall() - m->deadline) / 1000,
 		     m->by_mode == BY_RETURN ? "does not get it back" : "is not told");
+	}
 	if (given_up)
 		ledger_failed(r);
 }
@@ -174,7 +176,7 @@ wishes_passed_on(struct rcpt *r)
 void
 wishes_end(const struct rcpt *r)
 {
-	if (r->state == R_DELIVERED && r->by_unknown && r->passed_on == 0 && !r->doubt)
+	if (r->state == R_DELIVERED && r->by_unknown && r->passed_on == 0 && !r->doubt && !r->edited)
 		fail("r%u has gone on to a host that knows nothing of times, and its sender was not told",
 		     (unsigned)(r - world->rcpts));
 }

@@ -348,7 +348,7 @@ rules(struct settings *s)
 	s->storm = s->messages / 2;
 	s->life_mean = 3 * HOUR;
 	s->crashes = 500000;
-	s->slow_disk = 0;
+	s->several = 3;
 	s->reload_every = 8 * HOUR;
 }
 
@@ -384,6 +384,25 @@ wishes(struct settings *s)
 	s->reload_every = 10 * HOUR;
 }
 
+/* All of these, with little room and an operator. */
+static void
+market(struct settings *s)
+{
+	wishes(s);
+	s->hosts = s->tenants + 30;
+	s->domains = s->tenants + 40;
+	s->days_ms = 4 * (int64_t)DAY;
+	s->rules = s->sources = true;
+	s->slow = 100000;
+	s->urgent = 0;
+	s->per_site = 5;
+	s->silent = 50000;
+	s->window_entries = 1000;
+	s->window_sites = 20;
+	s->deliveries = 20;
+	s->edit_every = 20 * MINUTE;
+}
+
 static const struct scenario {
 	const char *name;
 	void (*apply)(struct settings *settings);
@@ -391,7 +410,7 @@ static const struct scenario {
 	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
 	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
 	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair }, { "wide", wide },
-	{ "rules", rules }, { "warm", warm }, { "wishes", wishes }, { "chaos", chaos },
+	{ "rules", rules }, { "warm", warm }, { "wishes", wishes }, { "market", market }, { "chaos", chaos },
 };
 
 bool
