@@ -61,7 +61,7 @@ struct queue_facts {			/* any thread; a snapshot */
 	int64_t last_commit_us;		/* how long the last commit took */
 	bool poisoned, clean_start;	/* clean_start: the last process stopped cleanly */
 	uint64_t in_doubt;		/* messages marked uncertain at start */
-	int64_t last_stop_ms;		/* wall time of the last commit of the last process; 0: there was none */
+	int64_t latest_ms;		/* the latest wall time that earlier processes have stored or given an id for */
 };
 void queue_facts(const struct queue *queue, struct queue_facts *ret);
 /*

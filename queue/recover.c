@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "mta/base/id.h"
 #include "queue/writer.h"
 
 enum { SLICE = 500, DOUBT_MS = 1000, DOUBT_MAX = 20000, SITES_MAX = 1000, LANES_MAX = 5000 };
@@ -294,7 +295,9 @@ queue_recover(struct queue *q, char error[QUEUE_ERROR_MAX])
 	writer_refresh_room(q, true);
 	r = format_check(q, error);
 	q->facts.clean_start = q->meta.clean;
-	q->facts.last_stop_ms = q->meta.last_commit_ms;
+	q->facts.latest_ms = id_time_ms(q->meta.last_id);
+	if (q->facts.latest_ms < q->meta.last_commit_ms)
+		q->facts.latest_ms = q->meta.last_commit_ms;
 	if (r == 0)
 		r = sweep(q);
 	if (r == 0)

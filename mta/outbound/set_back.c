@@ -5,9 +5,8 @@
  * What came, or was tried last, at a time that is still to come was stored by the clock of then, and so was what would
  * have to wait for longer than any next try does: it is due now, and what its sender wants to go later as long from now
  * as it was from its arrival. A walk through all messages, and then through the sites, finds them, a page at a time,
- * when the step is seen, or at a start before the time of the last commit. A crash in the midst of the walk leaves the
- * rest to the operator's `queue retry`. Each site and lane that waits is asked once more; what holds it for another
- * reason holds it again.
+ * when the step is seen, and at each start before a time that the queue knows: so a restart meanwhile misses nothing.
+ * Each site and lane that waits is asked once more; what holds it for another reason holds it again.
  *
  * Not put right: the age of messages is that of their ids, which never go back (queue.h).
  */
@@ -261,9 +260,9 @@ set_back_start(struct dispatcher *d)
 	d->set_back = xcalloc(1, sizeof(*d->set_back));
 	d->set_back->owner = d;
 	queue_facts(d->home->queue, &facts);
-	if (facts.last_stop_ms > wall_ms() + RECHECK_MS) {
-		log_message(LOG_WARNING, "clock-jump", "the wall clock is %lld s behind that of the last run",
-			    (long long)((facts.last_stop_ms - wall_ms()) / 1000));
+	if (facts.latest_ms > wall_ms() + RECHECK_MS) {
+		log_message(LOG_WARNING, "clock-jump", "the wall clock is %lld s behind that of an earlier run",
+			    (long long)((facts.latest_ms - wall_ms()) / 1000));
 		set_back_begin(d);
 	}
 }

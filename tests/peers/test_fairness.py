@@ -109,6 +109,9 @@ def test_sites(make_tramd):
                            extra=HEADER, limits={"window-sites": 10}, queue={"retry-first": "1s"})
         fill(tramd, "news", 200, to=lambda n: "a@d%d.test" % n)
         wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 7, what="three quarters of the room are taken")
+        last = tramd.queue_ids()[-1]
+        wait_for(lambda: ["tenant news has its share of limits.window-sites: 7 of 10"] == [
+            h["text"] for told in rows(tramd, "explain", last) for h in told.get("held_by", [])], what="the last waits for room")
         tramd.send(text("shop"), to="password@dst.test")
         good.wait_rule(first, 1)
         tramd.restart(kill=True)

@@ -179,6 +179,25 @@ shapes_hold(struct dispatcher *d, const struct shaping_question *question, struc
 		shaping_tell(d, question, arena, why, NULL, NULL);
 }
 
+/* Its site is asleep, and its tenant has as many of them in memory as it may. */
+static void
+room_holds(struct dispatcher *d, const struct lane_record *lane, struct arena *arena, struct hold_reasons *why)
+{
+	const struct share *share = share_find(&d->window, tenant_mark(lane->name.tenant));
+	size_t has = share != NULL ? share->sites : 0;
+	struct hold_reason *r;
+
+	if (window_site(&d->window, lane->site) != NULL || lane->asleep_ms > wall_ms() ||
+	    sites_have_room(d, share, lane->name.priority))
+		return;
+	r = hold_add(why, HOLD_TENANT);
+	r->what = lane->name.tenant;
+	r->text = arena_printf(arena, "tenant %.*s has its share of limits.window-sites: %zu of %zu",
+			       SPAN_FMT(lane->name.tenant), has, d->window.max_sites);
+	hold_number(r, "sites", (int64_t)has);
+	hold_number(r, "most", (int64_t)d->window.max_sites);
+}
+
 static void
 stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct hold_reasons *why)
 {
@@ -211,6 +230,8 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 			    arena, why);
 		sources_held_by(d, site.key, lane.name.pool, arena, why);
 	}
+	if (lane.site != 0 && why->count == 0)
+		room_holds(d, &lane, arena, why);
 	/* what is stored of a limit is told only if the limit itself is not: it has its numbers */
 	if (limited && why->count == 0)
 		limit_holds(&lane.backoff, why);
