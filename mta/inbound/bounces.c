@@ -389,6 +389,8 @@ log_it(const struct returning *r)
 		log_str(&l, "form", returned_form_name(r->said.form));
 	if (r->said.kind == RETURNED_BOUNCE && r->about != NULL)
 		log_str(&l, "action", returned_action_name(r->about->action));
+	if (r->said.envelope_id.len > 0)
+		log_span(&l, "envid", span_first(r->said.envelope_id, 100));
 	if (r->said.feedback_type.len > 0)
 		log_span(&l, "feedback", r->said.feedback_type);
 	if (reply.code != 0 || reply.status.klass != 0 || reply.text.len > 0)

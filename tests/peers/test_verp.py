@@ -306,8 +306,9 @@ def test_servers_share_keys(make_tramd, make_sink, tmp_path):
     first, second = servers
     first.send(BODY, sender="news@src.test", to=["a@dst.test", "b@dst.test"])
     told = sent(sink, 2)
-    come_back(second, report(told["a@dst.test"], "a@dst.test"), told["a@dst.test"])
-    line = second.wait_log(event="bounce-received")
+    data = report(told["a@dst.test"], "a@dst.test").replace(b"Reporting-MTA", b"Original-Envelope-Id: campaign+2B7\r\nReporting-MTA")
+    come_back(second, data, told["a@dst.test"])
+    line = second.wait_log(event="bounce-received", envid="campaign+2B7")
     assert (line["by"], line["to"], line["class"]) == ("verp", "a@dst.test", "bad-mailbox") and "from" not in line
     assert suppressed(second) == {"a@dst.test": "bad-mailbox"}
     files[1].write_text(new + old)
