@@ -63,6 +63,12 @@ returning_of(struct session *s)
 	return s->returning;
 }
 
+static bool
+is_too_old(const struct config *config, const struct verp_address *verp)
+{
+	return id_time_ms(verp->id) < wall_ms() - config->bounces.lifetime_ms;
+}
+
 /* Old ones are refused like forged ones: nobody learns which it was. */
 bool
 bounces_judge(const struct reactor *reactor, const struct config *config, struct span *address,
@@ -83,7 +89,7 @@ bounces_judge(const struct reactor *reactor, const struct config *config, struct
 		return false;
 	}
 	found = verp_read(&config->verp, &keys, *address, verp);
-	*proven = found == VERP_GOOD && id_time_ms(verp->id) >= wall_ms() - config->bounces.lifetime_ms;
+	*proven = found == VERP_GOOD && !is_too_old(config, verp);
 	if (found != VERP_FOREIGN && !*proven)
 		*verdict = REPLY(550, 5, 1, 1, "no such address here");
 	return found != VERP_FOREIGN;
@@ -186,7 +192,9 @@ find_by_sender(struct returning *r, struct span sender)
 {
 	const struct verp_keys keys = keys_of(r);
 
-	if (!r->proven && sender.len > 0 && verp_read(&r->session->config->verp, &keys, sender, &r->verp) == VERP_GOOD) {
+	if (!r->proven && sender.len > 0 &&
+	    verp_read(&r->session->config->verp, &keys, sender, &r->verp) == VERP_GOOD &&
+	    !is_too_old(r->session->config, &r->verp)) {
 		r->proven = true;
 		r->by = "verp";
 	}

@@ -244,6 +244,7 @@ build_report(struct report *p)
 	p->to.address = p->message.envelope.reverse_path;
 	p->envelope = (struct envelope){ .recipients = &p->to,
 					 .recipient_count = 1,
+					 .priority = p->message.envelope.priority,	/* RFC 6710 §4.6 */
 					 .smtputf8 = (flags & MESSAGE_HEADER_UTF8) != 0,
 					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME
 									     : BODY_7BIT };

@@ -357,7 +357,7 @@ def test_feedback_address(make_tramd, sink, unproven):
 def test_lifetime_and_limits(make_tramd, sink, tmp_path):
     """Old addresses are nobody's; records are no more than fit; a sender of such an address is told nothing."""
     clock = Clock(tmp_path)
-    tramd = make_tramd(static=sink, extra=VERP + "bounces { lifetime = 1h records = 100KB }\n", env=clock.env)
+    tramd = make_tramd(static=sink, extra=VERP + SUPPRESS + 'bounces { address = "fbl@src.test" lifetime = 1h records = 100KB }\n', env=clock.env)
     tramd.send(BODY, sender="news@src.test", to=["r%d@dst.test" % i for i in range(900)])
     told = sent(sink, 900)
     tramd.wait_empty()
@@ -370,4 +370,8 @@ def test_lifetime_and_limits(make_tramd, sink, tmp_path):
         c.hello()
         c.command("MAIL FROM:<>", 250)
         c.command("RCPT TO:<%s>" % told["r899@dst.test"], 550)
+    old = complaint(told["r898@dst.test"]).replace(b"Version: 1\r\n", b"Version: 1\r\nOriginal-Rcpt-To: r898@dst.test\r\n")
+    with smtplib.SMTP("127.0.0.1", tramd.port, local_hostname="far.test") as c:
+        c.sendmail("feedback@far.test", ["fbl@src.test"], old)
+    assert tramd.wait_log(event="complaint")["by"] == "nothing" and "r898@dst.test" not in suppressed(tramd)
     wait_for(lambda: tramd.ctl_json("stats")["returns_kept"] == 0, TIMEOUT, "old records have gone")
