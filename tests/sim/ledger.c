@@ -18,6 +18,7 @@ enum {
 	OVERTAKEN = 2 * MINUTE,		/* within a lane what is due first goes first */
 	CROWD_PATIENCE = 40 * MINUTE,	/* … while a limit of all sites is reached */
 	REPORT_PATIENCE = 16 * HOUR,	/* a report is tried again, too */
+	REPORT_PATIENCE_SHARED = 4 * DAY,	/* … where its reader's host may be down */
 	DOUBT_MS = 5 * SECOND,		/* what the queue may not have written yet */
 };
 
@@ -524,13 +525,14 @@ explain_host(uint32_t host)
 static void
 scan_one(struct rcpt *r)
 {
+	int64_t report = world->set.shared ? REPORT_PATIENCE_SHARED : REPORT_PATIENCE;
 	struct host *host = &world->hosts[world->domains[r->domain].host];
 	int64_t since = could_go_since(r);
 
 	wishes_scan(r);
-	if (r->state == R_FAILED && world->mono - r->changed > REPORT_PATIENCE)
+	if (r->state == R_FAILED && world->mono - r->changed > report)
 		fail("r%u has failed, and its sender was not told", number(r));
-	if (!r->held && world->mono > world->unsettled && age(r) > world->set.lifetime_ms + REPORT_PATIENCE && !r->doubt)
+	if (!r->held && world->mono > world->unsettled && age(r) > world->set.lifetime_ms + report && !r->doubt)
 		fail("r%u is %s, and past its lifetime", number(r), state_name(r));
 	if (since == INT64_MAX || since > world->mono || world->mono < world->unsettled || age(r) > world->set.lifetime_ms)
 		return;

@@ -12,10 +12,10 @@ SIM = os.path.join(os.environ.get("TRAM_BUILD", "build"), "tests", "sim", "sim")
 SEEDS = int(os.environ.get("SIM_SEEDS", "1"))
 SCENARIOS = {
     "steady": ["-m", "2000", "-h", "10000"],
-    "dead": ["-m", "1500", "-h", "10000"],
-    "lives": ["-m", "1200"],
+    "dead": ["-m", "1200", "-h", "4000"],
+    "lives": ["-m", "800"],
     "tight": ["-m", "1500"],
-    "operator": ["-m", "1200"],
+    "operator": ["-m", "800"],
     "clock": ["-m", "1500"],
     "providers": ["-m", "3000"],
     "storms": ["-m", "4000"],
