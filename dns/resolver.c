@@ -476,7 +476,8 @@ deliver(struct dns_resolver *r)
 	r->in_callback = true;
 	while (!r->closed && !list_empty(&r->delivering))
 		deliver_one(CONTAINER_OF(r->delivering.next, struct question, node));
-	end_graces(r);			/* behind the answers: one of them may be what is waited for */
+	/* behind the answers: one of them may be what is waited for */
+	end_graces(r);
 	r->in_callback = false;
 	if (!r->closed)
 		return true;

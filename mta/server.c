@@ -357,7 +357,8 @@ start_home(struct server *server, struct config *config)
 	config_close_files(config);
 	keeper_link_tell(&server->rights->keeper, KEEPER_TAKEN, "");
 	if (suppressed_open(home, &home->suppressed) < 0)
-		return fail("cannot read the list of suppressed addresses: run tramctl queue check");
+		return fail(
+			"cannot read the list of suppressed addresses: run tramctl queue check");
 	if (returns_open(home, &home->returns) < 0)
 		return fail("cannot read the key of verp: run tramctl queue check");
 	for (unsigned i = 0; i < server->count; i++) {
@@ -418,7 +419,8 @@ make_secrets(struct config_secrets *secrets)
 {
 	secrets->tickets = tls_tickets_new(TICKET_ROTATE_MS);
 	if (getrandom(secrets->sasl, sizeof(secrets->sasl), 0) != sizeof(secrets->sasl))
-		abort();			/* a kernel without random octets: nothing is safe */
+		/* a kernel without random octets: nothing is safe */
+		abort();
 }
 
 int

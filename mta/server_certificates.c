@@ -1,6 +1,7 @@
 /*
- * server_certificates: see server_certificates.h. An event → on_look (a moment later) → in the pool:
- * have the files changed, and are they good? → on_looked → letters: each reactor adopts its part.
+ * server_certificates: see server_certificates.h. An event → on_look (a moment later) → in the
+ * pool: have the files changed, and are they good? → on_looked → letters: each reactor adopts its
+ * part.
  */
 #include "mta/server_certificates.h"
 
@@ -32,7 +33,8 @@ struct certificates {
 	uint8_t (*known)[TLS_DIGEST_LEN];	/* of what its contexts use */
 	size_t count;			/* contexts */
 	char error[TLS_ERROR_MAX];	/* told; "": the files were good */
-	int64_t changed_ms;		/* of the loop's clock: the first event not looked at; 0: none */
+	/* of the loop's clock: the first event not looked at; 0: none */
+	int64_t changed_ms;
 	int64_t warned_ms;		/* wall clock */
 	bool looking, again, stopping;
 	int handles_open;
@@ -106,7 +108,8 @@ users_of(const struct config *config, struct span certificate)
 static void
 tell_certificate(void *arg, const struct tls_certificate_facts *facts)
 {
-	static const char *const ocsp[] = { [TLS_OCSP_NONE] = "none", [TLS_OCSP_STAPLED] = "stapled",
+	static const char *const ocsp[] = { [TLS_OCSP_NONE] = "none",
+					    [TLS_OCSP_STAPLED] = "stapled",
 					    [TLS_OCSP_EXPIRED] = "expired",
 					    [TLS_OCSP_FOREIGN] = "of another certificate" };
 	const struct telling *t = arg;
@@ -275,7 +278,9 @@ watch_files(struct certificates *c, const struct span *paths, size_t count)
 		watch_file(c, paths[i]);
 }
 
-/* Anew each time, for links and folders may be others by now; the old ones last until the new are. */
+/*
+ * Anew each time, for links and folders may be others by now; the old ones last until the new are.
+ */
 static void
 watch_all(struct certificates *c)
 {
@@ -339,7 +344,8 @@ on_read(uv_work_t *work)
 
 	if (look->keeper != NULL &&
 	    keeper_link_fetch(look->keeper, KEEPER_LOOK, &files, NULL, error) < 0) {
-		snprintf(look->error, sizeof(look->error), "%.*s", (int)sizeof(look->error) - 1, error);
+		snprintf(look->error, sizeof(look->error), "%.*s", (int)sizeof(look->error) - 1,
+			 error);
 		return;
 	}
 	read_files(look, files);

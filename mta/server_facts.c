@@ -167,7 +167,8 @@ classes_json(const uint32_t counts[REPLY_CLASSES])
 
 	for (enum reply_class class = 0; class < REPLY_CLASSES; class++)
 		if (counts[class] > 0)
-			json_object_set_new(object, reply_class_name(class), json_integer(counts[class]));
+			json_object_set_new(object, reply_class_name(class),
+					    json_integer(counts[class]));
 	return object;
 }
 

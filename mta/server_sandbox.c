@@ -41,8 +41,8 @@ add_log(struct roots *roots, const char *path)
 }
 
 /*
- * What libraries look into, now and then: all of it public. Of /etc the permissions let the server's
- * user see no more.
+ * What libraries look into, now and then: all of it public. Of /etc the permissions let the
+ * server's user see no more.
  */
 static void
 add_system(struct roots *roots, const struct config *config)

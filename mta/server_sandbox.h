@@ -1,6 +1,6 @@
 /*
- * server_sandbox: the sandbox of this daemon: which folders its configuration leaves it, and what is
- * told of it in the log, at a reload and by tramctl.
+ * server_sandbox: the sandbox of this daemon: which folders its configuration leaves it, and what
+ * is told of it in the log, at a reload and by tramctl.
  */
 #ifndef TRAM_SERVER_SANDBOX_H
 #define TRAM_SERVER_SANDBOX_H
@@ -10,10 +10,10 @@
 #include "mta/server.h"
 
 /*
- * Before the first thread. The server of a keeper reads the system's public files and its queue, and
- * listens on nothing: the rest is given to it. In one process only writing is limited: what it may
- * read is what its user may read, for a file that a later reload names, or that a link is turned to,
- * is anywhere.
+ * Before the first thread. The server of a keeper reads the system's public files and its queue,
+ * and listens on nothing: the rest is given to it. In one process only writing is limited: what it
+ * may read is what its user may read, for a file that a later reload names, or that a link is
+ * turned to, is anywhere.
  */
 void server_limit_files(const struct config *config, struct server_rights *rights);
 /* When all is open; logs what is in force. */

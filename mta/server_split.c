@@ -35,7 +35,8 @@ server_open_files(const struct server_rights *rights, struct config *config,
 		return config_open_files(config, error, warnings);
 	rc = keeper_become(config->user, false);
 	if (rc < 0)
-		snprintf(error, CONFIG_ERROR_MAX, "cannot become %s: %s", config->user, strerror(-rc));
+		snprintf(error, CONFIG_ERROR_MAX, "cannot become %s: %s", config->user,
+			 strerror(-rc));
 	else
 		rc = config_open_files(config, error, warnings);
 	if (seteuid(0) < 0 || setegid(0) < 0)
@@ -84,7 +85,8 @@ static int
 split(struct config **config, const struct passwd *user, struct server_rights *rights,
       char error[CONFIG_ERROR_MAX], struct buf *warnings)
 {
-	struct keeper keeper = { .channel = -1, .path = (*config)->path, .user = (*config)->user, .uid = user->pw_uid,
+	struct keeper keeper = { .channel = -1, .path = (*config)->path, .user = (*config)->user,
+				 .uid = user->pw_uid,
 				 .gid = user->pw_gid, .doors = xcalloc(1, sizeof(struct files)),
 				 .notify = service_notify };
 	struct config *inherited = *config;
@@ -92,7 +94,8 @@ split(struct config **config, const struct passwd *user, struct server_rights *r
 	int channel = -1, rc = keeper_open_doors(&keeper, *config, error);
 
 	if (rc == 0 && (rc = keeper_split(&keeper, &channel)) < 0)
-		snprintf(error, CONFIG_ERROR_MAX, "there can be no second process: %s", strerror(-rc));
+		snprintf(error, CONFIG_ERROR_MAX, "there can be no second process: %s",
+			 strerror(-rc));
 	if (rc < 0) {
 		files_free(keeper.doors);
 		config_free(inherited);

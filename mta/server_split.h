@@ -1,7 +1,8 @@
 /*
- * server_split: how many processes tramd is. Started as root with a `user` it is two: the keeper, which
- * stays root, and the server, which gets its configuration, files and listening sockets from it. Else
- * it is one, with a helper beside it if there are commands to run and the sandbox forbids that.
+ * server_split: how many processes tramd is. Started as root with a `user` it is two: the keeper,
+ * which stays root, and the server, which gets its configuration, files and listening sockets from
+ * it. Else it is one, with a helper beside it if there are commands to run and the sandbox forbids
+ * that.
  */
 #ifndef TRAM_SERVER_SPLIT_H
 #define TRAM_SERVER_SPLIT_H
@@ -10,14 +11,14 @@
 
 /*
  * *config has been read, its files have not; there is no thread. The keeper does not come back from
- * here. In the server *config is another one, if there are two. 0; -errno and a sentence, and *config is
- * freed; or an exit code, and a sentence.
+ * here. In the server *config is another one, if there are two. 0; -errno and a sentence, and
+ * *config is freed; or an exit code, and a sentence.
  */
 int server_split(struct config **config, struct server_rights *rights,
 		 char error[CONFIG_ERROR_MAX], struct buf *warnings);
 /*
- * At the start. What the keeper does not give is looked for by its name, as at a reload: by the user,
- * though the process is root's still.
+ * At the start. What the keeper does not give is looked for by its name, as at a reload: by the
+ * user, though the process is root's still.
  */
 int server_open_files(const struct server_rights *rights, struct config *config,
 		      char error[CONFIG_ERROR_MAX], struct buf *warnings);

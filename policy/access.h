@@ -41,9 +41,9 @@ struct reply access_mail(const struct access_rules *rules, const struct access_c
  *	postmaster, bare (any case), at our hostname or at our own address literal → the
  *	configured postmaster, accepted from anyone (RFC 5321 §4.5.1), else postmaster@hostname;
  *	a bare local part of a local program → at our hostname.
- * Trusted clients and those who have logged in may send wherever a route leads (else 550 5.4.4), all others to relay-to
- * domains (else 550 5.7.1). A route that rejects gives its own reply. The local part is opaque:
- * a%b, a!b or "a@b" route nowhere.
+ * Trusted clients and those who have logged in may send wherever a route leads (else 550 5.4.4),
+ * all others to relay-to domains (else 550 5.7.1). A route that rejects gives its own reply. The
+ * local part is opaque: a%b, a!b or "a@b" route nowhere.
  */
 struct reply access_rcpt(const struct access_rules *rules, const struct access_client *client,
 			 struct span reverse_path, struct arena *arena, struct span *address,

@@ -67,7 +67,8 @@ judge(const struct classifier *c, size_t from, const struct rule *rule, struct b
 		return fault;
 	for (size_t i = from; i < c->count; i++)
 		if (span_eq(c->rules[i].line, rule->line)) {
-			buf_printf(error, "line %zu says this already, with the class %s; remove one%c",
+			buf_printf(error,
+				   "line %zu says this already, with the class %s; remove one%c",
 				   c->rules[i].number, names[c->rules[i].class], '\0');
 			return buf_span(error).at;
 		}
@@ -88,7 +89,8 @@ take_line(struct classifier *c, size_t from, struct lines *lines, struct span li
 	else if (!reply_class_find(word, &rule.class))
 		fault = "no such class; those there are stand in tram.conf(5)";
 	else if (line.len == 0)
-		fault = "a class for what? write /pattern/, code=, status=, stage= or host= behind it";
+		fault = "a class for what? write /pattern/, code=, status=, stage= or host= behind "
+			"it";
 	rule.line = arena_copy(&c->arena, line);
 	rule.number = lines->number;
 	for (line = rule.line; fault == NULL && line.len > 0;) {
@@ -100,7 +102,8 @@ take_line(struct classifier *c, size_t from, struct lines *lines, struct span li
 		word = rule_word(&line);
 		fault = reply_match_word(&rule.match, word);
 		if (fault != NULL && fault[0] == '\0')
-			fault = "neither code=, status=, stage= or host=, nor a /pattern/ at the end";
+			fault = "neither code=, status=, stage= or host=, nor a /pattern/ at the "
+				"end";
 	}
 	if (fault == NULL)
 		fault = judge(c, from, &rule, &error);
@@ -136,7 +139,8 @@ classifier_parse(struct span name, struct span content, struct buf *errors, stru
 	struct classifier *c;
 
 	if (content.len > CLASSIFY_FILE_MAX) {
-		buf_printf(errors, "%.*s: larger than 1 MB, which a list of rules is not\n", SPAN_FMT(name));
+		buf_printf(errors, "%.*s: larger than 1 MB, which a list of rules is not\n",
+			   SPAN_FMT(name));
 		return -EINVAL;
 	}
 	c = xcalloc(1, sizeof(*c));
@@ -174,7 +178,8 @@ find_rule(const struct classifier *c, const struct classify_reply *reply)
 	unsigned trouble = 0;
 
 	for (size_t i = 0; i < c->count && found == NULL && trouble < CLASSIFY_TROUBLE_MAX; i++) {
-		enum pattern_result result = reply_match_fits(&c->rules[i].match, reply, work, text);
+		enum pattern_result result =
+			reply_match_fits(&c->rules[i].match, reply, work, text);
 
 		if (result == PATTERN_YES)
 			found = &c->rules[i];

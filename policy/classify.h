@@ -4,10 +4,11 @@
  *
  * The names are those of PowerMTA's bounce categories, where it has one, and KumoMTA's for the
  * rest; the manual lists them side by side. The class of a reply is told, counted and may keep an
- * address from being tried again (the list of suppressed addresses); it never decides whether a failure is
- * for good or not: that is the code's first digit.
+ * address from being tried again (the list of suppressed addresses); it never decides whether a
+ * failure is for good or not: that is the code's first digit.
  *
- * Rules are text, one a line; contrib/examples/classify.rules says how they are written, and is what is built in.
+ * Rules are text, one a line; contrib/examples/classify.rules says how they are written, and is
+ * what is built in.
  */
 #ifndef TRAM_POLICY_CLASSIFY_H
 #define TRAM_POLICY_CLASSIFY_H

@@ -33,9 +33,13 @@ static bool
 class_of_status(struct status status, enum reply_class *ret)
 {
 	for (size_t i = 0; i < sizeof(by_status) / sizeof(by_status[0]); i++)
-		if (by_status[i].subject == status.subject && by_status[i].detail == status.detail) {
+		if (by_status[i].subject == status.subject &&
+		    by_status[i].detail == status.detail) {
 			*ret = by_status[i].class;
-			/* "disabled, try again": RFC 3463 has it so, and those who say it mean anything */
+			/*
+			 * "disabled, try again": RFC 3463 has it so, and those who say it mean
+			 * anything
+			 */
 			if (status.klass == 4 && *ret == CLASS_INACTIVE_MAILBOX)
 				*ret = CLASS_TRANSIENT_FAILURE;
 			return true;
@@ -84,7 +88,8 @@ class_of_code(enum classify_stage stage, uint16_t code)
 	if (code == 521 || code == 556)			/* RFC 7504 */
 		return CLASS_BAD_DOMAIN;
 	if (code / 100 == 4)
-		return code == 452 && stage == CLASSIFY_RCPT ? CLASS_QUOTA_ISSUES : CLASS_TRANSIENT_FAILURE;
+		return code == 452 && stage == CLASSIFY_RCPT ? CLASS_QUOTA_ISSUES
+							     : CLASS_TRANSIENT_FAILURE;
 	if (code / 100 != 5)
 		return CLASS_OTHER;
 	if (stage == CLASSIFY_RCPT)

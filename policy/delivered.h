@@ -21,6 +21,7 @@ struct delivered {
 void delivered_key(uint64_t id, uint32_t recipient, char ret[DELIVERED_KEY]);
 void delivered_encode(const struct delivered *d, struct buf *out);
 /* 0, -EPROTO, -EBADMSG (the key, too). */
-int delivered_decode(struct span key, struct span octets, struct arena *arena, struct delivered *ret);
+int delivered_decode(struct span key, struct span octets, struct arena *arena,
+		     struct delivered *ret);
 
 #endif

@@ -40,10 +40,14 @@ put_txt(const struct dns_records_facts *facts, const char *prefix, struct span t
 void
 dns_records_mx(const struct dns_records_facts *facts, struct buf *out)
 {
-	buf_printf(out, facts->sends ? "; what comes back to the senders of deliveries (verp) at %.*s comes here\n"
-				       "; (an SPF record is needed, too, that allows each address that mail leaves from:\n"
-				       ";  it is not made or checked here)\n"
-				     : "; mail for %.*s comes here\n", SPAN_FMT(facts->domain));
+	buf_printf(out,
+		   facts->sends ? "; what comes back to the senders of deliveries (verp) at %.*s "
+				  "comes here\n"
+				  "; (an SPF record is needed, too, that allows each address that "
+				  "mail leaves from:\n"
+				  ";  it is not made or checked here)\n"
+				: "; mail for %.*s comes here\n",
+		   SPAN_FMT(facts->domain));
 	put_owner(facts, "", facts->domain, "MX", out);
 	buf_printf(out, "%u %.*s.\n", (unsigned)facts->preference, SPAN_FMT(facts->host));
 }
@@ -65,7 +69,8 @@ dns_records_tlsa(const struct dns_records_facts *facts, struct buf *out)
 	struct arena arena = { 0 };
 
 	if (facts->key_count > 0)
-		buf_append(out, SPAN("; DANE: the keys of this server (the zone must be signed)\n"));
+		buf_append(out,
+			   SPAN("; DANE: the keys of this server (the zone must be signed)\n"));
 	for (size_t i = 0; i < facts->key_count; i++) {
 		const struct dns_records_key *key = &facts->keys[i];
 		struct dns_tlsa tlsa = tlsa_of(key);
@@ -149,7 +154,8 @@ dns_records_all(const struct dns_records_facts *facts, struct buf *out)
 		return;
 	buf_printf(out,
 		   "; the policy file, to be had at https://mta-sts.%.*s" STS_POLICY_PATH "\n"
-		   "; (a web server with a certificate of its name; CRLF at the end of each line):\n",
+		   "; (a web server with a certificate of its name; CRLF at the end of each "
+		   "line):\n",
 		   SPAN_FMT(facts->domain));
 	dns_records_policy_file(facts, &policy);
 	for (struct span rest = buf_span(&policy); rest.len > 0;) {

@@ -24,7 +24,8 @@ struct limits {
 	size_t header_lines;			/* 2,000 */
 	size_t hops;				/* Received fields: 50 */
 	int64_t auth_timeout_ms;		/* for a backend's answer, or a smarthost's */
-	size_t auth_remembered;			/* clients that failed; users; twice: that logged in */
+	/* clients that failed; users; twice: that logged in */
+	size_t auth_remembered;
 	int64_t token_timeout_ms;		/* for a command that prints a token */
 	int64_t sts_timeout_ms;		/* for an MTA-STS policy, from asking to having it */
 	size_t token_output;			/* octets that it may print */

@@ -80,7 +80,8 @@ void
 measure_again(struct measure *m, uint32_t factor, int64_t for_ms, int64_t now)
 {
 	if (now < m->until_ms && now - m->step_ms >= m->for_ms / STEPS_OF_TIME) {
-		m->factor = m->factor * factor < RESPONSE_FACTOR_MAX ? m->factor * factor : RESPONSE_FACTOR_MAX;
+		m->factor = m->factor * factor < RESPONSE_FACTOR_MAX ? m->factor * factor
+								     : RESPONSE_FACTOR_MAX;
 		m->step_ms = now;
 	} else if (now >= m->until_ms || m->factor < factor) {
 		m->factor = factor;
@@ -160,8 +161,10 @@ measure_text(const struct measure *m, int64_t now, struct arena *arena)
 	uint32_t factor = measure_factor(m, now);
 
 	if (m->kind == MEASURE_SLOW)
-		return arena_printf(arena, "%.*s: slower by %u.%u: %.*s", SPAN_FMT(rule), factor / MEASURE_UNIT,
+		return arena_printf(arena, "%.*s: slower by %u.%u: %.*s", SPAN_FMT(rule),
+				    factor / MEASURE_UNIT,
 				    factor % MEASURE_UNIT * 10 / MEASURE_UNIT, SPAN_FMT(m->reason));
-	return arena_printf(arena, "%.*s: %s%s%.*s is suspended: %.*s", SPAN_FMT(rule), response_scope_name(m->scope),
-			    m->name.len > 0 ? " " : "", SPAN_FMT(m->name), SPAN_FMT(m->reason));
+	return arena_printf(arena, "%.*s: %s%s%.*s is suspended: %.*s", SPAN_FMT(rule),
+			    response_scope_name(m->scope), m->name.len > 0 ? " " : "",
+			    SPAN_FMT(m->name), SPAN_FMT(m->reason));
 }

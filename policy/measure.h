@@ -1,9 +1,11 @@
 /*
- * measure: what is done about a site for what it has said, or because an operator says so: it is sent to more slowly,
- * or not at all, until a time; its record among the notes of the queue. Pure; any thread.
+ * measure: what is done about a site for what it has said, or because an operator says so: it is
+ * sent to more slowly, or not at all, until a time; its record among the notes of the queue. Pure;
+ * any thread.
  *
- * A slow-down divides by its factor until until_ms; then the factor is halved after each quarter of the time that it
- * was for, until it is 1. It divides what was measured when it began, and the rates of shapes (shape.h).
+ * A slow-down divides by its factor until until_ms; then the factor is halved after each quarter of
+ * the time that it was for, until it is 1. It divides what was measured when it began, and the
+ * rates of shapes (shape.h).
  */
 #ifndef TRAM_POLICY_MEASURE_H
 #define TRAM_POLICY_MEASURE_H
@@ -50,10 +52,16 @@ int64_t slowdown_next_ms(const struct slowdown *s, int64_t now_ms);
 /* What remains of a number that is divided; 1 at least. */
 uint64_t slowdown_divided(const struct slowdown *s, uint64_t number, int64_t now_ms);
 uint32_t measure_factor(const struct measure *m, int64_t now_ms);
-/* It began, or a step of it, by a clock that was ahead: its times go back by that much. False: it did not. */
+/*
+ * It began, or a step of it, by a clock that was ahead: its times go back by that much. False: it
+ * did not.
+ */
 bool measure_set_back(struct measure *m, int64_t now_ms);
 int64_t measure_over_ms(const struct measure *m);	/* when all of it is over */
-/* A slow-down once more: its time begins anew, and, if the last step is far enough away, it is slower. */
+/*
+ * A slow-down once more: its time begins anew, and, if the last step is far enough away, it is
+ * slower.
+ */
 void measure_again(struct measure *m, uint32_t factor, int64_t for_ms, int64_t now_ms);
 uint64_t measure_divided(const struct measure *m, uint64_t number, int64_t now_ms);
 

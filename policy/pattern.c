@@ -26,8 +26,8 @@ struct pattern *
 pattern_new(struct span text, struct buf *error)
 {
 	/* octets, whatever they are; and no verb at the start of an expression changes that */
-	uint32_t options = PCRE2_CASELESS | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP | PCRE2_NEVER_BACKSLASH_C |
-			   PCRE2_DOTALL | PCRE2_AUTO_CALLOUT;
+	uint32_t options = PCRE2_CASELESS | PCRE2_NEVER_UTF | PCRE2_NEVER_UCP |
+			   PCRE2_NEVER_BACKSLASH_C | PCRE2_DOTALL | PCRE2_AUTO_CALLOUT;
 	pcre2_compile_context *context;
 	struct pattern *pattern;
 	unsigned char words[ERROR_ROOM];

@@ -3,8 +3,8 @@
  *
  * Compiled once and never changed, so that several threads may match with one. It backtracks, and
  * the text comes from outside: match, depth and heap have limits, all expressions that one work
- * tries have one together (some tens of ms), and the text has a greatest length; what would cost more
- * is PATTERN_TOO_MUCH, which is no match.
+ * tries have one together (some tens of ms), and the text has a greatest length; what would cost
+ * more is PATTERN_TOO_MUCH, which is no match.
  */
 #ifndef TRAM_POLICY_PATTERN_H
 #define TRAM_POLICY_PATTERN_H

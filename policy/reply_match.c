@@ -14,7 +14,8 @@ static const char *const stages[] = {
 void
 reply_match_init(struct reply_match *m)
 {
-	*m = (struct reply_match){ .code = ANY, .klass = ANY, .subject = ANY, .detail = ANY, .stage = CLASSIFY_STAGES };
+	*m = (struct reply_match){ .code = ANY, .klass = ANY, .subject = ANY, .detail = ANY,
+				   .stage = CLASSIFY_STAGES };
 }
 
 void
@@ -37,7 +38,8 @@ read_code(struct reply_match *m, struct span value)
 		return "a second code=; write one";
 	if (span_eq(value, SPAN("none")))
 		m->code = CODE_NONE;
-	else if (value.len == 3 && span_ieq(span_skip(value, 1), SPAN("xx")) && (value.at[0] == '4' || value.at[0] == '5'))
+	else if (value.len == 3 && span_ieq(span_skip(value, 1), SPAN("xx")) &&
+		 (value.at[0] == '4' || value.at[0] == '5'))
 		m->code = (uint16_t)(value.at[0] - '0');
 	else if (value.len == 3 && span_to_u64(value, 599, &n) && n >= 400)
 		m->code = (uint16_t)n;
@@ -101,7 +103,8 @@ read_host(struct reply_match *m, struct span value)
 	if (m->host.len > 0)
 		return "a second host=; write one, with commas: host=*.example.org,*.example.net";
 	if (!host_list_valid(value))
-		return "a host is a name (mx.example.org), or *. and a domain (*.example.org); several with commas";
+		return "a host is a name (mx.example.org), or *. and a domain (*.example.org); "
+		       "several with commas";
 	m->host = value;
 	return NULL;
 }
@@ -164,7 +167,8 @@ reply_match_covers(const struct reply_match *first, const struct reply_match *th
 {
 	if (first->pattern != NULL || (first->host.len > 0 && !span_eq(first->host, then->host)))
 		return false;
-	if (first->code != ANY && first->code != then->code && (first->code > 9 || first->code != then->code / 100))
+	if (first->code != ANY && first->code != then->code &&
+	    (first->code > 9 || first->code != then->code / 100))
 		return false;
 	if ((first->klass != ANY && first->klass != then->klass) ||
 	    (first->subject != ANY && first->subject != then->subject) ||
@@ -230,8 +234,8 @@ conditions_fit(const struct reply_match *m, const struct classify_reply *reply)
 }
 
 enum pattern_result
-reply_match_fits(const struct reply_match *m, const struct classify_reply *reply, struct pattern_work *work,
-		 struct span text)
+reply_match_fits(const struct reply_match *m, const struct classify_reply *reply,
+		 struct pattern_work *work, struct span text)
 {
 	if (!conditions_fit(m, reply))
 		return PATTERN_NO;

@@ -1,6 +1,7 @@
 /*
- * reply_match: the conditions of a rule about replies, as they are written in files of rules (classify-rules,
- * response-rules): code=5xx status=5.7.* stage=rcpt host=*.example.org /PATTERN/. Pure; any thread.
+ * reply_match: the conditions of a rule about replies, as they are written in files of rules
+ * (classify-rules, response-rules): code=5xx status=5.7.* stage=rcpt host=*.example.org /PATTERN/.
+ * Pure; any thread.
  *
  * What a match costs is bounded, whatever the text: see pattern.h.
  */
@@ -29,7 +30,8 @@ struct span rule_word(struct span *line);
 /* code=, status=, stage=, host=; "": it is none of these. */
 const char *reply_match_word(struct reply_match *m, struct span word);
 const char *reply_match_pattern(struct reply_match *m, struct span text, struct buf *error);
-const char *reply_match_judge(const struct reply_match *m);	/* all of it is read: can it ever be? */
+/* all of it is read: can it ever be? */
+const char *reply_match_judge(const struct reply_match *m);
 
 /* Does all that fits `then` surely fit `first`? */
 bool reply_match_covers(const struct reply_match *first, const struct reply_match *then);
@@ -39,7 +41,8 @@ bool host_list_valid(struct span list);
 bool host_list_has(struct span list, struct span host);		/* a valid one */
 /* The text of a reply, with blanks and line ends that follow one another made one. */
 struct span reply_plain_text(const struct classify_reply *reply, char room[PATTERN_TEXT_MAX]);
-enum pattern_result reply_match_fits(const struct reply_match *m, const struct classify_reply *reply,
-				     struct pattern_work *work, struct span text);
+enum pattern_result reply_match_fits(const struct reply_match *m,
+				     const struct classify_reply *reply, struct pattern_work *work,
+				     struct span text);
 
 #endif

@@ -19,13 +19,15 @@ static bool
 read_time(struct span text, int64_t *ret)
 {
 	static const struct { char unit; int64_t ms;
-	} units[] = { { 's', SECOND_MS }, { 'm', 60 * SECOND_MS }, { 'h', 3600 * SECOND_MS }, { 'd', DAY_MS } };
+	} units[] = { { 's', SECOND_MS }, { 'm', 60 * SECOND_MS }, { 'h', 3600 * SECOND_MS },
+		      { 'd', DAY_MS } };
 	uint64_t n;
 
 	if (text.len < 2 || !span_to_u64(span_first(text, text.len - 1), 100000, &n) || n == 0)
 		return false;
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (text.at[text.len - 1] == units[i].unit && (int64_t)n * units[i].ms <= 30 * DAY_MS) {
+		if (text.at[text.len - 1] == units[i].unit &&
+		    (int64_t)n * units[i].ms <= 30 * DAY_MS) {
 			*ret = (int64_t)n * units[i].ms;
 			return true;
 		}
@@ -35,7 +37,8 @@ read_time(struct span text, int64_t *ret)
 static const char *
 read_for(struct span *line, struct span *at, int64_t *ret)
 {
-	static const char *const wrong = "how long? write for and a time, from 1s to 30d, behind it: for 10m";
+	static const char *const wrong =
+		"how long? write for and a time, from 1s to 30d, behind it: for 10m";
 
 	*at = rule_word(line);
 	if (!span_eq(*at, SPAN("for")))
@@ -78,7 +81,9 @@ read_becomes(struct response_rule *rule, struct span *line, struct span *at)
 	if (rule->becomes != REPLY_CLASSES)
 		return "a second class; write one";
 	*at = rule_word(line);
-	return reply_class_find(*at, &rule->becomes) ? NULL : "no such class; those there are stand in tram.conf(5)";
+	return reply_class_find(*at, &rule->becomes)
+		       ? NULL
+		       : "no such class; those there are stand in tram.conf(5)";
 }
 
 static const char *
@@ -105,7 +110,8 @@ read_action(struct response_rule *rule, struct span *line, struct span *at)
 	if (span_eq(*at, SPAN("permanent")))
 		return read_fate(rule, FATE_HARDENED);
 	if (!span_eq(*at, SPAN("next-mx")))
-		return "no such action; write slow, suspend, next-mx, temporary, permanent or class";
+		return "no such action; write slow, suspend, next-mx, temporary, permanent or "
+		       "class";
 	if (rule->next_mx)
 		return "a second next-mx; write one";
 	rule->next_mx = true;
@@ -167,11 +173,13 @@ response_actions_judge(const struct response_rule *rule)
 	if (rule->fate == FATE_SOFTENED && digit == 4)
 		return "temporary is what a 4xx is; remove it";
 	if (rule->fate != FATE_AS_SAID && early)
-		return "what fails before MAIL fails for no message, and is tried again; write suspend or slow";
+		return "what fails before MAIL fails for no message, and is tried again; write "
+		       "suspend or slow";
 	if (rule->next_mx && early)
 		return "before MAIL the next host is tried anyway; remove next-mx";
 	if ((rule->suspend == SCOPE_TENANT || rule->suspend == SCOPE_DOMAIN) && early)
-		return "before MAIL it is not known whose mail comes; write suspend site or suspend source";
+		return "before MAIL it is not known whose mail comes; write suspend site or "
+		       "suspend source";
 	if (rule->suspend == SCOPE_SITE && rule->next_mx)
 		return "suspend site and next-mx contradict each other; remove one";
 	if (rule->suspend == SCOPE_SITE && rule->slow_ms > 0 && rule->slow_ms <= rule->suspend_ms)

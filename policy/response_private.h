@@ -5,8 +5,8 @@
 #include "policy/response_rules.h"
 
 /*
- * The actions at the start of a line, with commas between them; line is what follows. NULL, or what is wrong with
- * the word at *at.
+ * The actions at the start of a line, with commas between them; line is what follows. NULL, or what
+ * is wrong with the word at *at.
  */
 const char *response_actions_read(struct response_rule *rule, struct span *line, struct span *at);
 /* Do they go together, and with the conditions? */

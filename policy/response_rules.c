@@ -63,7 +63,8 @@ read_condition(struct response_rule *rule, struct span word)
 		return read_provider(rule, rest);
 	fault = reply_match_word(&rule->match, word);
 	if (fault != NULL && fault[0] == '\0')
-		return "neither code=, status=, stage=, host=, site=, provider= or class=, nor a /pattern/ at the end";
+		return "neither code=, status=, stage=, host=, site=, provider= or class=, nor a "
+		       "/pattern/ at the end";
 	return fault;
 }
 
@@ -77,13 +78,15 @@ covers_text(struct span first, struct span then)
 static bool
 covers(const struct response_rule *first, const struct response_rule *then)
 {
-	return reply_match_covers(&first->match, &then->match) && covers_text(first->site, then->site) &&
+	return reply_match_covers(&first->match, &then->match) &&
+	       covers_text(first->site, then->site) &&
 	       covers_text(first->provider, then->provider) &&
 	       (first->class == REPLY_CLASSES || first->class == then->class);
 }
 
 static const char *
-judge(const struct response_rules *rules, size_t from, const struct response_rule *rule, struct buf *error)
+judge(const struct response_rules *rules, size_t from, const struct response_rule *rule,
+      struct buf *error)
 {
 	const char *fault = reply_match_judge(&rule->match);
 
@@ -95,8 +98,10 @@ judge(const struct response_rules *rules, size_t from, const struct response_rul
 
 		if (!same && !covers(before, rule))
 			continue;
-		buf_printf(error, same ? "line %zu is for the same replies; remove one%c"
-				       : "line %zu fits all of these replies, and counts; put this before it%c",
+		buf_printf(error,
+			   same ? "line %zu is for the same replies; remove one%c"
+				: "line %zu fits all of these replies, and counts; put this before "
+				  "it%c",
 			   before->number, '\0');
 		fault = buf_span(error).at;
 	}
@@ -104,12 +109,14 @@ judge(const struct response_rules *rules, size_t from, const struct response_rul
 }
 
 static const char *
-read_rule(struct response_rules *rules, struct response_rule *rule, struct span line, struct span *at, struct buf *error)
+read_rule(struct response_rules *rules, struct response_rule *rule, struct span line,
+	  struct span *at, struct buf *error)
 {
 	const char *fault = response_actions_read(rule, &line, at);
 
 	if (fault == NULL && line.len == 0)
-		fault = "for which replies? write /pattern/, code=, status=, stage=, host=, site= or class= behind it";
+		fault = "for which replies? write /pattern/, code=, status=, stage=, host=, site= "
+			"or class= behind it";
 	rule->line = arena_copy(&rules->arena, line);
 	for (line = rule->line; fault == NULL && line.len > 0;) {
 		if (line.at[0] == '/') {
@@ -125,7 +132,8 @@ read_rule(struct response_rules *rules, struct response_rule *rule, struct span 
 static void
 take_line(struct response_rules *rules, size_t from, struct lines *lines, struct span line)
 {
-	struct response_rule rule = { .number = lines->number, .class = REPLY_CLASSES, .becomes = REPLY_CLASSES };
+	struct response_rule rule = { .number = lines->number, .class = REPLY_CLASSES,
+				      .becomes = REPLY_CLASSES };
 	struct span at = SPAN("");
 	struct buf error = { 0 };
 	const char *fault = "more rules than a file may have (500)";
@@ -139,7 +147,8 @@ take_line(struct response_rules *rules, size_t from, struct lines *lines, struct
 		lines_fault(lines, at, fault);
 		reply_match_free(&rule.match);
 	} else {
-		rule.name = arena_printf(&rules->arena, "%.*s:%zu", SPAN_FMT(lines->name), lines->number);
+		rule.name = arena_printf(&rules->arena, "%.*s:%zu", SPAN_FMT(lines->name),
+					 lines->number);
 		rules->rules[rules->count++] = rule;
 		rules->moves = rules->moves || rule.next_mx;
 	}
@@ -155,7 +164,8 @@ parse(struct response_rules *rules, struct span name, struct span content, struc
 	size_t from = rules->count;
 	struct span line;
 
-	while ((lines.faults == 0 || rules->count - from < RESPONSE_RULES_MAX) && lines_next(&lines, &line))
+	while ((lines.faults == 0 || rules->count - from < RESPONSE_RULES_MAX) &&
+	       lines_next(&lines, &line))
 		take_line(rules, from, &lines, line);
 	return lines.faults > 0 ? -EINVAL : 0;
 }
@@ -167,7 +177,8 @@ response_rules_parse(struct span name, struct span content, bool builtin, struct
 	struct response_rules *rules;
 
 	if (content.len > RESPONSE_FILE_MAX) {
-		buf_printf(errors, "%.*s: larger than 1 MB, which a list of rules is not\n", SPAN_FMT(name));
+		buf_printf(errors, "%.*s: larger than 1 MB, which a list of rules is not\n",
+			   SPAN_FMT(name));
 		return -EINVAL;
 	}
 	rules = xcalloc(1, sizeof(*rules));
@@ -200,7 +211,8 @@ response_rules_move(const struct response_rules *rules)
 }
 
 bool
-response_rules_provider(const struct response_rules *rules, size_t *i, const struct response_rule **ret)
+response_rules_provider(const struct response_rules *rules, size_t *i,
+			const struct response_rule **ret)
 {
 	while (*i < rules->count) {
 		*ret = &rules->rules[(*i)++];
@@ -231,7 +243,8 @@ place_has(struct span place, struct span hosts)
 }
 
 static enum pattern_result
-fits(const struct response_rule *rule, const struct response_reply *r, struct pattern_work *work, struct span text)
+fits(const struct response_rule *rule, const struct response_reply *r, struct pattern_work *work,
+     struct span text)
 {
 	if (rule->class != REPLY_CLASSES && rule->class != r->class)
 		return PATTERN_NO;
@@ -255,7 +268,8 @@ response_rules_find(const struct response_rules *rules, const struct response_re
 		return NULL;
 	work = pattern_work_new();
 	text = reply_plain_text(&reply->reply, room);
-	for (size_t i = 0; i < rules->count && found == NULL && trouble < CLASSIFY_TROUBLE_MAX; i++) {
+	for (size_t i = 0; i < rules->count && found == NULL && trouble < CLASSIFY_TROUBLE_MAX;
+	     i++) {
 		enum pattern_result result = fits(&rules->rules[i], reply, work, text);
 
 		if (result == PATTERN_YES)

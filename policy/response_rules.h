@@ -1,9 +1,10 @@
 /*
- * response_rules: what a server's reply makes us do: send to it more slowly, not at all for a while, try another of
- * its hosts, or take its word for more or less final than it is. Pure; any thread.
+ * response_rules: what a server's reply makes us do: send to it more slowly, not at all for a
+ * while, try another of its hosts, or take its word for more or less final than it is. Pure; any
+ * thread.
  *
- * Rules are text, one a line, the first that fits counts; contrib/examples/response.rules says how they are
- * written, and is what is built in.
+ * Rules are text, one a line, the first that fits counts; contrib/examples/response.rules says how
+ * they are written, and is what is built in.
  */
 #ifndef TRAM_POLICY_RESPONSE_RULES_H
 #define TRAM_POLICY_RESPONSE_RULES_H
@@ -48,8 +49,8 @@ struct response_rule {
 struct response_rules;
 
 /*
- * Rules of a file (empty: none), and behind them those that are built in, if wanted. 0, or -EINVAL, and errors
- * gets lines "NAME:LINE: what is wrong".
+ * Rules of a file (empty: none), and behind them those that are built in, if wanted. 0, or -EINVAL,
+ * and errors gets lines "NAME:LINE: what is wrong".
  */
 int response_rules_parse(struct span name, struct span content, bool builtin, struct buf *errors,
 			 struct response_rules **ret);
@@ -69,9 +70,14 @@ struct response_reply {
 const struct response_rule *response_rules_find(const struct response_rules *rules,
 						const struct response_reply *reply);
 
-bool response_rules_move(const struct response_rules *rules);	/* has any of them next-mx? NULL: no */
-/* Names that provider= has, to be held against those there are: one after the other; false: no more. */
-bool response_rules_provider(const struct response_rules *rules, size_t *i, const struct response_rule **ret);
+/* has any of them next-mx? NULL: no */
+bool response_rules_move(const struct response_rules *rules);
+/*
+ * Names that provider= has, to be held against those there are: one after the other; false: no
+ * more.
+ */
+bool response_rules_provider(const struct response_rules *rules, size_t *i,
+			     const struct response_rule **ret);
 
 extern const char response_builtin[];		/* the rules that are built in, as text */
 

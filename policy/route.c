@@ -212,8 +212,8 @@ parse_host(struct span text, bool smtps, struct arena *arena, struct deliver_hos
 		host.use_mx = false;
 		name = span_skip(span_cut(&rest, ']'), 1);
 		if (name.len + 1 == text.len) {
-			*error =
-				"the closing ] is missing; write smtp:[127.0.0.1]:2525 or smtp:[mail.example.org]:25";
+			*error = "the closing ] is missing; write smtp:[127.0.0.1]:2525 or "
+				 "smtp:[mail.example.org]:25";
 			return false;
 		}
 	} else {
@@ -221,9 +221,9 @@ parse_host(struct span text, bool smtps, struct arena *arena, struct deliver_hos
 		rest = span_skip(text, name.len);
 	}
 	if (!parse_port(rest, smtps ? SMTPS_PORT : SMTP_PORT, &host.port)) {
-		*error =
-			"the port must be a number from 1 to 65535 behind a colon; an IPv6 address stands in brackets: "
-			"smtp:[::1]:25";
+		*error = "the port must be a number from 1 to 65535 behind a colon; an IPv6 "
+			 "address stands in brackets: "
+			 "smtp:[::1]:25";
 		return false;
 	}
 	if (netaddr_parse(name, host.port, &host.address)) {
@@ -233,9 +233,9 @@ parse_host(struct span text, bool smtps, struct arena *arena, struct deliver_hos
 	}
 	name = arena_lower(arena, name);
 	if (!domain_valid(name, false)) {
-		*error =
-			"there is no valid host; write smtp:[127.0.0.1]:2525, smtp:[mail.example.org]:25 (its addresses) or "
-			"smtp:example.org (its MX)";
+		*error = "there is no valid host; write smtp:[127.0.0.1]:2525, "
+			 "smtp:[mail.example.org]:25 (its addresses) or "
+			 "smtp:example.org (its MX)";
 		return false;
 	}
 	host.name = name;
@@ -249,7 +249,8 @@ parse_one(struct span text, struct arena *arena, struct deliver_host *ret, const
 	bool smtps = span_starts(text, SPAN("smtps:"));
 
 	if (!smtps && !span_starts(text, SPAN("smtp:"))) {
-		*error = "a list of hosts has smtp:[HOST]:PORT, smtp:DOMAIN or smtps:[HOST]:PORT between its commas";
+		*error = "a list of hosts has smtp:[HOST]:PORT, smtp:DOMAIN or smtps:[HOST]:PORT "
+			 "between its commas";
 		return false;
 	}
 	*error = "smtps leads to a host, not to a domain's MX: write smtps:[mail.example.org]:465";
@@ -333,11 +334,11 @@ route_parse_deliver(struct span text, struct arena *arena, struct route *ret, co
 	if (span_starts(text, SPAN("reject:"))) {
 		ret->kind = DELIVER_REJECT;
 		ret->reject_text = arena_copy(arena, span_skip(text, 7));
-		*error =
-			"a code, a status of its class and a text are needed: reject:550 5.1.1 no such user";
+		*error = "a code, a status of its class and a text are needed: reject:550 5.1.1 no "
+			 "such user";
 		return parse_reject(ret->reject_text, arena, &ret->reject);
 	}
-	*error =
-		"it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, smtps:[HOST]:PORT, discard or reject:550 5.1.1 TEXT";
+	*error = "it must be mx, mx:PORT, smtp:[HOST]:PORT, smtp:DOMAIN, smtps:[HOST]:PORT, "
+		 "discard or reject:550 5.1.1 TEXT";
 	return false;
 }

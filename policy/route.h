@@ -128,7 +128,8 @@ const struct route *route_choose(const struct routes *routes, const struct route
 struct route_fit {
 	bool fits;
 	bool other_user, other_sender;		/* it does not fit, for that */
-	struct span user, sender;		/* what fitted of those that it names; empty: it names none */
+	/* what fitted of those that it names; empty: it names none */
+	struct span user, sender;
 };
 struct route_fit route_fit(const struct route *route, const struct route_facts *facts);
 /* The same for any sender: routes that ask who sends do not count. */

@@ -198,11 +198,12 @@ route_set_name(struct route *route, struct arena *arena)
 	put_list(&name, " user=", route->users, route->user_count);
 	whole = buf_span(&name);
 	mark = crc32c(0, whole.at, whole.len);
-	route->name = whole.len <= route->pattern.len + NAME_MOST ?
-			      arena_copy(arena, whole) :
-			      arena_printf(arena, "%.*s...%08x",
-					   SPAN_FMT(span_first(whole, route->pattern.len + NAME_MOST)),
-					   mark);
+	route->name =
+		whole.len <= route->pattern.len + NAME_MOST
+			? arena_copy(arena, whole)
+			: arena_printf(arena, "%.*s...%08x",
+				       SPAN_FMT(span_first(whole, route->pattern.len + NAME_MOST)),
+				       mark);
 	buf_free(&name);
 }
 

@@ -33,9 +33,11 @@ shape_settle(struct shape *shape)
 void
 shape_times_add(struct shape_times *times, const struct shape_times *more)
 {
-	int64_t *to[] = { &times->idle_ms, &times->connect_ms, &times->banner_ms, &times->ehlo_ms, &times->mail_ms,
+	int64_t *to[] = { &times->idle_ms, &times->connect_ms, &times->banner_ms, &times->ehlo_ms,
+			  &times->mail_ms,
 			  &times->rcpt_ms, &times->data_init_ms, &times->block_ms, &times->dot_ms };
-	const int64_t from[] = { more->idle_ms, more->connect_ms, more->banner_ms, more->ehlo_ms, more->mail_ms,
+	const int64_t from[] = { more->idle_ms, more->connect_ms, more->banner_ms, more->ehlo_ms,
+				 more->mail_ms,
 				 more->rcpt_ms, more->data_init_ms, more->block_ms, more->dot_ms };
 
 	for (size_t i = 0; i < sizeof(to) / sizeof(to[0]); i++)
@@ -75,7 +77,8 @@ is_of_site(const struct shape *shape, const struct provider *provider, struct sp
 	for (size_t i = 0; i < shape->site_count && !fits; i++)
 		fits = (provider != NULL && span_eq(shape->sites[i], provider->name)) ||
 		       shape_host_fits(shape->sites[i], host);
-	return fits && (shape->host_count == 0 || shape_any_fits(shape->hosts, shape->host_count, host));
+	return fits &&
+	       (shape->host_count == 0 || shape_any_fits(shape->hosts, shape->host_count, host));
 }
 
 static bool
@@ -91,13 +94,14 @@ has_any(const struct span *patterns, size_t count)
 static bool
 names_sites(const struct shape *shape)
 {
-	return !(has_any(shape->sites, shape->site_count) && has_any(shape->hosts, shape->host_count)) &&
+	return !(has_any(shape->sites, shape->site_count) &&
+		 has_any(shape->hosts, shape->host_count)) &&
 	       shape->domain_count == 0 && shape->tenant_count == 0 && shape->source_count == 0;
 }
 
 bool
-shape_of_site(const struct shapes *shapes, const struct shape *shape, const struct provider *provider,
-	      struct span host)
+shape_of_site(const struct shapes *shapes, const struct shape *shape,
+	      const struct provider *provider, struct span host)
 {
 	if (!is_of_site(shape, provider, host))
 		return false;
@@ -127,7 +131,8 @@ bool
 shape_of_lane(const struct shape *shape, struct span tenant, struct span domain)
 {
 	return is_one_of(shape->tenants, shape->tenant_count, tenant) &&
-	       (shape->domain_count == 0 || shape_any_fits(shape->domains, shape->domain_count, domain));
+	       (shape->domain_count == 0 ||
+		shape_any_fits(shape->domains, shape->domain_count, domain));
 }
 
 bool
@@ -138,7 +143,8 @@ shape_patterns_meet(struct span a, struct span b)
 
 	if (span_eq(a, b) || span_eq(a, SPAN("*")) || span_eq(b, SPAN("*")))
 		return true;
-	return (base_a.at != a.at && span_ends(base_b, base_a)) || (base_b.at != b.at && span_ends(base_a, base_b));
+	return (base_a.at != a.at && span_ends(base_b, base_a)) ||
+	       (base_b.at != b.at && span_ends(base_a, base_b));
 }
 
 /* ---- buckets ------------------------------------------------------------------------------ */
@@ -154,12 +160,13 @@ static const enum shape_limit bucket_limits[3] = { SHAPE_NEW_CONNECTIONS, SHAPE_
 						   SHAPE_MESSAGES_MINUTE };
 
 uint64_t
-shape_limit_now(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit, int64_t now)
+shape_limit_now(const struct shape *shape, const struct shape_counts *counts,
+		enum shape_limit limit, int64_t now)
 {
 	uint64_t set = shape->limits[limit];
 
-	if (set == 0 || counts->slow.factor == 0 || limit == SHAPE_CONNECTIONS || limit == SHAPE_MESSAGES_DAY ||
-	    limit == SHAPE_RECIPIENTS_DAY)
+	if (set == 0 || counts->slow.factor == 0 || limit == SHAPE_CONNECTIONS ||
+	    limit == SHAPE_MESSAGES_DAY || limit == SHAPE_RECIPIENTS_DAY)
 		return set;
 	return slowdown_divided(&counts->slow, set, now);
 }
@@ -174,12 +181,16 @@ or_slow_ends(const struct shape_counts *counts, int64_t now, int64_t at)
 }
 
 static struct shape_hold
-hold_of(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit, int64_t now, int64_t at)
+hold_of(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit,
+	int64_t now, int64_t at)
 {
 	uint64_t most = shape_limit_now(shape, counts, limit, now);
 
-	return (struct shape_hold){ .limit = limit, .used = shape_used(shape, counts, limit, now), .most = most,
-				    .undivided = most < shape->limits[limit] ? shape->limits[limit] : 0,
+	return (struct shape_hold){ .limit = limit,
+				    .used = shape_used(shape, counts, limit, now),
+				    .most = most,
+				    .undivided =
+					    most < shape->limits[limit] ? shape->limits[limit] : 0,
 				    .until_ms = or_slow_ends(counts, now, at) };
 }
 
@@ -196,7 +207,8 @@ burst_of(const struct shape *shape, size_t i, uint64_t limit)
 static struct rate
 rate_of(const struct shape *shape, const struct shape_counts *counts, size_t i, int64_t now)
 {
-	uint64_t limit = shape_limit_now(shape, counts, bucket_limits[i], now), burst = burst_of(shape, i, limit);
+	uint64_t limit = shape_limit_now(shape, counts, bucket_limits[i], now),
+		 burst = burst_of(shape, i, limit);
 
 	return (struct rate){ periods[i], limit - burst + 1, burst * periods[i] };
 }
@@ -206,7 +218,8 @@ level_now(const struct shape_bucket *b, const struct rate *r, int64_t now)
 {
 	uint64_t gone = now > b->at_ms ? (uint64_t)(now - b->at_ms) : 0;
 
-	if (b->at_ms > now + (int64_t)r->period)	/* the clock was set back by more than what counts here */
+	/* the clock was set back by more than what counts here */
+	if (b->at_ms > now + (int64_t)r->period)
 		return r->full;
 	if (b->at_ms == 0 || gone >= r->full / r->gain + 1 || b->level + gone * r->gain >= r->full)
 		return r->full;
@@ -245,8 +258,8 @@ bucket_give_back(struct shape_bucket *b, const struct rate *r, int64_t now)
 /* ---- windows ------------------------------------------------------------------------------ */
 
 const int64_t shape_step_ms[4] = { 60000, 24 * 60000, 60000, 24 * 60000 };
-static const enum shape_limit window_limits[4] = { SHAPE_MESSAGES_HOUR, SHAPE_MESSAGES_DAY, SHAPE_RECIPIENTS_HOUR,
-						   SHAPE_RECIPIENTS_DAY };
+static const enum shape_limit window_limits[4] = { SHAPE_MESSAGES_HOUR, SHAPE_MESSAGES_DAY,
+						   SHAPE_RECIPIENTS_HOUR, SHAPE_RECIPIENTS_DAY };
 
 static void
 window_move(struct shape_window *w, int64_t step)
@@ -294,7 +307,8 @@ window_used(struct shape_window *w, size_t i, int64_t now)
 
 	if (w == NULL)
 		return 0;
-	if (step < w->step)			/* or it would not grow old until the clock has come that far again */
+	/* or it would not grow old until the clock has come that far again */
+	if (step < w->step)
 		window_move(w, step);
 	return window_from(w, step - SHAPE_STEPS);
 }
@@ -369,12 +383,14 @@ bucket_allows(const struct shape *shape, const struct shape_counts *counts, size
 	r = rate_of(shape, counts, i, now);
 	if (level_now(&counts->buckets[i], &r, now) >= r.period)
 		return true;
-	*ret = hold_of(shape, counts, bucket_limits[i], now, bucket_when(&counts->buckets[i], &r, now, 1));
+	*ret = hold_of(shape, counts, bucket_limits[i], now,
+		       bucket_when(&counts->buckets[i], &r, now, 1));
 	return false;
 }
 
 bool
-shape_may_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now, struct shape_hold *ret)
+shape_may_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now,
+		  struct shape_hold *ret)
 {
 	return at_once(shape, counts, ret) && bucket_allows(shape, counts, 0, now, ret);
 }
@@ -391,7 +407,8 @@ shape_connect(const struct shape *shape, struct shape_counts *counts, int64_t no
 
 /* Of several that hold, the one that does so longest. */
 bool
-shape_may_send(const struct shape *shape, const struct shape_counts *counts, int64_t now, struct shape_hold *ret)
+shape_may_send(const struct shape *shape, const struct shape_counts *counts, int64_t now,
+	       struct shape_hold *ret)
 {
 	struct shape_hold hold;
 	bool may = true;
@@ -422,7 +439,8 @@ shape_may_send(const struct shape *shape, const struct shape_counts *counts, int
 size_t
 shape_recipients(const struct shape *shape, const struct shape_counts *counts, int64_t now)
 {
-	uint64_t most = shape->recipients_per_transaction > 0 ? shape->recipients_per_transaction : SIZE_MAX;
+	uint64_t most = shape->recipients_per_transaction > 0 ? shape->recipients_per_transaction
+							      : SIZE_MAX;
 
 	for (size_t i = 2; i < 4; i++) {
 		uint64_t limit = shape_limit_now(shape, counts, window_limits[i], now);
@@ -449,7 +467,8 @@ shape_send(const struct shape *shape, struct shape_counts *counts, int64_t now, 
 }
 
 void
-shape_unsend(const struct shape *shape, struct shape_counts *counts, int64_t at_ms, int64_t now, size_t recipients)
+shape_unsend(const struct shape *shape, struct shape_counts *counts, int64_t at_ms, int64_t now,
+	     size_t recipients)
 {
 	for (size_t i = 1; i < 3; i++)
 		if (shape->limits[bucket_limits[i]] > 0) {
@@ -491,7 +510,8 @@ shape_sends(const struct shape *shape, const struct shape_counts *counts, int64_
 }
 
 int64_t
-shape_next_send(const struct shape *shape, const struct shape_counts *counts, int64_t now, size_t more)
+shape_next_send(const struct shape *shape, const struct shape_counts *counts, int64_t now,
+		size_t more)
 {
 	struct shape_hold hold;
 	int64_t at = now;
@@ -517,7 +537,8 @@ shape_next_send(const struct shape *shape, const struct shape_counts *counts, in
 }
 
 int64_t
-shape_next_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now, size_t more)
+shape_next_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now,
+		   size_t more)
 {
 	struct shape_hold hold;
 	struct rate r;
@@ -551,13 +572,15 @@ shape_limit_name(enum shape_limit limit)
 
 /* Of a bucket: what has not been filled up again, as a share of the whole. */
 uint64_t
-shape_used(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit, int64_t now)
+shape_used(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit,
+	   int64_t now)
 {
 	for (size_t i = 0; i < 3; i++)
 		if (bucket_limits[i] == limit && shape->limits[limit] > 0) {
 			struct rate r = rate_of(shape, counts, i, now);
 
-			return (r.full - level_now(&counts->buckets[i], &r, now) + r.period - 1) / r.period;
+			return (r.full - level_now(&counts->buckets[i], &r, now) + r.period - 1) /
+			       r.period;
 		}
 	for (size_t i = 0; i < 4; i++)
 		if (window_limits[i] == limit)
@@ -568,17 +591,22 @@ shape_used(const struct shape *shape, const struct shape_counts *counts, enum sh
 struct span
 shape_hold_text(const struct shape_hold *hold, bool of_lanes, struct arena *arena)
 {
-	const char *noun = of_lanes && hold->limit == SHAPE_CONNECTIONS ? "messages" : limit_names[hold->limit].noun;
+	const char *noun = of_lanes && hold->limit == SHAPE_CONNECTIONS
+				   ? "messages"
+				   : limit_names[hold->limit].noun;
 	struct span slowed = SPAN("");
 
 	if (hold->undivided > 0)
-		slowed = arena_printf(arena, " (%llu, if it were not slowed down)", (unsigned long long)hold->undivided);
+		slowed = arena_printf(arena, " (%llu, if it were not slowed down)",
+				      (unsigned long long)hold->undivided);
 	if (hold->limit == SHAPE_NEW_CONNECTIONS || hold->limit == SHAPE_MESSAGES_SECOND ||
 	    hold->limit == SHAPE_MESSAGES_MINUTE)
-		return arena_printf(arena, "no more than %llu %s %s%.*s", (unsigned long long)hold->most, noun,
+		return arena_printf(arena, "no more than %llu %s %s%.*s",
+				    (unsigned long long)hold->most, noun,
 				    limit_names[hold->limit].time, SPAN_FMT(slowed));
 	return arena_printf(arena, "%llu of %llu %s %s%.*s", (unsigned long long)hold->used,
-			    (unsigned long long)hold->most, noun, limit_names[hold->limit].time, SPAN_FMT(slowed));
+			    (unsigned long long)hold->most, noun, limit_names[hold->limit].time,
+			    SPAN_FMT(slowed));
 }
 
 void

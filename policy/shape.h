@@ -8,7 +8,8 @@
  * slides in 60 steps: what is counted in the last hour or day, by the step, is never more than the
  * limit. A clock that is set back costs at most one such time.
  *
- * While a slow-down holds (policy/measure.h) rates by the second, minute and hour are divided by it.
+ * While a slow-down holds (policy/measure.h) rates by the second, minute and hour are divided by
+ * it.
  *
  * Who counts: one `struct shape_counts` for each block and each value of what it is counted by.
  */
@@ -21,7 +22,8 @@
 #include "policy/measure.h"
 
 /* What a block is counted by (`per`). */
-enum shape_per { SHAPE_SITE = 1, SHAPE_SOURCE = 2, SHAPE_TENANT = 4, SHAPE_DOMAIN = 8, SHAPE_HOST = 16 };
+enum shape_per { SHAPE_SITE = 1, SHAPE_SOURCE = 2, SHAPE_TENANT = 4, SHAPE_DOMAIN = 8,
+		 SHAPE_HOST = 16 };
 
 enum shape_limit {
 	SHAPE_CONNECTIONS,		/* at once; of a tenant or domain: messages under way */
@@ -37,7 +39,8 @@ enum shape_limit {
 
 /* Settings of connections that are not limits; 0: not said. */
 struct shape_times {
-	int64_t idle_ms, connect_ms, banner_ms, ehlo_ms, mail_ms, rcpt_ms, data_init_ms, block_ms, dot_ms;
+	int64_t idle_ms, connect_ms, banner_ms, ehlo_ms, mail_ms, rcpt_ms, data_init_ms, block_ms,
+		dot_ms;
 };
 
 struct shape {
@@ -49,7 +52,8 @@ struct shape {
 	size_t per_count;
 	bool others;			/* only where no shape names the site: shape_of_site() */
 	unsigned per;			/* enum shape_per: by shape_settle() */
-	bool of_lanes;			/* it asks for tenant or domain: connections carry several */
+	/* it asks for tenant or domain: connections carry several */
+	bool of_lanes;
 	uint64_t limits[SHAPE_LIMITS];	/* 0: none */
 	uint64_t burst;			/* 0: as much as goes in 20 ms */
 	size_t messages_per_connection, recipients_per_transaction;	/* 0: none */
@@ -115,11 +119,12 @@ bool shape_any_fits(const struct span *patterns, size_t count, struct span name)
  */
 const struct provider *shape_provider(const struct shapes *shapes, struct span host);
 /*
- * provider may be NULL. Does it hold there, for some source and lane? One for the others does if no shape names the
- * site: by its provider or host (a "*" is no name), and asks for nothing else, so that it holds all that goes there.
+ * provider may be NULL. Does it hold there, for some source and lane? One for the others does if no
+ * shape names the site: by its provider or host (a "*" is no name), and asks for nothing else, so
+ * that it holds all that goes there.
  */
-bool shape_of_site(const struct shapes *shapes, const struct shape *shape, const struct provider *provider,
-		   struct span host);
+bool shape_of_site(const struct shapes *shapes, const struct shape *shape,
+		   const struct provider *provider, struct span host);
 bool shape_of_source(const struct shape *shape, struct span source);
 bool shape_of_lane(const struct shape *shape, struct span tenant, struct span domain);
 /* Could one host fit both? */
@@ -139,23 +144,25 @@ bool shape_may_send(const struct shape *shape, const struct shape_counts *counts
 		    struct shape_hold *ret);
 /* The most recipients that it may have now; SIZE_MAX: any number. */
 size_t shape_recipients(const struct shape *shape, const struct shape_counts *counts, int64_t now);
-void shape_send(const struct shape *shape, struct shape_counts *counts, int64_t now, size_t recipients);
+void shape_send(const struct shape *shape, struct shape_counts *counts, int64_t now,
+		size_t recipients);
 /* It was not sent after all: at_ms is when it was counted. */
-void shape_unsend(const struct shape *shape, struct shape_counts *counts, int64_t at_ms, int64_t now,
-		  size_t recipients);
+void shape_unsend(const struct shape *shape, struct shape_counts *counts, int64_t at_ms,
+		  int64_t now, size_t recipients);
 /* How many messages may go now, and when one more than `more` may; INT64_MAX: not known. */
 size_t shape_sends(const struct shape *shape, const struct shape_counts *counts, int64_t now);
-int64_t shape_next_send(const struct shape *shape, const struct shape_counts *counts, int64_t now, size_t more);
-int64_t shape_next_connect(const struct shape *shape, const struct shape_counts *counts, int64_t now,
-			   size_t more);
+int64_t shape_next_send(const struct shape *shape, const struct shape_counts *counts, int64_t now,
+			size_t more);
+int64_t shape_next_connect(const struct shape *shape, const struct shape_counts *counts,
+			   int64_t now, size_t more);
 /* "messages-per-hour" */
 const char *shape_limit_name(enum shape_limit limit);
 /* What a limit is now, divided where it is slowed down; 0: there is none. */
-uint64_t shape_limit_now(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit,
-			 int64_t now);
+uint64_t shape_limit_now(const struct shape *shape, const struct shape_counts *counts,
+			 enum shape_limit limit, int64_t now);
 /* What one limit has used now. */
-uint64_t shape_used(const struct shape *shape, const struct shape_counts *counts, enum shape_limit limit,
-		    int64_t now);
+uint64_t shape_used(const struct shape *shape, const struct shape_counts *counts,
+		    enum shape_limit limit, int64_t now);
 /* For people: "1000 of 1000 messages in the last hour". */
 struct span shape_hold_text(const struct shape_hold *hold, bool of_lanes, struct arena *arena);
 void shape_counts_free(struct shape_counts *counts);

@@ -45,7 +45,10 @@ put_word(struct span word, struct buf *out)
 	buf_printf(out, "%zu:%.*s", word.len, SPAN_FMT(word));
 }
 
-/* All that a login is, but for the user. What a file holds may change; it is read for each connection. */
+/*
+ * All that a login is, but for the user. What a file holds may change; it is read for each
+ * connection.
+ */
 static uint64_t
 hash_login(const struct route *route)
 {
@@ -84,7 +87,8 @@ site_key_of(struct span place, const struct route *route, enum route_wish wish, 
 
 		xtext_encode(route->user, &user);	/* no blank in it */
 		key = arena_printf(arena, "%.*s user=%.*s login=%016llx", SPAN_FMT(key),
-				   SPAN_FMT(buf_span(&user)), (unsigned long long)hash_login(route));
+				   SPAN_FMT(buf_span(&user)),
+				   (unsigned long long)hash_login(route));
 		buf_free(&user);
 	}
 	if (wish != WISH_NONE)
@@ -146,7 +150,8 @@ site_key_fits(struct span key, const struct route *route)
 
 	if (cut_sts(&key).len > 0 && !tls_asks_sts(route->tls, now.wish))
 		fits = false;
-	fits = fits && span_eq(site_key_of(site_key_place(key), route, now.wish, now.mx, &arena), key);
+	fits = fits &&
+	       span_eq(site_key_of(site_key_place(key), route, now.wish, now.mx, &arena), key);
 	arena_free(&arena);
 	return fits;
 }

@@ -1,14 +1,16 @@
 /*
  * site_key: the name of a site: where mail goes, and how safely. Two routes to the same hosts that
- * ask for different TLS, or another login, are two sites, so that a connection is never shared between them. Pure.
+ * ask for different TLS, or another login, are two sites, so that a connection is never shared
+ * between them. Pure.
  *
- *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its route
- *	says of TLS and login behind it: " tls=required", " tls=verify names=a.example user=anna
- *	login=0123456789abcdef" (a hash of how: where the secret is, not what it is); then what the
- *	messages ask for: " requiretls", " tls-required=no" (so that they never share a connection with
- *	others); and " mx=secure", " mx=implicit", where that matters. Last, what the domain's MTA-STS
- *	policy says of the hosts: " sts=enforce", " sts=testing", and those that it does not list:
- *	" unlisted=b.example". So domains whose policies say the same of the same hosts share a site.
+ *	"static:smtp:[127.0.0.1]:25", "mx:a.example,b.example>c.example:25", each with what its
+ *	route says of TLS and login behind it: " tls=required", " tls=verify names=a.example
+ *	user=anna login=0123456789abcdef" (a hash of how: where the secret is, not what it is); then
+ *	what the messages ask for: " requiretls", " tls-required=no" (so that they never share a
+ *	connection with others); and " mx=secure", " mx=implicit", where that matters. Last, what
+ *	the domain's MTA-STS policy says of the hosts: " sts=enforce", " sts=testing", and those
+ *	that it does not list: " unlisted=b.example". So domains whose policies say the same of the
+ *	same hosts share a site.
  */
 #ifndef TRAM_SITE_KEY_H
 #define TRAM_SITE_KEY_H
@@ -44,7 +46,8 @@ struct span site_key_of(struct span place, const struct route *route, enum route
 			enum site_mx mx, struct arena *arena);
 struct span site_key_place(struct span key);
 /* With what this policy says of the key's hosts, in the place of what is there. NULL: nothing. */
-struct span site_key_with_sts(struct span key, const struct sts_policy *policy, struct arena *arena);
+struct span site_key_with_sts(struct span key, const struct sts_policy *policy,
+			      struct arena *arena);
 /* Does the key still say of TLS what the route says? */
 bool site_key_fits(struct span key, const struct route *route);
 

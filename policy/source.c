@@ -91,8 +91,8 @@ source_set_mark(struct source *source)
 }
 
 /*
- * The share of each member is its weight's: the least of -log(chance) / weight is at the i-th with a probability
- * of weight / sum of weights, for chances that are equally distributed.
+ * The share of each member is its weight's: the least of -log(chance) / weight is at the i-th with
+ * a probability of weight / sum of weights, for chances that are equally distributed.
  */
 static double
 score(const struct source *source, uint64_t weight, uint64_t key)
@@ -192,7 +192,8 @@ pool_word_read(struct span word, struct span *ret_name, uint64_t *ret_weight, co
 	*error = "write the name of a source, or with its weight \"b=3\"";
 	if (ret_name->len == 0)
 		return false;
-	*error = "a weight is a whole number from 1 to 1000; a source that shall send nothing is left out";
+	*error = "a weight is a whole number from 1 to 1000; a source that shall send nothing is "
+		 "left out";
 	return !weighted || (span_to_u64(word, POOL_WEIGHT_MAX, ret_weight) && *ret_weight > 0);
 }
 

@@ -1,14 +1,16 @@
 /*
- * source: from which of our addresses mail leaves. A *source* is a set of addresses (one of each family at
- * most) and the name that goes with them in EHLO; a *pool* is some sources with weights. A message gets its pool
- * when it is accepted (pool_choose; its lanes keep the name), and its source at each attempt: pool_order. Pure.
+ * source: from which of our addresses mail leaves. A *source* is a set of addresses (one of each
+ * family at most) and the name that goes with them in EHLO; a *pool* is some sources with weights.
+ * A message gets its pool when it is accepted (pool_choose; its lanes keep the name), and its
+ * source at each attempt: pool_order. Pure.
  *
- * The order is a weighted rendezvous hash of the message's first recipient: the same recipient has the same
- * order as long as the pool is the same, so that a retry comes from the address that was greylisted; and where
- * a source is added or taken out, only its own share moves. Who cannot be used now is passed over.
+ * The order is a weighted rendezvous hash of the message's first recipient: the same recipient has
+ * the same order as long as the pool is the same, so that a retry comes from the address that was
+ * greylisted; and where a source is added or taken out, only its own share moves. Who cannot be
+ * used now is passed over.
  *
- * Warm-up: a source that is new sends no more than so many a day to each site (or provider), by its plan. The
- * day is UTC's. Behind the plan's last day there is no ceiling.
+ * Warm-up: a source that is new sends no more than so many a day to each site (or provider), by its
+ * plan. The day is UTC's. Behind the plan's last day there is no ceiling.
  */
 #ifndef TRAM_POLICY_SOURCE_H
 #define TRAM_POLICY_SOURCE_H
@@ -31,7 +33,8 @@ struct source {
 	struct span *plan_words;	/* as written */
 	size_t plan_count;		/* 0: it is not new */
 	uint64_t *plan;			/* what may be sent on each day */
-	uint64_t mark;			/* of name, addresses and EHLO name: source_set_mark(); never 0 */
+	/* of name, addresses and EHLO name: source_set_mark(); never 0 */
+	uint64_t mark;
 	int line;
 };
 
@@ -60,7 +63,8 @@ struct sources {
 	size_t source_count;
 	struct pool *pools;
 	size_t pool_count;
-	struct span header;		/* names a pool, if it is from whom we trust; empty: none does */
+	/* names a pool, if it is from whom we trust; empty: none does */
+	struct span header;
 };
 
 struct pool_facts {
@@ -71,19 +75,23 @@ struct pool_facts {
 };
 
 /*
- * The first of these that says something: the header, the route, a pool with this sender (the most specific
- * pattern), a pool with this tenant. NULL: the system's choice of address, and the general EHLO name. A header
- * that names no pool says nothing.
+ * The first of these that says something: the header, the route, a pool with this sender (the most
+ * specific pattern), a pool with this tenant. NULL: the system's choice of address, and the general
+ * EHLO name. A header that names no pool says nothing.
  */
 const struct pool *pool_choose(const struct sources *sources, const struct pool_facts *facts);
-struct span pool_chosen(const struct sources *sources, const struct pool_facts *facts);	/* its name, or empty */
-const struct pool *pool_find(const struct sources *sources, struct span name);		/* or NULL */
-const struct source *source_find(const struct sources *sources, struct span name);	/* or NULL */
+/* its name, or empty */
+struct span pool_chosen(const struct sources *sources, const struct pool_facts *facts);
+/* or NULL */
+const struct pool *pool_find(const struct sources *sources, struct span name);
+/* or NULL */
+const struct source *source_find(const struct sources *sources, struct span name);
 
 /* Once all of it is set. */
 void source_set_mark(struct source *source);
 /* "a", "b=3". False: *error says what would be right. */
-bool pool_word_read(struct span word, struct span *ret_name, uint64_t *ret_weight, const char **error);
+bool pool_word_read(struct span word, struct span *ret_name, uint64_t *ret_weight,
+		    const char **error);
 /* "2026-11-21" → days since 1970-01-01. */
 bool source_day_read(struct span text, int64_t *ret);
 
@@ -103,6 +111,7 @@ bool source_is_warming(const struct source *source, int64_t day);
 
 /* How it is stored that so many were sent on that day. */
 void source_day_encode(int64_t day, uint64_t sent, struct buf *out);
-int source_day_decode(struct span octets, int64_t *ret_day, uint64_t *ret_sent);	/* 0, -EPROTO, -EBADMSG */
+/* 0, -EPROTO, -EBADMSG */
+int source_day_decode(struct span octets, int64_t *ret_day, uint64_t *ret_sent);
 
 #endif

@@ -12,7 +12,8 @@
 #include "mta/base/map.h"
 #include "policy/codec.h"
 
-enum { VERSION = 1, KIND = 'S', FILTER_WORDS = 1 << 17, FILTER_BITS = FILTER_WORDS * 64, PROBES = 4 };
+enum { VERSION = 1, KIND = 'S', FILTER_WORDS = 1 << 17, FILTER_BITS = FILTER_WORDS * 64,
+       PROBES = 4 };
 
 struct suppression_filter {
 	uint64_t seed;
@@ -102,7 +103,8 @@ suppression_filter_add(struct suppression_filter *f, struct span key)
 	for (unsigned i = 0; i < PROBES; i++) {
 		uint32_t bit = probe(hash, i);
 
-		atomic_fetch_or_explicit(&f->words[bit / 64], UINT64_C(1) << bit % 64, memory_order_relaxed);
+		atomic_fetch_or_explicit(&f->words[bit / 64], UINT64_C(1) << bit % 64,
+					 memory_order_relaxed);
 	}
 	atomic_store_explicit(&f->any, true, memory_order_relaxed);
 }
@@ -118,7 +120,8 @@ suppression_filter_may_hold(const struct suppression_filter *f, struct span key)
 	for (unsigned i = 0; i < PROBES; i++) {
 		uint32_t bit = probe(hash, i);
 
-		if ((atomic_load_explicit(&f->words[bit / 64], memory_order_relaxed) >> bit % 64 & 1) == 0)
+		if ((atomic_load_explicit(&f->words[bit / 64], memory_order_relaxed) >> bit % 64 &
+		     1) == 0)
 			return false;
 	}
 	return true;

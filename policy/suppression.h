@@ -23,15 +23,15 @@ void suppression_encode(const struct suppression *s, struct buf *out);
 int suppression_decode(struct span octets, struct arena *arena, struct suppression *ret);
 
 /*
- * The key of "a@example.org", or of a domain ("example.org" or "@example.org"): "@example.org". ASCII
- * letters are lowered, in the local part too: who writes to Jo@ and jo@ writes to one mailbox.
- * False: it is neither.
+ * The key of "a@example.org", or of a domain ("example.org" or "@example.org"): "@example.org".
+ * ASCII letters are lowered, in the local part too: who writes to Jo@ and jo@ writes to one
+ * mailbox. False: it is neither.
  */
 bool suppression_key(struct span text, struct arena *arena, struct span *ret);
 
 /*
- * Which keys may be in the list. It only grows; while it is empty it takes no memory that counts, and
- * at most 1 MB. Several threads may use it at a time.
+ * Which keys may be in the list. It only grows; while it is empty it takes no memory that counts,
+ * and at most 1 MB. Several threads may use it at a time.
  */
 struct suppression_filter;
 

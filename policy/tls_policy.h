@@ -8,7 +8,8 @@
  *	required   TLS, not verified
  *	verify     TLS, verified by CA and name
  *	dane       DANE where it is published, else may; waits while the resolver does not validate
- *	mta-sts    an MTA-STS policy, enforced even if its mode is testing; waits while there is none
+ *	mta-sts    an MTA-STS policy, enforced even if its mode is testing; waits while there is
+ *		   none
  *	(none)     DANE, else MTA-STS, else may
  */
 #ifndef TRAM_POLICY_TLS_POLICY_H
@@ -37,13 +38,17 @@ struct tls_question {
 	struct span host;		/* as connected to: MX host, or the route's */
 	struct span next_hop;		/* the domain whose MX was asked for; empty: none */
 	bool by_configuration;		/* the route names the host: nobody could have forged it */
-	bool by_dnssec;			/* so does a signed MX record, or the domain is its own host */
+	/* so does a signed MX record, or the domain is its own host */
+	bool by_dnssec;
 	struct span *verify_names;	/* verify: these, if the route has any */
 	size_t verify_name_count;
 	bool credentials;		/* we will log in there: verified, or not at all */
 	bool credentials_unverified_ok;	/* … but the configuration allows it */
 	bool requiretls;		/* of the message (RFC 8689 §2) */
-	/* its header has "TLS-Required: No" (§3): waives what others publish, not what the route says */
+	/*
+	 * its header has "TLS-Required: No" (§3): waives what others publish, not what the route
+	 * says
+	 */
 	bool tls_required_no;
 	enum resolver_trust resolver;
 	const struct dane_verdict *dane;	/* not DANE_NEEDS; NULL: was not to be asked */
@@ -112,8 +117,8 @@ enum tls_trouble {
 
 /*
  * True: go on without TLS, on a new connection (or without the proof); *ret is untouched. False:
- * not with this host, *ret says why: 4xx, or 5xx if demand->final and the trouble is one that lasts;
- * then the next host is tried all the same, and the message bounces only if all say 5xx.
+ * not with this host, *ret says why: 4xx, or 5xx if demand->final and the trouble is one that
+ * lasts; then the next host is tried all the same, and the message bounces only if all say 5xx.
  * detail: from the TLS library or the server's reply; may be empty.
  */
 bool tls_policy_trouble(const struct tls_demand *demand, enum tls_trouble trouble,

@@ -79,7 +79,8 @@ verp_write(const struct verp_rule *rule, const struct verp_keys *keys, uint64_t 
 	what = arena_copy(arena, buf_span(&local));
 	put_check(key, what, rule->domain, &local);
 	what = buf_span(&local);
-	ret = arena_printf(arena, "%.*s-%.*s@%.*s", SPAN_FMT(rule->prefix), SPAN_FMT(what), SPAN_FMT(rule->domain));
+	ret = arena_printf(arena, "%.*s-%.*s@%.*s", SPAN_FMT(rule->prefix), SPAN_FMT(what),
+			   SPAN_FMT(rule->domain));
 	buf_free(&local);
 	return ret;
 }
@@ -110,7 +111,8 @@ read_local(const struct verp_rule *rule, const struct verp_keys *keys, struct sp
 	uint64_t recipient;
 	bool good = false;
 
-	if (!span_istarts(local, rule->prefix) || local.len <= rule->prefix.len || local.at[rule->prefix.len] != '-')
+	if (!span_istarts(local, rule->prefix) || local.len <= rule->prefix.len ||
+	    local.at[rule->prefix.len] != '-')
 		return false;
 	local = rest = span_skip(local, rule->prefix.len + 1);
 	id = span_cut(&rest, '-');
@@ -123,7 +125,8 @@ read_local(const struct verp_rule *rule, const struct verp_keys *keys, struct sp
 	ret->recipient = (uint32_t)recipient;
 	for (size_t i = 0; i <= keys->shared_count && !good; i++) {
 		buf_clear(&check);
-		put_check(key_at(keys, i), span_first(local, local.len - CHECK_LETTERS), rule->domain, &check);
+		put_check(key_at(keys, i), span_first(local, local.len - CHECK_LETTERS),
+			  rule->domain, &check);
 		good = scram_equal(buf_span(&check).at, letters.at + MARK_LETTERS, CHECK_LETTERS);
 		ret->key = i;
 	}
@@ -193,13 +196,15 @@ int
 verp_keys_parse(struct span file, struct span content, struct buf *faults,
 		uint8_t ret[VERP_KEYS_MAX][VERP_KEY], size_t *ret_count)
 {
-	struct lines lines = { .name = file, .rest = content, .max_line = KEY_LINE_MAX, .errors = faults };
+	struct lines lines = { .name = file, .rest = content, .max_line = KEY_LINE_MAX,
+			       .errors = faults };
 	struct span line;
 	size_t count = 0;
 
 	while (lines_next(&lines, &line)) {
 		if (count == VERP_KEYS_MAX)
-			lines_fault(&lines, SPAN(""), "there are too many keys: 8 at most, the one to be used first");
+			lines_fault(&lines, SPAN(""),
+				    "there are too many keys: 8 at most, the one to be used first");
 		else if (!read_key(line, ret[count]))
 			lines_fault(&lines, SPAN(""), "that is no key; make one: tramctl verp-key");
 		else
@@ -225,7 +230,8 @@ verp_has_domain(const struct verp_rules *rules, struct span domain)
 static bool
 is_marked(struct span sender)
 {
-	static const char *const marks[] = { "SRS0=", "SRS0+", "SRS0-", "SRS1=", "SRS1+", "SRS1-", "prvs=", "btv1==" };
+	static const char *const marks[] = { "SRS0=", "SRS0+", "SRS0-", "SRS1=", "SRS1+", "SRS1-",
+					     "prvs=", "btv1==" };
 
 	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
 		if (span_istarts(sender, span_str(marks[i])))
@@ -263,7 +269,8 @@ verp_choose(const struct verp_rules *rules, const struct verp_facts *facts)
 	for (size_t i = 0; i < rules->count; i++) {
 		const struct verp_rule *rule = &rules->rules[i];
 
-		if (sender_fits(rule, facts->sender) && in_list(rule->routes, rule->route_count, route) &&
+		if (sender_fits(rule, facts->sender) &&
+		    in_list(rule->routes, rule->route_count, route) &&
 		    in_list(rule->tenants, rule->tenant_count, facts->tenant) &&
 		    in_list(rule->pools, rule->pool_count, facts->pool))
 			return rule;

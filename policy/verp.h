@@ -6,9 +6,9 @@
  *
  * Prefix, id of the message, number of the recipient in it, and 24 letters: 8 of them a mark of the
  * recipient's address (so that a report is not believed when it names somebody else), 16 a check of
- * all of it (80 bits of HMAC-SHA-256 with a key: the queue's own, or one that servers share). Lower case, digits and '-' only;
- * at most 64 octets. Who has not had mail from here cannot make one, and nobody else's address is
- * in it.
+ * all of it (80 bits of HMAC-SHA-256 with a key: the queue's own, or one that servers share). Lower
+ * case, digits and '-' only; at most 64 octets. Who has not had mail from here cannot make one, and
+ * nobody else's address is in it.
  */
 #ifndef TRAM_POLICY_VERP_H
 #define TRAM_POLICY_VERP_H
@@ -42,8 +42,8 @@ struct verp_facts {			/* of a delivery */
 };
 
 /*
- * NULL: its sender stays. So do the null path, addresses of our own domains for this, and those that
- * have such a mark already: SRS, BATV (prvs=).
+ * NULL: its sender stays. So do the null path, addresses of our own domains for this, and those
+ * that have such a mark already: SRS, BATV (prvs=).
  */
 const struct verp_rule *verp_choose(const struct verp_rules *rules, const struct verp_facts *facts);
 
@@ -55,7 +55,10 @@ struct verp_keys {
 	const uint8_t *own;			/* of the queue */
 };
 
-/* A file of keys: one a line, as verp_key_text() writes it. 0, or -EINVAL and faults with their lines. */
+/*
+ * A file of keys: one a line, as verp_key_text() writes it. 0, or -EINVAL and faults with their
+ * lines.
+ */
 int verp_keys_parse(struct span file, struct span content, struct buf *faults,
 		    uint8_t ret[VERP_KEYS_MAX][VERP_KEY], size_t *ret_count);
 void verp_key_text(const uint8_t key[VERP_KEY], struct buf *out);
@@ -81,7 +84,8 @@ enum verp_verdict {
 enum verp_verdict verp_read(const struct verp_rules *rules, const struct verp_keys *keys,
 			    struct span address, struct verp_address *ret);
 /* Is this the recipient it was made for? */
-bool verp_is_for(const struct verp_keys *keys, const struct verp_address *verp, struct span address);
+bool verp_is_for(const struct verp_keys *keys, const struct verp_address *verp,
+		 struct span address);
 bool verp_has_domain(const struct verp_rules *rules, struct span domain);
 
 #endif

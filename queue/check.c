@@ -143,7 +143,9 @@ check_messages(struct check *c)
 	cursor_open(&at, &c->txn, TABLE_TIMER, SPAN(""));
 	while (cursor_next(&at))
 		if (!has(c, TABLE_MESSAGE, key_id(key_get_u64(at.key, 9))))
-			fault(c, "a report is owed, or a moment asked for, by message %" PRIu64 ", which is gone",
+			fault(c,
+			      "a report is owed, or a moment asked for, by message %" PRIu64
+			      ", which is gone",
 			      key_get_u64(at.key, 9));
 	cursor_close(&at);
 }

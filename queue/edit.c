@@ -104,8 +104,8 @@ edit_move(struct batch *b, struct message_state *m, uint32_t recipient, struct h
 }
 
 static bool
-edit_priority(struct batch *b, struct message_state *m, uint32_t recipient, struct history_record *h,
-	      uint8_t priority)
+edit_priority(struct batch *b, struct message_state *m, uint32_t recipient,
+	      struct history_record *h, uint8_t priority)
 {
 	struct lane_node *from = h->state != HISTORY_OWED ? lane_get(b, h->lane) : NULL;
 	struct lane_name name;

@@ -129,8 +129,8 @@ key_entry(uint64_t lane, int64_t due_ms, uint64_t id, uint32_t recipient)
 }
 
 /*
- * asleep: site, tenant_mark(), due, lane. The mark of those without a tenant is left out: a due time
- * never has the highest bit, which each mark has.
+ * asleep: site, tenant_mark(), due, lane. The mark of those without a tenant is left out: a due
+ * time never has the highest bit, which each mark has.
  */
 enum { ASLEEP_KEY_LEN = 24, ASLEEP_TENANT_KEY_LEN = 32 };
 static inline struct key
@@ -184,8 +184,8 @@ key_timer(int64_t at_ms, enum timer_kind kind, uint64_t id)
 }
 
 /*
- * In the same table, behind all of these: kind, time, id; for messages that ask for a time. They stay
- * as long as the message.
+ * In the same table, behind all of these: kind, time, id; for messages that ask for a time. They
+ * stay as long as the message.
  */
 enum moment_kind { MOMENT_RELEASE = 0xf1, MOMENT_BY = 0xf2 };
 static inline struct key

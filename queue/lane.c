@@ -328,7 +328,8 @@ lane_set_asleep(struct batch *b, struct lane_node *lane, int64_t due_ms)
 	lane_dirty(b, lane);
 	if (due_ms == INT64_MAX)
 		return;
-	key = key_asleep(lane->record.site, tenant_mark(lane->record.name.tenant), due_ms, lane->id);
+	key = key_asleep(lane->record.site, tenant_mark(lane->record.name.tenant), due_ms,
+			 lane->id);
 	txn_put(&b->txn, TABLE_ASLEEP, key_span(&key), SPAN(""));
 	site_need(b, lane->record.site, due_ms);
 }
@@ -344,7 +345,10 @@ lane_added(struct batch *b, struct lane_node *lane, int64_t due_ms)
 		lane_set_asleep(b, lane, need);
 }
 
-/* An empty lane is deleted when the dispatcher comes to it: so it must come, and not when the last would have gone. */
+/*
+ * An empty lane is deleted when the dispatcher comes to it: so it must come, and not when the last
+ * would have gone.
+ */
 void
 lane_removed(struct batch *b, struct lane_node *lane)
 {

@@ -364,7 +364,9 @@ accept_apply(struct batch *b, struct queue_accept *a, bool exempt)
 	buf_clear(&b->record);
 	message_record_encode(&record, a->envelope, lanes, &b->record);
 	cost = stored_cost(buf_len(&b->record)) + body_cost(&record);
-	/* An id twice is a bug of ours that would lose a message: nothing of this batch may stay. */
+	/*
+	 * An id twice is a bug of ours that would lose a message: nothing of this batch may stay.
+	 */
 	if (!txn_put_new(&b->txn, TABLE_MESSAGE, key_span(&key), buf_span(&b->record)))
 		txn_fail(&b->txn, -EEXIST);
 	entries_put(b, a, lanes);

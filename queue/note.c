@@ -10,8 +10,8 @@
 enum { NOTES_OCTETS = 160 << 20, PAGE_OCTETS = 1 << 20 };
 
 /*
- * There are as many counts as tenants and sites, and so as senders like to make up: they leave room for
- * what an operator has put in, and for what holds mail back.
+ * There are as many counts as tenants and sites, and so as senders like to make up: they leave room
+ * for what an operator has put in, and for what holds mail back.
  */
 static uint64_t
 most_octets(uint8_t kind)
@@ -27,7 +27,8 @@ note_check(struct batch *b, const struct queue_note *note, uint64_t *octets)
 	if (note->remove)
 		return 0;
 	*octets += note->key.len + note->value.len;
-	if (!b->queue->disk_ok || txn_octets(&b->txn, TABLE_NOTE) + *octets > most_octets(note->kind))
+	if (!b->queue->disk_ok ||
+	    txn_octets(&b->txn, TABLE_NOTE) + *octets > most_octets(note->kind))
 		return -ENOSPC;
 	return 0;
 }

@@ -133,8 +133,8 @@ check_directory(int directory, const char *path, char error[PLACE_ERROR_MAX])
 			      path, (unsigned)st.st_uid, (unsigned)geteuid());
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		return refuse(error, -EPERM,
-			      "others than its owner may write to %s (mode %03o); chmod 700 it", path,
-			      (unsigned)st.st_mode & 0777);
+			      "others than its owner may write to %s (mode %03o); chmod 700 it",
+			      path, (unsigned)st.st_mode & 0777);
 	return 0;
 }
 
@@ -180,10 +180,11 @@ static int
 check_inode(const struct stat *st, const char *path, const char *name, char error[PLACE_ERROR_MAX])
 {
 	if (!S_ISREG(st->st_mode))
-		return refuse(error, -EPERM,
-			      "%s/%s is no file of its own; move the file that is meant here, under "
-			      "this name, or give the directory where it is",
-			      path, name);
+		return refuse(
+			error, -EPERM,
+			"%s/%s is no file of its own; move the file that is meant here, under "
+			"this name, or give the directory where it is",
+			path, name);
 	if (st->st_nlink > 1)
 		return refuse(error, -EPERM,
 			      "%s/%s has a second name elsewhere (a hard link), so that two tramds "
@@ -195,8 +196,8 @@ check_inode(const struct stat *st, const char *path, const char *name, char erro
 			      name, (unsigned)st->st_uid, (unsigned)geteuid());
 	if ((st->st_mode & 077) != 0)
 		return refuse(error, -EPERM,
-			      "others than its owner may read %s/%s (mode %03o); chmod 600 it", path,
-			      name, (unsigned)st->st_mode & 0777);
+			      "others than its owner may read %s/%s (mode %03o); chmod 600 it",
+			      path, name, (unsigned)st->st_mode & 0777);
 	return 0;
 }
 

@@ -61,7 +61,8 @@ struct queue_facts {			/* any thread; a snapshot */
 	int64_t last_commit_us;		/* how long the last commit took */
 	bool poisoned, clean_start;	/* clean_start: the last process stopped cleanly */
 	uint64_t in_doubt;		/* messages marked uncertain at start */
-	int64_t latest_ms;		/* the latest wall time that earlier processes have stored or given an id for */
+	/* the latest wall time that earlier processes have stored or given an id for */
+	int64_t latest_ms;
 };
 void queue_facts(const struct queue *queue, struct queue_facts *ret);
 /*
@@ -126,7 +127,8 @@ void draft_abort(struct draft *draft);
  * What a note says can be had again, or done without: salvage leaves it behind.
  */
 enum note_kind { NOTE_STS_POLICY = 1, NOTE_TLS_REPORT = 2, NOTE_SUPPRESSION = 3,
-		 NOTE_SOURCE_DAY = 7, NOTE_SHAPE = 8, NOTE_MEASURE = 9, NOTE_VERP_KEY = 10, NOTE_DELIVERED = 11 };
+		 NOTE_SOURCE_DAY = 7, NOTE_SHAPE = 8, NOTE_MEASURE = 9, NOTE_VERP_KEY = 10,
+		 NOTE_DELIVERED = 11 };
 enum { NOTE_KEY_MAX = 510, NOTE_VALUE_MAX = 64 << 10 };
 
 struct queue_note {
@@ -281,8 +283,9 @@ struct queue_site_change {
 	uint64_t site;
 	struct site_state state;
 	/*
-	 * Moved earlier where it is later than both the first lane asleep and state.backoff.next_ms. So what keeps a site
-	 * back for another reason (a rate, no slot) must stand in next_ms too. A suspended site needs none.
+	 * Moved earlier where it is later than both the first lane asleep and
+	 * state.backoff.next_ms. So what keeps a site back for another reason (a rate, no slot)
+	 * must stand in next_ms too. A suspended site needs none.
 	 */
 	int64_t wake_ms;
 	bool gone;			/* set: it had no lanes left and was deleted */
@@ -291,13 +294,14 @@ void queue_submit_site(struct queue_port *port, struct queue_site_change *change
 
 /* ---- what the operator does --------------------------------------------------------------- */
 
-enum edit_kind { EDIT_HOLD, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL, EDIT_MOVE, EDIT_PRIORITY };
+enum edit_kind { EDIT_HOLD, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL, EDIT_MOVE,
+		 EDIT_PRIORITY };
 
 /*
  * At most 500 recipients a go: set `resume` from the last result until `more` is false. None of
  * the ids may be in flight. RETRY: due now. FAIL: as SETTLE_OWED with the attempt given (bounce,
- * expiry). MOVE: to another lane, due as it was. PRIORITY: to the lane that has this priority and is else the
- * same, but for reports, which stay behind.
+ * expiry). MOVE: to another lane, due as it was. PRIORITY: to the lane that has this priority and
+ * is else the same, but for reports, which stay behind.
  */
 struct queue_edit {
 	struct queue_op op;
@@ -379,11 +383,12 @@ struct queue_asleep {
 	int64_t due_ms;
 };
 /*
- * Lanes of a site that are due until then, after a row (all zero: from the first), tenant by tenant,
- * each by due time, so that who has many hides nobody's. The due time may be too early, never too
- * late. *next_ms, INT64_MAX before the first page: the earliest of those that are due later;
- * *tenants: how many have one. *ret_count < max: that was all. To pass the rest of a tenant over, go
- * on after its mark, lane UINT64_MAX, due INT64_MAX.
+ * Lanes of a site that are due until then, after a row (all zero: from the first), tenant by
+ * tenant, each by due time, so that who has many hides nobody's. The due time may be too early,
+ * never too late. *next_ms, INT64_MAX before the first page: the earliest of those that are due
+ * later;
+ * *tenants: how many have one. *ret_count < max: that was all. To pass the rest of a tenant over,
+ * go on after its mark, lane UINT64_MAX, due INT64_MAX.
  */
 int queue_read_asleep(struct queue_port *port, uint64_t site, const struct queue_asleep *after,
 		      int64_t until_ms, struct queue_asleep *ret, size_t max, size_t *ret_count,
@@ -401,8 +406,8 @@ int queue_read_owed(struct queue_port *port, const struct queue_owed *after, str
  * there; until then, after a row. As long as they are here.
  */
 struct queue_moment { int64_t at_ms; uint64_t id; };
-int queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *after, int64_t until_ms,
-		       struct queue_moment *ret, size_t max, size_t *ret_count);
+int queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *after,
+		       int64_t until_ms, struct queue_moment *ret, size_t max, size_t *ret_count);
 int queue_read_cursors(struct queue_port *port, uint64_t *expiry_id, uint64_t *delay_id);
 /* Ids after `after` and below `below`, in order. */
 int queue_walk_messages(struct queue_port *port, uint64_t after, uint64_t below, uint64_t *ret,
@@ -446,7 +451,8 @@ int queue_check(struct queue *queue, void (*report)(void *arg, const char *fault
 struct queue_salvaged {
 	struct queue_message message;
 	struct span content;		/* header and body */
-	bool doubtful;			/* it, or some of its recipients, may be delivered already */
+	/* it, or some of its recipients, may be delivered already */
+	bool doubtful;
 	bool lost;			/* its content is damaged: there is none */
 };
 struct queue_salvage_facts {

@@ -455,7 +455,8 @@ hand_out_all(struct scan *s)
 	for (size_t i = 0; r >= 0 && i < s->count && s->rows[i].kind == ROW_MESSAGE; i++) {
 		struct arena arena = { 0 };
 
-		if (i == 0 || s->rows[i].id != s->rows[i - 1].id)	/* all versions are the same */
+		/* all versions are the same */
+		if (i == 0 || s->rows[i].id != s->rows[i - 1].id)
 			r = hand_out(s, &s->rows[i], &arena);
 		arena_free(&arena);
 	}

@@ -125,8 +125,8 @@ queue_find_site(struct queue_port *port, struct span key, uint64_t *ret)
 }
 
 int
-queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *after, int64_t until_ms,
-		   struct queue_moment *ret, size_t max, size_t *ret_count)
+queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *after,
+		   int64_t until_ms, struct queue_moment *ret, size_t max, size_t *ret_count)
 {
 	const enum moment_kind kind = by ? MOMENT_BY : MOMENT_RELEASE;
 	struct txn *txn = read_begin(port);
@@ -136,8 +136,10 @@ queue_read_moments(struct queue_port *port, bool by, const struct queue_moment *
 	*ret_count = 0;
 	cursor_open(&c, txn, TABLE_TIMER, key_span(&from));
 	while (*ret_count < max && cursor_next(&c) && c.key.len == TIMER_KEY_LEN &&
-	       key_number(c.key, 0, 1) == (uint64_t)kind && (int64_t)key_get_u64(c.key, 1) <= until_ms)
-		ret[(*ret_count)++] = (struct queue_moment){ .at_ms = (int64_t)key_get_u64(c.key, 1),
+	       key_number(c.key, 0, 1) == (uint64_t)kind &&
+	       (int64_t)key_get_u64(c.key, 1) <= until_ms)
+		ret[(*ret_count)++] = (struct queue_moment){ .at_ms = (int64_t)key_get_u64(c.key,
+											   1),
 							     .id = key_get_u64(c.key, 9) };
 	cursor_close(&c);
 	return read_end(txn, 0);
@@ -181,7 +183,9 @@ content_place(const struct message_record *r, uint64_t offset, uint64_t *within,
 	return n + 1;
 }
 
-/* A record is checked as a whole when its first octet is read. The span counts as long as txn does. */
+/*
+ * A record is checked as a whole when its first octet is read. The span counts as long as txn does.
+ */
 static int
 content_find(struct txn *txn, const struct message_record *record, uint64_t offset, size_t most,
 	     bool may_block, struct span *ret)

@@ -60,7 +60,8 @@ priority_rank(uint8_t stored)
 struct lane_name {			/* known at RCPT; never changes */
 	struct span tenant;		/* empty: none */
 	struct span domain;		/* of the recipient, lower case */
-	struct span route;		/* the route's label, "*" or "example.org": policy/route.h */
+	/* the route's label, "*" or "example.org": policy/route.h */
+	struct span route;
 	struct span pool;		/* source pool; empty: default */
 	uint8_t priority;		/* enum lane_priority, or of an MT-PRIORITY */
 };
@@ -85,7 +86,8 @@ struct message_record {
 	uint32_t flags;
 	uint64_t header_size, body_size;
 	struct span client;		/* facts kept for the operator */
-	struct span user;		/* who handed it in: its route may hang on that. Not by peek */
+	/* who handed it in: its route may hang on that. Not by peek */
+	struct span user;
 	uint32_t *crcs;			/* CRC-32C of each body record, in their order */
 	size_t crc_count;
 };
@@ -143,7 +145,8 @@ struct attempt {			/* one of a recipient's own attempts */
 	struct span tls;		/* version, cipher, group, how verified */
 	struct span tls_policy;		/* who asked for it: "dane" */
 	bool tls_resumed;
-	struct span source;		/* of ours, by its name; empty: the system's choice, or version 1 or 2 */
+	/* of ours, by its name; empty: the system's choice, or version 1 or 2 */
+	struct span source;
 };
 
 struct history_record {

@@ -50,11 +50,11 @@ format_check(struct queue *q, char error[QUEUE_ERROR_MAX])
 	if (txn_get(&b->txn, TABLE_META, SPAN("format"), &value) && value.len == 8) {
 		format = key_get_u64(value, 0);
 		if (format > QUEUE_FORMAT)
-			snprintf(
-				error, QUEUE_ERROR_MAX,
-				"the queue in %s has format %llu, this tramd knows formats up to %d; "
-				"start the newer tramd, or drain the queue with it first",
-				q->config.path, (unsigned long long)format, QUEUE_FORMAT);
+			snprintf(error, QUEUE_ERROR_MAX,
+				 "the queue in %s has format %llu, this tramd knows formats up to "
+				 "%d; "
+				 "start the newer tramd, or drain the queue with it first",
+				 q->config.path, (unsigned long long)format, QUEUE_FORMAT);
 		else
 			r = txn_get(&b->txn, TABLE_META, SPAN("state"), &value)
 				    ? meta_record_decode(value, &q->meta)
@@ -63,10 +63,10 @@ format_check(struct queue *q, char error[QUEUE_ERROR_MAX])
 	txn_abort(&b->txn);
 	arena_free(&b->arena);
 	if (r == -EBADMSG || (r == -EPROTO && error[0] == '\0'))
-		snprintf(
-			error, QUEUE_ERROR_MAX,
-			"the state of the queue in %s is damaged; run `tramctl queue salvage` on a copy",
-			q->config.path);
+		snprintf(error, QUEUE_ERROR_MAX,
+			 "the state of the queue in %s is damaged; run `tramctl queue salvage` on "
+			 "a copy",
+			 q->config.path);
 	return r;
 }
 
@@ -281,7 +281,9 @@ doubt(struct queue *q)
 		cursor_del(&c);
 	cursor_close(&c);
 	b->meta.clean = false;
-	/* what format 1 has, 2 has in the same form, and more that a tramd of then would not know */
+	/*
+	 * what format 1 has, 2 has in the same form, and more that a tramd of then would not know
+	 */
 	txn_put(&b->txn, TABLE_META, SPAN("format"), key_span(&format));
 	return batch_commit(b);
 }

@@ -174,10 +174,10 @@ poison(struct queue *q, int error)
 	pthread_mutex_lock(&q->lock);
 	q->facts.poisoned = true;
 	pthread_mutex_unlock(&q->lock);
-	snprintf(
-		why, sizeof(why),
-		"a commit to the queue in %s failed: %s; what is on disk is known only after a restart",
-		q->config.path, strerror(-error));
+	snprintf(why, sizeof(why),
+		 "a commit to the queue in %s failed: %s; what is on disk is known only after a "
+		 "restart",
+		 q->config.path, strerror(-error));
 	if (q->config.poisoned != NULL)
 		q->config.poisoned(q->config.arg, why);
 }
@@ -273,9 +273,15 @@ writer_refresh_room(struct queue *q, bool always)
 	inside = room_inside(q, &disk);
 	fits = inside + (disk.free > min_free ? disk.free - min_free : 0);
 	q->disk_free = disk.free;
-	/* The map has to hold free and half-full pages too: 1.15 × the live data was measured under churn. */
+	/*
+	 * The map has to hold free and half-full pages too: 1.15 × the live data was measured under
+	 * churn.
+	 */
 	q->quota = quota < map / 4 * 3 ? quota : map / 4 * 3;
-	/* Without the reserve deletes need pages inside; a file that has once eaten into it can never have it again. */
+	/*
+	 * Without the reserve deletes need pages inside; a file that has once eaten into it can
+	 * never have it again.
+	 */
 	q->disk_ok = (disk.reserve || inside > q->meta.live_bytes) && fits > ROOM_LEAST;
 	if (q->disk_ok && !q->poisoned && q->full_until_ms <= mono_ms()) {
 		room = q->quota > q->meta.live_bytes ? q->quota - q->meta.live_bytes : 0;
@@ -304,7 +310,8 @@ op_octets(const struct queue_op *op)
 		octets += a->envelope->recipient_count * RECIPIENT_OCTETS;
 	}
 	if (op->kind == OP_NOTE)
-		octets = CONTAINER_OF(op, const struct queue_note, op)->value.len + RECIPIENT_OCTETS;
+		octets =
+			CONTAINER_OF(op, const struct queue_note, op)->value.len + RECIPIENT_OCTETS;
 	if (op->kind == OP_SETTLE)
 		octets = CONTAINER_OF(op, const struct queue_settle, op)->count * RECIPIENT_OCTETS;
 	return octets;

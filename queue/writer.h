@@ -280,8 +280,8 @@ bool site_find_row(struct txn *txn, struct span key, uint64_t *ret);
 int64_t first_due(struct txn *txn, uint64_t lane);
 /*
  * The lanes asleep in a site that are due until then: tenant by tenant, each by due time. The first
- * one of a tenant that is due later counts for next_ms. Set all above cursor (from: key_id(site), or
- * behind which to go on), next_ms to INT64_MAX.
+ * one of a tenant that is due later counts for next_ms. Set all above cursor (from: key_id(site),
+ * or behind which to go on), next_ms to INT64_MAX.
  */
 struct asleep_walk {
 	struct txn *txn;

@@ -16,7 +16,9 @@ from sink import Sink  # noqa: E402
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "quick: part of contrib/test --quick, and of the run under ThreadSanitizer")
+    config.addinivalue_line("markers",
+                            "quick: part of contrib/test --quick, and of the run under "
+                            "ThreadSanitizer")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -27,7 +29,8 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(autouse=True)
 def only_failures_stay(request, tmp_path):
-    """A queue reserves 64 MB: hundreds of them would fill a disk. What a test that failed has left can be looked at."""
+    """A queue reserves 64 MB: hundreds of them would fill a disk. What a test that failed has left
+    can be looked at."""
     yield
     if not request.node.failed:
         shutil.rmtree(tmp_path, ignore_errors=True)
@@ -55,14 +58,16 @@ def make_sink():
 
 @pytest.fixture
 def make_tramd(tmp_path, request):
-    """make_tramd(static=sink, …) → a started tramd; at the end each must stop with status 0 and no report."""
+    """make_tramd(static=sink, …) → a started tramd; at the end each must stop with status 0 and no
+    report."""
     made = []
 
     def make(start=True, **how):
         place = tmp_path / ("tramd%d" % len(made))
         place.mkdir()
         daemon = harness.Tramd(place, **how)
-        assert os.access(daemon.program, os.X_OK), "%s is not there: build, or set TRAM_BUILD" % daemon.program
+        assert os.access(daemon.program,
+                         os.X_OK), "%s is not there: build, or set TRAM_BUILD" % daemon.program
         made.append(daemon)
         return daemon.start() if start else daemon
     yield make
@@ -95,12 +100,16 @@ def pair(ca):
 
 @pytest.fixture
 def make_secure(make_tramd, sink, pair):
-    """A tramd with a certificate: a plain listener with STARTTLS on .port, TLS from the first octet on .tls_port."""
+    """A tramd with a certificate: a plain listener with STARTTLS on .port, TLS from the first octet
+    on .tls_port."""
     def make(certificates=None, listener=None, on_connect=None, **how):
         port = harness.free_port()
-        settings = dict({"address": ["%s:%d" % (HOST, port)], "tls-on-connect": "yes"}, **(on_connect or {}))
-        extra = (certificates or certificate("mail", [pair])) + harness.block("listener", "smtps", settings)
-        made = make_tramd(static=sink, queue=FAST, listener=listener, extra=extra + how.pop("extra", ""), **how)
+        settings = dict({"address": ["%s:%d" % (HOST, port)], "tls-on-connect": "yes"},
+                        **(on_connect or {}))
+        extra = (certificates or certificate("mail", [pair])) + harness.block("listener", "smtps",
+                                                                              settings)
+        made = make_tramd(static=sink, queue=FAST, listener=listener,
+                          extra=extra + how.pop("extra", ""), **how)
         made.tls_port = port
         return made
     return make
@@ -129,9 +138,11 @@ def make_postfix():
 def shim(tmp_path_factory):
     """The environment that puts fault/shim.c between tramd and its data file."""
     path = str(tmp_path_factory.mktemp("shim") / "shim.so")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", path, os.path.join(HERE, "fault", "shim.c"), "-lpthread"],
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", path,
+                    os.path.join(HERE, "fault", "shim.c"), "-lpthread"],
                    check=True)
-    return {"LD_PRELOAD": path, "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:exitcode=99"}
+    return {"LD_PRELOAD": path,
+            "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:exitcode=99"}
 
 
 # Retries within a second.

@@ -3,9 +3,9 @@
  *
  *	policies_ask → settle → (ask_record → on_record →) (fetch → on_fetched →) settle → done
  *
- * One look-up and one fetch per domain at a time: whoever asks meanwhile waits for those. Memory holds
- * a bounded number of domains, and what is stored is bounded as well; a domain that nobody has asked
- * about for longest makes room.
+ * One look-up and one fetch per domain at a time: whoever asks meanwhile waits for those. Memory
+ * holds a bounded number of domains, and what is stored is bounded as well; a domain that nobody
+ * has asked about for longest makes room.
  */
 #include "mta/assurance/policies.h"
 
@@ -19,7 +19,8 @@
 #include "mta/https/https.h"
 
 enum {
-	RECORD_MIN_MS = 60 * 1000, RECORD_MAX_MS = 60 * 60 * 1000,	/* a TXT answer counts so long */
+	/* a TXT answer counts so long */
+	RECORD_MIN_MS = 60 * 1000, RECORD_MAX_MS = 60 * 60 * 1000,
 	USED_MS = 24 * 60 * 60 * 1000,		/* how exactly it is kept when a policy was used */
 	STORED_MAX = 4096,			/* octets of an entry in the queue */
 	MEMORY_MAX = 64 << 20,			/* octets of all in memory */
@@ -76,7 +77,8 @@ on_put(struct queue_op *op)
 	struct note_put *put = CONTAINER_OF(op, struct note_put, note.op);
 
 	if (op->result < 0)
-		log_message(LOG_WARNING, "sts-store", "the MTA-STS policy of %.*s is kept in memory only: %s",
+		log_message(LOG_WARNING, "sts-store",
+			    "the MTA-STS policy of %.*s is kept in memory only: %s",
 			    SPAN_FMT(put->note.key), strerror(-op->result));
 	arena_free(&put->arena);
 	free(put);
@@ -563,8 +565,8 @@ on_sweep(uv_timer_t *timer)
 	size_t count = 0, i = 0;
 
 	if (p->home->config->mta_sts && p->refreshing < SWEEP_AT_ONCE)
-		queue_read_notes(p->home->port, NOTE_STS_POLICY, SPAN(""), buf_span(&p->swept), &arena,
-				 rows, SWEEP_PAGE, &count);
+		queue_read_notes(p->home->port, NOTE_STS_POLICY, SPAN(""), buf_span(&p->swept),
+				 &arena, rows, SWEEP_PAGE, &count);
 	while (i < count && p->refreshing < SWEEP_AT_ONCE)
 		sweep_row(p, &rows[i++]);
 	if (i > 0) {

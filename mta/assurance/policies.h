@@ -1,7 +1,7 @@
 /*
  * policies: the MTA-STS policies of the domains that mail goes to (RFC 8461): looked up, fetched,
- * kept and refreshed. What holds when is policy/mta_sts.h's; this asks the DNS and the policy hosts for
- * it. Home loop only.
+ * kept and refreshed. What holds when is policy/mta_sts.h's; this asks the DNS and the policy hosts
+ * for it. Home loop only.
  *
  * A policy that is known is answered at once, and its renewal goes on beside it. Who asks about a
  * domain that nothing is known of waits for its record and, if there is one, for the policy host:
@@ -23,9 +23,11 @@ struct policy_wait {			/* embedded in who waits */
 	void (*done)(struct policy_wait *wait, const struct sts_policy *policy, struct span why);
 };
 
-/* changed: another policy holds for this domain (A-labels) now, or none. Never within policies_ask. */
-struct policies *policies_start(struct reactor *home, void (*changed)(void *arg, struct span domain),
-				void *arg);
+/*
+ * changed: another policy holds for this domain (A-labels) now, or none. Never within policies_ask.
+ */
+struct policies *policies_start(struct reactor *home,
+				void (*changed)(void *arg, struct span domain), void *arg);
 /*
  * True: *ret is the policy that holds (its mode may be none or testing), or NULL: none does; *why
  * says so. Both are good until the next call. False: wait->done comes later.

@@ -232,7 +232,8 @@ add_mail(struct making *m, struct span address)
 	m->lanes[n] = (struct lane_name){
 		.domain = way.domain,
 		.pool = arena_copy(&m->arena, pool_chosen(&config->sources, &(struct pool_facts){
-							  .route = route->pool, .sender = way.sender })),
+							  .route = route->pool,
+							  .sender = way.sender })),
 		.route = route_label(routes, way.domain, route, WISH_TLS_OPTIONAL, &m->arena),
 		.priority = PRIORITY_REPORT,
 	};
@@ -250,7 +251,8 @@ add_post(struct making *m, uint64_t id, struct span url)
 	buf_byte(&key, (char)m->note_count);
 	post_encode(url, m->report.report_id, m->report.now_ms, &m->day, value);
 	m->notes[m->note_count++] = (struct queue_note){ .kind = NOTE_TLS_REPORT,
-							 .key = arena_copy(&m->arena, buf_span(&key)),
+							 .key = arena_copy(&m->arena,
+									   buf_span(&key)),
 							 .value = buf_span(value) };
 	buf_free(&key);
 }

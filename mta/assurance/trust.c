@@ -41,7 +41,8 @@ on_facts(void *arg)
 		const struct dns_answer *answer = facts_find(&trust->facts, need->name, need->type);
 
 		if (answer != NULL)
-			changed = resolver_test_answer(&trust->test, i, answer, mono_ms()) || changed;
+			changed =
+				resolver_test_answer(&trust->test, i, answer, mono_ms()) || changed;
 	}
 	if (changed && trust->test.trust == RESOLVER_VALIDATES)
 		log_message(LOG_INFO, "resolver-trust", "%s", trust->test.text);

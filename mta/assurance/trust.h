@@ -1,9 +1,11 @@
 /*
  * trust: does the resolver validate DNSSEC? Asked at the start, every hour, and every minute while
- * it does not (policy/resolver_test.h). Home loop only; deliveries get what it says when they begin.
+ * it does not (policy/resolver_test.h). Home loop only; deliveries get what it says when they
+ * begin.
  *
- * Until the first test has come to an end nothing is settled: what depends on it waits, or a restart
- * would be the moment at which nobody asks for DANE. A test ends at the latest when its look-ups do.
+ * Until the first test has come to an end nothing is settled: what depends on it waits, or a
+ * restart would be the moment at which nobody asks for DANE. A test ends at the latest when its
+ * look-ups do.
  */
 #ifndef TRAM_TRUST_H
 #define TRAM_TRUST_H

@@ -4,8 +4,9 @@
  *
  * What waits is bounded in all and per client, and clients take turns: one who guesses waits for
  * itself. There are three ranks, each with its own room: the better go first, but for every fourth
- * check, so that none waits for ever. A check that came out right is remembered for a while (as a keyed digest, in a bounded
- * table), so that a program that logs in for each message does not pay each time.
+ * check, so that none waits for ever. A check that came out right is remembered for a while (as a
+ * keyed digest, in a bounded table), so that a program that logs in for each message does not pay
+ * each time.
  */
 #ifndef TRAM_AUTH_CHECKER_H
 #define TRAM_AUTH_CHECKER_H

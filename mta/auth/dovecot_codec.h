@@ -13,7 +13,10 @@
 #include "mta/base/span.h"
 
 enum { DOVECOT_LINE_MAX = 32768, DOVECOT_NAME_MAX = 255, DOVECOT_REASON_MAX = 200 };
-/* Of what is sent, with its newline: a longer line costs the connection, and all that was asked on it. */
+/*
+ * Of what is sent, with its newline: a longer line costs the connection, and all that was asked on
+ * it.
+ */
 enum { DOVECOT_SENT_MAX = 16384 };
 
 enum dovecot_event {

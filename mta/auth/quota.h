@@ -2,10 +2,10 @@
  * auth/quota: how much each user sends: messages and recipients, by the hour and by the day. Pure:
  * `now` is an argument. One thread at a time.
  *
- * Each count slides: what the current window has, and of the one before as much as still lies within
- * a window's length of now, taken as evenly spread. So nothing is stored for each message, and there
- * is no moment at which a user may send twice as much. The table is bounded: the user longest
- * untouched is dropped. Nothing outlives the process.
+ * Each count slides: what the current window has, and of the one before as much as still lies
+ * within a window's length of now, taken as evenly spread. So nothing is stored for each message,
+ * and there is no moment at which a user may send twice as much. The table is bounded: the user
+ * longest untouched is dropped. Nothing outlives the process.
  */
 #ifndef TRAM_AUTH_QUOTA_H
 #define TRAM_AUTH_QUOTA_H

@@ -6,11 +6,11 @@
  *
  * Guessing locks nobody out: a user is never banned, only delayed; and a *friend*, an address that
  * has lately logged in as this very user, is not asked to pay for what others try as that user, nor
- * for the ban of an address that it shares with a guesser, unless what is guessed there is this very
- * user's password. Where anybody has lately logged in nobody is turned away before it is known who
- * it is. The same wrong password again and again is a device with an old one, not a guess: it is
- * delayed but leads to no ban. A success takes nothing off the address's count, or one good account
- * would buy free guesses.
+ * for the ban of an address that it shares with a guesser, unless what is guessed there is this
+ * very user's password. Where anybody has lately logged in nobody is turned away before it is known
+ * who it is. The same wrong password again and again is a device with an old one, not a guess: it
+ * is delayed but leads to no ban. A success takes nothing off the address's count, or one good
+ * account would buy free guesses.
  */
 #ifndef TRAM_AUTH_THROTTLE_H
 #define TRAM_AUTH_THROTTLE_H

@@ -9,7 +9,9 @@
 
 enum { DIGITS_MAX = 20 };		/* of a uint64_t */
 
-/* Writes value, with zeros in front if it has fewer digits than least. Returns what is behind it. */
+/*
+ * Writes value, with zeros in front if it has fewer digits than least. Returns what is behind it.
+ */
 static inline char *
 digits_put(char *at, uint64_t value, int least)
 {

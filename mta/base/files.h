@@ -1,8 +1,8 @@
 /*
- * files: where the octets of a named file are. A process that may open it by its name does; one that
- * may not has got them from another as a descriptor, and opens that under a name that the kernel has
- * for it. So whoever reads a file by its path, a library too, needs no more than another path. Any
- * thread, as long as nobody adds.
+ * files: where the octets of a named file are. A process that may open it by its name does; one
+ * that may not has got them from another as a descriptor, and opens that under a name that the
+ * kernel has for it. So whoever reads a file by its path, a library too, needs no more than another
+ * path. Any thread, as long as nobody adds.
  */
 #ifndef TRAM_FILES_H
 #define TRAM_FILES_H
@@ -21,7 +21,9 @@ struct files {
 
 enum { FILES_PATH_MAX = 32 };
 
-/* Where to open `path`: itself, if it was not given (files may be NULL). room: for the other name. */
+/*
+ * Where to open `path`: itself, if it was not given (files may be NULL). room: for the other name.
+ */
 const char *files_at(const struct files *files, const char *path, char room[FILES_PATH_MAX]);
 /* Takes the descriptor. */
 void files_add(struct files *files, const char *path, int fd);

@@ -74,7 +74,8 @@ open_sink(const char *path, uid_t uid, gid_t gid)
 	int fd;
 
 	if (path != NULL)
-		return open_as(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+		return open_as(path,
+			       O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
 			       0640, uid, gid);
 	fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 	return fd < 0 ? -errno : fd;

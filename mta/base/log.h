@@ -6,7 +6,8 @@
  * Format: logfmt, or JSON.
  *
  *	struct log_line l;
- *	log_begin(&l, LOG_INFO, "accept");	→ time=2026-11-21T03:47:35.123Z level=info event=accept
+ *	log_begin(&l, LOG_INFO, "accept");	→ time=2026-11-21T03:47:35.123Z level=info
+ *						  event=accept
  *	log_id(&l, "id", id);			→ id=…
  *	log_span(&l, "from", path);		→ from=a@b    (quoted and escaped as needed)
  *	log_end(&l);

@@ -135,7 +135,9 @@ netaddr_to_sockaddr(const struct netaddr *addr, struct sockaddr_storage *ret)
 	return 0;
 }
 
-/* The address alone; returns what is behind it. By hand for IPv4: inet_ntop() is made of sprintf(). */
+/*
+ * The address alone; returns what is behind it. By hand for IPv4: inet_ntop() is made of sprintf().
+ */
 static char *
 put_ip(const struct netaddr *addr, char out[INET6_ADDRSTRLEN])
 {

@@ -37,7 +37,10 @@ leads_into_hands(const char *link, const struct user *user, unsigned links)
 	return is_in_hands(path, user, links - 1);
 }
 
-/* Itself, or a folder or link on the way to it, is the user's, or such that the user may replace it. */
+/*
+ * Itself, or a folder or link on the way to it, is the user's, or such that the user may replace
+ * it.
+ */
 static bool
 is_in_hands(const char *path, const struct user *user, unsigned links)
 {

@@ -221,8 +221,8 @@ put_envelope_id(struct report *r, struct span envid)
 /* ---- the status part: message/delivery-status, RFC 3464 ----------------------------------- */
 
 /*
- * RFC 4865 §5.1.2: what was asked for. Which way it was is not kept: a time of day had no thousandths,
- * a span counts from the arrival.
+ * RFC 4865 §5.1.2: what was asked for. Which way it was is not kept: a time of day had no
+ * thousandths, a span counts from the arrival.
  */
 static void
 put_release(struct report *r, const struct message_record *record)
@@ -233,7 +233,8 @@ put_release(struct report *r, const struct message_record *record)
 	if (record->due_ms % 1000 == 0)
 		asked = arena_printf(&r->arena, "until;%s", wish_time_text(record->due_ms, at));
 	else
-		asked = arena_printf(&r->arena, "for;%" PRId64, (record->due_ms - record->arrival_ms) / 1000);
+		asked = arena_printf(&r->arena, "for;%" PRId64,
+				     (record->due_ms - record->arrival_ms) / 1000);
 	put_field(r, "Future-Release-Request", "", asked);
 }
 
@@ -522,10 +523,10 @@ put_header(struct report *r, const char *boundary, bool eight_bit, struct buf *o
 		buf_printf(out, "In-Reply-To: %.*s\r\nReferences: %.*s\r\n", SPAN_FMT(message_id),
 			   SPAN_FMT(message_id));
 	buf_printf(out, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
-	buf_printf(
-		out,
-		"Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n",
-		boundary);
+	buf_printf(out,
+		   "Content-Type: multipart/report; "
+		   "report-type=delivery-status;\r\n\tboundary=\"%s\"\r\n",
+		   boundary);
 	if (eight_bit)
 		buf_append(out, SPAN("Content-Transfer-Encoding: 8bit\r\n"));
 	buf_append(out, SPAN("\r\n"));

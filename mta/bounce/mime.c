@@ -143,7 +143,8 @@ decode_quoted(struct span text, struct arena *arena)
 
 		if (text.at[i] != '=') {
 			out[len++] = text.at[i];
-		} else if (next.len >= 2 && hex_value(next.at[0]) >= 0 && hex_value(next.at[1]) >= 0) {
+		} else if (next.len >= 2 && hex_value(next.at[0]) >= 0 &&
+			   hex_value(next.at[1]) >= 0) {
 			out[len++] = (char)(hex_value(next.at[0]) * 16 + hex_value(next.at[1]));
 			i += 2;
 		} else if (span_starts(next, SPAN("\r\n"))) {
@@ -248,8 +249,10 @@ walk_part(struct walk *w, struct span header, struct span body, unsigned depth)
 	if (span_starts(type, SPAN("multipart/"))) {
 		boundary = parameter(value, SPAN("boundary"), w->arena);
 		if (w->report_type.len == 0 && span_eq(type, SPAN("multipart/report")))
-			w->report_type = arena_lower(w->arena, parameter(value, SPAN("report-type"), w->arena));
-		if (depth < MIME_DEPTH_MAX && boundary.len > 0 && boundary.len <= MIME_BOUNDARY_MAX) {
+			w->report_type = arena_lower(
+				w->arena, parameter(value, SPAN("report-type"), w->arena));
+		if (depth < MIME_DEPTH_MAX && boundary.len > 0 &&
+		    boundary.len <= MIME_BOUNDARY_MAX) {
 			walk_multipart(w, body, boundary, depth);
 			return;
 		}

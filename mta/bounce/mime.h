@@ -22,12 +22,15 @@ struct mime_part {
 
 /*
  * Leaves, in order. header: the message's header block. *report_type: of the outermost
- * multipart/report, in lower case, or empty. What is returned points to the arguments or into the arena.
+ * multipart/report, in lower case, or empty. What is returned points to the arguments or into the
+ * arena.
  */
 size_t mime_parts(struct span header, struct span body, struct arena *arena,
 		  struct mime_part ret[MIME_PARTS_MAX], struct span *report_type);
 
-/* The header block at the start of text, with the blank line, if it has one; *rest: what follows. */
+/*
+ * The header block at the start of text, with the blank line, if it has one; *rest: what follows.
+ */
 struct span mime_header_of(struct span text, struct span *rest);
 
 /* A value with its folding and comments gone, and blanks around it; in the arena. */

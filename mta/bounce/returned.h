@@ -1,8 +1,8 @@
 /*
- * returned: what a message that came back says: a report of failure or delay (RFC 3464, or the words
- * of servers that write it their own way), a complaint (RFC 5965), the answer of a machine (RFC 3834),
- * or anything else. Pure; any thread. Octets in, values out; nothing here is believed: anybody can
- * write such a message.
+ * returned: what a message that came back says: a report of failure or delay (RFC 3464, or the
+ * words of servers that write it their own way), a complaint (RFC 5965), the answer of a machine
+ * (RFC 3834), or anything else. Pure; any thread. Octets in, values out; nothing here is believed:
+ * anybody can write such a message.
  *
  * What a report says of the message it is about is only a hint to find it by (its envelope id, the
  * address it was sent under, its header).
@@ -37,7 +37,10 @@ enum returned_action {			/* RFC 3464 §2.3.3 */
 
 struct returned_recipient {
 	enum returned_action action;
-	/* as the reporter names it, and as the sender did; without angle brackets; either may be empty */
+	/*
+	 * as the reporter names it, and as the sender did; without angle brackets; either may be
+	 * empty
+	 */
 	struct span address, original;
 	struct status status;		/* klass 0: none was given */
 	uint16_t code;			/* of the reply it was refused with; 0: none is known */
@@ -65,7 +68,8 @@ const char *returned_action_name(enum returned_action action);
  * header: its header block; body: what follows, or the first RETURNED_BODY_MAX octets of it. The
  * result points into both and into the arena.
  */
-void returned_parse(struct span header, struct span body, struct arena *arena, struct returned *ret);
+void returned_parse(struct span header, struct span body, struct arena *arena,
+		    struct returned *ret);
 
 /* A complaint that asks for no more mail; "not-spam" and the like are none (RFC 6430, 6591). */
 bool returned_is_complaint(const struct returned *returned);

@@ -22,6 +22,7 @@ bool returned_has(struct span text, const char *words);
  * A report without parts for programs. False: it is none, and nothing was set. header: its own;
  * text: its words.
  */
-bool returned_words(struct span header, struct span text, struct arena *arena, struct returned *ret);
+bool returned_words(struct span header, struct span text, struct arena *arena,
+		    struct returned *ret);
 
 #endif

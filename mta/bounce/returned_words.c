@@ -39,8 +39,10 @@ static bool
 is_answer(struct span subject)
 {
 	static const char *const begins[] = {
-		"re:", "aw:", "sv:", "fwd:", "fw:", "wg:", "out of office", "automatic reply", "auto:",
-		"autoreply", "auto-reply", "auto reply", "vacation", "abwesen", "automatische antwort",
+		"re:", "aw:", "sv:", "fwd:", "fw:", "wg:", "out of office", "automatic reply",
+		"auto:",
+		"autoreply", "auto-reply", "auto reply", "vacation", "abwesen",
+		"automatische antwort",
 	};
 
 	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
@@ -53,11 +55,16 @@ static bool
 subject_says_so(struct span subject)
 {
 	static const char *const says[] = {
-		"undeliver", "delivery status", "delivery failure", "delivery failed", "delivery has failed",
-		"failure notice", "returned mail", "returned to sender", "mail delivery", "non-delivery",
-		"nondeliver", "non delivery", "could not be delivered", "couldn't be delivered", "not be delivered",
-		"not delivered", "delivery notification", "delivery report", "mail system error", "permanent error",
-		"delivery problem", "delivery error", "delivery delay", "warning: message", "message delayed",
+		"undeliver", "delivery status", "delivery failure", "delivery failed",
+		"delivery has failed",
+		"failure notice", "returned mail", "returned to sender", "mail delivery",
+		"non-delivery",
+		"nondeliver", "non delivery", "could not be delivered", "couldn't be delivered",
+		"not be delivered",
+		"not delivered", "delivery notification", "delivery report", "mail system error",
+		"permanent error",
+		"delivery problem", "delivery error", "delivery delay", "warning: message",
+		"message delayed",
 		"unzustellbar", "nicht zugestellt", "unable to deliver", "message you sent blocked",
 	};
 
@@ -67,27 +74,33 @@ subject_says_so(struct span subject)
 static bool
 is_from_server(struct span header)
 {
-	static const char *const senders[] = { "mailer-daemon", "mail-daemon", "postmaster@", "mail delivery s",
+	static const char *const senders[] = { "mailer-daemon", "mail-daemon", "postmaster@",
+					       "mail delivery s",
 					       "mail administrator", "mdaemon@", "mail system" };
 	struct span value;
 
-	return header_find(header, SPAN("From"), &value) && HAS_ANY(span_first(value, 500), senders);
+	return header_find(header, SPAN("From"), &value) &&
+	       HAS_ANY(span_first(value, 500), senders);
 }
 
 static bool
 is_delay(struct span header, struct span text)
 {
-	static const char *const says[] = { "no action is required", "do not need to resend", "warning message only",
+	static const char *const says[] = { "no action is required", "do not need to resend",
+					    "warning message only",
 					    "has not yet been delivered", "not been delivered yet",
-					    "will continue to be made", "will keep trying", "still being tried",
+					    "will continue to be made", "will keep trying",
+					    "still being tried",
 					    "will be retried" };
 	static const char *const subjects[] = { "delay", "warning:" };
-	static const char *const final[] = { "permanent", "giving up", "given up", "i've given up" };
+	static const char *const final[] = { "permanent", "giving up", "given up",
+					     "i've given up" };
 	struct span subject = SPAN("");
 
 	header_find(header, SPAN("Subject"), &subject);
 	text = span_first(text, INTRO_MAX);
-	return (HAS_ANY(text, says) || HAS_ANY(span_first(subject, 500), subjects)) && !HAS_ANY(text, final);
+	return (HAS_ANY(text, says) || HAS_ANY(span_first(subject, 500), subjects)) &&
+	       !HAS_ANY(text, final);
 }
 
 /* ---- the copy of the message -------------------------------------------------------------- */
@@ -95,9 +108,11 @@ is_delay(struct span header, struct span text)
 static bool
 begins_copy(struct span line)
 {
-	static const char *const says[] = { "copy of the", "copy of your", "original message", "message header",
+	static const char *const says[] = { "copy of the", "copy of your", "original message",
+					    "message header",
 					    "message follows", "unsent message", "returned message",
-					    "undelivered message", "headers of the message", "header of the message" };
+					    "undelivered message", "headers of the message",
+					    "header of the message" };
 
 	line = span_trim(line);
 	return line.len < 200 && (span_starts(line, SPAN("--")) || span_starts(line, SPAN("=="))) &&
@@ -133,8 +148,8 @@ indent_of(struct span line)
 }
 
 /*
- * "<a@b>:", "<a@b>: host mx said: 550 …", "<a@b> (expanded from <c@b>): …", "<a@b>", "  a@b", "a@b:"
- * at the start of a line: its address, and what follows it there.
+ * "<a@b>:", "<a@b>: host mx said: 550 …", "<a@b> (expanded from <c@b>): …", "<a@b>", "  a@b",
+ * "a@b:" at the start of a line: its address, and what follows it there.
  */
 static struct span
 address_at_start(struct span line, struct arena *arena, struct span *rest)
@@ -169,7 +184,10 @@ address_at_start(struct span line, struct arena *arena, struct span *rest)
 	return returned_address(word, arena);
 }
 
-/* What is said of it: the rest of its line and the lines below, up to an empty one or another address. */
+/*
+ * What is said of it: the rest of its line and the lines below, up to an empty one or another
+ * address.
+ */
 static struct span
 reason_below(struct words *w, struct span said, struct span *rest, bool indented)
 {
@@ -287,7 +305,9 @@ take_lines(struct words *w)
 	}
 }
 
-/* Nothing that looks like a list: the first address in the text, and the first line with a reply. */
+/*
+ * Nothing that looks like a list: the first address in the text, and the first line with a reply.
+ */
 static void
 take_prose(struct words *w)
 {
@@ -335,8 +355,8 @@ returned_words(struct span header, struct span text, struct arena *arena, struct
 
 	header_find(header, SPAN("Subject"), &subject);
 	subject = span_first(subject, 500);
-	if (!exim && !qmail &&
-	    (is_answer(subject) || !is_from_server(header)) && !(subject_says_so(subject) && !is_answer(subject)))
+	if (!exim && !qmail && (is_answer(subject) || !is_from_server(header)) &&
+	    !(subject_says_so(subject) && !is_answer(subject)))
 		return false;
 	cut_copy(&w);
 	if (is_delay(header, w.text))

@@ -32,9 +32,11 @@ static const struct advice {
 	const char *text;
 } advices[] = {
 	{ 1, 7,
-	  "Ask your administrator: the receiving side does not accept your own address as the sender." },
+	  "Ask your administrator: the receiving side does not accept your own address as the "
+	  "sender." },
 	{ 1, 8,
-	  "Ask your administrator: the receiving side does not accept your own address as the sender." },
+	  "Ask your administrator: the receiving side does not accept your own address as the "
+	  "sender." },
 	{ 1, 10, "This domain does not take any mail. Look for another address of the recipient." },
 	{ 1, UINT16_MAX,
 	  "Check the address for typing mistakes, or ask the recipient for the right one." },
@@ -49,9 +51,11 @@ static const struct advice {
 	  "The recipient's server cannot take a message of this form. Send it as plain text, or in "
 	  "another format." },
 	{ 7, 30,
-	  "The way to the recipient is not as secure as this message demands: tell your administrator." },
+	  "The way to the recipient is not as secure as this message demands: tell your "
+	  "administrator." },
 	{ 7, UINT16_MAX,
-	  "The receiving side refused it by its rules. The server's words above may say which; your "
+	  "The receiving side refused it by its rules. The server's words above may say which; "
+	  "your "
 	  "administrator, or the recipient's, can help with them." },
 	{ UINT16_MAX, UINT16_MAX,
 	  "If the server's words above do not help, pass this message on to your administrator." },
@@ -160,11 +164,10 @@ put_recipient(const struct bounce_facts *facts, const struct bounce_recipient *r
 		put_paragraph(&text, SAID_INDENT, out);
 	}
 	if (recipient->history != NULL && recipient->history->uncertain && r->status.klass != 2)
-		buf_append(
-			out,
-			SPAN(INDENT
-			     "Once the connection broke off just before the server confirmed: the\r\n" INDENT
-			     "recipient may have got the message all the same.\r\n"));
+		buf_append(out,
+			   SPAN(INDENT "Once the connection broke off just before the server "
+				       "confirmed: the\r\n" INDENT
+				       "recipient may have got the message all the same.\r\n"));
 	if (strcmp(r->action, "failed") == 0) {
 		buf_clear(&text);
 		buf_append(&text, span_str(advice_for(r)));
@@ -202,12 +205,12 @@ put_section(const struct bounce_facts *facts, const struct bounce_reason *reason
 			put_recipient(facts, &facts->recipients[i], &reasons[i], out);
 	buf_append(out, span_str(section->then));
 	if (section->action == REPORT_NONE)
-		buf_printf(
-			out,
-			"This is only a warning: you need not do anything, and need not send it again.\r\n"
-			"Delivery will be tried until\r\n" INDENT "%s\r\n"
-			"If it still cannot be delivered by then, you will be told.\r\n\r\n",
-			clock_rfc5322(facts->gives_up_ms, date));
+		buf_printf(out,
+			   "This is only a warning: you need not do anything, and need not send it "
+			   "again.\r\n"
+			   "Delivery will be tried until\r\n" INDENT "%s\r\n"
+			   "If it still cannot be delivered by then, you will be told.\r\n\r\n",
+			   clock_rfc5322(facts->gives_up_ms, date));
 }
 
 void
@@ -224,13 +227,11 @@ bounce_words(const struct bounce_facts *facts, const struct bounce_reason *reaso
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++)
 		put_section(facts, reasons, &sections[i], out);
 	if (attached == ATTACHED_MESSAGE)
-		buf_append(
-			out,
-			SPAN("Your message is attached, behind the details for mail programs.\r\n"));
+		buf_append(out, SPAN("Your message is attached, behind the details for mail "
+				     "programs.\r\n"));
 	else if (attached == ATTACHED_HEADER)
-		buf_append(
-			out,
-			SPAN("The header of your message is attached, behind the details for mail programs.\r\n"));
+		buf_append(out, SPAN("The header of your message is attached, behind the details "
+				     "for mail programs.\r\n"));
 	arena_free(&arena);
 }
 

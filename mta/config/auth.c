@@ -84,9 +84,11 @@ read_priority(struct load *load, struct span word, struct user_priority *ret)
 	while (at > 0 && word.at[at - 1] != '=')
 		at--;
 	if (at < 2 || word.len != at + 1 || word.at[at] < '0' || word.at[at] > '9')
-		return config_fail(load, place_of(load, "user-priority-max", SECTION_TOP, 0),
-				   "user-priority-max: \"%.*s\": write a user and a number from 0 to 9: "
-				   "\"anna=5\", or \"*=0\" for all others", SPAN_FMT(word));
+		return config_fail(
+			load, place_of(load, "user-priority-max", SECTION_TOP, 0),
+			"user-priority-max: \"%.*s\": write a user and a number from 0 to 9: "
+			"\"anna=5\", or \"*=0\" for all others",
+			SPAN_FMT(word));
 	*ret = (struct user_priority){ span_first(word, at - 1), word.at[at] - '0' };
 	return true;
 }
@@ -106,9 +108,10 @@ check_priorities(struct load *load)
 			return false;
 		for (size_t j = 0; j < config->priority_count; j++)
 			if (span_ieq(config->priorities[j].user, one.user))
-				return config_fail(load, place_of(load, "user-priority-max", SECTION_TOP, 0),
-						   "user-priority-max: %.*s is there twice; remove one",
-						   SPAN_FMT(one.user));
+				return config_fail(
+					load, place_of(load, "user-priority-max", SECTION_TOP, 0),
+					"user-priority-max: %.*s is there twice; remove one",
+					SPAN_FMT(one.user));
 		if (span_eq(one.user, SPAN("*")))
 			any = one;
 		else
@@ -141,7 +144,8 @@ static void
 warn_readable(const char *path, const struct stat *there, struct buf *warnings)
 {
 	if (warnings != NULL && (there->st_mode & S_IROTH) != 0)
-		buf_printf(warnings, "%s: everybody on this machine can read it; chmod 0640\n", path);
+		buf_printf(warnings, "%s: everybody on this machine can read it; chmod 0640\n",
+			   path);
 }
 
 static int
@@ -149,7 +153,8 @@ open_passwords(struct config *config, char error[CONFIG_ERROR_MAX], struct buf *
 {
 	struct buf content = { 0 }, list = { 0 };
 	struct stat there = { 0 };
-	int rc = config_read_file(config, config->passwords_path, PASSWORDS_FILE_MAX, &content, &there, error);
+	int rc = config_read_file(config, config->passwords_path, PASSWORDS_FILE_MAX, &content,
+				  &there, error);
 
 	if (rc == 0) {
 		warn_readable(config->passwords_path, &there, warnings);
@@ -169,11 +174,14 @@ open_senders(struct config *config, char error[CONFIG_ERROR_MAX])
 {
 	struct buf content = { 0 }, list = { 0 };
 	struct stat there = { 0 };
-	int rc = config_read_file(config, config->senders_path, SENDERS_FILE_MAX, &content, &there, error);
+	int rc = config_read_file(config, config->senders_path, SENDERS_FILE_MAX, &content, &there,
+				  error);
 
 	if (rc == 0)
-		rc = config_faults(&list, senders_parse(span_str(config->senders_path), buf_span(&content),
-						 &list, &config->senders), error);
+		rc = config_faults(&list,
+				   senders_parse(span_str(config->senders_path), buf_span(&content),
+						 &list, &config->senders),
+				   error);
 	buf_free(&content);
 	buf_free(&list);
 	return rc;

@@ -89,10 +89,10 @@ check_sizes(struct load *load)
 	struct span max = units_size_text((int64_t)config->queue.max_size, &config->arena);
 
 	if (config->queue.map_size < config->queue.max_size)
-		return config_fail(
-			load, pair_place(load, SECTION_QUEUE, "map-size", "max-size"),
-			"map-size is smaller than max-size (%.*s); raise map-size (it costs address space only)",
-			SPAN_FMT(max));
+		return config_fail(load, pair_place(load, SECTION_QUEUE, "map-size", "max-size"),
+				   "map-size is smaller than max-size (%.*s); raise map-size (it "
+				   "costs address space only)",
+				   SPAN_FMT(max));
 	if (config->limits.message_size > config->queue.max_size)
 		return config_fail(
 		    load, pair_place(load, SECTION_LIMITS, "message-size", "message-size"),
@@ -102,10 +102,10 @@ check_sizes(struct load *load)
 		const struct section *section = config_section(load, SECTION_LISTENER, i);
 
 		if (config->listeners[i].smtp.max_message_size > config->queue.max_size)
-			return config_fail(
-				load, section->at,
-				"message-size of listener %.*s is larger than the whole queue may be (max-size, %.*s); lower it",
-				SPAN_FMT(section->name), SPAN_FMT(max));
+			return config_fail(load, section->at,
+					   "message-size of listener %.*s is larger than the whole "
+					   "queue may be (max-size, %.*s); lower it",
+					   SPAN_FMT(section->name), SPAN_FMT(max));
 	}
 	return true;
 }
@@ -166,11 +166,12 @@ check_address(struct load *load, size_t listener, size_t address)
 		for (size_t j = 0;
 		     j < (i == listener ? address : config->listeners[i].address_count); j++)
 			if (overlap(&config->listeners[i].addresses[j], mine))
-				return config_fail(
-					load, section->at,
-					"listener %.*s: address %s is taken by listener %.*s already; remove one",
-					SPAN_FMT(section->name), netaddr_format_port(mine, text),
-					SPAN_FMT(config->listeners[i].name));
+				return config_fail(load, section->at,
+						   "listener %.*s: address %s is taken by listener "
+						   "%.*s already; remove one",
+						   SPAN_FMT(section->name),
+						   netaddr_format_port(mine, text),
+						   SPAN_FMT(config->listeners[i].name));
 	return true;
 }
 
@@ -186,10 +187,10 @@ check_listeners(struct load *load)
 				   "listener smtp { address = \"127.0.0.1:25\" }");
 	for (size_t i = 0; i < config->listener_count; i++) {
 		if (config->listeners[i].address_count == 0)
-			return config_fail(
-				load, config_section(load, SECTION_LISTENER, i)->at,
-				"listener %.*s has no address; add: address = {\"0.0.0.0:25\", \"[::]:25\"}",
-				SPAN_FMT(config->listeners[i].name));
+			return config_fail(load, config_section(load, SECTION_LISTENER, i)->at,
+					   "listener %.*s has no address; add: address = "
+					   "{\"0.0.0.0:25\", \"[::]:25\"}",
+					   SPAN_FMT(config->listeners[i].name));
 		for (size_t j = 0; j < config->listeners[i].address_count; j++)
 			if (!check_address(load, i, j))
 				return false;
@@ -227,11 +228,11 @@ check_relay_from(struct load *load)
 
 		if (network->bits >= least || is_private(network))
 			continue;
-		return config_fail(
-			load, top_place(load, "relay-from"),
-			"relay-from has %s/%u: strangers could send to anywhere (an open relay); name your own networks, "
-			"public ones of at least /%u",
-			netaddr_format(&network->base, text), network->bits, least);
+		return config_fail(load, top_place(load, "relay-from"),
+				   "relay-from has %s/%u: strangers could send to anywhere (an "
+				   "open relay); name your own networks, "
+				   "public ones of at least /%u",
+				   netaddr_format(&network->base, text), network->bits, least);
 	}
 	return true;
 }
@@ -247,20 +248,21 @@ check_relay_to(struct load *load)
 		const struct route *route = route_find(&access->routes, domain);
 
 		if (span_eq(domain, SPAN("*")))
+			return config_fail(load, at,
+					   "relay-to has \"*\": strangers could send to anywhere "
+					   "(an open relay); name the "
+					   "domains you accept mail for");
+		if (route == NULL || route->kind == DELIVER_REJECT)
 			return config_fail(
 				load, at,
-				"relay-to has \"*\": strangers could send to anywhere (an open relay); name the "
-				"domains you accept mail for");
-		if (route == NULL || route->kind == DELIVER_REJECT)
-			return config_fail(load, at,
-					   "relay-to has %.*s, but no route leads there for any sender; add: "
-					   "route \"%.*s\" { deliver = \"smtp:[HOST]:25\" }",
-					   SPAN_FMT(domain), SPAN_FMT(domain));
+				"relay-to has %.*s, but no route leads there for any sender; add: "
+				"route \"%.*s\" { deliver = \"smtp:[HOST]:25\" }",
+				SPAN_FMT(domain), SPAN_FMT(domain));
 		if (span_starts(domain, SPAN("*.")) && span_find(span_skip(domain, 2), '.') == NULL)
-			config_warn(
-				load, at,
-				"relay-to has %.*s: mail for a whole top-level domain is accepted from anyone",
-				SPAN_FMT(domain));
+			config_warn(load, at,
+				    "relay-to has %.*s: mail for a whole top-level domain is "
+				    "accepted from anyone",
+				    SPAN_FMT(domain));
 	}
 	return true;
 }
@@ -275,10 +277,10 @@ check_postmaster(struct load *load)
 
 	if (access->postmaster.len == 0) {
 		if (load->config->listener_count > 0 && access->relay_to_count > 0)
-			config_warn(
-				load, at,
-				"mail for postmaster is refused, though every server must take it (RFC 5321); set "
-				"postmaster = \"you@example.org\"");
+			config_warn(load, at,
+				    "mail for postmaster is refused, though every server must take "
+				    "it (RFC 5321); set "
+				    "postmaster = \"you@example.org\"");
 		return true;
 	}
 	if (route == NULL || route->kind == DELIVER_REJECT)
@@ -342,18 +344,24 @@ check_token_command(struct load *load, const struct route *route, struct place a
 	struct stat there;
 
 	if (stat(program, &there) < 0 && (errno == ENOENT || errno == ENOTDIR))
-		return config_fail(load, at,
-				   "route \"%.*s\": token-command: there is no %s; name the program with "
-				   "its whole path, and each argument in quotes of its own: "
-				   "{\"/usr/bin/program\", \"argument\"}", SPAN_FMT(route->name), program);
+		return config_fail(
+			load, at,
+			"route \"%.*s\": token-command: there is no %s; name the program with "
+			"its whole path, and each argument in quotes of its own: "
+			"{\"/usr/bin/program\", \"argument\"}",
+			SPAN_FMT(route->name), program);
 	if (stat(program, &there) == 0 && (!S_ISREG(there.st_mode) || (there.st_mode & 0111) == 0))
-		return config_fail(load, at,
-				   "route \"%.*s\": token-command: %s is not a program; chmod 0755, or "
-				   "name another", SPAN_FMT(route->name), program);
+		return config_fail(
+			load, at,
+			"route \"%.*s\": token-command: %s is not a program; chmod 0755, or "
+			"name another",
+			SPAN_FMT(route->name), program);
 	if (config->limits.token_timeout_ms >= config->limits.auth_timeout_ms)
-		return config_fail(load, pair_place(load, SECTION_LIMITS, "token-timeout", "auth-timeout"),
-				   "token-timeout (%.*s) must be shorter than auth-timeout, for the login "
-				   "waits for the token; lower it", SPAN_FMT(timeout));
+		return config_fail(
+			load, pair_place(load, SECTION_LIMITS, "token-timeout", "auth-timeout"),
+			"token-timeout (%.*s) must be shorter than auth-timeout, for the login "
+			"waits for the token; lower it",
+			SPAN_FMT(timeout));
 	return true;
 }
 
@@ -367,11 +375,12 @@ check_route_user(struct load *load, const struct route *route, struct place at)
 				   "\"smtp:[relay.example.net]:587\"", SPAN_FMT(route->name));
 	if ((route->password_file != NULL) + (route->token_file != NULL) +
 		    (route->token_command_count > 0) != 1)
-		return config_fail(load, at,
-				   "route \"%.*s\": name the file of the user's password "
-				   "(password-file) or of an access token (token-file), or the command "
-				   "that prints one (token-command), one of the three",
-				   SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": name the file of the user's password "
+			"(password-file) or of an access token (token-file), or the command "
+			"that prints one (token-command), one of the three",
+			SPAN_FMT(route->name));
 	if (route->token_command_count > 0 && !check_token_command(load, route, at))
 		return false;
 	if (route->tls != ROUTE_TLS_VERIFY && !route->auth_unverified)
@@ -383,10 +392,12 @@ check_route_user(struct load *load, const struct route *route, struct place at)
 		enum sasl_mechanism mechanism;
 
 		if (!sasl_find(route->mechanisms[i], &mechanism))
-			return config_fail(load, at,
-					   "auth-mechanisms: %.*s is not known; known are PLAIN, "
-					   "LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, OAUTHBEARER and "
-					   "XOAUTH2", SPAN_FMT(route->mechanisms[i]));
+			return config_fail(
+				load, at,
+				"auth-mechanisms: %.*s is not known; known are PLAIN, "
+				"LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, OAUTHBEARER and "
+				"XOAUTH2",
+				SPAN_FMT(route->mechanisms[i]));
 	}
 	return true;
 }
@@ -396,15 +407,18 @@ check_host_tls(struct load *load, const struct route *route, const struct delive
 	       struct place at)
 {
 	if (host->tls_on_connect && (route->tls == ROUTE_TLS_OFF || route->tls == ROUTE_TLS_MAY))
-		return config_fail(load, at,
-				   "route \"%.*s\": smtps has no plain text to fall back to; remove "
-				   "tls, or set tls = required or verify", SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": smtps has no plain text to fall back to; remove "
+			"tls, or set tls = required or verify",
+			SPAN_FMT(route->name));
 	if (route->tls == ROUTE_TLS_VERIFY && host->address.family != 0 &&
 	    route->tls_name_count == 0)
-		return config_fail(load, at,
-				   "route \"%.*s\": an address has no name that a certificate could "
-				   "be checked for; name the host, or set tls-names",
-				   SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": an address has no name that a certificate could "
+			"be checked for; name the host, or set tls-names",
+			SPAN_FMT(route->name));
 	return true;
 }
 
@@ -416,9 +430,11 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 		return false;
 	if (route->user.len == 0 && (route->password_file != NULL || route->token_file != NULL ||
 				     route->token_command_count > 0))
-		return config_fail(load, at,
-				   "route \"%.*s\": a password or a token needs its user; add: user = "
-				   "\"name\"", SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": a password or a token needs its user; add: user = "
+			"\"name\"",
+			SPAN_FMT(route->name));
 	for (size_t i = 0; i < route->host_count; i++)
 		if (!check_host_tls(load, route, &route->hosts[i], at))
 			return false;
@@ -428,18 +444,22 @@ check_route_tls(struct load *load, const struct route *route, struct place at)
 				   "validates DNSSEC; remove resolver-test = \"off\"",
 				   SPAN_FMT(route->name));
 	if (route->tls == ROUTE_TLS_MTA_STS && route_is_static(route))
-		return config_fail(load, at,
-				   "route \"%.*s\": an MTA-STS policy is about MX hosts, and this "
-				   "names its host; set tls = verify, or deliver to the MX of a domain",
-				   SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": an MTA-STS policy is about MX hosts, and this "
+			"names its host; set tls = verify, or deliver to the MX of a domain",
+			SPAN_FMT(route->name));
 	if (route->tls == ROUTE_TLS_MTA_STS && !load->config->mta_sts)
-		return config_fail(load, at,
-				   "route \"%.*s\": tls = mta-sts needs policies; remove mta-sts = no",
-				   SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": tls = mta-sts needs policies; remove mta-sts = no",
+			SPAN_FMT(route->name));
 	if (route->tls_name_count > 0 && route->tls != ROUTE_TLS_VERIFY)
-		return config_fail(load, at,
-				   "route \"%.*s\": tls-names are looked at only with tls = verify; "
-				   "set it, or remove them", SPAN_FMT(route->name));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": tls-names are looked at only with tls = verify; "
+			"set it, or remove them",
+			SPAN_FMT(route->name));
 	return true;
 }
 
@@ -459,9 +479,11 @@ check_route(struct load *load, const struct route *route, const struct ifaddrs *
 	struct place at = route_place(load, route);
 
 	if (route->user_count > 0 && !anybody_logs_in(config))
-		return config_fail(load, at,
-				   "route \"%.*s\": nobody can log in, so sender-user fits nothing; "
-				   "set auth in a listener", SPAN_FMT(route->pattern));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": nobody can log in, so sender-user fits nothing; "
+			"set auth in a listener",
+			SPAN_FMT(route->pattern));
 	if (route->kind == DELIVER_MX && route->mx_port == 0)
 		return config_fail(load, at, "route \"%.*s\" leads nowhere; add: deliver = \"mx\"",
 				   SPAN_FMT(route->name));
@@ -509,9 +531,9 @@ check_routes(struct load *load)
 	bool good = true;
 
 	if (routes->count == 0)
-		return config_fail(
-			load, whole,
-			"there is no route, so no mail can go out; add: route \"*\" { deliver = \"mx\" }");
+		return config_fail(load, whole,
+				   "there is no route, so no mail can go out; add: route \"*\" { "
+				   "deliver = \"mx\" }");
 	for (size_t i = 1; i < routes->count; i++)
 		if (!check_route_twice(load, i))
 			return false;
@@ -560,11 +582,11 @@ warn_resolver(struct load *load)
 		return;
 	for (size_t i = 0; i < dns.server_count; i++)
 		if (!netaddr_is_loopback(&dns.servers[i]))
-			config_warn(
-				load, top_place(load, "resolver"),
-				"%s %s is not on this machine, so its answers can be forged on the way; run one on loopback, "
-				"or set resolver-tcp = yes",
-				whose, netaddr_format(&dns.servers[i], text));
+			config_warn(load, top_place(load, "resolver"),
+				    "%s %s is not on this machine, so its answers can be forged on "
+				    "the way; run one on loopback, "
+				    "or set resolver-tcp = yes",
+				    whose, netaddr_format(&dns.servers[i], text));
 }
 
 static void
@@ -576,12 +598,12 @@ warn_descriptors(struct load *load)
 
 	if (getrlimit(RLIMIT_NOFILE, &have) == 0 && have.rlim_max != RLIM_INFINITY &&
 	    want > have.rlim_max)
-		config_warn(
-			load, pair_place(load, SECTION_LIMITS, "connections", "deliveries"),
-			"connections (%zu) and deliveries (%zu) need %zu descriptors, and the system allows %llu; raise "
-			"LimitNOFILE= (ulimit -n), or lower them",
-			limits->connections, limits->deliveries, want,
-			(unsigned long long)have.rlim_max);
+		config_warn(load, pair_place(load, SECTION_LIMITS, "connections", "deliveries"),
+			    "connections (%zu) and deliveries (%zu) need %zu descriptors, and the "
+			    "system allows %llu; raise "
+			    "LimitNOFILE= (ulimit -n), or lower them",
+			    limits->connections, limits->deliveries, want,
+			    (unsigned long long)have.rlim_max);
 }
 
 static bool
@@ -609,8 +631,10 @@ warn_reports(struct load *load)
 	}
 	if (routes->conditional)
 		config_warn(load, route_place(load, first),
-			    "no route takes messages without a sender, so no report of failure can leave; add: route "
-			    "\"*\" { sender = \"<>\" deliver = \"mx\" }, or one that asks for no sender");
+			    "no route takes messages without a sender, so no report of failure can "
+			    "leave; add: route "
+			    "\"*\" { sender = \"<>\" deliver = \"mx\" }, or one that asks for no "
+			    "sender");
 }
 
 static void
@@ -621,9 +645,9 @@ warn_access(struct load *load)
 
 	if (config->access.relay_from_count == 0 && config->access.relay_to_count == 0 &&
 	    config->submission_socket == NULL)
-		config_warn(
-			load, whole,
-			"nobody may send anything; set relay-from (your clients) or relay-to (your domains)");
+		config_warn(load, whole,
+			    "nobody may send anything; set relay-from (your clients) or relay-to "
+			    "(your domains)");
 	if (geteuid() == 0 && config->user == NULL)
 		config_warn(load, whole, "tramd would run as root; set user = \"tram\"");
 }
@@ -634,8 +658,8 @@ config_check(struct load *load)
 	if (!check_times(load) || !check_sizes(load) || !check_sockets(load) ||
 	    !check_listeners(load) || !check_routes(load) || !check_relay_from(load) ||
 	    !check_relay_to(load) || !check_postmaster(load) || !config_check_suppress(load) ||
-	    !config_check_tenants(load) || !config_check_sources(load) || !config_check_shapes(load) ||
-	    !config_check_bounces(load))
+	    !config_check_tenants(load) || !config_check_sources(load) ||
+	    !config_check_shapes(load) || !config_check_bounces(load))
 		return false;
 	warn_resolver(load);
 	warn_descriptors(load);

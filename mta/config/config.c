@@ -119,10 +119,10 @@ values_of(struct load *load, cfg_t *cfg, const char *name, struct place at, size
 			    load, at, "%s is empty; give it a value, or remove the line", name);
 		for (size_t j = 0; j < values[i].len; j++)
 			if ((unsigned char)values[i].at[j] < ' ' || values[i].at[j] == 0x7f)
-				return config_fail(
-					load, at,
-					"%s has a control octet in it (from the environment?); remove it",
-					name);
+				return config_fail(load, at,
+						   "%s has a control octet in it (from the "
+						   "environment?); remove it",
+						   name);
 		if (!utf8_valid(values[i]))
 			return config_fail(
 			    load, at, "%s is not UTF-8 (from the environment?); mend it", name);
@@ -284,7 +284,8 @@ static bool
 plain_name(struct span title)
 {
 	for (size_t i = 0; i < title.len; i++)
-		if (!(title.at[i] >= '0' && title.at[i] <= '9') && memchr("-_.", title.at[i], 3) == NULL &&
+		if (!(title.at[i] >= '0' && title.at[i] <= '9') &&
+		    memchr("-_.", title.at[i], 3) == NULL &&
 		    !(ascii_lower(title.at[i]) >= 'a' && ascii_lower(title.at[i]) <= 'z'))
 			return false;
 	return title.len <= 64;
@@ -296,15 +297,19 @@ name_plainly(struct load *load, struct section *section, struct span title)
 	const char *what = section_types[section->kind].name;
 
 	if (!plain_name(title))
-		return config_fail(load, section->at,
-				   "%s \"%.*s\": its name may have letters, digits, '.', '-' and '_' "
-				   "only, 64 at most", what, SPAN_FMT(title));
+		return config_fail(
+			load, section->at,
+			"%s \"%.*s\": its name may have letters, digits, '.', '-' and '_' "
+			"only, 64 at most",
+			what, SPAN_FMT(title));
 	for (size_t i = 0; i < load->section_count; i++)
-		if (load->sections[i].kind == section->kind && load->sections[i].index < section->index &&
+		if (load->sections[i].kind == section->kind &&
+		    load->sections[i].index < section->index &&
 		    span_eq(load->sections[i].name, title))
-			return config_fail(load, section->at,
-					   "there is a second %s %.*s (the first in line %d); rename one",
-					   what, SPAN_FMT(title), load->sections[i].at.line);
+			return config_fail(
+				load, section->at,
+				"there is a second %s %.*s (the first in line %d); rename one",
+				what, SPAN_FMT(title), load->sections[i].at.line);
 	section->name = title;
 	return true;
 }
@@ -353,8 +358,8 @@ begin_titled(struct load *load, cfg_t *cfg)
 	config->listeners =
 	    arena_alloc(&config->arena, config->listener_count * sizeof(*config->listeners));
 	config->tenants.count = cfg_size(cfg, "tenant");
-	config->tenants.tenants = arena_alloc(&config->arena,
-					      config->tenants.count * sizeof(*config->tenants.tenants));
+	config->tenants.tenants = arena_alloc(
+		&config->arena, config->tenants.count * sizeof(*config->tenants.tenants));
 	config->access.routes.count = cfg_size(cfg, "route");
 	config->access.routes.routes = arena_alloc(
 	    &config->arena, config->access.routes.count * sizeof(*config->access.routes.routes));
@@ -362,7 +367,8 @@ begin_titled(struct load *load, cfg_t *cfg)
 	config->shapes.providers = arena_alloc(
 	    &config->arena, config->shapes.provider_count * sizeof(*config->shapes.providers));
 	config->shapes.count = cfg_size(cfg, "shape");
-	config->shapes.shapes = arena_alloc(&config->arena, config->shapes.count * sizeof(*config->shapes.shapes));
+	config->shapes.shapes =
+		arena_alloc(&config->arena, config->shapes.count * sizeof(*config->shapes.shapes));
 	config->sources.source_count = cfg_size(cfg, "source");
 	config->sources.sources = arena_alloc(
 	    &config->arena, config->sources.source_count * sizeof(*config->sources.sources) + 1);
@@ -370,7 +376,8 @@ begin_titled(struct load *load, cfg_t *cfg)
 	config->sources.pools = arena_alloc(
 	    &config->arena, config->sources.pool_count * sizeof(*config->sources.pools) + 1);
 	config->verp.count = cfg_size(cfg, "verp");
-	config->verp.rules = arena_alloc(&config->arena, config->verp.count * sizeof(*config->verp.rules) + 1);
+	config->verp.rules =
+		arena_alloc(&config->arena, config->verp.count * sizeof(*config->verp.rules) + 1);
 	for (size_t i = 0; i < load->section_count; i++) {
 		struct section *section = &load->sections[i];
 		struct span *title = NULL;
@@ -437,10 +444,10 @@ set_hostname(struct load *load)
 		    "hostname = \"%.*s.example.org\"",
 		    SPAN_FMT(name), SPAN_FMT(name));
 	if (!only_loopback(config))
-		return config_fail(
-			load, at,
-			"the machine's name (%.*s) is not a full one; set it: hostname = \"%.*s.example.org\"",
-			SPAN_FMT(name), SPAN_FMT(name));
+		return config_fail(load, at,
+				   "the machine's name (%.*s) is not a full one; set it: hostname "
+				   "= \"%.*s.example.org\"",
+				   SPAN_FMT(name), SPAN_FMT(name));
 	config_warn(load, at,
 		    "%s (%.*s) is not a full name, and other servers may refuse it; set hostname",
 		    written ? "hostname" : "the machine's name", SPAN_FMT(name));
@@ -533,7 +540,8 @@ fill(struct load *load, cfg_t *cfg)
 	set_defaults(load, SECTION_LOG, (char *)load->config);
 	set_defaults(load, SECTION_BOUNCES, (char *)load->config);
 	if (!read_settings(load, cfg, false) || !begin_titled(load, cfg) ||
-	    !read_settings(load, cfg, true) || !set_hostname(load) || !config_check_tls(load) || !config_check_auth(load))
+	    !read_settings(load, cfg, true) || !set_hostname(load) || !config_check_tls(load) ||
+	    !config_check_auth(load))
 		return false;
 	set_names(load->config);
 	set_rest(load->config);

@@ -2,8 +2,8 @@
  * config: one immutable value, read from one file (with includes), checked whole before use.
  *
  * A reload makes a new struct config; sessions and deliveries begun under the old one keep it
- * until they end (each reactor counts its users per configuration: see mta/server_reload.c). Directives,
- * types, defaults and bounds stand in one table, table.c, which is also what tests/lint
+ * until they end (each reactor counts its users per configuration: see mta/server_reload.c).
+ * Directives, types, defaults and bounds stand in one table, table.c, which is also what tests/lint
  * checks the manual against.
  */
 #ifndef TRAM_CONFIG_H
@@ -50,7 +50,8 @@ struct listener {
 	struct smtp_server_config smtp_normalising;
 	struct network *normalise_from;
 	size_t normalise_from_count;
-	bool submission;			/* its clients are mail programs: headers are completed */
+	/* its clients are mail programs: headers are completed */
+	bool submission;
 	bool hide_client;			/* Received does not tell its name and address */
 	int64_t greet_delay_ms;			/* before the greeting, for strangers */
 };
@@ -69,7 +70,8 @@ struct config {
 	const char *path;			/* the file */
 	const char **parts;			/* malloc: it, and what it includes */
 	size_t part_count;
-	struct files *files;			/* given with it, or NULL: see config_load_given() */
+	/* given with it, or NULL: see config_load_given() */
+	struct files *files;
 	struct files *doors;			/* the same: sockets that listen, by address */
 	struct span hostname;			/* lower case; the machine's name if not set */
 	struct span *own_names;			/* hostname and `names`: an MX of ours is a loop */
@@ -93,14 +95,16 @@ struct config {
 	uint32_t control_mode;			/* 0660 */
 	const char *submission_socket;		/* path of tram-sendmail's socket; NULL: none */
 	struct dns_config resolver;
-	struct span *resolver_test;		/* a signed name, a bogus one; none: DANE is not used */
+	/* a signed name, a bogus one; none: DANE is not used */
+	struct span *resolver_test;
 	size_t resolver_test_count;
 	struct log_config log;
 	struct limits limits;
 	struct tenant_rules tenants;
 	struct shapes shapes;			/* shape, provider */
 	struct access_rules access;		/* relay-from, relay-to, postmaster, routes */
-	struct sources sources;			/* of addresses that mail leaves from, and their pools */
+	/* of addresses that mail leaves from, and their pools */
+	struct sources sources;
 	struct tls_identity *certificates;	/* the first is for whom no other fits */
 	size_t certificate_count;
 	int64_t certificate_warning_ms;		/* so long before one expires it is logged */
@@ -108,12 +112,14 @@ struct config {
 	size_t listener_count;
 	struct smtp_server_config submission;	/* for the local socket */
 	struct smtp_client_config client;
-	const char *delivery_ca;		/* who signs other servers' certificates; NULL: the system's */
+	/* who signs other servers' certificates; NULL: the system's */
+	const char *delivery_ca;
 	/* for `tramctl dns-records`: what others shall read of this server */
 	enum published_sts published_sts;
 	int64_t published_sts_max_age_ms;
 	struct span published_tlsrpt;		/* "mailto:tls@example.org"; empty: none */
-	struct span delivery_certificate;	/* what we show them: the title of one of certificates */
+	/* what we show them: the title of one of certificates */
+	struct span delivery_certificate;
 	struct tls_settings delivery_tls;
 	struct tls_context *client_tls;		/* by config_open_files() */
 	const char *passwords_path, *auth_socket, *senders_path;	/* NULL: none */
@@ -121,7 +127,8 @@ struct config {
 	size_t priority_word_count;
 	struct user_priority *priorities;	/* "*" last */
 	size_t priority_count;
-	struct passwords *passwords;		/* by config_open_files(); NULL: auth_socket knows */
+	/* by config_open_files(); NULL: auth_socket knows */
+	struct passwords *passwords;
 	struct senders *senders;		/* the same; NULL: everybody may send as anybody */
 	const char *classify_path;		/* rules of the operator's; NULL: none */
 	struct classifier *classifier;		/* by config_open_files(); NULL before */
@@ -130,7 +137,8 @@ struct config {
 	struct response_rules *responses;	/* by config_open_files(); NULL before */
 	struct span *suppress;			/* as written */
 	size_t suppress_count;
-	int64_t suppress_ms[REPLY_CLASSES];	/* what a failure of this class is on the list for; 0: it is not */
+	/* what a failure of this class is on the list for; 0: it is not */
+	int64_t suppress_ms[REPLY_CLASSES];
 	struct verp_rules verp;			/* senders of deliveries, written anew */
 	const char *verp_keys_path;		/* NULL: the queue's own key is used */
 	uint8_t verp_keys[VERP_KEYS_MAX][VERP_KEY];	/* by config_open_files() */
@@ -142,7 +150,8 @@ struct config {
 		enum bounces_forward forward;
 		struct span mailbox;
 		int64_t lifetime_ms;		/* of an address of verp, and of a record */
-		uint64_t records;		/* octets of what is kept of delivered recipients; 0: nothing */
+		/* octets of what is kept of delivered recipients; 0: nothing */
+		uint64_t records;
 		bool suppress_unproven;
 	} bounces;
 	bool check_sender;			/* strangers' senders must be able to get mail */

@@ -1,6 +1,7 @@
 /*
- * files: which files a configuration consists of and names; reads them, but for certificates; and the
- * rules of classify-rules and response-rules. Blocks: at the start, and for a moment at a reload.
+ * files: which files a configuration consists of and names; reads them, but for certificates; and
+ * the rules of classify-rules and response-rules. Blocks: at the start, and for a moment at a
+ * reload.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -104,8 +105,8 @@ config_each_file(const struct config *config, void (*each)(void *arg, const char
 /* ---- reading ------------------------------------------------------------------------------ */
 
 int
-config_read_file(const struct config *config, const char *path, size_t most, struct buf *ret, struct stat *there,
-	  char error[CONFIG_ERROR_MAX])
+config_read_file(const struct config *config, const char *path, size_t most, struct buf *ret,
+		 struct stat *there, char error[CONFIG_ERROR_MAX])
 {
 	char room[FILES_PATH_MAX];
 	int rc, fd = open(files_at(config->files, path, room), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -114,8 +115,9 @@ config_read_file(const struct config *config, const char *path, size_t most, str
 	if (rc == 0 && !S_ISREG(there->st_mode))
 		rc = -ENOTSUP;
 	else if (rc == 0)
-		rc = (size_t)there->st_size > most ? -EFBIG :
-						     read_all(fd, (size_t)there->st_size, most, ret);
+		rc = (size_t)there->st_size > most
+			     ? -EFBIG
+			     : read_all(fd, (size_t)there->st_size, most, ret);
 	if (fd >= 0)
 		close(fd);
 	if (rc == -ENOTSUP)
@@ -134,7 +136,8 @@ config_faults(const struct buf *list, int rc, char error[CONFIG_ERROR_MAX])
 	struct span text = span_trim(buf_span(list));
 
 	if (rc < 0)
-		snprintf(error, CONFIG_ERROR_MAX, "%.*s", SPAN_FMT(span_first(text, CONFIG_ERROR_MAX - 1)));
+		snprintf(error, CONFIG_ERROR_MAX, "%.*s",
+			 SPAN_FMT(span_first(text, CONFIG_ERROR_MAX - 1)));
 	return rc;
 }
 
@@ -162,7 +165,9 @@ check_providers(const struct config *config, char error[CONFIG_ERROR_MAX])
 			known = known || span_eq(config->shapes.providers[i].name, rule->provider);
 		if (known)
 			continue;
-		snprintf(error, CONFIG_ERROR_MAX, "%.*s: \"provider=%.*s\": there is no such provider; add: provider \"%.*s\" {…}",
+		snprintf(error, CONFIG_ERROR_MAX,
+			 "%.*s: \"provider=%.*s\": there is no such provider; add: provider "
+			 "\"%.*s\" {…}",
 			 SPAN_FMT(rule->name), SPAN_FMT(span_first(rule->provider, 100)),
 			 SPAN_FMT(span_first(rule->provider, 100)));
 		return -EINVAL;
@@ -178,14 +183,19 @@ config_open_rules(struct config *config, char error[CONFIG_ERROR_MAX])
 	int rc = read_rules(config, path, CLASSIFY_FILE_MAX, &content, error);
 
 	if (rc == 0)
-		rc = config_faults(&list, classifier_parse(span_str(path), buf_span(&content), &list, &config->classifier),
+		rc = config_faults(&list,
+				   classifier_parse(span_str(path), buf_span(&content), &list,
+						    &config->classifier),
 				   error);
 	path = config->response_path;
 	if (rc == 0)
 		rc = read_rules(config, path, RESPONSE_FILE_MAX, &content, error);
 	if (rc == 0)
-		rc = config_faults(&list, response_rules_parse(span_str(path), buf_span(&content), config->response_builtin,
-							       &list, &config->responses), error);
+		rc = config_faults(&list,
+				   response_rules_parse(span_str(path), buf_span(&content),
+							config->response_builtin, &list,
+							&config->responses),
+				   error);
 	if (rc == 0)
 		rc = check_providers(config, error);
 	buf_free(&content);

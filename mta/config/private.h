@@ -2,15 +2,17 @@
  * private: what the parts of the configuration reader share. Not for others: they include
  * mta/config/config.h.
  *
- *	scan.c		files → tokens with their places; includes put in; braces and strings checked
- *	tree.c		tokens → sections and settings, and text for libConfuse; unknown, misplaced and
- *			repeated words found
+ *	scan.c		files → tokens with their places; includes put in; braces and strings
+ *			checked
+ *	tree.c		tokens → sections and settings, and text for libConfuse; unknown,
+ *			misplaced and repeated words found
  *	config.c	libConfuse → values → fields, by the table; defaults
  *	table.c		the table of directives
  *	types.c		one reader for each type of value; units.c the pure ones
- *	check.c		contradictions and risks of the whole; of one kind of block: auth.c, tls.c, sources.c,
- *			tenants.c, shape.c, bounces.c, suppress.c
- *	files.c		which files it consists of and names: rules, passwords; read here, but for certificates
+ *	check.c		contradictions and risks of the whole; of one kind of block: auth.c,
+ *			tls.c, sources.c, tenants.c, shape.c, bounces.c, suppress.c
+ *	files.c		which files it consists of and names: rules, passwords; read here, but
+ *			for certificates
  *
  * libConfuse is given text whose shape has been checked already, because of what it lets pass: a
  * repeated option, a missing last brace, a repeated section (it replaces the first), '*' and
@@ -89,10 +91,10 @@ struct directive {
 extern const struct directive directives[];
 extern const size_t directive_count;
 
-extern const struct value_type type_text, type_words, type_path, type_paths, type_command, type_user, type_domain,
-	type_domains, type_patterns, type_hosts, type_networks, type_addresses, type_ips,
-	type_date, type_servers, type_mailbox, type_senders,
-	type_deliver, type_time, type_size, type_number, type_boolean, type_mode, type_choice;
+extern const struct value_type type_text, type_words, type_path, type_paths, type_command,
+	type_user, type_domain, type_domains, type_patterns, type_hosts, type_networks,
+	type_addresses, type_ips, type_date, type_servers, type_mailbox, type_senders, type_deliver,
+	type_time, type_size, type_number, type_boolean, type_mode, type_choice;
 
 struct section {
 	enum section_kind kind;
@@ -114,7 +116,8 @@ struct load {
 	int rc;				/* 0 until the first failure */
 	struct buf *warnings;
 	bool may_include;
-	const struct files *files;	/* that are read elsewhere than by their names; NULL: none */
+	/* that are read elsewhere than by their names; NULL: none */
+	const struct files *files;
 	struct token *tokens;		/* malloc */
 	size_t token_count, token_cap;
 	struct section *sections;	/* malloc; the first is the top */
@@ -158,8 +161,8 @@ int config_open_verp(struct config *config, char error[CONFIG_ERROR_MAX], struct
  * 0, and the content is the caller's to free; or -EINVAL and error. Only of a file: what may wait
  * (a pipe) would stop the loop that reloads.
  */
-int config_read_file(const struct config *config, const char *path, size_t most, struct buf *ret, struct stat *there,
-		     char error[CONFIG_ERROR_MAX]);
+int config_read_file(const struct config *config, const char *path, size_t most, struct buf *ret,
+		     struct stat *there, char error[CONFIG_ERROR_MAX]);
 /* Returns rc. The parsers list up to twenty faults; the error holds the first ones. */
 int config_faults(const struct buf *list, int rc, char error[CONFIG_ERROR_MAX]);
 

@@ -102,10 +102,10 @@ scan_double(struct scanner *s)
 		if (text.at[i] == '\\') {
 			i++;
 			if (i == text.len || strchr("\\\"$", text.at[i]) == NULL)
-				return config_fail(
-					s->load, s->at,
-					"a backslash in a string must be written \\\\ (and a quote \\\", a "
-					"dollar sign \\$)");
+				return config_fail(s->load, s->at,
+						   "a backslash in a string must be written \\\\ "
+						   "(and a quote \\\", a "
+						   "dollar sign \\$)");
 		} else if (span_starts(span_skip(text, i), SPAN("${"))) {
 			if (!check_variable(s, span_skip(text, i), &len))
 				return false;
@@ -279,7 +279,8 @@ static bool
 read_file(struct scanner *s, struct place named, struct span *ret)
 {
 	char room[FILES_PATH_MAX];
-	int fd = open(files_at(s->load->files, s->at.file, room), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = open(files_at(s->load->files, s->at.file, room),
+		      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	const char *why = NULL;
 	struct stat st = { 0 };
 	size_t len = 0;
@@ -399,9 +400,9 @@ scan(struct scanner *s)
 				   "the { in this line is never closed; add its }");
 	if (s->from == NULL && last_token(s) == NULL) {
 		s->at.line = 1;
-		return config_fail(
-			s->load, s->at,
-			"there is nothing in it; at least a listener, relay-from or relay-to, and a route are needed");
+		return config_fail(s->load, s->at,
+				   "there is nothing in it; at least a listener, relay-from or "
+				   "relay-to, and a route are needed");
 	}
 	if (s->from == NULL)
 		add_token(s, TOKEN_END, SPAN("the end of the file"));

@@ -1,7 +1,7 @@
 /*
- * sources: what a source, or a pool of them, does not show by itself: addresses that are there twice, sources
- * that there are none of, plans that shrink; and addresses that are not this machine's, which is a warning, for
- * they may come later.
+ * sources: what a source, or a pool of them, does not show by itself: addresses that are there
+ * twice, sources that there are none of, plans that shrink; and addresses that are not this
+ * machine's, which is a warning, for they may come later.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -46,14 +46,16 @@ check_address(struct load *load, size_t n, const struct netaddr *address, struct
 	for (size_t i = 0; i < n; i++)
 		for (size_t j = 0; j < all->sources[i].address_count; j++)
 			if (netaddr_same_ip(&all->sources[i].addresses[j], address))
-				return config_fail(load, at,
-						   "source %.*s: %s is an address of source %.*s already "
-						   "(line %d); remove one",
-						   SPAN_FMT(all->sources[n].name), text,
-						   SPAN_FMT(all->sources[i].name), all->sources[i].line);
+				return config_fail(
+					load, at,
+					"source %.*s: %s is an address of source %.*s already "
+					"(line %d); remove one",
+					SPAN_FMT(all->sources[n].name), text,
+					SPAN_FMT(all->sources[i].name), all->sources[i].line);
 	if (load->warnings != NULL && !is_local(address))
 		config_warn(load, at,
-			    "source %.*s: %s is not an address of this machine: nothing can be sent from "
+			    "source %.*s: %s is not an address of this machine: nothing can be "
+			    "sent from "
 			    "there; add it (ip address add), or remove it here",
 			    SPAN_FMT(all->sources[n].name), text);
 	return true;
@@ -72,10 +74,11 @@ check_addresses(struct load *load, size_t n)
 	for (size_t i = 0; i < source->address_count; i++) {
 		for (size_t j = 0; j < i; j++)
 			if (source->addresses[i].family == source->addresses[j].family)
-				return config_fail(load, at,
-						   "source %.*s has two addresses of one family; make it "
-						   "two sources, and put both in a pool",
-						   SPAN_FMT(source->name));
+				return config_fail(
+					load, at,
+					"source %.*s has two addresses of one family; make it "
+					"two sources, and put both in a pool",
+					SPAN_FMT(source->name));
 		if (!check_address(load, n, &source->addresses[i], at))
 			return false;
 	}
@@ -91,27 +94,32 @@ check_plan(struct load *load, size_t n)
 	bool starts = config_place(load, start, SECTION_SOURCE, n, &at);
 
 	if (starts != (source->plan_count > 0))
-		return config_fail(load, at,
-				   "source %.*s: %s; add: %s", SPAN_FMT(source->name),
-				   starts ? "warmup-start needs a plan" : "warmup-plan needs its first day",
-				   starts ? "warmup-plan = {50, 100, 200, 400}" :
-					    "warmup-start = \"2026-11-21\"");
+		return config_fail(load, at, "source %.*s: %s; add: %s", SPAN_FMT(source->name),
+				   starts ? "warmup-start needs a plan"
+					  : "warmup-plan needs its first day",
+				   starts ? "warmup-plan = {50, 100, 200, 400}"
+					  : "warmup-start = \"2026-11-21\"");
 	if (source->plan_count > WARMUP_DAYS_MAX)
 		return config_fail(load, at, "source %.*s: warmup-plan has %zu days; %d at most",
 				   SPAN_FMT(source->name), source->plan_count, WARMUP_DAYS_MAX);
-	source->plan = arena_alloc(&load->config->arena, (source->plan_count + 1) * sizeof(*source->plan));
+	source->plan =
+		arena_alloc(&load->config->arena, (source->plan_count + 1) * sizeof(*source->plan));
 	for (size_t i = 0; i < source->plan_count; i++) {
-		if (!span_to_u64(source->plan_words[i], PLAN_MAX, &source->plan[i]) || source->plan[i] == 0)
-			return config_fail(load, at,
-					   "source %.*s: warmup-plan has \"%.*s\"; write how many mails may "
-					   "be sent on each day, from 1 to %d: {50, 100, 200, 400}",
-					   SPAN_FMT(source->name), SPAN_FMT(source->plan_words[i]), PLAN_MAX);
+		if (!span_to_u64(source->plan_words[i], PLAN_MAX, &source->plan[i]) ||
+		    source->plan[i] == 0)
+			return config_fail(
+				load, at,
+				"source %.*s: warmup-plan has \"%.*s\"; write how many mails may "
+				"be sent on each day, from 1 to %d: {50, 100, 200, 400}",
+				SPAN_FMT(source->name), SPAN_FMT(source->plan_words[i]), PLAN_MAX);
 		if (i > 0 && source->plan[i] < source->plan[i - 1])
-			return config_fail(load, at,
-					   "source %.*s: warmup-plan shrinks on day %zu, from %llu to %llu; "
-					   "let it grow", SPAN_FMT(source->name), i + 1,
-					   (unsigned long long)source->plan[i - 1],
-					   (unsigned long long)source->plan[i]);
+			return config_fail(
+				load, at,
+				"source %.*s: warmup-plan shrinks on day %zu, from %llu to %llu; "
+				"let it grow",
+				SPAN_FMT(source->name), i + 1,
+				(unsigned long long)source->plan[i - 1],
+				(unsigned long long)source->plan[i]);
 	}
 	return true;
 }
@@ -128,19 +136,25 @@ check_member(struct load *load, struct pool *pool, struct span word, struct plac
 	uint64_t weight;
 
 	if (!pool_word_read(word, &name, &weight, &error))
-		return config_fail(load, at, "pool %.*s: \"%.*s\": %s", SPAN_FMT(pool->name), SPAN_FMT(word),
-				   error);
+		return config_fail(load, at, "pool %.*s: \"%.*s\": %s", SPAN_FMT(pool->name),
+				   SPAN_FMT(word), error);
 	source = source_find(all, name);
 	if (source == NULL)
-		return config_fail(load, at, "pool %.*s: there is no source %.*s; %s: source \"%.*s\" { address "
-				   "= \"192.0.2.1\" }", SPAN_FMT(pool->name), SPAN_FMT(name),
-				   pool_find(all, name) != NULL ? "that is a pool, which has sources; add" : "add",
-				   SPAN_FMT(name));
+		return config_fail(
+			load, at,
+			"pool %.*s: there is no source %.*s; %s: source \"%.*s\" { address "
+			"= \"192.0.2.1\" }",
+			SPAN_FMT(pool->name), SPAN_FMT(name),
+			pool_find(all, name) != NULL ? "that is a pool, which has sources; add"
+						     : "add",
+			SPAN_FMT(name));
 	for (size_t i = 0; i < pool->member_count; i++)
 		if (&all->sources[pool->members[i].source] == source)
-			return config_fail(load, at,
-					   "pool %.*s has source %.*s twice; write it once, with a weight: "
-					   "\"%.*s=2\"", SPAN_FMT(pool->name), SPAN_FMT(name), SPAN_FMT(name));
+			return config_fail(
+				load, at,
+				"pool %.*s has source %.*s twice; write it once, with a weight: "
+				"\"%.*s=2\"",
+				SPAN_FMT(pool->name), SPAN_FMT(name), SPAN_FMT(name));
 	pool->members[pool->member_count++] =
 		(struct pool_member){ (size_t)(source - all->sources), weight };
 	return true;
@@ -153,8 +167,10 @@ check_pool(struct load *load, size_t n)
 	struct place at = place_in(load, SECTION_POOL, n, "sources");
 
 	if (pool->word_count == 0 || pool->word_count > POOL_SOURCES_MAX)
-		return config_fail(load, at, "pool %.*s needs sources, %d at most; add: sources = {\"a\", \"b=3\"}",
-				   SPAN_FMT(pool->name), POOL_SOURCES_MAX);
+		return config_fail(
+			load, at,
+			"pool %.*s needs sources, %d at most; add: sources = {\"a\", \"b=3\"}",
+			SPAN_FMT(pool->name), POOL_SOURCES_MAX);
 	for (size_t i = 0; i < pool->word_count; i++)
 		if (!check_member(load, pool, pool->words[i], at))
 			return false;
@@ -182,14 +198,17 @@ check_twice(struct load *load, size_t n, const char *what)
 	for (size_t i = 0; i < count; i++) {
 		size_t other = 0;
 
-		while (other < n && !is_among(senders ? all[other].senders : all[other].tenants,
-					      senders ? all[other].sender_count : all[other].tenant_count,
-					      list[i]))
+		while (other < n &&
+		       !is_among(senders ? all[other].senders : all[other].tenants,
+				 senders ? all[other].sender_count : all[other].tenant_count,
+				 list[i]))
 			other++;
 		if (other < n || is_among(list, i, list[i]))
 			return config_fail(load, place_in(load, SECTION_POOL, n, what),
-					   "pool %.*s: %s: \"%.*s\" stands in pool %.*s already (line %d); remove "
-					   "one", SPAN_FMT(mine->name), what, SPAN_FMT(list[i]),
+					   "pool %.*s: %s: \"%.*s\" stands in pool %.*s already "
+					   "(line %d); remove "
+					   "one",
+					   SPAN_FMT(mine->name), what, SPAN_FMT(list[i]),
 					   SPAN_FMT(all[other].name), all[other].line);
 	}
 	return true;
@@ -209,13 +228,16 @@ check_routes(struct load *load)
 			continue;
 		at.line = route->line;
 		for (size_t j = 0; j < load->section_count; j++)
-			if (load->sections[j].kind == SECTION_ROUTE && load->sections[j].at.line == route->line)
+			if (load->sections[j].kind == SECTION_ROUTE &&
+			    load->sections[j].at.line == route->line)
 				at = place_in(load, SECTION_ROUTE, load->sections[j].index, "pool");
-		return config_fail(load, at,
-				   "route \"%.*s\": there is no pool %.*s%s; add: pool \"%.*s\" { sources = "
-				   "{\"a\"} }", SPAN_FMT(route->name), SPAN_FMT(route->pool),
-				   source_find(all, route->pool) != NULL ? " (that is a source)" : "",
-				   SPAN_FMT(route->pool));
+		return config_fail(
+			load, at,
+			"route \"%.*s\": there is no pool %.*s%s; add: pool \"%.*s\" { sources = "
+			"{\"a\"} }",
+			SPAN_FMT(route->name), SPAN_FMT(route->pool),
+			source_find(all, route->pool) != NULL ? " (that is a source)" : "",
+			SPAN_FMT(route->pool));
 	}
 	return true;
 }
@@ -232,15 +254,20 @@ check_header(struct load *load)
 	config_place(load, names, SECTION_TOP, 0, &at);
 	for (size_t i = 0; i < all->header.len; i++)
 		if (all->header.at[i] <= ' ' || all->header.at[i] == ':' || all->header.at[i] > '~')
-			return config_fail(load, at,
-					   "pool-header = \"%.*s\": it is not the name of a header field; "
-					   "write \"X-Pool\"", SPAN_FMT(all->header));
+			return config_fail(
+				load, at,
+				"pool-header = \"%.*s\": it is not the name of a header field; "
+				"write \"X-Pool\"",
+				SPAN_FMT(all->header));
 	if (config_field_is_mails(all->header))
 		return config_fail(load, at,
-				   "pool-header = \"%.*s\": the field is taken out of the mail, which needs it; take one "
-				   "of its own: \"X-Pool\"", SPAN_FMT(all->header));
+				   "pool-header = \"%.*s\": the field is taken out of the mail, "
+				   "which needs it; take one "
+				   "of its own: \"X-Pool\"",
+				   SPAN_FMT(all->header));
 	if (all->pool_count == 0)
-		return config_fail(load, at, "pool-header: there is no pool that it could name; add: pool "
+		return config_fail(load, at,
+				   "pool-header: there is no pool that it could name; add: pool "
 				   "\"news\" { sources = {\"a\"} }, or remove it");
 	return true;
 }
@@ -258,7 +285,8 @@ config_check_sources(struct load *load)
 		source_set_mark(&all->sources[i]);
 	}
 	for (size_t i = 0; i < all->pool_count; i++)
-		if (!check_pool(load, i) || !check_twice(load, i, "senders") || !check_twice(load, i, "tenants"))
+		if (!check_pool(load, i) || !check_twice(load, i, "senders") ||
+		    !check_twice(load, i, "tenants"))
 			return false;
 	return check_routes(load) && check_header(load);
 }

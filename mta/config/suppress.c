@@ -1,4 +1,7 @@
-/* suppress: which failures put an address on the list of suppressed ones, and for how long: "bad-mailbox=30d". */
+/*
+ * suppress: which failures put an address on the list of suppressed ones, and for how long:
+ * "bad-mailbox=30d".
+ */
 #include "mta/config/private.h"
 
 #define YEAR_MS (INT64_C(366) * 24 * 3600 * 1000)
@@ -19,12 +22,16 @@ config_check_suppress(struct load *load)
 
 		if (!reply_class_find(word, &class))
 			return config_fail(load, at,
-					   "suppress: there is no class \"%.*s\"; tram.conf(5) lists them: write "
-					   "{\"bad-mailbox=30d\"}", SPAN_FMT(word));
+					   "suppress: there is no class \"%.*s\"; tram.conf(5) "
+					   "lists them: write "
+					   "{\"bad-mailbox=30d\"}",
+					   SPAN_FMT(word));
 		if (config->suppress_ms[class] != 0)
-			return config_fail(load, at, "suppress: %.*s is there twice; remove one", SPAN_FMT(word));
+			return config_fail(load, at, "suppress: %.*s is there twice; remove one",
+					   SPAN_FMT(word));
 		if (!units_time(rest, &ms, &error) || ms <= 0 || ms > YEAR_MS)
-			return config_fail(load, at, "suppress: %.*s: for how long? Up to a year: %.*s=30d",
+			return config_fail(load, at,
+					   "suppress: %.*s: for how long? Up to a year: %.*s=30d",
 					   SPAN_FMT(config->suppress[i]), SPAN_FMT(word));
 		config->suppress_ms[class] = ms;
 	}

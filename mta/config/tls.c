@@ -79,14 +79,16 @@ check_listener(struct load *load, size_t i)
 				   "certificate mail { chain = \"/path/fullchain.pem\" key = "
 				   "\"/path/privkey.pem\" }", SPAN_FMT(l->name));
 	if (l->tls_on_connect && l->tls == LISTENER_TLS_OFF)
-		return config_fail(load, listener_place(load, "tls-on-connect", i),
-				   "listener %.*s: tls-on-connect contradicts tls = off; remove one",
-				   SPAN_FMT(l->name));
+		return config_fail(
+			load, listener_place(load, "tls-on-connect", i),
+			"listener %.*s: tls-on-connect contradicts tls = off; remove one",
+			SPAN_FMT(l->name));
 	if (l->tls_settings.client_certificates != TLS_CLIENT_CERT_OFF &&
 	    l->tls == LISTENER_TLS_OFF)
-		return config_fail(load, listener_place(load, "client-certificates", i),
-				   "listener %.*s: client-certificates needs TLS; set tls = required",
-				   SPAN_FMT(l->name));
+		return config_fail(
+			load, listener_place(load, "client-certificates", i),
+			"listener %.*s: client-certificates needs TLS; set tls = required",
+			SPAN_FMT(l->name));
 	if (l->tls_settings.client_certificates != TLS_CLIENT_CERT_OFF &&
 	    l->tls_settings.client_ca == NULL)
 		return config_fail(load, listener_place(load, "client-certificates", i),
@@ -192,7 +194,8 @@ judge_keys(const struct config *config, struct buf *out)
 		const struct tls_identity *c = &config->certificates[i];
 
 		for (size_t j = 0; j < c->key_count; j++)
-			if (stat(files_at(config->files, arena_str(&arena, c->keys[j]), room), &there) == 0 &&
+			if (stat(files_at(config->files, arena_str(&arena, c->keys[j]), room),
+				 &there) == 0 &&
 			    (there.st_mode & (S_IROTH | S_IWOTH)) != 0)
 				buf_printf(out, "%.*s: everybody on this machine can read this "
 						"key; chmod o= it\n", SPAN_FMT(c->keys[j]));

@@ -114,7 +114,8 @@ static bool
 read_command(const struct reading *r)
 {
 	if (r->values[0].at[0] != '/')
-		return wrong(r, r->values[0], "write the whole path of the program, from the first /");
+		return wrong(r, r->values[0],
+			     "write the whole path of the program, from the first /");
 	return read_words(r);
 }
 
@@ -164,9 +165,9 @@ read_patterns(const struct reading *r)
 
 	for (size_t i = 0; i < r->count; i++)
 		if (!domain_pattern_read(r->values[i], arena_of(r), &list[i]))
-			return wrong(
-				r, r->values[i],
-				"it is not a domain; write example.org, or *.example.org for all below it");
+			return wrong(r, r->values[i],
+				     "it is not a domain; write example.org, or *.example.org for "
+				     "all below it");
 	store_list(r, list);
 	return true;
 }
@@ -184,7 +185,8 @@ read_hosts(const struct reading *r)
 			list[i] = arena_copy(arena_of(r), span_str(netaddr_format(&address, text)));
 		else if (!domain_pattern_read(r->values[i], arena_of(r), &list[i]))
 			return wrong(r, r->values[i],
-				     "it is not a host; write mx.example.org, *.example.org for all below it, or an "
+				     "it is not a host; write mx.example.org, *.example.org for "
+				     "all below it, or an "
 				     "address");
 	}
 	store_list(r, list);
@@ -335,10 +337,10 @@ read_networks(const struct reading *r)
 
 	for (size_t i = 0; i < r->count; i++)
 		if (!network_parse(r->values[i], &list[i]))
-			return wrong(
-				r, r->values[i],
-				"it is not a network; write 10.0.0.0/8, 2001:db8::/32 or one address, with no "
-				"bits set behind the prefix");
+			return wrong(r, r->values[i],
+				     "it is not a network; write 10.0.0.0/8, 2001:db8::/32 or one "
+				     "address, with no "
+				     "bits set behind the prefix");
 	store_list(r, list);
 	return true;
 }

@@ -1,4 +1,7 @@
-/* check: tls-check and what-if, what a delivery would meet; dns-records, what to publish. Home loop. */
+/*
+ * check: tls-check and what-if, what a delivery would meet; dns-records, what to publish. Home
+ * loop.
+ */
 #include <stdlib.h>
 
 #include "mta/control/job.h"

@@ -113,8 +113,8 @@ heed_release(struct control_import *import, int64_t release_ms)
 }
 
 /*
- * What is late already is returned, or told, soon: moments are walked, so one that the walk has passed would
- * not be met.
+ * What is late already is returned, or told, soon: moments are walked, so one that the walk has
+ * passed would not be met.
  */
 static void
 heed_by(struct control_import *import, const struct control_request *r)
@@ -216,27 +216,35 @@ lane_of(struct control_import *import, const struct control_request *r, struct s
 	const struct routes *routes = &config->access.routes;
 	struct span sender = import->envelope.reverse_path, user = import->accept.user;
 	bool report = (import->accept.flags & MESSAGE_REPORT) != 0;
-	const struct route *route = route_choose(routes, &(struct route_facts){ domain, sender, user });
+	const struct route *route =
+		route_choose(routes, &(struct route_facts){ domain, sender, user });
 	int mt = r->priority.given ? r->priority.mt : import->envelope.priority;
 	struct lane_name lane = {
 		.domain = domain,
 		.route = arena_copy(&import->arena,
 				    route_label(routes, domain, route,
-						message_wish(import->accept.flags, sender), &import->arena)),
+						message_wish(import->accept.flags, sender),
+						&import->arena)),
 		.tenant = arena_copy(&import->arena, span_first(r->tenant, TENANT_NAME_MAX)),
 		.priority = report ? PRIORITY_REPORT : priority_of_mt(mt)
 	};
 
 	if (r->tenant.len == 0)
 		lane.tenant = tenant_choose(&config->tenants,
-					    &(struct tenant_facts){ .may_relay = !report, .user = user,
-								    .sender = sender }, &import->arena);
+					    &(struct tenant_facts){ .may_relay = !report,
+								    .user = user,
+								    .sender = sender },
+					    &import->arena);
 	if (pool_find(&config->sources, r->pool) != NULL)
 		lane.pool = arena_copy(&import->arena, r->pool);
 	else
-		lane.pool = arena_copy(&import->arena, pool_chosen(&config->sources, &(struct pool_facts){
-			.route = route != NULL ? route->pool : SPAN(""), .sender = sender,
-			.tenant = lane.tenant }));
+		lane.pool = arena_copy(
+			&import->arena,
+			pool_chosen(&config->sources,
+				    &(struct pool_facts){ .route = route != NULL ? route->pool
+										 : SPAN(""),
+							  .sender = sender,
+							  .tenant = lane.tenant }));
 	return lane;
 }
 
@@ -286,7 +294,8 @@ attempt_step(struct control_job *job)
 		return job_fail(job, "No recipient was begun.", "The archive is out of order.");
 	to = &import->states[import->envelope.recipient_count - 1];
 	if (to->kept == IMPORT_ATTEMPTS)
-		return give_up(job, "A recipient has too many attempts.", "The archive is damaged.");
+		return give_up(job, "A recipient has too many attempts.",
+			       "The archive is damaged.");
 	if (to->attempts == NULL)
 		to->attempts = arena_alloc(&import->arena, IMPORT_ATTEMPTS * sizeof(*a));
 	a = &to->attempts[to->kept++];
@@ -298,7 +307,8 @@ attempt_step(struct control_job *job)
 			       .text = arena_copy(&import->arena, span_first(r->text, 1000)),
 			       .source = arena_copy(&import->arena, span_first(r->source, 64)),
 			       .tls = arena_copy(&import->arena, span_first(r->tls, 200)),
-			       .tls_policy = arena_copy(&import->arena, span_first(r->tls_policy, 20)),
+			       .tls_policy = arena_copy(&import->arena,
+							span_first(r->tls_policy, 20)),
 			       .tls_resumed = r->tls_resumed };
 	if (!status_parse(r->status, &a->status, &len))
 		a->status = (struct status){ 0 };
@@ -352,7 +362,8 @@ needs_restore(const struct control_import *import)
 
 		if (s->state == CONTROL_OWED || s->kept > 0 || s->uncertain || s->warned ||
 		    s->state != first->state || s->due_ms != first->due_ms ||
-		    (import->release_ms != 0 && s->state == CONTROL_WAITING && s->due_ms != import->release_ms))
+		    (import->release_ms != 0 && s->state == CONTROL_WAITING &&
+		     s->due_ms != import->release_ms))
 			return true;
 	}
 	return false;

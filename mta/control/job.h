@@ -80,12 +80,14 @@ void control_drain_start(struct control_job *job);	/* drain.c */
 void control_check_start(struct control_job *job);	/* check.c */
 struct what_if_message;
 /* check.c: the rows of it are the rest of the answer; from a step */
-enum job_next control_follow_what_if(struct control_job *job, const struct what_if_message *message);
+enum job_next control_follow_what_if(struct control_job *job,
+				     const struct what_if_message *message);
 void control_what_if_start(struct control_job *job);	/* what_if.c */
 void control_suppress_start(struct control_job *job);	/* suppress.c */
 /* tls_reports.c */
 void control_tls_reports_start(struct control_job *job);
-void control_measures_start(struct control_job *job);	/* measures.c: sites measures, suspend, resume, reset */
+/* measures.c: sites measures, suspend, resume, reset */
+void control_measures_start(struct control_job *job);
 /* state.c: all that is not about messages */
 void control_state_start(struct control_job *job);
 

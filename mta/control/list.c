@@ -55,17 +55,19 @@ explain_way(struct control_job *job, uint64_t lane_id, json_t *object)
 	json_object_set_new(object, "route", json_text(route_label_text(lane.name.route)));
 	if (lane.name.pool.len > 0)
 		json_object_set_new(object, "pool",
-				    json_text(dispatcher_pool_text(job_home(job)->dispatcher, lane.name.pool,
-								   &job->arena)));
+				    json_text(dispatcher_pool_text(job_home(job)->dispatcher,
+								   lane.name.pool, &job->arena)));
 	if (lane.name.tenant.len > 0)
 		json_object_set_new(object, "tenant", json_text(lane.name.tenant));
 	if (priority_mt(lane.name.priority) != 0)
-		json_object_set_new(object, "priority", json_integer(priority_mt(lane.name.priority)));
+		json_object_set_new(object, "priority",
+				    json_integer(priority_mt(lane.name.priority)));
 	if (lane.site == 0 || queue_read_site(port, lane.site, &job->arena, &site) < 0)
 		return;
 	json_object_set_new(object, "site", json_text(site.key));
 	state = dispatcher_site_state(job_home(job)->dispatcher, lane.site);
-	json_object_set_new(object, "site_state", json_string(state != NULL ? state : "not in memory"));
+	json_object_set_new(object, "site_state",
+			    json_string(state != NULL ? state : "not in memory"));
 	if (site.state.last.at_ms == 0)
 		return;
 	json_object_set_new(object, "site_failed_ms", json_integer(site.state.last.at_ms));
@@ -151,7 +153,8 @@ explain_row(struct control_job *job, const struct walk_row *row)
 	size_t i;
 
 	json_array_foreach(tries, i, one) {
-		const char *class = outcome_of_attempt(job_home(job)->config, &row->history.attempts[i]);
+		const char *class =
+			outcome_of_attempt(job_home(job)->config, &row->history.attempts[i]);
 
 		if (class[0] != '\0')
 			json_object_set_new(one, "class", json_string(class));
@@ -176,10 +179,12 @@ on_flight(struct dispatcher_flight *flight)
 		json_object_set_new(told, "host", json_text(span_str(f->host)));
 	if (f->address[0] != '\0')
 		json_object_set_new(told, "address", json_string(f->address));
-	json_object_set_new(told, "stage", json_string(f->there ? f->waits_for : "its outcome is told"));
+	json_object_set_new(told, "stage",
+			    json_string(f->there ? f->waits_for : "its outcome is told"));
 	json_object_set_new(told, "before", json_integer((json_int_t)f->before));
 	if (f->there && f->began_ms > 0)
-		json_object_set_new(told, "since_ms", json_integer(wall_ms() - (mono_ms() - f->began_ms)));
+		json_object_set_new(told, "since_ms",
+				    json_integer(wall_ms() - (mono_ms() - f->began_ms)));
 	json_object_set_new(l->asked, "flight", told);
 	job_row(job, l->asked);
 	l->asked = NULL;
@@ -188,7 +193,8 @@ on_flight(struct dispatcher_flight *flight)
 
 /* With which host, and how far it is, is known where its connection is. */
 static bool
-explain_flight(struct control_job *job, struct listing *l, const struct walk_row *row, json_t *object)
+explain_flight(struct control_job *job, struct listing *l, const struct walk_row *row,
+	       json_t *object)
 {
 	l->job = job;
 	l->asked = object;
@@ -196,7 +202,8 @@ explain_flight(struct control_job *job, struct listing *l, const struct walk_row
 	if (dispatcher_ask_flight(job_home(job)->dispatcher, row->id, row->recipient, &l->flight))
 		return true;
 	l->asked = NULL;
-	json_object_set_new(object, "waits_for", json_string("its delivery, whose outcome is being kept"));
+	json_object_set_new(object, "waits_for",
+			    json_string("its delivery, whose outcome is being kept"));
 	return false;
 }
 

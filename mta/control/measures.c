@@ -1,4 +1,7 @@
-/* measures: what is done about sites for their replies, or by hand: list, suspend, resume, reset. Home loop. */
+/*
+ * measures: what is done about sites for their replies, or by hand: list, suspend, resume, reset.
+ * Home loop.
+ */
 #include <stdlib.h>
 
 #include "mta/control/job.h"
@@ -53,7 +56,9 @@ order_step(struct control_job *job)
 	const char *fault = dispatcher_measure(job_home(job)->dispatcher, &order);
 
 	if (fault != NULL)
-		return job_fail(job, fault, "See what holds: tramctl sites measures; and sites by their keys: tramctl sites");
+		return job_fail(job, fault,
+				"See what holds: tramctl sites measures; and sites by their keys: "
+				"tramctl sites");
 	return job_end(job, NULL);
 }
 

@@ -57,7 +57,8 @@ static const struct command {
 	[CONTROL_SITES] = { "sites", false, TAKES_LIMIT | TAKES_SITE, false, false },
 	[CONTROL_SITES_RETRY] = { "sites-retry", true, TAKES_SITE | TAKES_ALL, false, false },
 	[CONTROL_SITES_MEASURES] = { "sites-measures", false, TAKES_LIMIT, false, false },
-	[CONTROL_SITES_SUSPEND] = { "sites-suspend", true, TAKES_SITE | TAKES_PART | TAKES_ENTRY, false, false },
+	[CONTROL_SITES_SUSPEND] = { "sites-suspend", true, TAKES_SITE | TAKES_PART | TAKES_ENTRY,
+				    false, false },
 	[CONTROL_SITES_RESUME] = { "sites-resume", true, TAKES_SITE | TAKES_PART, false, false },
 	[CONTROL_SITES_RESET] = { "sites-reset", true, TAKES_SITE, false, false },
 	[CONTROL_SESSIONS] = { "sessions", false, TAKES_LIMIT, false, false },
@@ -69,7 +70,8 @@ static const struct command {
 	[CONTROL_TLS_CHECK] = { "tls-check", false, TAKES_GOAL, false, false },
 	[CONTROL_DNS_RECORDS] = { "dns-records", false, TAKES_GOAL, false, false },
 	[CONTROL_SUPPRESS_LIST] = { "suppress-list", false, TAKES_LIMIT, false, false },
-	[CONTROL_SUPPRESS_ADD] = { "suppress-add", true, TAKES_SUPPRESSED | TAKES_ENTRY, false, false },
+	[CONTROL_SUPPRESS_ADD] = { "suppress-add", true, TAKES_SUPPRESSED | TAKES_ENTRY, false,
+				   false },
 	[CONTROL_SUPPRESS_REMOVE] = { "suppress-remove", true, TAKES_SUPPRESSED, false, false },
 	[CONTROL_TLS_REPORTS] = { "tls-reports", false, TAKES_LIMIT, false, false },
 	[CONTROL_TLS_REPORTS_SEND] = { "tls-reports-send", true, 0, false, false },
@@ -402,15 +404,19 @@ check_whole(const struct control_request *r, struct control_error *error)
 		return fail(error, SPAN("\"all\" and a selection contradict each other."),
 			    SPAN("Leave one of them out."));
 	if (r->command == CONTROL_QUEUE_SET && !r->priority.given)
-		return fail(error, SPAN("What is to be set?"), SPAN("Name a priority: --priority 5."));
+		return fail(error, SPAN("What is to be set?"),
+			    SPAN("Name a priority: --priority 5."));
 	if (r->command == CONTROL_SITES_RETRY && r->all == (r->site.len > 0))
 		return fail(error, SPAN("Which site is to be tried?"),
 			    SPAN("Name one site by its key (see: tramctl sites), or say --all."));
-	if (r->command >= CONTROL_SITES_SUSPEND && r->command <= CONTROL_SITES_RESET && r->site.len == 0)
-		return fail(error, SPAN("Which site?"),
-			    SPAN("Name its key (see: tramctl sites), a provider, or @ and a domain."));
+	if (r->command >= CONTROL_SITES_SUSPEND && r->command <= CONTROL_SITES_RESET &&
+	    r->site.len == 0)
+		return fail(
+			error, SPAN("Which site?"),
+			SPAN("Name its key (see: tramctl sites), a provider, or @ and a domain."));
 	if (r->command == CONTROL_WHAT_IF && r->recipient.len == 0)
-		return fail(error, SPAN("To whom would it go?"), SPAN("Name a recipient: --to ADDRESS."));
+		return fail(error, SPAN("To whom would it go?"),
+			    SPAN("Name a recipient: --to ADDRESS."));
 	if (r->command == CONTROL_IMPORT_RECIPIENT && r->address.len == 0)
 		return fail(error, SPAN("The recipient has no address."),
 			    SPAN("The archive is damaged."));
@@ -439,12 +445,12 @@ read_object(const json_t *object, struct arena *arena, struct control_request *r
 							commands[r->command].name, key),
 				    SPAN("Is tramctl of the same version as tramd?"));
 		if (!read_member(m, value, arena, r))
-			return fail(
-				error,
-				arena_printf(arena, "The value of \"%s\" is not valid.", key),
-				m->type == TYPE_IDS
-					? SPAN("Ids have 13 letters and digits; at most 500 at once.")
-					: SPAN("See tramctl(8) for what it may be."));
+			return fail(error,
+				    arena_printf(arena, "The value of \"%s\" is not valid.", key),
+				    m->type == TYPE_IDS
+					    ? SPAN("Ids have 13 letters and digits; at most 500 at "
+						   "once.")
+					    : SPAN("See tramctl(8) for what it may be."));
 	}
 	return check_whole(r, error);
 }

@@ -120,7 +120,8 @@ struct control_request {
 	struct span class, reason;
 	uint64_t for_ms;			/* 0: for good */
 	bool more;				/* nobody waits for the commit */
-	struct span tenant;			/* sites suspend: or source; with site, reason, for_ms (above) */
+	/* sites suspend: or source; with site, reason, for_ms (above) */
+	struct span tenant;
 	/* what-if: recipient, reverse_path, user, client, body_size (above), and */
 	struct span listener, header;		/* one field */
 	bool requiretls;			/* and priority (above), */

@@ -1,5 +1,6 @@
 /*
- * state: sites, top, sessions, certificates, bans, stats, reload, stop: what is not about messages. Home loop.
+ * state: sites, top, sessions, certificates, bans, stats, reload, stop: what is not about messages.
+ * Home loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -227,7 +228,8 @@ one_site_step(struct control_job *job)
 	uint64_t id = 0;
 
 	if (queue_find_site(job_home(job)->port, job->request.site, &id) < 0)
-		return job_fail(job, "There is no site with that key.", "See its key in: tramctl sites");
+		return job_fail(job, "There is no site with that key.",
+				"See its key in: tramctl sites");
 	r->array = dispatcher_one_site_json(job_home(job)->dispatcher, id);
 	rows_slice(r);
 	return rows_end(job, r);
@@ -275,8 +277,9 @@ top_step(struct control_job *job)
 
 	if (r->array == NULL) {
 		if (job->request.sort.len > 0 && !top_sort_parse(job->request.sort, &sort))
-			return job_fail(job, "That is nothing to sort by.",
-					"Sort by rate, waiting, in-flight, connections or failures.");
+			return job_fail(
+				job, "That is nothing to sort by.",
+				"Sort by rate, waiting, in-flight, connections or failures.");
 		r->array = dispatcher_top_json(job_home(job)->dispatcher, sort,
 					       most < TOP_MOST ? (size_t)most : TOP_MOST,
 					       job->request.tenants);

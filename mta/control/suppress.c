@@ -47,7 +47,8 @@ list_step(struct control_job *job)
 	struct suppression entry;
 	size_t count = 0;
 	bool full = false;
-	int rc = queue_read_notes(job_home(job)->port, NOTE_SUPPRESSION, SPAN(""), s->after, &page, rows, 128, &count);
+	int rc = queue_read_notes(job_home(job)->port, NOTE_SUPPRESSION, SPAN(""), s->after, &page,
+				  rows, 128, &count);
 
 	for (size_t i = 0; i < count && !full; i++) {
 		if (!rows[i].damaged && suppression_decode(rows[i].value, &page, &entry) == 0 &&
@@ -102,9 +103,11 @@ static enum job_next
 refused(struct control_job *job, int rc)
 {
 	if (rc == -ENOENT)
-		return job_fail(job, "It is not on the list.", "See what is: tramctl suppress list");
+		return job_fail(job, "It is not on the list.",
+				"See what is: tramctl suppress list");
 	if (rc == -ENOSPC)
-		return job_fail(job, "The list is full.", "Remove what is not needed: some 300,000 addresses fit.");
+		return job_fail(job, "The list is full.",
+				"Remove what is not needed: some 300,000 addresses fit.");
 	return job_fail_errno(job, rc);
 }
 

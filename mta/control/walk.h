@@ -51,7 +51,10 @@ struct walk {
 	struct arena message_arena, row_arena;
 	struct queue_message message;
 	uint32_t recipient, recipient_end;	/* still to be looked at */
-	/* what the lane and site of the last row said, for rows that never had an attempt of their own */
+	/*
+	 * what the lane and site of the last row said, for rows that never had an attempt of their
+	 * own
+	 */
 	uint64_t trouble_lane;
 	struct buf trouble;
 	int64_t trouble_until_ms;	/* its back-off; 0: none */
@@ -94,8 +97,8 @@ json_t *walk_attempt_json(const struct attempt *attempt);
 json_t *walk_attempts_json(const struct history_record *history);
 json_t *walk_message_json(uint64_t id, const struct queue_message *message);
 /*
- * For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "tenant", "pool", "priority",
- * "attempts", "tries" …}}. lane: that of its history; NULL: not known.
+ * For export: {"recipient": {"address", "orcpt", "notify", "state", "due_ms", "tenant", "pool",
+ * "priority", "attempts", "tries" …}}. lane: that of its history; NULL: not known.
  */
 json_t *walk_recipient_json(const struct recipient *recipient,
 			    const struct history_record *history, const struct lane_name *lane);

@@ -85,7 +85,8 @@ walk_message_json(uint64_t id, const struct queue_message *m)
 	if (m->envelope.by_mode != BY_NONE) {
 		json_object_set_new(object, "by_ms", json_integer(m->envelope.by_ms));
 		json_object_set_new(object, "by_mode",
-				    json_string(m->envelope.by_mode == BY_RETURN ? "return" : "notify"));
+				    json_string(m->envelope.by_mode == BY_RETURN ? "return"
+										 : "notify"));
 		if (m->envelope.by_trace)
 			json_object_set_new(object, "by_trace", json_true());
 	}

@@ -1,7 +1,8 @@
 /*
- * what_if: `tramctl what-if`: first what MAIL and RCPT would be answered (by the functions that answer them,
- * mta/inbound/verdict.h), then, if it would be taken, what would become of it (mta/outbound/explain/what_if.h). Rows as
- * of tls-check. Home loop; nothing is counted, sent or kept.
+ * what_if: `tramctl what-if`: first what MAIL and RCPT would be answered (by the functions that
+ * answer them, mta/inbound/verdict.h), then, if it would be taken, what would become of it
+ * (mta/outbound/explain/what_if.h). Rows as of tls-check. Home loop; nothing is counted, sent or
+ * kept.
  */
 #include <stdlib.h>
 
@@ -81,12 +82,16 @@ named_listener(const struct config *config, struct span name)
 	return NULL;
 }
 
-/* The first that such a client would use: who logs in, where that can be done; others, where it need not. */
+/*
+ * The first that such a client would use: who logs in, where that can be done; others, where it
+ * need not.
+ */
 static const struct listener *
 likely_listener(const struct config *config, bool logs_in)
 {
 	for (size_t i = 0; i < config->listener_count; i++)
-		if (config->listeners[i].auth != (logs_in ? LISTENER_AUTH_OFF : LISTENER_AUTH_REQUIRED))
+		if (config->listeners[i].auth !=
+		    (logs_in ? LISTENER_AUTH_OFF : LISTENER_AUTH_REQUIRED))
 			return &config->listeners[i];
 	return NULL;
 }
@@ -129,7 +134,8 @@ read_address(struct span text, unsigned flags, struct arena *arena, struct span 
 	struct address address;
 	struct span rest;
 
-	if (address_parse_path(text, ADDRESS_UTF8 | flags, arena, &address, &rest) != ADDRESS_OK || rest.len > 0)
+	if (address_parse_path(text, ADDRESS_UTF8 | flags, arena, &address, &rest) != ADDRESS_OK ||
+	    rest.len > 0)
 		return "That is no address.";
 	*ret = address_text(&address, arena);
 	return NULL;
@@ -143,9 +149,11 @@ read_question(struct asked *a)
 	unsigned local = a->client.local ? ADDRESS_BARE_LOCAL_OK : 0;
 
 	if (error == NULL && r->reverse_path.len > 0)
-		error = read_address(r->reverse_path, ADDRESS_NULL_OK | local, &a->job->arena, &a->sender);
+		error = read_address(r->reverse_path, ADDRESS_NULL_OK | local, &a->job->arena,
+				     &a->sender);
 	if (error == NULL)
-		error = read_address(r->recipient, ADDRESS_POSTMASTER_OK | local, &a->job->arena, &a->recipient);
+		error = read_address(r->recipient, ADDRESS_POSTMASTER_OK | local, &a->job->arena,
+				     &a->recipient);
 	if (error == NULL && r->header.len > 0 && span_find(r->header, ':') == NULL)
 		error = "The header field has no colon.";
 	a->header = arena_printf(&a->job->arena, "%.*s\r\n", SPAN_FMT(r->header));
@@ -163,10 +171,16 @@ tell_client(const struct asked *a)
 		return;
 	}
 	tell_note(job, "client",
-		  arena_printf(&job->arena, "listener %.*s, client %s (%s)%s%.*s", SPAN_FMT(a->listener->name),
-			       a->client.peer.family == 0 ? "anywhere" : netaddr_format(&a->client.peer, address),
-			       a->client.trusted ? "in relay-from" : a->client.user.len > 0 ? "not in relay-from" : "a stranger",
-			       a->client.user.len > 0 ? ", logged in as " : "", SPAN_FMT(a->client.user)));
+		  arena_printf(&job->arena, "listener %.*s, client %s (%s)%s%.*s",
+			       SPAN_FMT(a->listener->name),
+			       a->client.peer.family == 0
+				       ? "anywhere"
+				       : netaddr_format(&a->client.peer, address),
+			       a->client.trusted	? "in relay-from"
+			       : a->client.user.len > 0 ? "not in relay-from"
+							: "a stranger",
+			       a->client.user.len > 0 ? ", logged in as " : "",
+			       SPAN_FMT(a->client.user)));
 }
 
 /* ---- how it is to be carried -------------------------------------------------------------- */
@@ -201,8 +215,9 @@ read_wishes(struct asked *a)
 	if (!read)
 		return refused;
 	a->wishes = command.wishes;
-	wrong = smtp_server_judge_wishes(a->smtp, verdict_max_priority(a->config, a->smtp, a->client.user), wall_ms(),
-					 &a->wishes);
+	wrong = smtp_server_judge_wishes(a->smtp,
+					 verdict_max_priority(a->config, a->smtp, a->client.user),
+					 wall_ms(), &a->wishes);
 	return wrong == TEXT_COUNT ? NULL : &smtp_texts[wrong];
 }
 
@@ -215,15 +230,17 @@ tell_wishes(const struct asked *a)
 
 	if (r->priority.given)
 		tell_note(a->job, "priority",
-			  a->wishes.priority == r->priority.mt ? arena_printf(arena, "%d", r->priority.mt) :
-			  arena_printf(arena, "%d: %d was asked for, and is more than it may have", a->wishes.priority,
-				       r->priority.mt));
+			  a->wishes.priority == r->priority.mt ? arena_printf(arena, "%d",
+									      r->priority.mt) :
+			  arena_printf(arena, "%d: %d was asked for, and is more than it may have",
+				       a->wishes.priority, r->priority.mt));
 	if (a->wishes.hold_for_s > 0)
 		tell_note(a->job, "release", arena_printf(arena, "not before %s", wish_time_text(
 				  wall_ms() + (int64_t)a->wishes.hold_for_s * 1000, at)));
 	if (a->wishes.by_mode != BY_NONE)
-		tell_note(a->job, "deliver-by", arena_printf(arena, "by %s, or it is returned", wish_time_text(
-				  wall_ms() + a->wishes.by_s * 1000, at)));
+		tell_note(a->job, "deliver-by",
+			  arena_printf(arena, "by %s, or it is returned",
+				       wish_time_text(wall_ms() + a->wishes.by_s * 1000, at)));
 }
 
 /* ---- is it taken? ------------------------------------------------------------------------- */
@@ -232,14 +249,17 @@ tell_wishes(const struct asked *a)
 static bool
 session_takes(const struct asked *a)
 {
-	static const struct reply banned = REPLY_INIT(421, 4, 7, 0, "too many failed logins, try again later");
+	static const struct reply banned =
+		REPLY_INIT(421, 4, 7, 0, "too many failed logins, try again later");
 	static const struct reply log_in = REPLY_INIT(530, 5, 7, 0, "log in first (AUTH)");
 	static const struct reply too_large = REPLY_INIT(552, 5, 3, 4, "message too large");
-	static const struct reply no_disk = REPLY_INIT(452, 4, 3, 1, "the queue is full, try again later");
+	static const struct reply no_disk =
+		REPLY_INIT(452, 4, 3, 1, "the queue is full, try again later");
 	struct reactor *home = job_home(a->job);
 	uint64_t size = a->job->request.body_size;
 
-	if (a->listener != NULL && a->listener->auth == LISTENER_AUTH_REQUIRED && a->client.peer.family != 0 &&
+	if (a->listener != NULL && a->listener->auth == LISTENER_AUTH_REQUIRED &&
+	    a->client.peer.family != 0 &&
 	    throttle_turns_away(gate_throttle(home->gate), &a->client.peer, mono_ms()))
 		return tell_reply(a->job, "client", &banned);
 	if (a->smtp->require_auth && !a->client.authenticated)
@@ -293,21 +313,24 @@ is_taken(struct asked *a)
 	a->returns = bounces_judge(home, a->config, &a->recipient, &verp, &proven, &reply);
 	if (a->returns)
 		return tell_reply(a->job, "rcpt", &reply);
-	reply = verdict_rcpt(a->config, &a->client, a->sender, a->job->request.requiretls, &a->job->arena,
-			     &a->recipient, &a->route);
-	if (reply.code == 250 &&
-	    suppressed_find(home->suppressed, home->port, a->recipient, &a->job->arena, &suppression)) {
+	reply = verdict_rcpt(a->config, &a->client, a->sender, a->job->request.requiretls,
+			     &a->job->arena, &a->recipient, &a->route);
+	if (reply.code == 250 && suppressed_find(home->suppressed, home->port, a->recipient,
+						 &a->job->arena, &suppression)) {
 		reply = suppressed_reply(&suppression, &a->job->arena);
-		tell(a->job, false, "suppressed", suppression.reason.len > 0 ? suppression.reason :
-								span_str(reply_class_name(suppression.class)));
+		tell(a->job, false, "suppressed",
+		     suppression.reason.len > 0 ? suppression.reason
+						: span_str(reply_class_name(suppression.class)));
 	}
 	if (!tell_reply(a->job, "rcpt", &reply))
 		return false;
-	reply = verdict_tenant(a->config, &a->client, a->sender, a->header, &a->job->arena, &a->tenant, &named);
+	reply = verdict_tenant(a->config, &a->client, a->sender, a->header, &a->job->arena,
+			       &a->tenant, &named);
 	if (reply.code != 250)
 		return tell_reply(a->job, "message", &reply);
 	if (!span_ieq(a->recipient, a->job->request.recipient))
-		tell_note(a->job, "recipient", arena_printf(&a->job->arena, "it is for %.*s", SPAN_FMT(a->recipient)));
+		tell_note(a->job, "recipient",
+			  arena_printf(&a->job->arena, "it is for %.*s", SPAN_FMT(a->recipient)));
 	return true;
 }
 
@@ -341,9 +364,10 @@ follow(struct asked *a)
 	uint32_t flags = (verdict_tls_optional(a->header) ? MESSAGE_TLS_OPTIONAL : 0u) |
 			 (job->request.requiretls ? MESSAGE_REQUIRETLS : 0u);
 	struct what_if_message message = {
-		.sender = a->sender, .user = a->client.user, .recipient = a->recipient, .route = a->route,
-		.wish = message_wish(flags, a->sender),
-		.release_ms = a->wishes.hold_for_s > 0 ? wall_ms() + (int64_t)a->wishes.hold_for_s * 1000 : 0,
+		.sender = a->sender, .user = a->client.user, .recipient = a->recipient,
+		.route = a->route, .wish = message_wish(flags, a->sender),
+		.release_ms = a->wishes.hold_for_s > 0 ? wall_ms() +
+		(int64_t)a->wishes.hold_for_s * 1000 : 0,
 	};
 
 	message.lane.domain = address_domain_of(a->recipient);
@@ -367,7 +391,9 @@ start_step(struct control_job *job)
 	const char *error = read_question(&a);
 
 	if (error != NULL)
-		return job_fail(job, error, "As in: tramctl what-if --to anna@example.org --from news@shop.example");
+		return job_fail(
+			job, error,
+			"As in: tramctl what-if --to anna@example.org --from news@shop.example");
 	tell_client(&a);
 	if (!session_takes(&a) || !is_taken(&a))
 		return refused(job);

@@ -74,7 +74,8 @@ on_record(struct tramctl *t, const json_t *line, void *arg)
 	if (span_eq(json_span(line, "record"), SPAN("policy-file"))) {
 		printf("; the policy file, to be had at\n"
 		       "; https://mta-sts.%.*s/.well-known/mta-sts.txt\n"
-		       "; (a web server with a certificate of its name; CRLF at the end of each line):\n",
+		       "; (a web server with a certificate of its name; CRLF at the end of each "
+		       "line):\n",
 		       SPAN_FMT(t->request.domain));
 		print_lines(json_span(line, "text"), ";\t");
 		return;

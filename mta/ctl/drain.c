@@ -89,7 +89,8 @@ say_left(struct tramctl *t, const json_t *state)
 	}
 	if (rows == 0) {
 		if (!t->json)
-			printf("The queue is empty. Nothing is accepted until: tramctl drain --off\n");
+			printf("The queue is empty. Nothing is accepted until: tramctl drain "
+			       "--off\n");
 		return TRAMCTL_OK;
 	}
 	if (!t->json) {
@@ -122,7 +123,8 @@ tramctl_run_drain(struct tramctl *t)
 	if (rc == TRAMCTL_OK)
 		rc = look_on(t, &last);
 	if (rc == TRAMCTL_OK && !json_flag(last, "draining"))
-		rc = tramctl_fail(TRAMCTL_FAILED, "somebody has ended the drain: mail is accepted again.");
+		rc = tramctl_fail(TRAMCTL_FAILED,
+				  "somebody has ended the drain: mail is accepted again.");
 	else if (rc == TRAMCTL_OK)
 		rc = say_left(t, last);
 	json_decref(last);

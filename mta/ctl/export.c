@@ -83,9 +83,11 @@ static int
 store_failed(const char *path, int error)
 {
 	if (error == -EBADMSG)
-		return tramctl_fail(TRAMCTL_FAILED,
-				    "a record of the queue in %s is damaged; what can be read of it: "
-				    "tramctl queue salvage", path);
+		return tramctl_fail(
+			TRAMCTL_FAILED,
+			"a record of the queue in %s is damaged; what can be read of it: "
+			"tramctl queue salvage",
+			path);
 	return tramctl_fail(TRAMCTL_FAILED, "%s: %s", path, strerror(-error));
 }
 

@@ -49,8 +49,8 @@ priority(const json_t *object)
 	int64_t mt = json_i64(object, "priority");
 	bool given = json_object_get(object, "priority") != NULL;
 
-	return (struct control_priority){ .given = given && mt >= -PRIORITY_MT_MAX && mt <= PRIORITY_MT_MAX,
-					  .mt = (int8_t)mt };
+	return (struct control_priority){ .given = given && mt >= -PRIORITY_MT_MAX &&
+					  mt <= PRIORITY_MT_MAX, .mt = (int8_t)mt };
 }
 
 static uint64_t
@@ -58,7 +58,9 @@ by_mode(const json_t *m)
 {
 	struct span mode = json_span(m, "by_mode");
 
-	return span_eq(mode, SPAN("return")) ? BY_RETURN : span_eq(mode, SPAN("notify")) ? BY_NOTIFY : BY_NONE;
+	return span_eq(mode, SPAN("return"))   ? BY_RETURN
+	       : span_eq(mode, SPAN("notify")) ? BY_NOTIFY
+					       : BY_NONE;
 }
 
 static void
@@ -194,8 +196,8 @@ tramctl_run_import(struct tramctl *t)
 	if (rc == TRAMCTL_OK)
 		rc = tramctl_connect(t);
 	if (rc == TRAMCTL_OK)
-		fprintf(stderr,
-			"Mail of this archive that went out since it was made goes out a second time.\n");
+		fprintf(stderr, "Mail of this archive that went out since it was made goes out a "
+				"second time.\n");
 	while (rc == TRAMCTL_OK && type != ARCHIVE_END) {
 		rc = archive_next(&a, &type, &payload);
 		if (rc == TRAMCTL_OK && type != ARCHIVE_ABOUT && type != ARCHIVE_END)
@@ -204,10 +206,10 @@ tramctl_run_import(struct tramctl *t)
 	}
 	archive_close(&a);
 	if (rc != TRAMCTL_OK && messages > 0)
-		tramctl_fail(
-			rc,
-			"the first %llu messages were imported: to import the archive again repeats them.",
-			(unsigned long long)messages);
+		tramctl_fail(rc,
+			     "the first %llu messages were imported: to import the archive again "
+			     "repeats them.",
+			     (unsigned long long)messages);
 	if (rc == TRAMCTL_OK && !t->json)
 		printf("%llu message%s queued\n", (unsigned long long)messages,
 		       messages == 1 ? "" : "s");

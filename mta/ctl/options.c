@@ -12,11 +12,12 @@
 enum option_group {
 	GLOBAL = 1, SELECTION = 2, LIMIT = 4, ALL = 8, DRAIN = 16,
 	ONE_ID = 32, IDS = 64, FILE_NAME = 128, STORE = 256, SITE = 512, USER = 1024, CLIENT = 2048,
-	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072, SITE_KEY = 262144,
-	PLACE = 524288, PART = 1048576, TERM = 2097152, PRIORITY = 4194304,
+	GOAL = 4096, HOST = 8192, ADDRESS = 16384, ENTRY = 32768, MAIL = 65536, TOP = 131072,
+	SITE_KEY = 262144, PLACE = 524288, PART = 1048576, TERM = 2097152, PRIORITY = 4194304,
 };
 
-enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH, KIND_PRIORITY };
+enum option_kind { KIND_FLAG, KIND_TEXT, KIND_AGE, KIND_COUNT, KIND_STATE, KIND_PATH,
+		   KIND_PRIORITY };
 
 #define T(field) offsetof(struct tramctl, field)
 static const struct option {
@@ -47,33 +48,40 @@ static const struct option {
 	  T(request.error) },
 	{ "--all", NULL, "everything: needed where nothing is selected", ALL, KIND_FLAG,
 	  T(request.all) },
-	{ "--priority", "N", "-9 to 9: what is higher goes first among the mail of its tenant", PRIORITY | MAIL,
-	  KIND_PRIORITY, T(request.priority) },
+	{ "--priority", "N", "-9 to 9: what is higher goes first among the mail of its tenant",
+	  PRIORITY | MAIL, KIND_PRIORITY, T(request.priority) },
 	{ "--limit", "N", "at most so many rows", LIMIT, KIND_COUNT, T(request.limit) },
-	{ "--class", "CLASS", "why: a class of replies, of tram.conf(5)", ENTRY, KIND_TEXT, T(request.class) },
+	{ "--class", "CLASS", "why: a class of replies, of tram.conf(5)", ENTRY, KIND_TEXT,
+	  T(request.class) },
 	{ "--reason", "TEXT", "why, in words", ENTRY | TERM, KIND_TEXT, T(request.reason) },
-	{ "--for", "AGE", "for so long: 90s, 30m, 1h, 5d, 2w; else until it is ended", ENTRY | TERM, KIND_AGE,
-	  T(request.for_ms) },
-	{ "--source", "NAME", "only what leaves from this source", PART, KIND_TEXT, T(request.source) },
+	{ "--for", "AGE", "for so long: 90s, 30m, 1h, 5d, 2w; else until it is ended", ENTRY | TERM,
+	  KIND_AGE, T(request.for_ms) },
+	{ "--source", "NAME", "only what leaves from this source", PART, KIND_TEXT,
+	  T(request.source) },
 	{ "--tenant", "NAME", "only the mail of this tenant", PART, KIND_TEXT, T(request.tenant) },
 	{ "--off", NULL, "accept mail again", DRAIN, KIND_FLAG, T(request.off) },
 	{ "--host", "HOST:PORT", "this host, instead of those of a domain", HOST, KIND_TEXT,
 	  T(request.host) },
 	{ "--to", "ADDRESS", "its recipient", MAIL, KIND_TEXT, T(request.recipient) },
-	{ "--from", "ADDRESS", "its sender; <>, if it is not given: the null sender", MAIL, KIND_TEXT,
-	  T(request.reverse_path) },
+	{ "--from", "ADDRESS", "its sender; <>, if it is not given: the null sender", MAIL,
+	  KIND_TEXT, T(request.reverse_path) },
 	{ "--user", "NAME", "who has logged in to hand it in", MAIL, KIND_TEXT, T(request.user) },
 	{ "--client", "IP", "where it comes from", MAIL, KIND_TEXT, T(request.client) },
-	{ "--listener", "NAME", "where it is handed in; local: the socket of tram-sendmail", MAIL, KIND_TEXT,
-	  T(request.listener) },
-	{ "--header", "FIELD", "a field of its header: \"X-Pool: news\"", MAIL, KIND_TEXT, T(request.header) },
+	{ "--listener", "NAME", "where it is handed in; local: the socket of tram-sendmail", MAIL,
+	  KIND_TEXT, T(request.listener) },
+	{ "--header", "FIELD", "a field of its header: \"X-Pool: news\"", MAIL, KIND_TEXT,
+	  T(request.header) },
 	{ "--size", "OCTETS", "its size", MAIL, KIND_COUNT, T(request.body_size) },
-	{ "--requiretls", NULL, "no host may have it without TLS (REQUIRETLS)", MAIL, KIND_FLAG, T(request.requiretls) },
-	{ "--hold-for", "AGE", "it is not to go before (HOLDFOR)", MAIL, KIND_AGE, T(request.hold_ms) },
-	{ "--within", "AGE", "it is to be there by then, or come back (BY)", MAIL, KIND_AGE, T(request.within_ms) },
+	{ "--requiretls", NULL, "no host may have it without TLS (REQUIRETLS)", MAIL, KIND_FLAG,
+	  T(request.requiretls) },
+	{ "--hold-for", "AGE", "it is not to go before (HOLDFOR)", MAIL, KIND_AGE,
+	  T(request.hold_ms) },
+	{ "--within", "AGE", "it is to be there by then, or come back (BY)", MAIL, KIND_AGE,
+	  T(request.within_ms) },
 	{ "--once", NULL, "print it once; so it is without a terminal", TOP, KIND_FLAG, T(once) },
 	{ "--interval", "SECONDS", "look again after so long (1)", TOP, KIND_COUNT, T(interval) },
-	{ "--sort", "WHAT", "rate (of the last minute), waiting, in-flight, connections or failures", TOP,
+	{ "--sort", "WHAT",
+	  "rate (of the last minute), waiting, in-flight, connections or failures", TOP,
 	  KIND_TEXT, T(request.sort) },
 	{ "--tenants", NULL, "tenants, not sites", TOP, KIND_FLAG, T(request.tenants) },
 	{ "--no-wait", NULL, "return at once", DRAIN, KIND_FLAG, T(no_wait) },
@@ -105,7 +113,8 @@ static const struct tramctl_command commands[] = {
 	  "Copy messages to an archive (- is standard output); they stay queued.",
 	  FILE_NAME | IDS | SELECTION, CONTROL_QUEUE_EXPORT, tramctl_run_export },
 	{ "queue import", "FILE",
-	  "Queue the messages of an archive under new ids; mail that went out since goes out twice.",
+	  "Queue the messages of an archive under new ids; mail that went out since goes out "
+	  "twice.",
 	  FILE_NAME, CONTROL_IMPORT_MESSAGE, tramctl_run_import },
 	{ "queue check", "", "Check every record of the store, while tramd does not run.", 0,
 	  CONTROL_STATS, tramctl_run_check },
@@ -116,24 +125,31 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_EXPLAIN, tramctl_run_explain },
 	{ "sites retry", "[KEY]", "Probe a site now, whatever its back-off says; --all: every one.",
 	  SITE | ALL, CONTROL_SITES_RETRY, tramctl_run_plain },
-	{ "sites measures", "", "List what rules or operators have suspended or slowed down, why and until when.", LIMIT,
+	{ "sites measures", "", "List what rules or operators have suspended or slowed down, why "
+				"and until when.", LIMIT,
 	  CONTROL_SITES_MEASURES, tramctl_run_measures },
-	{ "sites suspend", "KEY|PROVIDER|@DOMAIN", "Send nothing there, until it is resumed; mail for it waits.",
+	{ "sites suspend", "KEY|PROVIDER|@DOMAIN",
+	  "Send nothing there, until it is resumed; mail for it waits.",
 	  PLACE | PART | TERM, CONTROL_SITES_SUSPEND, tramctl_run_plain },
-	{ "sites resume", "KEY|PROVIDER|@DOMAIN", "End what is suspended there, by hand or by a rule.",
+	{ "sites resume", "KEY|PROVIDER|@DOMAIN",
+	  "End what is suspended there, by hand or by a rule.",
 	  PLACE | PART, CONTROL_SITES_RESUME, tramctl_run_plain },
-	{ "sites reset", "KEY|PROVIDER", "Forget what was held against a site: suspensions, slow-downs, back-off, connections.",
+	{ "sites reset", "KEY|PROVIDER", "Forget what was held against a site: suspensions, "
+					 "slow-downs, back-off, connections.",
 	  PLACE, CONTROL_SITES_RESET, tramctl_run_plain },
-	{ "sites", "[KEY]", "List next hops: state, connections, failures, next probe; or all about one.",
+	{ "sites", "[KEY]", "List next hops: state, connections, failures, next probe; or all "
+			    "about one.",
 	  LIMIT | SITE_KEY,
 	  CONTROL_SITES, tramctl_run_sites },
-	{ "top", "", "Show the sites, or tenants, where most happens, again and again: rates, connections, what holds them.",
+	{ "top", "", "Show the sites, or tenants, where most happens, again and again: rates, "
+		     "connections, what holds them.",
 	  TOP | LIMIT, CONTROL_TOP, tramctl_run_top },
 	{ "sessions", "", "List the connections of clients.", LIMIT, CONTROL_SESSIONS,
 	  tramctl_run_sessions },
 	{ "certs", "", "List the certificates: names, key, expiry, who uses them.", 0,
 	  CONTROL_CERTS, tramctl_run_certs },
-	{ "sources", "", "List the sources: addresses, connections, what they sent today, warm-up, what is broken.", 0,
+	{ "sources", "", "List the sources: addresses, connections, what they sent today, warm-up, "
+			 "what is broken.", 0,
 	  CONTROL_SOURCES, tramctl_run_sources },
 	{ "bans", "", "List the addresses that are banned for failed logins.", LIMIT, CONTROL_BANS,
 	  tramctl_run_bans },
@@ -143,18 +159,20 @@ static const struct tramctl_command commands[] = {
 	  "Say, step by step, what a delivery to a domain or host would meet and do about TLS.",
 	  GOAL | HOST, CONTROL_TLS_CHECK, tramctl_run_tls_check },
 	{ "what-if", "--to ADDRESS",
-	  "Print the whole decision for a message that does not exist: taken or not, where to, how, what holds it.",
+	  "Print the whole decision for a message that does not exist: taken or not, where to, "
+	  "how, what holds it.",
 	  MAIL, CONTROL_WHAT_IF, tramctl_run_tls_check },
 	{ "dns-records", "DOMAIN",
-	  "Print the DNS records to publish for a domain of this server; say which are missing.", GOAL,
-	  CONTROL_DNS_RECORDS, tramctl_run_dns_records },
+	  "Print the DNS records to publish for a domain of this server; say which are missing.",
+	  GOAL, CONTROL_DNS_RECORDS, tramctl_run_dns_records },
 	{ "suppress list", "", "List the addresses and domains that no mail is sent to.", LIMIT,
 	  CONTROL_SUPPRESS_LIST, tramctl_run_suppress_list },
-	{ "suppress add", "ADDRESS|DOMAIN", "Send no mail to an address or a domain.", ADDRESS | ENTRY,
-	  CONTROL_SUPPRESS_ADD, tramctl_run_plain },
-	{ "suppress remove", "ADDRESS|DOMAIN", "Send mail there again.", ADDRESS, CONTROL_SUPPRESS_REMOVE,
-	  tramctl_run_plain },
-	{ "suppress import", "FILE", "Add what a file lists, one ADDRESS [CLASS [REASON]] a line (- is standard input).",
+	{ "suppress add", "ADDRESS|DOMAIN", "Send no mail to an address or a domain.", ADDRESS |
+	  ENTRY, CONTROL_SUPPRESS_ADD, tramctl_run_plain },
+	{ "suppress remove", "ADDRESS|DOMAIN", "Send mail there again.", ADDRESS,
+	  CONTROL_SUPPRESS_REMOVE, tramctl_run_plain },
+	{ "suppress import", "FILE", "Add what a file lists, one ADDRESS [CLASS [REASON]] a line "
+				     "(- is standard input).",
 	  FILE_NAME | ENTRY, CONTROL_SUPPRESS_ADD, tramctl_run_suppress_import },
 	{ "tls-reports send", "",
 	  "Report on TLS now what has been counted, and wait until that is done.", 0,
@@ -163,7 +181,8 @@ static const struct tramctl_command commands[] = {
 	  CONTROL_TLS_REPORTS, tramctl_run_tls_reports },
 	{ "password", "USER", "Ask for a password and print its entry for the file of `passwords`.",
 	  USER, CONTROL_STATS, tramctl_run_password },
-	{ "verp-key", "", "Make a key for the file of `verp-keys`, and print it.", 0, CONTROL_STATS, tramctl_run_verp_key },
+	{ "verp-key", "", "Make a key for the file of `verp-keys`, and print it.", 0, CONTROL_STATS,
+	  tramctl_run_verp_key },
 	{ "stats", "", "Print counters.", 0, CONTROL_STATS, tramctl_run_stats },
 	{ "reload", "",
 	  "Read the configuration again: all of it, or (if it has a mistake) nothing.", 0,
@@ -261,8 +280,9 @@ read_priority(const char *value, struct control_priority *ret)
 
 	if (digit[0] < '0' || digit[0] > '9' || digit[1] != '\0')
 		return false;
-	*ret = (struct control_priority){ .given = true,
-					  .mt = (int8_t)(digit > value ? '0' - digit[0] : digit[0] - '0') };
+	*ret = (struct control_priority){
+		.given = true, .mt = (int8_t)(digit > value ? '0' - digit[0] : digit[0] - '0')
+	};
 	return true;
 }
 
@@ -444,7 +464,8 @@ take_arguments(struct parse *p)
 	if ((takes & ADDRESS) != 0)
 		t->request.address = span_str(take_word(p));
 	if ((takes & PLACE) != 0 && p->word_count == 0)
-		return usage("%s needs the key of a site (see: tramctl sites), a provider, or @ and a domain",
+		return usage("%s needs the key of a site (see: tramctl sites), a provider, or @ "
+			     "and a domain",
 			     t->command->words);
 	if ((takes & (SITE | SITE_KEY | PLACE)) != 0 && p->word_count > 0)
 		t->request.site = span_str(take_word(p));

@@ -55,9 +55,12 @@ ask(char password[PASSWORD_MAX + 2])
 	bool same;
 
 	if (!isatty(STDIN_FILENO))
-		return read_line(password) ? TRAMCTL_OK :
-		       tramctl_fail(TRAMCTL_USAGE, "standard input has no password of 1 to %d octets "
-				    "in its first line", PASSWORD_MAX);
+		return read_line(password)
+			       ? TRAMCTL_OK
+			       : tramctl_fail(TRAMCTL_USAGE,
+					      "standard input has no password of 1 to %d octets "
+					      "in its first line",
+					      PASSWORD_MAX);
 	if (!read_unseen("Password: ", password) || !read_unseen("Again: ", again))
 		return tramctl_fail(TRAMCTL_USAGE, "a password has 1 to %d octets", PASSWORD_MAX);
 	same = strcmp(password, again) == 0;
@@ -94,7 +97,8 @@ tramctl_run_verp_key(struct tramctl *t)
 
 	(void)t;
 	if (getrandom(key, sizeof(key), 0) != sizeof(key))
-		return tramctl_fail(TRAMCTL_FAILED, "no random octets are to be had: %s", strerror(errno));
+		return tramctl_fail(TRAMCTL_FAILED, "no random octets are to be had: %s",
+				    strerror(errno));
 	verp_key_text(key, &text);
 	printf("%.*s\n", SPAN_FMT(buf_span(&text)));
 	buf_free(&text);

@@ -171,7 +171,8 @@ static const struct column suppressed_columns[] = {
 int
 tramctl_run_suppress_list(struct tramctl *t)
 {
-	return run_table(t, suppressed_columns, COUNT(suppressed_columns), "No address is suppressed.");
+	return run_table(t, suppressed_columns, COUNT(suppressed_columns),
+			 "No address is suppressed.");
 }
 
 static const struct column measure_columns[] = {
@@ -185,7 +186,8 @@ static const struct column measure_columns[] = {
 int
 tramctl_run_measures(struct tramctl *t)
 {
-	return run_table(t, measure_columns, COUNT(measure_columns), "Nothing is suspended or slowed down.");
+	return run_table(t, measure_columns, COUNT(measure_columns),
+			 "Nothing is suspended or slowed down.");
 }
 
 static const struct column tls_report_columns[] = {
@@ -265,7 +267,8 @@ print_message(const json_t *m)
 	if (json_i64(m, "release_ms") != 0)
 		print_when("Not before", json_i64(m, "release_ms"));
 	if (json_i64(m, "by_ms") != 0)
-		print_when(span_eq(json_span(m, "by_mode"), SPAN("return")) ? "By, or return" : "By, or tell",
+		print_when(span_eq(json_span(m, "by_mode"), SPAN("return")) ? "By, or return"
+									    : "By, or tell",
 			   json_i64(m, "by_ms"));
 	print_pair("Envelope id", json_span(m, "envid"));
 	if (json_i64(m, "ret") != 0)
@@ -409,8 +412,8 @@ print_flight(const json_t *flight)
 	if (flight == NULL)
 		return;
 	if (host.len + address.len > 0)
-		buf_printf(&text, "to %.*s%s%.*s, ", SPAN_FMT(host), host.len > 0 && address.len > 0 ? " " : "",
-			   SPAN_FMT(address));
+		buf_printf(&text, "to %.*s%s%.*s, ", SPAN_FMT(host),
+			   host.len > 0 && address.len > 0 ? " " : "", SPAN_FMT(address));
 	buf_printf(&text, "waits for: %.*s", SPAN_FMT(json_span(flight, "stage")));
 	if (before > 0)
 		buf_printf(&text, "; %lld before it on its connection", (long long)before);
@@ -422,7 +425,10 @@ print_flight(const json_t *flight)
 	buf_free(&text);
 }
 
-/* "Place: 317 before it in its lane, the first due 3 min ago (…); 12 lanes of 3 tenants take turns there" */
+/*
+ * "Place: 317 before it in its lane, the first due 3 min ago (…); 12 lanes of 3 tenants take turns
+ * there"
+ */
 static void
 print_place(const json_t *place)
 {
@@ -435,8 +441,9 @@ print_place(const json_t *place)
 		text_time(json_i64(place, "head_due_ms"), wall_ms(), &text);
 	}
 	if (lanes > 1)
-		buf_printf(&text, "%s%lld lanes of %lld tenants take turns there", before > 0 ? "; " : "",
-			   (long long)lanes, (long long)json_i64(place, "tenants"));
+		buf_printf(&text, "%s%lld lanes of %lld tenants take turns there",
+			   before > 0 ? "; " : "", (long long)lanes,
+			   (long long)json_i64(place, "tenants"));
 	print_fact("Place", buf_span(&text));
 	buf_free(&text);
 }
@@ -472,9 +479,8 @@ explain_recipient(const json_t *row)
 			   buf_span(&text));
 	}
 	if (json_flag(row, "uncertain"))
-		print_fact(
-			"Uncertain",
-			SPAN("a server may have it already: its answer to the final dot never came"));
+		print_fact("Uncertain", SPAN("a server may have it already: its answer to the "
+					     "final dot never came"));
 	if (json_flag(row, "warned"))
 		print_fact("Delay", SPAN("its sender has been warned"));
 	print_fact("Route", json_span(row, "route"));
@@ -579,7 +585,8 @@ print_classes(const char *what, json_t *classes)
 	json_t *value;
 
 	json_object_foreach(classes, key, value)
-		printf("%s %-*s %lld\n", what, 23 - (int)strlen(what), key, (long long)json_integer_value(value));
+		printf("%s %-*s %lld\n", what, 23 - (int)strlen(what), key,
+		       (long long)json_integer_value(value));
 }
 
 int

@@ -21,7 +21,8 @@ read_whole(const char *path, struct buf *content)
 
 	if (f == NULL)
 		return tramctl_fail(TRAMCTL_FAILED, "%s: %s", path, strerror(errno));
-	while (buf_len(content) <= IMPORT_MAX && (n = fread(buf_reserve(content, READ_ROOM), 1, READ_ROOM, f)) > 0)
+	while (buf_len(content) <= IMPORT_MAX &&
+	       (n = fread(buf_reserve(content, READ_ROOM), 1, READ_ROOM, f)) > 0)
 		buf_grew(content, n);
 	bad = ferror(f) != 0;
 	if (f != stdin)
@@ -70,7 +71,8 @@ int
 tramctl_run_suppress_import(struct tramctl *t)
 {
 	struct buf content = { 0 }, errors = { 0 };
-	struct lines lines = { .name = span_str(t->file), .max_line = IMPORT_LINE_MAX, .errors = &errors };
+	struct lines lines = { .name = span_str(t->file), .max_line = IMPORT_LINE_MAX,
+			       .errors = &errors };
 	struct span line = { 0 }, next = { 0 };
 	uint64_t count = 0;
 	bool any;

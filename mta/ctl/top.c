@@ -1,7 +1,7 @@
 /*
- * top: sites, or tenants, live. At a terminal the picture is drawn again in place, on the terminal's other
- * screen, so that all is as it was afterwards, however it ends; elsewhere it is printed once. Rates of sites
- * are the server's; those of the whole are told from two answers.
+ * top: sites, or tenants, live. At a terminal the picture is drawn again in place, on the
+ * terminal's other screen, so that all is as it was afterwards, however it ends; elsewhere it is
+ * printed once. Rates of sites are the server's; those of the whole are told from two answers.
  */
 #include <errno.h>
 #include <poll.h>
@@ -215,7 +215,9 @@ put_whole(const struct top *top, FILE *out)
 		SPAN_FMT(buf_span(&size)));
 	buf_clear(&size);
 	text_size((uint64_t)json_i64(w, "memory_octets"), &size);
-	fprintf(out, "   in flight %lld   connections %lld in, %lld out   sites %lld   memory %.*s   log lines lost %lld\n\n",
+	fprintf(out,
+		"   in flight %lld   connections %lld in, %lld out   sites %lld   memory %.*s   "
+		"log lines lost %lld\n\n",
 		(long long)json_i64(w, "in_flight"), (long long)json_i64(w, "sessions"),
 		(long long)json_i64(w, "connections_out"), (long long)json_i64(w, "window_sites"),
 		SPAN_FMT(buf_span(&size)), (long long)json_i64(w, "log_lost"));
@@ -356,7 +358,8 @@ draw(struct top *top)
 	measure(top);
 	fputs(HOME, stdout);
 	for (rest = span_of(picture, len); rest.len > 0 && line + 1 < top->lines; line++)
-		printf("%.*s" LINE_END "\n", SPAN_FMT(cropped(span_cut(&rest, '\n'), top->columns)));
+		printf("%.*s" LINE_END "\n",
+		       SPAN_FMT(cropped(span_cut(&rest, '\n'), top->columns)));
 	printf("%.*s" LINE_END REST, (int)top->columns, "q: end   t: sites, tenants   s: sort");
 	fflush(stdout);
 	free(picture);
@@ -395,7 +398,8 @@ live(struct top *top, int ms)
 {
 	int rc;
 
-	rc = tramctl_connect(top->t);		/* what fails is told before the screen is another one */
+	/* what fails is told before the screen is another one */
+	rc = tramctl_connect(top->t);
 	if (rc != TRAMCTL_OK)
 		return rc;
 	measure(top);

@@ -1,10 +1,10 @@
 /*
  * delivery: see delivery.h; its life, and what comes back from it. In time order:
  *
- *	delivery_start (here) → next_host [→ on_relay_mx] → on_addresses → next_address → on_connected (delivery_connect.c)
- *	[→ start_tls → on_secured (delivery_tls.c)]
- *	→ on_read → pump: READY → begin_job, BODY → send_body, DONE → job_return, CLOSED (delivery_dialogue.c)
- *	→ finish → ended (here)
+ *	delivery_start (here) → next_host [→ on_relay_mx] → on_addresses → next_address →
+ *	on_connected (delivery_connect.c) [→ start_tls → on_secured (delivery_tls.c)]
+ *	→ on_read → pump: READY → begin_job, BODY → send_body, DONE → job_return, CLOSED
+ *	(delivery_dialogue.c) → finish → ended (here)
  *
  * One exit: delivery_finish(). Everything runs on the delivery's reactor, but for the calls of
  * the dispatcher below.
@@ -35,7 +35,8 @@ take_back_moves(struct job *job)
 	for (size_t i = 0; i < job->count; i++) {
 		struct job_recipient *r = &job->recipients[i];
 
-		if (r->moves && (r->outcome.fate == FATE_PENDING || r->outcome.fate == FATE_NOT_TRIED))
+		if (r->moves &&
+		    (r->outcome.fate == FATE_PENDING || r->outcome.fate == FATE_NOT_TRIED))
 			r->outcome = r->before;
 	}
 	job->tried = true;
@@ -96,7 +97,8 @@ log_outcome(const struct job *job, const struct job_recipient *r)
 }
 
 void
-delivery_judge(struct delivery *d, struct job *job, struct job_recipient *r, const struct smtp_client_recipient *outcome)
+delivery_judge(struct delivery *d, struct job *job, struct job_recipient *r,
+	       const struct smtp_client_recipient *outcome)
 {
 	r->outcome = *outcome;
 	r->classified = false;
@@ -258,7 +260,9 @@ delivery_log_trouble(struct delivery *d, const char *event)
 	if (d->source != NULL)
 		log_span(&l, "source", d->source->name);
 	log_reply(&l, "reply", &d->failure);
-	log_str(&l, "class", reply_class_name(outcome_class(d->config, d->failure_stage, &d->failure, d->host_name)));
+	log_str(&l, "class",
+		reply_class_name(outcome_class(d->config, d->failure_stage, &d->failure,
+					       d->host_name)));
 	log_end(&l);
 }
 

@@ -3,8 +3,9 @@
  *
  * Made by the dispatcher, lives on its reactor's loop. It and the dispatcher speak by letters:
  *
- *	dispatcher: delivery_start, delivery_give(job)…, delivery_quit or delivery_abort, and, once it has ended, delivery_release
- *	delivery: each job comes back once by job->returned, then `ended` once, when the connection is gone
+ *	dispatcher: delivery_start, delivery_give(job)…, delivery_quit or delivery_abort, and, once
+ *	it has ended, delivery_release delivery: each job comes back once by job->returned, then
+ *	`ended` once, when the connection is gone
  *
  * A job that arrives after the end comes back untried. Whoever holds the letter owns the object.
  */
@@ -31,15 +32,21 @@ struct job_recipient {
 	bool suppressed;		/* not sent: its outcome is ours */
 	bool classified;		/* class is set: it was not delivered */
 	enum reply_class class;
-	const struct response_rule *rule;	/* the delivery's config's, for its outcome; NULL: none */
-	/* a rule says so: another host is asked (moves: its outcome here counts if none takes it), or not */
+	/* the delivery's config's, for its outcome; NULL: none */
+	const struct response_rule *rule;
+	/*
+	 * a rule says so: another host is asked (moves: its outcome here counts if none takes it),
+	 * or not
+	 */
 	bool moves, settled;
 	struct smtp_client_recipient before;
 	struct span host, address;	/* settled: who said that */
 	struct smtp_client_recipient outcome;
 };
 
-/* Of one address or host, on the way to the one that took us, or to none; in the delivery's arena. */
+/*
+ * Of one address or host, on the way to the one that took us, or to none; in the delivery's arena.
+ */
 struct host_failure {
 	const struct host_failure *next;	/* the one before it */
 	enum smtp_stage stage;
@@ -88,7 +95,8 @@ enum delivery_event {
 	WATCH_ADDRESSES,		/* of the host: address_count */
 	WATCH_SECURED,			/* stream.tls is open; proven says if it will do */
 	WATCH_READY,			/* it would take mail now */
-	WATCH_FALLS_BACK,		/* the same address is called again: in plain text, or afresh */
+	/* the same address is called again: in plain text, or afresh */
+	WATCH_FALLS_BACK,
 	WATCH_FAILED,			/* failure; of this address or host */
 };
 
@@ -126,16 +134,20 @@ struct delivery {
 	struct delivery_auth *auth;	/* the login under way */
 	/*
 	 * Set before the start: no mail will come. Every host is called, one after the other, as if
-	 * some had, but nobody logs in, no session is resumed, deliveries of mail learn nothing from it,
-	 * and nothing takes longer than DELIVERY_WATCH_MS.
+	 * some had, but nobody logs in, no session is resumed, deliveries of mail learn nothing
+	 * from it, and nothing takes longer than DELIVERY_WATCH_MS.
 	 */
 	struct delivery_watch *watch;
 	bool looks_only;		/* … and no connection is made either: with watch */
 	enum resolver_trust trust;	/* set by the dispatcher */
-	/* Set before the start: config's; NULL: the system's choice of address, and the EHLO name of all. */
+	/*
+	 * Set before the start: config's; NULL: the system's choice of address, and the EHLO name
+	 * of all.
+	 */
 	const struct source *source;
 	struct tokens *tokens;		/* the same; home's */
-	struct shape_times times;	/* the same: what the site's shapes say; 0: as the configuration */
+	/* the same: what the site's shapes say; 0: as the configuration */
+	struct shape_times times;
 	const struct sts_policy *sts;	/* as the site's key has it; NULL: none holds */
 	struct facts facts;		/* for the demand: */
 	struct facts_fetch *fetch;
@@ -145,7 +157,9 @@ struct delivery {
 	bool proven;			/* … and met by the connection */
 
 	/* where it is */
-	/* the next ones; connections tried in this attempt; of these, to hosts that will never do */
+	/*
+	 * the next ones; connections tried in this attempt; of these, to hosts that will never do
+	 */
 	size_t relay, host, tries, hopeless;
 	struct netaddr *addresses;	/* of the host */
 	size_t address_count, address;
@@ -159,12 +173,14 @@ struct delivery {
 	struct smtp_client client;
 	struct smtp_client_config client_config;
 	bool client_open;
-	bool plain;			/* TLS failed with this address: now without, as it may be */
+	/* TLS failed with this address: now without, as it may be */
+	bool plain;
 	/* … failed when an earlier session was offered: now without that */
 	bool offered_session, afresh;
 	struct span tls_text;		/* of this connection, for log and explain; empty: none */
 	bool tls_resumed;
-	struct tls_reports *tls_reports;	/* set by the dispatcher; NULL: nothing is counted */
+	/* set by the dispatcher; NULL: nothing is counted */
+	struct tls_reports *tls_reports;
 	struct delivery_report report;
 
 	/* its work */
@@ -187,8 +203,12 @@ struct delivery {
 	enum smtp_stage failure_stage;
 	struct reply failure;		/* in the arena; 5xx: no host can ever be reached */
 	struct span failure_host;
-	const struct host_failure *failures;	/* that no job has taken along: rules look at each */
-	/* of the source, not of any host: it cannot be used now; or it has no address of the hosts' families */
+	/* that no job has taken along: rules look at each */
+	const struct host_failure *failures;
+	/*
+	 * of the source, not of any host: it cannot be used now; or it has no address of the hosts'
+	 * families
+	 */
 	bool source_broken, source_unfit;
 	size_t jobs_done;
 };
@@ -221,7 +241,8 @@ struct delivery_flight {
 	int64_t began_ms;		/* monotonic; 0: it has not begun */
 };
 /* Its reactor only; job is looked for, not looked into, unless it is there. */
-void delivery_find_flight(const struct delivery *d, const struct job *job, struct delivery_flight *ret);
+void delivery_find_flight(const struct delivery *d, const struct job *job,
+			  struct delivery_flight *ret);
 /* What it waits for: for `explain` and the log. Any thread may not: its reactor's only. */
 const char *delivery_waiting_for(const struct delivery *d);
 

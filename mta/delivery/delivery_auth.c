@@ -1,9 +1,9 @@
 /*
- * delivery_auth: logging in at a smarthost (RFC 4954). The secret is read from its file anew for each
- * connection, so that a token that somebody else refreshes is always the newest; that, and what is
- * slow to calculate, happens in the pool. Or it is a token that a command prints (tokens.h): one that
- * was known before and is refused is asked for once more. Whether the host is who it should be has
- * been settled by delivery_tls. Its reactor only, but for the pool's part.
+ * delivery_auth: logging in at a smarthost (RFC 4954). The secret is read from its file anew for
+ * each connection, so that a token that somebody else refreshes is always the newest; that, and
+ * what is slow to calculate, happens in the pool. Or it is a token that a command prints
+ * (tokens.h): one that was known before and is refused is asked for once more. Whether the host is
+ * who it should be has been settled by delivery_tls. Its reactor only, but for the pool's part.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -198,7 +198,10 @@ on_token(struct token_request *request)
 	}
 	a->config.token = buf_span(&request->token);
 	if (a->config.token.len == 0)
-		/* not why: a report to the sender may tell this, and what the program said is not for him */
+		/*
+		 * not why: a report to the sender may tell this, and what the program said is not
+		 * for him
+		 */
 		fail_ours(a, "its token-command failed", "see token-failed in the log");
 	else
 		begin(a);
@@ -226,7 +229,8 @@ ask_for_token(struct delivery_auth *a)
 static bool
 asks_again(struct delivery_auth *a)
 {
-	if (!a->client.token_refused || a->request.number == 0 || a->request.fresh || a->asked_again)
+	if (!a->client.token_refused || a->request.number == 0 || a->request.fresh ||
+	    a->asked_again)
 		return false;
 	a->asked_again = true;
 	sasl_client_free(&a->client);

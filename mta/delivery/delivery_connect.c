@@ -26,14 +26,18 @@ use_times(const struct shape_times *times, struct smtp_client_timeouts *t)
 	t->dot = delivery_time_ms(times->dot_ms, t->dot);
 }
 
-/* No port is free, or the address is not this machine's: no host is to blame, and no other would do better. */
+/*
+ * No port is free, or the address is not this machine's: no host is to blame, and no other would do
+ * better.
+ */
 static void
 source_breaks(struct delivery *d, int error)
 {
 	d->source_broken = true;
 	delivery_note_failure(d, STAGE_CONNECT,
 			      (struct reply){ 0, { 4, 4, 1 },
-					      arena_printf(&d->arena, "source %.*s: %s", SPAN_FMT(d->source->name),
+					      arena_printf(&d->arena, "source %.*s: %s",
+							   SPAN_FMT(d->source->name),
 							   uv_strerror(error)) });
 	stream_close(&d->stream, false);
 }
@@ -145,7 +149,9 @@ source_for(struct delivery *d, const struct netaddr *to, const struct netaddr **
 	d->source_unfit = d->tries == 0 && !d->failed_lookup;
 	delivery_note_failure(d, STAGE_CONNECT,
 			      (struct reply){ 0, { 4, 4, 4 },
-					      arena_printf(&d->arena, "source %.*s has no %s address", SPAN_FMT(d->source->name),
+					      arena_printf(&d->arena,
+							   "source %.*s has no %s address",
+							   SPAN_FMT(d->source->name),
 							   families[to->family == AF_INET6]) });
 	return false;
 }
@@ -176,8 +182,8 @@ next_address(struct delivery *d)
 		d->source_unfit = false;
 		d->tries++;
 		d->stream_open = true;
-		rc = stream_connect(&d->stream, &d->reactor->loop, address, from, &d->reactor->scratch,
-				    &delivery_events);
+		rc = stream_connect(&d->stream, &d->reactor->loop, address, from,
+				    &d->reactor->scratch, &delivery_events);
 		if (rc == -EADDRNOTAVAIL && from != NULL) {
 			source_breaks(d, rc);
 			return;
@@ -188,9 +194,8 @@ next_address(struct delivery *d)
 			stream_close(&d->stream, false);
 			return;
 		}
-		stream_deadline(&d->stream,
-				delivery_wait_ms(d, delivery_time_ms(d->times.connect_ms,
-								     d->config->limits.connect_timeout_ms)));
+		stream_deadline(&d->stream, delivery_wait_ms(d, delivery_time_ms(
+			d->times.connect_ms, d->config->limits.connect_timeout_ms)));
 		return;
 	}
 	delivery_next_host(d);
@@ -206,8 +211,8 @@ on_addresses(void *arg, const struct host_addresses *found)
 		delivery_note_failure(d, STAGE_CONNECT, found->failure);
 	if (found->count == 0) {
 		if (found->failure.status.subject == 4 && found->failure.status.detail == 6)
-			d->host =
-				d->to.host_count; /* it is us: worse hosts would only send it back */
+			/* it is us: worse hosts would only send it back */
+			d->host = d->to.host_count;
 		if (found->failure.code < 500)
 			d->failed_lookup = true;
 		if (d->failure.code == 0 && d->failure.text.len == 0)
@@ -319,8 +324,9 @@ next_relay(struct delivery *d)
 		d->address_count = 1;
 		delivery_judge_tls(d);
 	} else if (d->to.next_hop.len > 0) {
-		d->lookup = lookup_mx(d->reactor->resolver, d->to.next_hop, config->own_names,
-				      config->own_name_count, config->allow_private, on_relay_mx, d);
+		d->lookup =
+			lookup_mx(d->reactor->resolver, d->to.next_hop, config->own_names,
+				  config->own_name_count, config->allow_private, on_relay_mx, d);
 	} else {
 		delivery_next_host(d);
 	}

@@ -23,18 +23,20 @@ suppress(struct delivery *d, struct job *job, struct job_recipient *r)
 	struct span address = job->message.envelope.recipients[r->recipient].address;
 	struct suppression found;
 
-	if (!suppressed_find(d->reactor->suppressed, d->reactor->port, address, &job->arena, &found))
+	if (!suppressed_find(d->reactor->suppressed, d->reactor->port, address, &job->arena,
+			     &found))
 		return false;
 	r->outcome = (struct smtp_client_recipient){ .fate = FATE_PERMANENT, .stage = STAGE_CONNECT,
-						     .reply = suppressed_reply(&found, &job->arena) };
+						     .reply = suppressed_reply(&found,
+									       &job->arena) };
 	r->class = found.class;
 	r->classified = true;
 	return true;
 }
 
 /*
- * A sender of its own, that tells which delivery it was. Whoever puts jobs together knows that it must go
- * alone; but a reload may come between the two.
+ * A sender of its own, that tells which delivery it was. Whoever puts jobs together knows that it
+ * must go alone; but a reload may come between the two.
  */
 static const struct envelope *
 write_sender(struct delivery *d, struct job *job)
@@ -47,17 +49,20 @@ write_sender(struct delivery *d, struct job *job)
 	struct verp_keys keys;
 
 	if (d->config->verp.count == 0 || e->reverse_path.len == 0 || job->count != 1 ||
-	    r->recipient >= e->recipient_count || queue_read_lane(d->reactor->port, r->lane, &job->arena, &lane) < 0)
+	    r->recipient >= e->recipient_count ||
+	    queue_read_lane(d->reactor->port, r->lane, &job->arena, &lane) < 0)
 		return e;
-	rule = verp_choose(&d->config->verp, &(struct verp_facts){ e->reverse_path, lane.name.route, lane.name.tenant,
+	rule = verp_choose(&d->config->verp,
+			   &(struct verp_facts){ e->reverse_path, lane.name.route, lane.name.tenant,
 								     lane.name.pool });
 	if (rule == NULL)
 		return e;
 	own = arena_alloc(&job->arena, sizeof(*own));
 	*own = *e;
 	keys = returns_keys(d->reactor->returns, d->config);
-	own->reverse_path = job->verp = verp_write(rule, &keys, job->id, r->recipient,
-						   e->recipients[r->recipient].address, &job->arena);
+	own->reverse_path = job->verp =
+		verp_write(rule, &keys, job->id, r->recipient, e->recipients[r->recipient].address,
+			   &job->arena);
 	return own;
 }
 
@@ -379,8 +384,8 @@ moves_on(struct delivery *d, struct job *job)
 static bool
 may_move_on(const struct delivery *d, const struct job *job)
 {
-	return job->transaction.started && !d->quitting && d->watch == NULL && response_rules_move(d->config->responses) &&
-	       delivery_has_another(d);
+	return job->transaction.started && !d->quitting && d->watch == NULL &&
+	       response_rules_move(d->config->responses) && delivery_has_another(d);
 }
 
 static void
@@ -427,7 +432,8 @@ on_ready(struct delivery *d)
 static void
 on_client_closed(struct delivery *d)
 {
-	bool of_host = d->client.failure_stage <= STAGE_TLS || d->client.failure_stage == STAGE_AUTH;
+	bool of_host =
+		d->client.failure_stage <= STAGE_TLS || d->client.failure_stage == STAGE_AUTH;
 
 	if (!d->was_ready)
 		delivery_report_closed(d);
@@ -487,7 +493,8 @@ set_deadline(struct delivery *d)
 
 	if (wait < 0)
 		wait = d->streaming ? d->client_config.timeouts.block
-				    : delivery_time_ms(d->times.idle_ms, d->config->limits.idle_connection_ms);
+				    : delivery_time_ms(d->times.idle_ms,
+						       d->config->limits.idle_connection_ms);
 	wait = delivery_wait_ms(d, wait);
 	if (d->deadline_set && d->replies_seen == d->client.replies &&
 	    d->stream.octets_out == d->sent_seen && wait == d->wait_seen)

@@ -10,7 +10,8 @@
 /* delivery.c */
 void delivery_job_home(struct delivery *d, struct job *job);	/* as it is */
 /* One recipient's outcome of the transaction, judged by the rules, and logged. */
-void delivery_judge(struct delivery *d, struct job *job, struct job_recipient *r, const struct smtp_client_recipient *outcome);
+void delivery_judge(struct delivery *d, struct job *job, struct job_recipient *r,
+		    const struct smtp_client_recipient *outcome);
 void delivery_job_judged(struct delivery *d, struct job *job);	/* as it is; MAIL was sent */
 /* with the fates of its transaction */
 void delivery_job_return(struct delivery *d, struct job *job);

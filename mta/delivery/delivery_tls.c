@@ -3,9 +3,9 @@
  * finds (RFC 3207, 7435, 7672).
  *
  * For each host: what the DNS says of DANE is fetched, then the demand is made, before a connection
- * is. Where plain text may be, a host whose TLS does not work is tried once more without it, on a new
- * connection, and for a while after that at once. Where TLS is asked for there is no way back: the
- * host has failed, and the next one is tried. Its reactor only.
+ * is. Where plain text may be, a host whose TLS does not work is tried once more without it, on a
+ * new connection, and for a while after that at once. Where TLS is asked for there is no way back:
+ * the host has failed, and the next one is tried. Its reactor only.
  */
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
@@ -201,7 +201,8 @@ resume_key(struct delivery *d)
 	return arena_printf(&d->arena, "%.*s:%u %s %d%d %llx %.*s", SPAN_FMT(who),
 			    (unsigned)address_now(d)->port, tls_source_text(d->demand.source),
 			    d->to.tls_on_connect, d->to.tls.login,
-			    (unsigned long long)(d->source != NULL ? d->source->mark : 0), SPAN_FMT(policy));
+			    (unsigned long long)(d->source != NULL ? d->source->mark : 0),
+			    SPAN_FMT(policy));
 }
 
 void
@@ -217,7 +218,8 @@ delivery_start_tls(struct delivery *d)
 	};
 	struct tls *tls;
 
-	if (peer.name_count == 0 && d->host_name.len > 0) {	/* for the log: is it who it says? */
+	/* for the log: is it who it says? */
+	if (peer.name_count == 0 && d->host_name.len > 0) {
 		peer.names = &d->host_name;
 		peer.name_count = 1;
 	}
@@ -230,7 +232,8 @@ delivery_start_tls(struct delivery *d)
 	d->offered_session = tls_offers_session(tls);
 	if (peer.tlsa_count > 0 && tls_tlsa_count(tls) == 0 && !d->to.tls.login &&
 	    !demand->requiretls)
-		d->demand.proof = TLS_PROOF_NONE;	/* RFC 7672 §2.2: all of them are unusable */
+		/* RFC 7672 §2.2: all of them are unusable */
+		d->demand.proof = TLS_PROOF_NONE;
 	stream_deadline(&d->stream, delivery_wait_ms(d, d->config->limits.tls_timeout_ms));
 	stream_start_tls(&d->stream, tls);
 }
@@ -323,8 +326,9 @@ delivery_on_secured(struct stream *stream)
 	delivery_tell(d, WATCH_SECURED);
 	if (!d->proven) {
 		tls_forget(stream->tls);
-		delivery_lose(d, arena_printf(&d->arena, "its certificate is not good: %s",
-					      facts.verify_error ? facts.verify_error : "no proof"));
+		delivery_lose(d,
+			      arena_printf(&d->arena, "its certificate is not good: %s",
+					   facts.verify_error ? facts.verify_error : "no proof"));
 		return;
 	}
 	if (d->demand.proof == TLS_PROOF_CA && facts.verified == TLS_NOT_VERIFIED)

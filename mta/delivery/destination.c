@@ -14,7 +14,8 @@ destination_key(const struct route *route, struct span domain, enum route_wish w
 	struct span place;
 
 	if (route_is_static(route))
-		return site_key_of(site_key_place(route->site_key), route, wish, SITE_MX_INSECURE, arena);
+		return site_key_of(site_key_place(route->site_key), route, wish, SITE_MX_INSECURE,
+				   arena);
 	if (route->kind != DELIVER_MX || domain.len == 0 || domain.at[0] != '[')
 		return (struct span){ 0 };
 	place = arena_printf(arena, "static:smtp:%.*s:%u", SPAN_FMT(domain),

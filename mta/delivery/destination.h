@@ -1,6 +1,6 @@
 /*
- * destination: from a route to the key of a site, and from the key to the hosts and what holds there.
- * For lanes, for deliveries, and for those who ask what a delivery would do. Pure.
+ * destination: from a route to the key of a site, and from the key to the hosts and what holds
+ * there. For lanes, for deliveries, and for those who ask what a delivery would do. Pure.
  */
 #ifndef TRAM_DESTINATION_H
 #define TRAM_DESTINATION_H
@@ -18,7 +18,8 @@ struct destination {
 	struct netaddr address;		/* instead of hosts: a static address */
 	uint16_t port;
 	struct site_tls tls;
-	struct span next_hop;		/* a relay's domain, whose MX are to be the hosts; or empty */
+	/* a relay's domain, whose MX are to be the hosts; or empty */
+	struct span next_hop;
 	bool tls_on_connect;
 	bool is_static;			/* the host is named by the configuration, not by the DNS */
 	size_t messages;		/* per connection */

@@ -22,7 +22,8 @@ enum reply_class
 outcome_class(const struct config *config, unsigned stage, const struct reply *reply,
 	      struct span host)
 {
-	const struct classify_reply r = { stage_of(stage), reply->code, reply->status, reply->text, host };
+	const struct classify_reply r = { stage_of(stage), reply->code, reply->status, reply->text,
+					  host };
 
 	return classify(config->classifier, &r);
 }
@@ -30,18 +31,19 @@ outcome_class(const struct config *config, unsigned stage, const struct reply *r
 void
 outcome_classify(const struct config *config, const struct job *job, struct job_recipient *r)
 {
-	if (r->classified || r->outcome.fate == FATE_DELIVERED || r->outcome.fate == FATE_NOT_TRIED ||
-	    r->outcome.fate == FATE_PENDING)
+	if (r->classified || r->outcome.fate == FATE_DELIVERED ||
+	    r->outcome.fate == FATE_NOT_TRIED || r->outcome.fate == FATE_PENDING)
 		return;
 	r->class = outcome_class(config, r->outcome.stage, &r->outcome.reply, job->host);
 	r->classified = true;
 }
 
 const struct response_rule *
-outcome_rule(const struct config *config, unsigned stage, const struct reply *reply, struct span host, struct span place,
-	     struct span provider, enum reply_class *class)
+outcome_rule(const struct config *config, unsigned stage, const struct reply *reply,
+	     struct span host, struct span place, struct span provider, enum reply_class *class)
 {
-	struct response_reply r = { { stage_of(stage), reply->code, reply->status, reply->text, host }, .provider = provider,
+	struct response_reply r = { { stage_of(stage), reply->code, reply->status, reply->text,
+				      host }, .provider = provider,
 				    .class = *class, .place = site_key_place(place) };
 	const struct response_rule *rule = response_rules_find(config->responses, &r);
 
@@ -51,13 +53,15 @@ outcome_rule(const struct config *config, unsigned stage, const struct reply *re
 }
 
 void
-outcome_respond(const struct config *config, const struct delivery *d, const struct job *job, struct job_recipient *r)
+outcome_respond(const struct config *config, const struct delivery *d, const struct job *job,
+		struct job_recipient *r)
 {
 	enum smtp_fate *fate = &r->outcome.fate;
 
 	if (!r->classified || r->suppressed || *fate == FATE_DELIVERED)
 		return;
-	r->rule = outcome_rule(config, r->outcome.stage, &r->outcome.reply, job->host, d->site_key, d->provider, &r->class);
+	r->rule = outcome_rule(config, r->outcome.stage, &r->outcome.reply, job->host, d->site_key,
+			       d->provider, &r->class);
 	if (r->rule == NULL || r->outcome.stage < STAGE_MAIL || r->outcome.reply.code == 0)
 		return;
 	if (r->rule->fate == FATE_SOFTENED && *fate == FATE_PERMANENT)
@@ -83,6 +87,7 @@ outcome_counts_json(const uint32_t counts[REPLY_CLASSES])
 
 	for (enum reply_class class = 0; class < REPLY_CLASSES; class++)
 		if (counts[class] > 0)
-			json_object_set_new(object, reply_class_name(class), json_integer(counts[class]));
+			json_object_set_new(object, reply_class_name(class),
+					    json_integer(counts[class]));
 	return object;
 }

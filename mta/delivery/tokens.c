@@ -1,6 +1,6 @@
 /*
- * tokens: see tokens.h. Home loop, but for tokens_ask(), answers that arrive at the loop that asked,
- * and run_command(), which has a thread of its own while it runs.
+ * tokens: see tokens.h. Home loop, but for tokens_ask(), answers that arrive at the loop that
+ * asked, and run_command(), which has a thread of its own while it runs.
  */
 #include "mta/delivery/tokens.h"
 

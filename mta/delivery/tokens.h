@@ -5,9 +5,9 @@
  *	home loop: one entry per command: its token while it is good; else who waits for it, and the
  *	thread in which the command runs (mta/net/command_run.h)
  *
- * One run of a command at a time, however many deliveries wait. A token that a server has refused is
- * not given again: the request says which one that was, and only if it is still the one that is known
- * does the command run anew. A reload forgets all tokens.
+ * One run of a command at a time, however many deliveries wait. A token that a server has refused
+ * is not given again: the request says which one that was, and only if it is still the one that is
+ * known does the command run anew. A reload forgets all tokens.
  */
 #ifndef TRAM_TOKENS_H
 #define TRAM_TOKENS_H
@@ -27,9 +27,11 @@ struct token_request {			/* embedded in whoever waits; lives until done */
 	/* of the configuration, for as long as the delivery that asks */
 	const struct route *route;
 	const struct limits *limits;
-	uint64_t refused;		/* number of the token that a server would not have; 0: none */
+	/* number of the token that a server would not have; 0: none */
+	uint64_t refused;
 	/* the answer */
-	struct buf token;		/* the owner's to wipe; empty: there is none, the log says why */
+	/* the owner's to wipe; empty: there is none, the log says why */
+	struct buf token;
 	uint64_t number;		/* which one it is */
 	bool fresh;			/* made for this request */
 };

@@ -4,7 +4,8 @@
  *	https_request → waits its turn → look-up of the host's addresses (here)
  *	→ transfer by libcurl (transfer.c, on the loop by wire.c) → https_call_over → done (here)
  *
- * One clock runs over all of it. A call is in one of two lists, waiting and running, until it is over.
+ * One clock runs over all of it. A call is in one of two lists, waiting and running, until it is
+ * over.
  */
 #include "mta/https/private.h"
 

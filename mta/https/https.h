@@ -3,9 +3,9 @@
  * TLS report that is sent (RFC 8460 §5.4). HTTP and TLS are libcurl's, on the loop it is given.
  *
  * A host is found through our own resolver, never the system's; it must show a certificate that the
- * CA vouches for and that has its name, over TLS 1.2 or later. No redirects are followed, no proxy is
- * used, and no address of the machine or of a private network is reached unless allow_private says
- * so: the URL is a stranger's. All is bounded: time (of the whole, from https_request on), the
+ * CA vouches for and that has its name, over TLS 1.2 or later. No redirects are followed, no proxy
+ * is used, and no address of the machine or of a private network is reached unless allow_private
+ * says so: the URL is a stranger's. All is bounded: time (of the whole, from https_request on), the
  * answer's octets, how many requests go at once and how many wait. One loop, its thread only.
  */
 #ifndef TRAM_HTTPS_H
@@ -52,7 +52,8 @@ struct https_answer {
 
 struct https_request {			/* copied */
 	enum https_method method;
-	struct span url;		/* "https://host[:port]/path"; the host is a name in A-labels */
+	/* "https://host[:port]/path"; the host is a name in A-labels */
+	struct span url;
 	struct span content_type;	/* POST: "application/tlsrpt+gzip" */
 	struct span body;		/* POST */
 	int64_t timeout_ms;		/* of all of it */

@@ -15,7 +15,8 @@
 enum {
 	ADDRESSES_MAX = 8,
 	HEADER_MAX = 65536,
-	CA_CACHE_S = 300,		/* requests within this share what was read of the CA's file */
+	/* requests within this share what was read of the CA's file */
+	CA_CACHE_S = 300,
 };
 
 enum call_state { CALL_WAITS, CALL_LOOKS_UP, CALL_TRANSFERS, CALL_OVER };

@@ -67,8 +67,8 @@ bool
 transfer_read_url(struct https_call *call)
 {
 	CURLU *url = curl_url();
-	bool good = url != NULL &&
-		    curl_url_set(url, CURLUPART_URL, call->url, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
+	bool good = url != NULL && curl_url_set(url, CURLUPART_URL, call->url,
+						CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
 
 	good = good ? judge_url(call, url) : refuse(call, SPAN("the URL cannot be read"));
 	curl_url_cleanup(url);

@@ -1,7 +1,7 @@
 /*
  * allowance: see allowance.h. A question is counted in session->outcomes, so that the session lives
- * until its answer is back, whoever leaves meanwhile. A message is counted before it is committed: of
- * many that come at the same time no more are taken than may be.
+ * until its answer is back, whoever leaves meanwhile. A message is counted before it is committed:
+ * of many that come at the same time no more are taken than may be.
  */
 #include "mta/inbound/allowance.h"
 
@@ -89,8 +89,8 @@ on_question(struct letter *letter)
 	struct quota *quota = gate_quota(r->gate);
 
 	if (q->complete)
-		q->good = quota_charge(quota, &q->limits, buf_span(&q->user), q->recipients, q->more,
-				       mono_ms(), &q->verdict);
+		q->good = quota_charge(quota, &q->limits, buf_span(&q->user), q->recipients,
+				       q->more, mono_ms(), &q->verdict);
 	else
 		q->verdict = quota_ask(quota, &q->limits, buf_span(&q->user), mono_ms());
 	limit_log(q, q->verdict.near, "near");

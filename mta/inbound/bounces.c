@@ -20,7 +20,8 @@ struct returning {
 	struct letter letter;
 	struct session *session;
 	bool active;			/* in this transaction */
-	bool away;			/* on its way to the home loop and back: nothing of it may go */
+	/* on its way to the home loop and back: nothing of it may go */
+	bool away;
 	uint64_t report;		/* the id of what came back */
 	/* how its message was found; "verp": by an address that only we can have made */
 	const char *by;
@@ -104,7 +105,8 @@ bounces_ask_rcpt(struct session *s, struct reply *verdict)
 	struct verp_address verp = { 0 };
 	struct returning *r;
 
-	returns = bounces_judge(s->reactor, s->config, &s->server.asked.address, &verp, &proven, verdict);
+	returns = bounces_judge(s->reactor, s->config, &s->server.asked.address, &verp, &proven,
+				verdict);
 	if (first)
 		bounces_drop(s);
 	else if (returns ? verdict->code == 250 : bounces_is(s))
@@ -233,9 +235,11 @@ find_by_id(struct returning *r)
 			claims[count++] = one->address;
 	}
 	if (count > 0)
-		r->found = returns_find_address(port_of(r), id, claims, count, &r->arena, &r->whose);
+		r->found =
+			returns_find_address(port_of(r), id, claims, count, &r->arena, &r->whose);
 	/* who complains is often not named */
-	if (!r->found && r->said.count == 0 && returns_find(port_of(r), id, 0, &r->arena, &r->whose))
+	if (!r->found && r->said.count == 0 &&
+	    returns_find(port_of(r), id, 0, &r->arena, &r->whose))
 		r->found = !returns_find(port_of(r), id, 1, &r->arena, &second);
 	if (r->found)
 		r->by = "id";
@@ -249,7 +253,8 @@ find(struct returning *r)
 	find_by_sender(r, r->said.original_from);
 	find_by_sender(r, return_path(r));
 	if (r->proven)
-		r->found = returns_find(port_of(r), r->verp.id, r->verp.recipient, &r->arena, &r->whose);
+		r->found = returns_find(port_of(r), r->verp.id, r->verp.recipient, &r->arena,
+					&r->whose);
 	else
 		find_by_id(r);
 	/* of another server that shares the key: that id is another message's here */
@@ -268,7 +273,8 @@ about(const struct returning *r)
 	for (size_t i = 0; i < r->said.count; i++) {
 		const struct returned_recipient *one = &r->said.recipients[i];
 
-		if (r->found ? span_ieq(one->address, r->whose.address) || span_ieq(one->original, r->whose.address)
+		if (r->found ? span_ieq(one->address, r->whose.address) ||
+				       span_ieq(one->original, r->whose.address)
 			     : r->proven && (verp_is_for(&keys, &r->verp, one->address) ||
 					     verp_is_for(&keys, &r->verp, one->original)))
 			return one;
@@ -286,8 +292,10 @@ about(const struct returning *r)
 static enum reply_class
 class_of(const struct config *config, const struct returned_recipient *one)
 {
-	struct classify_reply reply = { CLASSIFY_RCPT, one->code, one->status, one->diagnostic, one->host };
-	bool vague = one->status.klass == 0 || (one->status.subject == 0 && one->status.detail == 0);
+	struct classify_reply reply = { CLASSIFY_RCPT, one->code, one->status, one->diagnostic,
+					one->host };
+	bool vague =
+		one->status.klass == 0 || (one->status.subject == 0 && one->status.detail == 0);
 	enum reply_class class;
 
 	if (one->code != 0)
@@ -299,7 +307,8 @@ class_of(const struct config *config, const struct returned_recipient *one)
 	/* words alone: as a rule for replies would have them */
 	reply.code = one->status.klass == 4 ? 450 : 550;
 	class = classify(config->classifier, &reply);
-	return class == CLASS_POLICY_RELATED || class == CLASS_TRANSIENT_FAILURE ? CLASS_OTHER : class;
+	return class == CLASS_POLICY_RELATED || class == CLASS_TRANSIENT_FAILURE ? CLASS_OTHER
+										 : class;
 }
 
 static void
@@ -326,7 +335,9 @@ judge(struct returning *r)
 	}
 }
 
-/* Only the address that the message went to: never one that a report names and we did not send to. */
+/*
+ * Only the address that the message went to: never one that a report names and we did not send to.
+ */
 static struct span
 address_of(const struct returning *r)
 {
@@ -352,9 +363,11 @@ choose_forward(struct returning *r)
 	if (config->bounces.forward == BOUNCES_TO_SENDER)
 		to = r->found ? r->whose.sender : SPAN("");
 	/* whoever sends under such an address has it here already */
-	if (to.len == 0 || is_address(config, to) || verp_has_domain(&config->verp, address_domain_of(to)))
+	if (to.len == 0 || is_address(config, to) ||
+	    verp_has_domain(&config->verp, address_domain_of(to)))
 		return;
-	r->route = route_choose(&config->access.routes, &(struct route_facts){ .domain = address_domain_of(to) });
+	r->route = route_choose(&config->access.routes,
+				&(struct route_facts){ .domain = address_domain_of(to) });
 	if (r->route != NULL && r->route->kind != DELIVER_REJECT)
 		r->forward = arena_copy(&r->session->server.arena, to);
 }
@@ -423,8 +436,8 @@ send_back(struct returning *r)
 static void
 suppress_failed(int rc)
 {
-	log_message(LOG_WARNING, "suppress", "the list of suppressed addresses could not be changed: %s",
-		    strerror(-rc));
+	log_message(LOG_WARNING, "suppress",
+		    "the list of suppressed addresses could not be changed: %s", strerror(-rc));
 }
 
 static void
@@ -464,7 +477,8 @@ suppress(struct returning *r, int64_t ms)
 	r->change = (struct suppressed_change){ .urgent = true, .done = on_suppressed };
 	r->change.entry = (struct suppression){
 		.class = r->class, .since_ms = now, .until_ms = now + ms,
-		.reason = arena_copy(&r->arena, span_first(buf_span(&line), SUPPRESSION_REASON_MAX)),
+		.reason = arena_copy(&r->arena,
+				     span_first(buf_span(&line), SUPPRESSION_REASON_MAX)),
 	};
 	buf_free(&line);
 	if (suppression_key(r->suppress, &r->arena, &r->change.key))
@@ -508,7 +522,8 @@ forward(struct session *s, const struct returning *r)
 	e->recipients[0] = (struct recipient){ .address = r->forward };
 	e->smtputf8 = e->smtputf8 || !span_is_ascii(r->forward);
 	lane->domain = address_domain_of(r->forward);
-	lane->route = route_label(&s->config->access.routes, lane->domain, r->route, WISH_NONE, &s->server.arena);
+	lane->route = route_label(&s->config->access.routes, lane->domain, r->route, WISH_NONE,
+				  &s->server.arena);
 	lane->priority = PRIORITY_REPORT;
 	message_submit(s);
 }

@@ -1,12 +1,13 @@
 /*
  * bounces: mail that comes back: to an address that a delivery of ours was sent under (verp), or to
- * one that is configured for bounces and complaints. It needs no mailbox: what it says is read at the
- * final dot, matched to the message it is about, logged, counted, and may put the address on the list of
- * suppressed ones; then it goes to the sender of that message, to a mailbox, or nowhere. What goes
- * on has the null reverse-path: so nothing that comes back ever makes another report, nor a loop.
+ * one that is configured for bounces and complaints. It needs no mailbox: what it says is read at
+ * the final dot, matched to the message it is about, logged, counted, and may put the address on
+ * the list of suppressed ones; then it goes to the sender of that message, to a mailbox, or
+ * nowhere. What goes on has the null reverse-path: so nothing that comes back ever makes another
+ * report, nor a loop.
  *
- * On the session's reactor; what is counted and changed goes by a letter to the home loop, and the reply
- * to the dot waits until the list is on disk.
+ * On the session's reactor; what is counted and changed goes by a letter to the home loop, and the
+ * reply to the dot waits until the list is on disk.
  */
 #ifndef TRAM_BOUNCES_H
 #define TRAM_BOUNCES_H
@@ -14,8 +15,8 @@
 #include "mta/inbound/receiver.h"
 
 /*
- * Is it an address that mail comes back to? Then verdict says if it is taken; proven: we made it, for the
- * delivery that verp says. postmaster at a domain of verp becomes ours, which is none.
+ * Is it an address that mail comes back to? Then verdict says if it is taken; proven: we made it,
+ * for the delivery that verp says. postmaster at a domain of verp becomes ours, which is none.
  */
 bool bounces_judge(const struct reactor *reactor, const struct config *config, struct span *address,
 		   struct verp_address *verp, bool *proven, struct reply *verdict);

@@ -144,10 +144,10 @@ set_max_sessions(struct gate *gate)
 	gate->max_sessions = limits->connections;
 	if (gate->max_sessions > have - outbound) {
 		gate->max_sessions = have - outbound;
-		log_message(
-			LOG_WARNING, "descriptors",
-			"the limit of open files allows %zu connections, not %zu: raise LimitNOFILE",
-			gate->max_sessions, limits->connections);
+		log_message(LOG_WARNING, "descriptors",
+			    "the limit of open files allows %zu connections, not %zu: raise "
+			    "LimitNOFILE",
+			    gate->max_sessions, limits->connections);
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
  * gate: accepts connections and hands each to the reactor with fewest sessions; owns what spans
- * sessions: connection counts, the rate of local users, what users send, descriptors. First reactor's
- * loop.
+ * sessions: connection counts, the rate of local users, what users send, descriptors. First
+ * reactor's loop.
  */
 #ifndef TRAM_GATE_H
 #define TRAM_GATE_H

@@ -1,8 +1,9 @@
 /*
  * login: see login.h. An exchange goes from question to question (login_go): what it asks of a
  * backend comes back through one of the callbacks, on the same loop, never inside the call. Before
- * the first of them home is asked whether this user may try at all from there; a wrong password goes
- * home for its verdict, so that guesses are counted over all sessions, and waits for its delay.
+ * the first of them home is asked whether this user may try at all from there; a wrong password
+ * goes home for its verdict, so that guesses are counted over all sessions, and waits for its
+ * delay.
  */
 #include "mta/inbound/login.h"
 
@@ -296,8 +297,8 @@ on_delay(uv_timer_t *timer)
 }
 
 /*
- * Its verdict is here: it goes on; or what was wrong is said after the delay, or was the last that we
- * hear.
+ * Its verdict is here: it goes on; or what was wrong is said after the delay, or was the last that
+ * we hear.
  */
 static void
 on_verdict(struct outcome *o)
@@ -326,7 +327,8 @@ on_verdict(struct outcome *o)
 	e->delay = xcalloc(1, sizeof(*e->delay));
 	e->delay->data = e;
 	uv_timer_init(&s->reactor->loop, e->delay);
-	uv_timer_start(e->delay, on_delay, stage == LOGIN_BEGINS ? 0 : (uint64_t)verdict.delay_ms, 0);
+	uv_timer_start(e->delay, on_delay, stage == LOGIN_BEGINS ? 0 : (uint64_t)verdict.delay_ms,
+		       0);
 }
 
 static void
@@ -469,7 +471,8 @@ ask_backend(struct exchange *e, enum sasl_action *action)
 
 	if (*action == SASL_VERIFY_PASSWORD || *action == SASL_VERIFY_TOKEN)
 		e->guess = throttle_guess(gate_guess_seed(e->session->reactor->gate), e->sasl.user,
-					  *action == SASL_VERIFY_TOKEN ? e->sasl.token : e->sasl.password);
+					  *action == SASL_VERIFY_TOKEN ? e->sasl.token
+								       : e->sasl.password);
 	if (*action == SASL_FETCH_SCRAM) {
 		verifier = passwords_scram(passwords, e->sasl.user, &spelling);
 		*action = sasl_answer_scram(&e->sasl, verifier, spelling);
@@ -489,7 +492,8 @@ ask_backend(struct exchange *e, enum sasl_action *action)
 	if (asked)
 		suspend(e);
 	else
-		*action = sasl_answer(&e->sasl, SASL_TEMPORARY, SPAN(""), "too much waits, or no backend");
+		*action = sasl_answer(&e->sasl, SASL_TEMPORARY, SPAN(""),
+				      "too much waits, or no backend");
 	return !asked;
 }
 
@@ -503,7 +507,8 @@ login_succeeds(struct exchange *e)
 	buf_clear(&s->user);
 	buf_append(&s->user, e->sasl.user);
 	s->client.authenticated = true;
-	s->server.max_priority = verdict_max_priority(s->config, s->server.config, buf_span(&s->user));
+	s->server.max_priority =
+		verdict_max_priority(s->config, s->server.config, buf_span(&s->user));
 	login_log(e, "ok", NULL);
 	send_home(e, LOGIN_SUCCEEDED);
 	say_last(e, &e->sasl.reply);

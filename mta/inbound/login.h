@@ -1,7 +1,7 @@
 /*
- * login: AUTH. The exchanges of a reactor's sessions (mta/auth/sasl.h), the backends that judge them
- * (a password file whose hashes are checked in the pool, or Dovecot's socket), and what a failure
- * costs, which the gate knows (mta/auth/throttle.h). On the session's reactor.
+ * login: AUTH. The exchanges of a reactor's sessions (mta/auth/sasl.h), the backends that judge
+ * them (a password file whose hashes are checked in the pool, or Dovecot's socket), and what a
+ * failure costs, which the gate knows (mta/auth/throttle.h). On the session's reactor.
  */
 #ifndef TRAM_LOGIN_H
 #define TRAM_LOGIN_H

@@ -1,7 +1,8 @@
 /*
- * message_wishes: how a message asks to be carried, once its header is known: for whom, how urgently,
- * not before when and by when (RFC 6710, 4865, 2852). For whom and how urgently is in the names of its
- * lanes, so it is settled before the queue has it, and does not change. On the session's reactor.
+ * message_wishes: how a message asks to be carried, once its header is known: for whom, how
+ * urgently, not before when and by when (RFC 6710, 4865, 2852). For whom and how urgently is in the
+ * names of its lanes, so it is settled before the queue has it, and does not change. On the
+ * session's reactor.
  */
 #include "mta/inbound/receiver_private.h"
 #include "mta/inbound/verdict.h"
@@ -37,8 +38,8 @@ message_heed_tenant(struct session *s, struct reply *refusal)
 /* ---- how urgently ------------------------------------------------------------------------- */
 
 /*
- * RFC 6758: through hosts that do not know MT-PRIORITY the field carries it. It counts where it stands
- * once. True: there is one, whatever it says.
+ * RFC 6758: through hosts that do not know MT-PRIORITY the field carries it. It counts where it
+ * stands once. True: there is one, whatever it says.
  */
 static bool
 find_priority_field(struct session *s, bool *ret_read, int8_t *ret)

@@ -440,7 +440,8 @@ on_ended(struct stream *stream, enum stream_end end, int error)
 }
 
 static const struct stream_events session_events = {
-	.read = on_read, .secured = on_secured, .written = on_written, .ended = on_ended, .closed = on_closed,
+	.read = on_read, .secured = on_secured, .written = on_written, .ended = on_ended,
+	.closed = on_closed,
 };
 
 /* ---- start and stop ----------------------------------------------------------------------- */
@@ -456,7 +457,8 @@ greet_delay(const struct session *s)
 	uv_os_fd_t fd;
 	char octet;
 
-	if (s->settings == NULL || s->settings->tls_on_connect || s->client.trusted || s->reactor->stopping)
+	if (s->settings == NULL || s->settings->tls_on_connect || s->client.trusted ||
+	    s->reactor->stopping)
 		return -1;
 	if (s->settings->greet_delay_ms > 0)
 		return s->settings->greet_delay_ms;

@@ -39,7 +39,10 @@ struct session {
 	uv_timer_t *delay;
 	size_t commands_seen, errors_seen;
 	struct lookup *lookup;			/* of the sender's domain */
-	/* AUTH: what is offered, who has logged in; the exchange under way, and what it has sent home */
+	/*
+	 * AUTH: what is offered, who has logged in; the exchange under way, and what it has sent
+	 * home
+	 */
 	struct buf auth_offer, user;
 	struct exchange *exchange;
 	size_t outcomes;			/* and questions of what its user may send */

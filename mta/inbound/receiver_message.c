@@ -306,7 +306,8 @@ sender_is_looked_up(struct session *s)
 	if (!verdict_asks_sender(s->config, &s->client, path))
 		return false;
 	s->waiting = true;
-	s->lookup = lookup_mx(s->reactor->resolver, address_domain_of(path), NULL, 0, true, on_sender_mx, s);
+	s->lookup = lookup_mx(s->reactor->resolver, address_domain_of(path), NULL, 0, true,
+			      on_sender_mx, s);
 	return true;
 }
 
@@ -396,9 +397,10 @@ ask_rcpt(struct session *s)
 	s->lanes[n].domain = address_domain_of(s->server.envelope.recipients[n].address);
 	s->lanes[n] = (struct lane_name){
 		.domain = s->lanes[n].domain,
-		.route = bounces_is(s) ? SPAN("") :	/* where it goes on to is known at the dot */
-					 route_label(&s->config->access.routes, s->lanes[n].domain, route,
-						     WISH_NONE, &s->server.arena),
+		/* where it goes on to is known at the dot */
+		.route = bounces_is(s) ? SPAN("") :
+					 route_label(&s->config->access.routes, s->lanes[n].domain,
+						     route, WISH_NONE, &s->server.arena),
 	};
 }
 

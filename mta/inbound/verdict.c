@@ -20,7 +20,8 @@ verdict_qualified(const struct config *config, const struct access_client *clien
 }
 
 struct reply
-verdict_mail(const struct config *config, const struct access_client *client, struct span reverse_path)
+verdict_mail(const struct config *config, const struct access_client *client,
+	     struct span reverse_path)
 {
 	struct reply verdict = access_mail(&config->access, client, reverse_path);
 
@@ -32,13 +33,15 @@ verdict_mail(const struct config *config, const struct access_client *client, st
 }
 
 struct reply
-verdict_rcpt(const struct config *config, const struct access_client *client, struct span reverse_path,
-	     bool requiretls, struct arena *arena, struct span *address, const struct route **route)
+verdict_rcpt(const struct config *config, const struct access_client *client,
+	     struct span reverse_path, bool requiretls, struct arena *arena, struct span *address,
+	     const struct route **route)
 {
 	struct reply verdict =
 		access_rcpt(&config->access, client, reverse_path, arena, address, route);
 
-	if (verdict.code == 250 && (*route)->tls == ROUTE_TLS_OFF && requiretls && reverse_path.len > 0)
+	if (verdict.code == 250 && (*route)->tls == ROUTE_TLS_OFF && requiretls &&
+	    reverse_path.len > 0)
 		return REPLY(550, 5, 7, 30, "REQUIRETLS cannot be met on the way there");
 	return verdict;
 }
@@ -95,8 +98,9 @@ tenant_field(struct span header, struct span wanted, struct arena *arena, struct
 }
 
 struct reply
-verdict_tenant(const struct config *config, const struct access_client *client, struct span reverse_path,
-	       struct span header, struct arena *arena, struct span *tenant, bool *named)
+verdict_tenant(const struct config *config, const struct access_client *client,
+	       struct span reverse_path, struct span header, struct arena *arena,
+	       struct span *tenant, bool *named)
 {
 	const struct tenant_rules *rules = &config->tenants;
 	struct tenant_facts facts = {
@@ -112,13 +116,15 @@ verdict_tenant(const struct config *config, const struct access_client *client, 
 	*tenant = (struct span){ 0 };
 	if (seen > 1 || (seen == 1 && !tenant_name_valid(facts.header)))
 		return REPLY(550, 5, 6, 0,
-			     "the field that names the tenant must be there once, with letters, digits and - _ . @ + only");
+			     "the field that names the tenant must be there once, with letters, "
+			     "digits and - _ . @ + only");
 	*tenant = tenant_choose(rules, &facts, arena);
 	return REPLY(250, 2, 0, 0, "its tenant is known");
 }
 
 int
-verdict_max_priority(const struct config *config, const struct smtp_server_config *smtp, struct span user)
+verdict_max_priority(const struct config *config, const struct smtp_server_config *smtp,
+		     struct span user)
 {
 	int most = (int)smtp->max_priority;
 

@@ -3,11 +3,12 @@
  * <seccomp.h>.
  *
  * What is not on the list does not exist (ENOSYS): so a newer libc that tries a new call falls back
- * to an old one, as on an old kernel. That goes for clone3() too, whose arguments cannot be looked at.
- * What only an intruder has a use for (to run a program, to look into another process) ends the
- * process at once. New calls belong on the list in the group of their kind; what tramd itself, libuv,
- * LMDB, c-ares, OpenSSL, libcurl and glibc's allocator, threads and name services use stands there.
- * The list names more than one of a kind (stat), for architectures differ in which they have.
+ * to an old one, as on an old kernel. That goes for clone3() too, whose arguments cannot be looked
+ * at. What only an intruder has a use for (to run a program, to look into another process) ends the
+ * process at once. New calls belong on the list in the group of their kind; what tramd itself,
+ * libuv, LMDB, c-ares, OpenSSL, libcurl and glibc's allocator, threads and name services use stands
+ * there. The list names more than one of a kind (stat), for architectures differ in which they
+ * have.
  */
 #include <errno.h>
 #include <linux/netlink.h>
@@ -32,10 +33,12 @@ static const char *const allowed[] = {
 	/* files: which of them, the permissions and Landlock say */
 	"open", "openat", "openat2", "stat", "stat64", "fstat", "fstat64", "lstat", "lstat64",
 	"newfstatat", "fstatat64", "statx", "access", "faccessat", "faccessat2", "readlink",
-	"readlinkat", "getcwd", "getdents", "getdents64", "statfs", "statfs64", "fstatfs", "fstatfs64",
+	"readlinkat", "getcwd", "getdents", "getdents64", "statfs", "statfs64", "fstatfs",
+	"fstatfs64",
 	"truncate", "truncate64", "ftruncate", "ftruncate64", "fallocate", "fsync", "fdatasync",
 	"sync_file_range", "sync_file_range2", "flock", "rename", "renameat", "renameat2", "link",
-	"linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "chmod", "fchmod", "fchmodat", "fchmodat2",
+	"linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "chmod", "fchmod", "fchmodat",
+	"fchmodat2",
 	"fchown", "fchown32", "utimensat", "umask", "inotify_init1", "inotify_add_watch",
 	"inotify_rm_watch",
 	/* waiting */
@@ -44,7 +47,8 @@ static const char *const allowed[] = {
 	/* memory */
 	"brk", "munmap", "mremap", "madvise", "mincore", "msync", "membarrier",
 	/* sockets, but for socket() itself */
-	"socketpair", "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername",
+	"socketpair", "bind", "listen", "accept", "accept4", "connect", "getsockname",
+	"getpeername",
 	"getsockopt", "setsockopt", "send", "sendto", "sendmsg", "sendmmsg", "recv", "recvfrom",
 	"recvmsg", "recvmmsg", "recvmmsg_time64", "shutdown",
 	/* threads and signals, but for making and sending them */
@@ -57,7 +61,8 @@ static const char *const allowed[] = {
 	"getpid", "getppid", "getuid", "getuid32", "geteuid", "geteuid32", "getgid", "getgid32",
 	"getegid", "getegid32", "getresuid", "getresuid32", "getresgid", "getresgid32", "getgroups",
 	"getgroups32", "getpgrp", "getpgid", "getsid", "getrlimit", "ugetrlimit", "getrusage",
-	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "clock_nanosleep",
+	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64",
+	"clock_nanosleep",
 	"clock_nanosleep_time64", "gettimeofday", "nanosleep", "time", "times", "uname", "sysinfo",
 	"getrandom",
 };

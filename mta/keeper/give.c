@@ -1,6 +1,6 @@
 /*
- * give: files and sockets for a server that may open neither: copies of files, as they are now, that
- * nobody can change any more, and duplicates of sockets. In the keeper.
+ * give: files and sockets for a server that may open neither: copies of files, as they are now,
+ * that nobody can change any more, and duplicates of sockets. In the keeper.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,8 @@ give(int answer, enum keeper_gives what, const char *text, int fd)
 		char octets[CMSG_SPACE(sizeof(int))];
 	} control = { 0 };
 	char kind = (char)what;
-	struct iovec parts[] = { { &kind, 1 }, { (void *)(uintptr_t)text, strnlen(text, TEXT_MAX) } };
+	struct iovec parts[] = { { &kind, 1 },
+				 { (void *)(uintptr_t)text, strnlen(text, TEXT_MAX) } };
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
 	struct timeval patience = { .tv_sec = SEND_S };
 
@@ -163,7 +164,8 @@ static bool
 is_open(const struct keeper *keeper, const char *name)
 {
 	for (size_t i = 0; i < keeper->doors->count; i++)
-		if (keeper->doors->each[i].fd >= 0 && strcmp(keeper->doors->each[i].path, name) == 0)
+		if (keeper->doors->each[i].fd >= 0 &&
+		    strcmp(keeper->doors->each[i].path, name) == 0)
 			return true;
 	return false;
 }

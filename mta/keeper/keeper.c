@@ -254,8 +254,9 @@ hurry(bool on)
 }
 
 /*
- * One request and the descriptor that came with it; 0: nobody is there any more. There is room for one
- * descriptor, and not for the one that would fit into the padding: if there are more, all are closed.
+ * One request and the descriptor that came with it; 0: nobody is there any more. There is room for
+ * one descriptor, and not for the one that would fit into the padding: if there are more, all are
+ * closed.
  */
 static ssize_t
 receive(int channel, char *at, size_t room, int *ret_fd)
@@ -337,7 +338,8 @@ keeper_serve(struct keeper *keeper)
 	prctl(PR_SET_NAME, "tramd-keeper", 0, 0, 0);
 	/* outside of the sandbox, of the same user: nobody may look into it or change it */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	signal(SIGCHLD, SIG_DFL);		/* process 1 ignores it; here the ended are counted */
+	/* process 1 ignores it; here the ended are counted */
+	signal(SIGCHLD, SIG_DFL);
 	while (keeper_hear(keeper))
 		;
 	_exit(0);

@@ -93,8 +93,8 @@ read_outcome(int fd, const struct command_run *how, struct buf *output, char why
 	struct keeper_outcome outcome;
 	int rc = read_all(fd, &outcome, sizeof(outcome), how->stop, end_ms);
 
-	if (rc == 0 && (outcome.why_len >= COMMAND_WHY_MAX || outcome.output_len > how->max_output ||
-			outcome.rc > 0))
+	if (rc == 0 && (outcome.why_len >= COMMAND_WHY_MAX ||
+			outcome.output_len > how->max_output || outcome.rc > 0))
 		rc = -EBADMSG;
 	if (rc == 0)
 		rc = read_all(fd, why, outcome.why_len, how->stop, end_ms);
@@ -141,7 +141,9 @@ run_there(void *arg, const struct command_run *how, struct buf *output, char why
 
 /* ---- files and sockets -------------------------------------------------------------------- */
 
-/* One message of an answer: its kind, its text with a NUL, its descriptor (-1: none). 0 or -errno. */
+/*
+ * One message of an answer: its kind, its text with a NUL, its descriptor (-1: none). 0 or -errno.
+ */
 static int
 receive(int fd, char text[TEXT_MAX], int *ret_fd)
 {
@@ -163,7 +165,8 @@ receive(int fd, char text[TEXT_MAX], int *ret_fd)
 	if (n <= 0)
 		return n == 0 ? -EPIPE : -errno;
 	head = CMSG_FIRSTHDR(&message);
-	if (head != NULL && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (head != NULL && head->cmsg_type == SCM_RIGHTS &&
+	    head->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(ret_fd, CMSG_DATA(head), sizeof(int));
 	text[n] = '\0';
 	return 0;

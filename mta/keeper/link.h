@@ -22,8 +22,8 @@ struct keeper_link {
 void keeper_link_init(struct keeper_link *link, int channel, bool gives);
 void keeper_link_close(struct keeper_link *link);
 /*
- * Forks a helper for a server that goes on here, if the configuration has commands to run. Before the
- * first thread. -errno.
+ * Forks a helper for a server that goes on here, if the configuration has commands to run. Before
+ * the first thread. -errno.
  */
 int keeper_link_help(struct keeper_link *link, const struct config *config);
 

@@ -1,6 +1,6 @@
 /*
- * parent: the keeper of a server that is its child: hands on signals, tells it of changed files, hears
- * what it asks, and ends when it does, with the same status. Without threads.
+ * parent: the keeper of a server that is its child: hands on signals, tells it of changed files,
+ * hears what it asks, and ends when it does, with the same status. Without threads.
  */
 #include <errno.h>
 #include <poll.h>
@@ -78,7 +78,8 @@ keep(struct keeper *keeper)
 	prctl(PR_SET_NAME, "tramd-keeper", 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	for (;;) {
-		struct pollfd fds[] = { { keeper->signals, POLLIN, 0 }, { keeper->channel, POLLIN, 0 },
+		struct pollfd fds[] = { { keeper->signals, POLLIN, 0 },
+					{ keeper->channel, POLLIN, 0 },
 					{ keeper->watch, POLLIN, 0 } };
 
 		if (poll(fds, 3, -1) < 0 && errno != EINTR)

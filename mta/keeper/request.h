@@ -1,7 +1,7 @@
 /*
- * request: what the server asks the keeper, as octets: fixed in form, and read by a process that may
- * more than who wrote them. One request is one message of a SOCK_SEQPACKET socket; with it goes a
- * descriptor (a socket), to which the answer is written: so answers never meet. Pure.
+ * request: what the server asks the keeper, as octets: fixed in form, and read by a process that
+ * may more than who wrote them. One request is one message of a SOCK_SEQPACKET socket; with it goes
+ * a descriptor (a socket), to which the answer is written: so answers never meet. Pure.
  *
  *	1 octet: what is asked; 1 octet: number of words; then each word: 2 octets of length, octets
  *	(least significant first)
@@ -15,7 +15,8 @@
 
 enum keeper_ask {
 	KEEPER_RUN = 1,			/* words: a token-command of the configuration */
-	KEEPER_RELOAD,			/* read the configuration again; two processes: and give it */
+	/* read the configuration again; two processes: and give it */
+	KEEPER_RELOAD,
 	KEEPER_TAKEN,			/* what was given last is in use now; no answer */
 	KEEPER_DROPPED,			/* it is not; no answer */
 	KEEPER_LOOK,			/* give the files of the one in use, as they are now */
@@ -43,7 +44,8 @@ bool keeper_request_decode(struct span in, struct keeper_request *ret);
  */
 enum keeper_gives {
 	KEEPER_GIVES_FILE = 'f',	/* text: its path */
-	KEEPER_GIVES_DOOR = 'd',	/* text: the address, or path, on which the socket listens */
+	/* text: the address, or path, on which the socket listens */
+	KEEPER_GIVES_DOOR = 'd',
 	KEEPER_GIVES_END = 'e',		/* nothing more; text: what was wrong, or none */
 };
 

@@ -72,7 +72,9 @@ rights_of(unsigned may)
 	       (may & SANDBOX_SOCKETS ? MAKE_SOCK | REMOVE_FILE : 0u);
 }
 
-/* What is not there now cannot be opened for the rule; nor will it be by us, and that is told then. */
+/*
+ * What is not there now cannot be opened for the rule; nor will it be by us, and that is told then.
+ */
 static int
 add_root(int ruleset, const struct sandbox_root *root, uint64_t handled)
 {

@@ -21,7 +21,8 @@ keeper_become(const char *name, bool for_good)
 	uid = pw->pw_uid;
 	gid = pw->pw_gid;
 	if (!for_good)
-		return initgroups(name, gid) < 0 || setegid(gid) < 0 || seteuid(uid) < 0 ? -errno : 0;
+		return initgroups(name, gid) < 0 || setegid(gid) < 0 || seteuid(uid) < 0 ? -errno
+											 : 0;
 	if (seteuid(0) < 0 || initgroups(name, gid) < 0 || setresgid(gid, gid, gid) < 0 ||
 	    setresuid(uid, uid, uid) < 0)
 		return -errno;

@@ -1,6 +1,6 @@
 /*
- * command_run: see command_run.h. The end is the end of the process (a pidfd), not of its pipes: what
- * it leaves behind in the background holds nobody up, and is killed with its process group.
+ * command_run: see command_run.h. The end is the end of the process (a pidfd), not of its pipes:
+ * what it leaves behind in the background holds nobody up, and is killed with its process group.
  */
 #include "mta/net/command_run.h"
 
@@ -60,8 +60,11 @@ start(struct child *c, const struct command_run *run)
 {
 	int out[2] = { -1, -1 }, err[2] = { -1, -1 }, rc = 0;
 
-	/* above 2, so that the child's dup2() never meets its own ends: 0, 1 and 2 are always open */
-	if (access(run->argv[0], X_OK) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0)
+	/*
+	 * above 2, so that the child's dup2() never meets its own ends: 0, 1 and 2 are always open
+	 */
+	if (access(run->argv[0], X_OK) < 0 || pipe2(out, O_CLOEXEC) < 0 ||
+	    pipe2(err, O_CLOEXEC) < 0)
 		rc = -errno;
 	if (rc == 0 && (c->pid = fork()) == 0)
 		become_command(run->argv, out[1], err[1]);

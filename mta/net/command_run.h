@@ -4,8 +4,8 @@
  *
  * Blocks: for a thread of its own, never a loop's. It ends in bounded time: at the latest after
  * timeout_ms, or when `stop` becomes readable, the command and all of its process group are killed.
- * No shell; standard input is empty, the environment is PATH, LANG and HOME=/, the directory is /, no
- * descriptor but 0, 1 and 2 is passed on.
+ * No shell; standard input is empty, the environment is PATH, LANG and HOME=/, the directory is /,
+ * no descriptor but 0, 1 and 2 is passed on.
  */
 #ifndef TRAM_NET_COMMAND_RUN_H
 #define TRAM_NET_COMMAND_RUN_H

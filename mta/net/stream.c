@@ -317,8 +317,8 @@ stream_init(struct stream *s, uv_loop_t *loop, bool is_unix, struct stream_scrat
 }
 
 int
-stream_accept(struct stream *s, uv_loop_t *loop, int fd, bool is_unix, struct stream_scratch *scratch,
-	      const struct stream_events *events)
+stream_accept(struct stream *s, uv_loop_t *loop, int fd, bool is_unix,
+	      struct stream_scratch *scratch, const struct stream_events *events)
 {
 	int rc = stream_init(s, loop, is_unix, scratch, events);
 
@@ -344,8 +344,8 @@ on_connected(uv_connect_t *req, int status)
 }
 
 /*
- * The port is chosen when it is known where to, so that it need be free for that only: else all connections
- * from one address would share 28,000.
+ * The port is chosen when it is known where to, so that it need be free for that only: else all
+ * connections from one address would share 28,000.
  */
 static int
 bind_source(struct stream *s, const struct netaddr *source)
@@ -365,7 +365,8 @@ bind_source(struct stream *s, const struct netaddr *source)
 
 int
 stream_connect(struct stream *s, uv_loop_t *loop, const struct netaddr *to,
-	       const struct netaddr *source, struct stream_scratch *scratch, const struct stream_events *events)
+	       const struct netaddr *source, struct stream_scratch *scratch,
+	       const struct stream_events *events)
 {
 	struct sockaddr_storage sa;
 	int rc = stream_init(s, loop, false, scratch, events);

@@ -43,7 +43,9 @@ struct stream_events {
 	void (*connected)(struct stream *stream, int error);		/* stream_connect only */
 	/* The handshake is done; what came with it follows by `read`. */
 	void (*secured)(struct stream *stream);
-	/* Returns how many octets it took; fewer than given: the rest waits until stream_resume(). */
+	/*
+	 * Returns how many octets it took; fewer than given: the rest waits until stream_resume().
+	 */
 	size_t (*read)(struct stream *stream, struct span bytes);
 	/* all that was queued has left */
 	void (*written)(struct stream *stream);
@@ -84,8 +86,8 @@ void stream_scratch_free(struct stream_scratch *scratch);
 int stream_accept(struct stream *stream, uv_loop_t *loop, int fd, bool is_unix,
 		  struct stream_scratch *scratch, const struct stream_events *events);
 /*
- * Begins to connect; source may be NULL, else it is the address to do it from. `connected` follows, but
- * not behind a negative errno: -EADDRNOTAVAIL, the source is not ours.
+ * Begins to connect; source may be NULL, else it is the address to do it from. `connected` follows,
+ * but not behind a negative errno: -EADDRNOTAVAIL, the source is not ours.
  */
 int stream_connect(struct stream *stream, uv_loop_t *loop, const struct netaddr *to,
 		   const struct netaddr *source, struct stream_scratch *scratch,
@@ -103,8 +105,8 @@ void stream_start_tls(struct stream *stream, struct tls *tls);
 /* Sends all of buf (and empties it). 0, or negative errno: `ended` follows. */
 int stream_send(struct stream *stream, struct buf *out);
 /*
- * Nothing more will be sent: close_notify, and FIN once nothing is queued (call it again when it has
- * been written). What the peer still says is read.
+ * Nothing more will be sent: close_notify, and FIN once nothing is queued (call it again when it
+ * has been written). What the peer still says is read.
  */
 void stream_shut(struct stream *stream);
 /*

@@ -1,9 +1,10 @@
 /*
- * backoff: what the answers and failures of a site come to: how many connections it gets (concurrency.h), and when
- * it is left alone. Home loop only.
+ * backoff: what the answers and failures of a site come to: how many connections it gets
+ * (concurrency.h), and when it is left alone. Home loop only.
  *
- * When the last connection fails, or what it answers is trouble and nothing else, the site as a whole backs off: its
- * entries leave memory, and one probe at a time is made, whatever waits behind it. No message is charged for that.
+ * When the last connection fails, or what it answers is trouble and nothing else, the site as a
+ * whole backs off: its entries leave memory, and one probe at a time is made, whatever waits behind
+ * it. No message is charged for that.
  */
 #include "mta/base/clock.h"
 #include "mta/base/log.h"
@@ -133,7 +134,8 @@ site_probe_now(struct site *site)
 	if (site->mode == SITE_PROBING)
 		site_begins(site, 1);
 	site->leaving = false;
-	if (site->state.backoff.next_ms > now) {	/* or it would be asleep again after a restart */
+	/* or it would be asleep again after a restart */
+	if (site->state.backoff.next_ms > now) {
 		site->state.backoff.next_ms = now;
 		site_save(site, now);
 	}
@@ -163,17 +165,18 @@ is_trouble(const struct job_recipient *r)
 {
 	uint16_t code = r->outcome.reply.code;
 
-	if (r->skipped || r->suppressed || r->outcome.fate == FATE_DELIVERED || r->outcome.fate == FATE_NOT_TRIED ||
-	    r->outcome.fate == FATE_PENDING)
+	if (r->skipped || r->suppressed || r->outcome.fate == FATE_DELIVERED ||
+	    r->outcome.fate == FATE_NOT_TRIED || r->outcome.fate == FATE_PENDING)
 		return false;
 	if (code == 0 || code == 421)
 		return true;
-	return code / 100 == 4 && r->classified && (r->class == CLASS_RATE_LIMITED || r->class == CLASS_SPAM_BLOCK);
+	return code / 100 == 4 && r->classified &&
+	       (r->class == CLASS_RATE_LIMITED || r->class == CLASS_SPAM_BLOCK);
 }
 
 /*
- * A host has answered as it should: whatever was held against the site is forgotten, and all that waits may
- * go.
+ * A host has answered as it should: whatever was held against the site is forgotten, and all that
+ * waits may go.
  */
 static void
 site_success(struct site *site, int64_t latency_ms)

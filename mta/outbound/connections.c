@@ -127,7 +127,8 @@ connection_failed(struct connection *c)
 	if (source_failed(c->from, delivery))
 		return;				/* it is ours: no host was called in vain */
 	if (delivery->failure.code >= 500) {
-		c->hopeless = true;		/* nor has what is still on its way to it any hope */
+		/* nor has what is still on its way to it any hope */
+		c->hopeless = true;
 		site_fail_ready(site, &delivery->failure);
 	} else {
 		site_failed(site, &delivery->failure, delivery->failure_host, left);
@@ -187,8 +188,8 @@ connection_open(struct site *site, const struct lane *lane, const struct source 
 	site->connection_count++;
 	site->connecting++;
 	d->connections++;
-	c->delivery = delivery_new(reactor, config_of(d), site_route(site), site_destination(site), site->key,
-				   on_delivery_ended, c);
+	c->delivery = delivery_new(reactor, config_of(d), site_route(site), site_destination(site),
+				   site->key, on_delivery_ended, c);
 	c->delivery->trust = trust_now(d->trust);
 	if (tls_reports_wanted(config_of(d)))
 		c->delivery->tls_reports = d->tls_reports;
@@ -251,7 +252,8 @@ connections_let_go(const struct shaping_counter *counter)
 static void
 connection_rests(struct connection *c)
 {
-	if (c->given >= site_messages(c->site, c->source) || slot_is_wanted(c->site) || shaping_wants(c))
+	if (c->given >= site_messages(c->site, c->source) || slot_is_wanted(c->site) ||
+	    shaping_wants(c))
 		connection_quit(c);
 	else
 		list_add_last(&c->site->owner->idle, &c->idle);
@@ -322,16 +324,20 @@ name_of(const struct source *source)
 	return source != NULL ? source->name : SPAN("");
 }
 
-/* A job that goes behind another one goes where the last one has come back: not behind one that is stuck. */
+/*
+ * A job that goes behind another one goes where the last one has come back: not behind one that is
+ * stuck.
+ */
 static bool
 moves_better(const struct connection *c, const struct connection *other)
 {
-	return other == NULL || (c->up && !other->up) || (c->up == other->up && c->moved_ms > other->moved_ms);
+	return other == NULL || (c->up && !other->up) ||
+	       (c->up == other->up && c->moved_ms > other->moved_ms);
 }
 
 /*
- * Of those that go from there: one with room first, then a new one, then one that has only one job. NULL: the
- * source is the system's choice.
+ * Of those that go from there: one with room first, then a new one, then one that has only one job.
+ * NULL: the source is the system's choice.
  */
 static struct connection *
 pick_connection(struct site *site, const struct source *source, size_t depth)
@@ -342,7 +348,8 @@ pick_connection(struct site *site, const struct source *source, size_t depth)
 	struct connection *best = NULL;
 
 	LIST_EACH(struct connection, c, &site->connections, in_site) {
-		if (c->mark != mark || c->outstanding >= depth || c->quitting || c->given >= messages)
+		if (c->mark != mark || c->outstanding >= depth || c->quitting ||
+		    c->given >= messages)
 			continue;
 		if (depth == 1)
 			return c;
@@ -480,15 +487,16 @@ fits_idle(void *arg, struct ring_member *turn)
 			return false;
 		way->entry = entry;
 		way->connection = pick_connection(lane->site, way->source, 1);
-		if (way->connection != NULL && shaping_source_may(lane, name_of(way->source), &until))
+		if (way->connection != NULL &&
+		    shaping_source_may(lane, name_of(way->source), &until))
 			return true;
 	}
 	return false;
 }
 
 /*
- * No connection is free for the first message, and none can be opened: one that goes another way need not wait
- * for that. If there is none either, an idle connection makes room for the first.
+ * No connection is free for the first message, and none can be opened: one that goes another way
+ * need not wait for that. If there is none either, an idle connection makes room for the first.
  */
 static bool
 use_idle(struct site *site, struct way *way)
@@ -505,7 +513,8 @@ use_idle(struct site *site, struct way *way)
 		*way = other;
 		return true;
 	}
-	if (site->connection_count >= site->limit || site->connection_count >= site_max_connections(site))
+	if (site->connection_count >= site->limit ||
+	    site->connection_count >= site_max_connections(site))
 		connection_quit(idle);
 	return false;
 }
@@ -536,7 +545,8 @@ find_connection(struct site *site, struct way *way)
 		connection_open(site, way->entry->lane, way->source);
 		way->connection = pick_connection(site, way->source, 1);
 	}
-	if (way->connection == NULL && !use_idle(site, way) && site->mode == SITE_OPEN && !shaping_is_paced(site))
+	if (way->connection == NULL && !use_idle(site, way) && site->mode == SITE_OPEN &&
+	    !shaping_is_paced(site))
 		way->connection = pick_connection(site, way->source, JOBS_AHEAD);
 	return way->connection != NULL;
 }

@@ -290,7 +290,8 @@ set_max_connections(struct dispatcher *d)
 	d->max_connections = wanted < have / 2 ? wanted : have / 2;
 	if (d->max_connections < wanted)
 		log_message(LOG_WARNING, "descriptors",
-			    "the limit of open files allows %zu deliveries, not %zu: raise LimitNOFILE",
+			    "the limit of open files allows %zu deliveries, not %zu: raise "
+			    "LimitNOFILE",
 			    d->max_connections, wanted);
 }
 

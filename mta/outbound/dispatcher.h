@@ -53,8 +53,8 @@ struct dispatcher_edit {
 void dispatcher_submit_edit(struct dispatcher *d, struct dispatcher_edit *edit);
 
 /*
- * Where is a recipient that is with a delivery? Asked of that delivery's reactor. False: it is with none now;
- * else done is called once, later, on this loop.
+ * Where is a recipient that is with a delivery? Asked of that delivery's reactor. False: it is with
+ * none now; else done is called once, later, on this loop.
  */
 struct dispatcher_flight {
 	struct letter letter;
@@ -72,7 +72,8 @@ struct dispatcher_place {
 	size_t before;			/* at most LANE_BEFORE_MOST */
 	bool more;			/* … and there are more */
 	int64_t head_due_ms;		/* of the first of them; 0: there is none */
-	size_t lanes, tenants;		/* with something ready at its site; 0: its lane is not in memory */
+	/* with something ready at its site; 0: its lane is not in memory */
+	size_t lanes, tenants;
 };
 enum { LANE_BEFORE_MOST = 2000 };
 void dispatcher_place_in_lane(struct dispatcher *d, const struct queue_entry *entry,
@@ -93,15 +94,18 @@ json_t *dispatcher_one_site_json(struct dispatcher *d, uint64_t id);
 enum top_sort { TOP_RATE, TOP_WAITING, TOP_IN_FLIGHT, TOP_CONNECTIONS, TOP_FAILURES };
 enum { TOP_MOST = 200 };
 bool top_sort_parse(struct span word, enum top_sort *ret);	/* "rate", "in-flight" … */
-/* The first `most` (1 to TOP_MOST) sites, or tenants, as objects; what is in memory is gone through once. */
+/*
+ * The first `most` (1 to TOP_MOST) sites, or tenants, as objects; what is in memory is gone through
+ * once.
+ */
 json_t *dispatcher_top_json(struct dispatcher *d, enum top_sort sort, size_t most, bool tenants);
 /* Probe now, whatever the back-off says: site by id; 0: all that are in memory or asleep. */
 void dispatcher_retry_site(struct dispatcher *d, uint64_t site);
 /* All that is done about sites for their replies, or by hand (measures.h): an array. */
 json_t *dispatcher_measures_json(struct dispatcher *d);
 /*
- * By hand. site: its key, the name of a provider, or "@" and a domain; with source or tenant (one of them, or
- * none) only that, there. NULL, or what is wrong.
+ * By hand. site: its key, the name of a provider, or "@" and a domain; with source or tenant (one
+ * of them, or none) only that, there. NULL, or what is wrong.
  */
 enum dispatcher_measure { MEASURE_BEGIN, MEASURE_RESUME, MEASURE_RESET };
 struct dispatcher_order {
@@ -122,8 +126,8 @@ bool dispatcher_idle(const struct dispatcher *d);
 struct hold_reasons;
 struct site_record;
 /*
- * Why this lane is not going now: hold_reason.h. None: it may go. Spans are in the arena, or good until
- * the loop's next turn.
+ * Why this lane is not going now: hold_reason.h. None: it may go. Spans are in the arena, or good
+ * until the loop's next turn.
  */
 void dispatcher_held_by(struct dispatcher *d, uint64_t lane, struct arena *arena,
 			struct hold_reasons *why);

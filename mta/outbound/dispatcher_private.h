@@ -58,7 +58,8 @@ enum {
 	IDLE_LANES = 32, IDLE_ENTRIES = 32,	/* looked through for an idle connection */
 	PARK_MS = 60000,		/* a lane that waits for a source is looked at again */
 	JOBS_AHEAD = 2,			/* per connection: one on its way, one behind it */
-	JOBS_AHEAD_QUICK = 3,		/* … where they take no time: and one that comes meanwhile */
+	/* … where they take no time: and one that comes meanwhile */
+	JOBS_AHEAD_QUICK = 3,
 	STUCK_MS = 1000,		/* behind one that takes longer none is given */
 	QUICK_MS = 10,			/* that is no time … */
 	QUICK_AFTER = 20,		/* … if so many in a row took no more */
@@ -74,10 +75,12 @@ struct connection {			/* the dispatcher's side of a delivery */
 	struct delivery *delivery;
 	struct share *share;		/* whose mail it was opened for */
 	size_t outstanding, given;
-	int64_t moved_ms;		/* a job has come back, or has been given to it when it had none */
+	/* a job has come back, or has been given to it when it had none */
+	int64_t moved_ms;
 	struct source_at *from;		/* NULL: the system's choice of address */
 	struct span source;		/* its name; empty: none */
-	uint64_t mark;			/* of the source as it was configured then: source.h; 0: none */
+	/* of the source as it was configured then: source.h; 0: none */
+	uint64_t mark;
 	struct shaping_counter **counters;	/* that count it: shaping.c */
 	size_t counter_count;
 	bool up, quitting;		/* up: a job has come back tried */
@@ -182,17 +185,23 @@ void site_settle_down(struct site *site);
 void site_leave(struct site *site);
 void lane_submit(struct lane *lane);		/* lane->change → the queue */
 void site_save(struct site *site, int64_t wake_ms);
-/* A limit of ours holds it until then, as the text says: it leaves memory, its entries stay in the queue. */
+/*
+ * A limit of ours holds it until then, as the text says: it leaves memory, its entries stay in the
+ * queue.
+ */
 void lane_sleep(struct lane *lane, int64_t until_ms, struct span text);
 
 /* wakes.c */
-void wakes_scan(struct dispatcher *d, int64_t now);	/* what is due in `wake` comes to memory … */
-void wakes_pass(struct dispatcher *d, int64_t now);	/* … and, behind what finds no room, what others have there */
+/* what is due in `wake` comes to memory … */
+void wakes_scan(struct dispatcher *d, int64_t now);
+/* … and, behind what finds no room, what others have there */
+void wakes_pass(struct dispatcher *d, int64_t now);
 int64_t wakes_next_ms(const struct dispatcher *d);
 bool sites_are_many(const struct dispatcher *d);	/* so that none may stay without need */
 /* May its tenant have one more? share: NULL if it has nothing. */
 bool sites_have_room(const struct dispatcher *d, const struct share *share, uint8_t priority);
-void sites_wait(struct dispatcher *d);			/* there was no room: `wake` is looked at soon */
+/* there was no room: `wake` is looked at soon */
+void sites_wait(struct dispatcher *d);
 /* site_load() for a lane of it, if its tenant has room. */
 struct site *site_load_for(struct dispatcher *d, uint64_t id, uint64_t lane);
 
@@ -211,7 +220,8 @@ void lane_look_cancel(struct lane *lane);	/* what it asks for will not come */
 void lane_found(struct lane *lane, struct span key, int64_t until_ms);
 
 /* lane_policy.c: → lane_found, now or later */
-void lane_ask_policy(struct lane *lane, const struct route *route, struct span key, int64_t until_ms);
+void lane_ask_policy(struct lane *lane, const struct route *route, struct span key,
+		     int64_t until_ms);
 void lane_asks_cancel(struct lane *lane);
 /* Does the policy that is known now still say this of the site's hosts? */
 bool lane_policy_fits(struct dispatcher *d, struct span domain, const struct route *route,
@@ -223,16 +233,18 @@ void lanes_policy_changed(void *dispatcher, struct span domain);
 size_t site_max_connections(const struct site *site);	/* what the configuration allows */
 void site_work(struct site *site);
 struct destination *site_destination(struct site *site);
-void site_quit(struct site *site, bool now);		/* all its connections, after what they have, or at once */
+/* all its connections, after what they have, or at once */
+void site_quit(struct site *site, bool now);
 void connections_quit(struct dispatcher *d, bool now);
 bool site_asks_dane(struct site *site);
 
 /* backoff.c */
-void site_begins(struct site *site, size_t limit);	/* with so many connections, and nothing known */
+/* with so many connections, and nothing known */
+void site_begins(struct site *site, size_t limit);
 void site_probe_now(struct site *site);
 /*
- * A limit of ours holds it until then, as the text says: it leaves memory once nothing is in flight. It is a
- * back-off without failures. Behind it nothing of the site is ready.
+ * A limit of ours holds it until then, as the text says: it leaves memory once nothing is in
+ * flight. It is a back-off without failures. Behind it nothing of the site is ready.
  */
 void site_sleep(struct site *site, int64_t until_ms, struct span text);
 void site_failed(struct site *site, const struct reply *reply, struct span host, size_t left);
@@ -242,17 +254,18 @@ struct site *site_next_for_slot(struct dispatcher *d);
 void site_leave_slots(struct site *site);
 
 /*
- * dispatcher_view.c: those of the sites asleep for which it says yes are due now; forget: with nothing held against
- * them.
+ * dispatcher_view.c: those of the sites asleep for which it says yes are due now; forget: with
+ * nothing held against them.
  */
-void dispatcher_retry_asleep(struct dispatcher *d, bool (*which)(struct dispatcher *d, struct span key, struct span arg),
+void dispatcher_retry_asleep(struct dispatcher *d,
+			     bool (*which)(struct dispatcher *d, struct span key, struct span arg),
 			     struct span arg, bool forget);
 
 /* holds.c: adds what holds a site that is in memory: every part that can says so there */
 void dispatcher_holds(const struct dispatcher *d, struct hold_reasons *why);	/* all mail */
 /* all that holds mail of a lane that does not exist, for this site */
-void mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name *name, struct arena *arena,
-		  struct hold_reasons *why);
+void mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name *name,
+		  struct arena *arena, struct hold_reasons *why);
 void site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
 
 /* dispatcher_view.c */
@@ -267,8 +280,8 @@ void top_count(struct lane *lane, enum traffic_end end);
 void top_free(struct dispatcher *d);
 
 /*
- * sources.c: a source_at is what is known of a source at one site; NULL: the system's choice of address, of which
- * nothing is.
+ * sources.c: a source_at is what is known of a source at one site; NULL: the system's choice of
+ * address, of which nothing is.
  */
 struct source_at;
 struct source_book *sources_start(struct dispatcher *d);
@@ -278,13 +291,16 @@ bool sources_busy(const struct source_book *book);
 void sources_close(struct source_book *book);
 void sources_free(struct source_book *book);
 /*
- * Which one this message goes from, now: *ret, NULL for the system's choice. False: none of its pool can be used
- * before then, for this message and all of its lane.
+ * Which one this message goes from, now: *ret, NULL for the system's choice. False: none of its
+ * pool can be used before then, for this message and all of its lane.
  */
 bool source_pick(struct entry *entry, const struct source **ret, int64_t *until_ms);
-/* … of a message that is not there, to this recipient; NULL: the system's choice, or none can be used now. */
-const struct source *source_expected(struct dispatcher *d, const struct shaping_question *about, struct span pool,
-				     struct span recipient, struct arena *arena);
+/*
+ * … of a message that is not there, to this recipient; NULL: the system's choice, or none can be
+ * used now.
+ */
+const struct source *source_expected(struct dispatcher *d, const struct shaping_question *about,
+				     struct span pool, struct span recipient, struct arena *arena);
 struct source_at *source_opened(struct site *site, const struct source *source);
 void source_closed(struct source_at *at);
 struct span source_at_name(const struct source_at *at);	/* good as long as the process lives */
@@ -294,9 +310,11 @@ void source_returned(struct source_at *at, const struct job *job);
 /* Did it fail for what the source is, and not for any host? */
 bool source_failed(struct source_at *at, const struct delivery *delivery);
 json_t *sources_at_json(const struct site *site);		/* sources_view.c */
-/* Why nothing of this pool goes there now; nothing is added if something can. False: nothing was. */
-bool sources_held_by(struct dispatcher *d, struct span site_key, struct span pool, struct arena *arena,
-		     struct hold_reasons *why);
+/*
+ * Why nothing of this pool goes there now; nothing is added if something can. False: nothing was.
+ */
+bool sources_held_by(struct dispatcher *d, struct span site_key, struct span pool,
+		     struct arena *arena, struct hold_reasons *why);
 
 /* settlement.c */
 void settle_job(struct dispatcher *d, struct job *job);
@@ -315,7 +333,9 @@ void settle_without_delivery(struct dispatcher *d, struct job *job, const struct
  * its tenant has got those. With only: that lane, and what is in it.
  */
 struct job *take_job(struct dispatcher *d, struct site *site, struct lane *only);
-/* This message, with those of its recipients that go the same way, or (only) are in the same lane. */
+/*
+ * This message, with those of its recipients that go the same way, or (only) are in the same lane.
+ */
 struct job *take_message(struct entry *first, struct span source, size_t most, bool only);
 struct entry *lane_first_entry(const struct lane *lane);	/* it has one */
 /* A delivery has it, or (with NULL) none has it any more. */

@@ -1,6 +1,7 @@
 /*
- * edits: what the operator changes in the queue waits until none of the messages is in flight; meanwhile nothing
- * of them is begun. Edits of one message go in the order in which they came. Home loop only.
+ * edits: what the operator changes in the queue waits until none of the messages is in flight;
+ * meanwhile nothing of them is begun. Edits of one message go in the order in which they came. Home
+ * loop only.
  */
 #include <stdlib.h>
 
@@ -88,7 +89,8 @@ edit_may_go(struct dispatcher *d, const struct dispatcher_edit *e)
 	for (size_t i = 0; i < e->edit.count; i++) {
 		struct parcel *parcel = window_parcel(&d->window, e->edit.ids[i]);
 
-		if (parcel != NULL && (parcel->in_flight > 0 || parcel->edit_waits == d->edits_checked))
+		if (parcel != NULL &&
+		    (parcel->in_flight > 0 || parcel->edit_waits == d->edits_checked))
 			return false;
 	}
 	return true;

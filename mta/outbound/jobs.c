@@ -1,4 +1,7 @@
-/* jobs: one message, some of its recipients, for one attempt: which of them go together. Home loop only. */
+/*
+ * jobs: one message, some of its recipients, for one attempt: which of them go together. Home loop
+ * only.
+ */
 #include "mta/base/clock.h"
 #include "mta/outbound/shaping/shaping_private.h"
 
@@ -21,13 +24,17 @@ job_new(uint64_t id)
 	return job;
 }
 
-/* To the same site, from the same pool (the source of the first is everybody's), if it might go by itself. */
+/*
+ * To the same site, from the same pool (the source of the first is everybody's), if it might go by
+ * itself.
+ */
 static bool
 may_join(const struct entry *entry, const struct entry *first, struct span source, bool only)
 {
 	return !entry->in_flight && entry->lane->site == first->lane->site &&
-	       (entry->lane == first->lane || (!only && span_eq(entry->lane->pool, first->lane->pool) &&
-					       lane_suspended_until(entry->lane) == 0 && shaping_may_join(entry->lane, source)));
+	       (entry->lane == first->lane ||
+		(!only && span_eq(entry->lane->pool, first->lane->pool) &&
+		 lane_suspended_until(entry->lane) == 0 && shaping_may_join(entry->lane, source)));
 }
 
 static void
@@ -51,8 +58,9 @@ goes_alone(struct dispatcher *d, const struct lane *lane, struct job *job)
 	if (config_of(d)->verp.count == 0 ||
 	    queue_read_message(d->home->port, job->id, &job->arena, &message) < 0)
 		return false;
-	return verp_choose(&config_of(d)->verp, &(struct verp_facts){ message.envelope.reverse_path, lane->route,
-								      lane->tenant_name, lane->pool }) != NULL;
+	return verp_choose(&config_of(d)->verp,
+			   &(struct verp_facts){ message.envelope.reverse_path, lane->route,
+						 lane->tenant_name, lane->pool }) != NULL;
 }
 
 void
@@ -104,6 +112,6 @@ take_job(struct dispatcher *d, struct site *site, struct lane *only)
 
 	if (lane == NULL || lane->ready_count == 0)
 		return NULL;
-	return take_message(lane_first_entry(lane), SPAN(""), config_of(d)->limits.recipients_per_delivery,
-			    only != NULL);
+	return take_message(lane_first_entry(lane), SPAN(""),
+			    config_of(d)->limits.recipients_per_delivery, only != NULL);
 }

@@ -1,8 +1,8 @@
 /*
- * lane_policy: by which MTA-STS policy a lane's mail goes (RFC 8461 §5). Its hosts are known; before it
- * joins their site the domain's policy is asked for (policies.c), and what it says of the hosts becomes
- * part of the site's key: so mail that a policy binds never shares a connection with mail that it does
- * not, and domains with policies alike do. Home loop only.
+ * lane_policy: by which MTA-STS policy a lane's mail goes (RFC 8461 §5). Its hosts are known;
+ * before it joins their site the domain's policy is asked for (policies.c), and what it says of the
+ * hosts becomes part of the site's key: so mail that a policy binds never shares a connection with
+ * mail that it does not, and domains with policies alike do. Home loop only.
  */
 #include <stdlib.h>
 
@@ -155,7 +155,8 @@ lane_ask_policy(struct lane *lane, const struct route *route, struct span key, i
 	asks->route = route;
 	asks->key = arena_copy(&asks->arena, key);
 	asks->until_ms = until_ms;
-	if (policies_ask(d->policies, next_hop_of(route, lane->domain), &asks->wait, &policy, &why)) {
+	if (policies_ask(d->policies, next_hop_of(route, lane->domain), &asks->wait, &policy,
+			 &why)) {
 		lane_bound(lane, route, policy, why, key, until_ms);
 		asks_free(asks);
 	} else {
@@ -171,8 +172,8 @@ lanes_policy_changed(void *dispatcher, struct span domain)
 	for (size_t i = 0; i < d->window.lanes.size; i++)
 		for (struct map_node *n = d->window.lanes.buckets[i]; n != NULL; n = n->next) {
 			struct lane *lane = CONTAINER_OF(n, struct lane, node);
-			const struct route *route =
-				route_labelled(&config_of(d)->access.routes, lane->domain, lane->route);
+			const struct route *route = route_labelled(&config_of(d)->access.routes,
+								   lane->domain, lane->route);
 
 			if (lane->site_until_ms != 0 &&
 			    span_ieq(next_hop_of(route, lane->domain), domain))

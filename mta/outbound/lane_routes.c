@@ -1,7 +1,7 @@
 /*
  * lane_routes: where a lane leads: by which route (judged again after a reload; what waits is moved
- * where that has another name now), to which destination (look-ups), and so to which site. Home loop
- * only.
+ * where that has another name now), to which destination (look-ups), and so to which site. Home
+ * loop only.
  *
  * A lane whose destination is not known, or not known any more, is in site 0, `unresolved`, which
  * sends nothing; a bounded number of them is looked up at a time. DNS trouble backs off the lane,

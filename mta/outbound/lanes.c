@@ -198,7 +198,7 @@ lane_load(struct site *site, uint64_t id)
 		/* all of it is on hold: it is judged when that is over; or nothing is left of it */
 		if (renamed) {
 			lane_leave(lane, INT64_MAX);
-		} else if (record.backoff.next_ms > now) {	/* its row in asleep was too early */
+		} else if (record.backoff.next_ms > now) { /* its row in asleep was too early */
 			lane->more_due_ms = record.backoff.next_ms;
 			dispatcher_wake_at(d, record.backoff.next_ms);
 			lane_leave(lane, record.backoff.next_ms);
@@ -434,7 +434,8 @@ lane_sleep(struct lane *lane, int64_t until_ms, struct span text)
 		heap_set(&lane->owner->window.timers, &lane->timer, wall_ms() + 1000);
 		return;
 	}
-	lane->backoff = (struct backoff){ .next_ms = until_ms, .text = arena_copy(&lane->arena, text) };
+	lane->backoff = (struct backoff){ .next_ms = until_ms,
+					  .text = arena_copy(&lane->arena, text) };
 	lane->change = (struct queue_lane_change){ .set_due = true, .due_ms = until_ms,
 						   .set_backoff = true, .backoff = lane->backoff };
 	lane->leaving = true;
@@ -545,7 +546,8 @@ site_leave(struct site *site)
 	int64_t again = wall_ms() + 1000, first = INT64_MAX;
 	size_t n = 0, tenants = 0;
 
-	queue_read_asleep(site->owner->home->port, site->id, &from, -1, &row, 1, &n, &first, &tenants);
+	queue_read_asleep(site->owner->home->port, site->id, &from, -1, &row, 1, &n, &first,
+			  &tenants);
 	site->leaving = true;
 	site_save(site, first != INT64_MAX ? first : 0);
 	/* overdue: something keeps its lane from being read, which must not spin */

@@ -157,13 +157,17 @@ add_site_text(struct report *p, struct bounce_recipient *b, uint64_t lane_id)
 	}
 }
 
-/* Who keeps it on hold knows that it waits; but who has asked to be told by a time (RFC 2852) does not. */
+/*
+ * Who keeps it on hold knows that it waits; but who has asked to be told by a time (RFC 2852) does
+ * not.
+ */
 static bool
 may_be_warned_of(const struct message_record *m, const struct history_record *history)
 {
 	bool late = m->by_mode == BY_NOTIFY && m->by_ms <= wall_ms();
 
-	return !history->warned && (history->state == HISTORY_WAITING || (late && history->state == HISTORY_HELD));
+	return !history->warned &&
+	       (history->state == HISTORY_WAITING || (late && history->state == HISTORY_HELD));
 }
 
 static bool
@@ -216,9 +220,10 @@ build_report(struct report *p)
 	struct route_facts way = { .domain = address_domain_of(p->message.envelope.reverse_path) };
 	const struct route *route = route_choose(routes, &way);
 	uint64_t size = record->header_size + record->body_size;
-	bool private = (record->flags & MESSAGE_REQUIRETLS) != 0;	/* RFC 8689 §5: as RET=HDRS */
-	bool full = config->queue.return_full && !private && p->message.envelope.ret != RET_HDRS && !p->delay &&
-		    size <= config->queue.bounce_size;
+	/* RFC 8689 §5: as RET=HDRS */
+	bool private = (record->flags & MESSAGE_REQUIRETLS) != 0;
+	bool full = config->queue.return_full && !private && p->message.envelope.ret != RET_HDRS &&
+		    !p->delay && size <= config->queue.bounce_size;
 	struct bounce_facts facts;
 	uint32_t flags;
 
@@ -244,7 +249,8 @@ build_report(struct report *p)
 	p->to.address = p->message.envelope.reverse_path;
 	p->envelope = (struct envelope){ .recipients = &p->to,
 					 .recipient_count = 1,
-					 .priority = p->message.envelope.priority,	/* RFC 6710 §4.6 */
+					 /* RFC 6710 §4.6 */
+					 .priority = p->message.envelope.priority,
 					 .smtputf8 = (flags & MESSAGE_HEADER_UTF8) != 0,
 					 .body = (flags & MESSAGE_8BIT) != 0 ? BODY_8BITMIME
 									     : BODY_7BIT };

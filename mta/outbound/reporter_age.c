@@ -1,8 +1,8 @@
 /*
  * reporter_age: who has waited too long. Two cursors walk the messages by age and meet only what is
- * still there; those that were to go later than they came, or are to be there by a time (RFC 4865, 2852),
- * are met by the moments they ask for. Nothing expires before its site has had time for a probe since
- * the start or a jump of the clock. Home loop only.
+ * still there; those that were to go later than they came, or are to be there by a time (RFC 4865,
+ * 2852), are met by the moments they ask for. Nothing expires before its site has had time for a
+ * probe since the start or a jump of the clock. Home loop only.
  */
 #include "mta/base/clock.h"
 #include "mta/base/id.h"
@@ -77,7 +77,8 @@ only_flagged(struct reporter *r, size_t n, uint32_t with, uint32_t without)
 
 /* Gives up the first n of the ids; a cursor of moments goes to next_at then. */
 static void
-give_up(struct reporter *r, int64_t now, size_t n, const struct reply *why, struct queue_moment *cursor)
+give_up(struct reporter *r, int64_t now, size_t n, const struct reply *why,
+	struct queue_moment *cursor)
 {
 	r->expiring = true;
 	r->moment_cursor = cursor;
@@ -130,8 +131,10 @@ static void
 expire_released(struct reporter *r, int64_t now)
 {
 	struct queue_moment page[WALK_PAGE];
-	size_t n = r->expiring ? 0 : read_moments(r, false, &r->expired_at,
-						  now - config_of(r->d)->queue.schedule.lifetime_ms, page);
+	size_t n = r->expiring
+			   ? 0
+			   : read_moments(r, false, &r->expired_at,
+					  now - config_of(r->d)->queue.schedule.lifetime_ms, page);
 
 	if (n == 0)
 		return;

@@ -1,5 +1,6 @@
 /*
- * reporter_private: what reporter.c (reports that are owed) and reporter_age.c (expiry, delay warnings) share.
+ * reporter_private: what reporter.c (reports that are owed) and reporter_age.c (expiry, delay
+ * warnings) share.
  */
 #ifndef TRAM_REPORTER_PRIVATE_H
 #define TRAM_REPORTER_PRIVATE_H
@@ -27,7 +28,9 @@ struct reporter {
 	/* reports of ours may have a shorter life: walked apart, anew after a start */
 	uint64_t report_id;
 	bool expiring;
-	/* how far those are seen to that may go later than they came, or are to be there by a time */
+	/*
+	 * how far those are seen to that may go later than they came, or are to be there by a time
+	 */
 	struct queue_moment expired_at, warned_at, by_at, next_at;
 	struct queue_moment *moment_cursor;
 };

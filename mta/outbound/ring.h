@@ -41,7 +41,8 @@ struct ring {				/* zeroed: empty */
 };
 
 /* One user more of the tenant of that name, made if it is new (weight, last: of a new one). */
-struct ring_tenant *ring_tenant_use(struct ring *ring, struct span name, bool last, uint32_t weight);
+struct ring_tenant *ring_tenant_use(struct ring *ring, struct span name, bool last,
+				    uint32_t weight);
 /* It is forgotten with its last user; no members then. NULL is fine. */
 void ring_tenant_release(struct ring_tenant *tenant);
 struct span ring_tenant_name(const struct ring_tenant *tenant);

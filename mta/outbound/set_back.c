@@ -1,12 +1,13 @@
 /*
- * set_back: what is left behind by a wall clock that was ahead, once it has been set back: tries, back-offs and
- * suspensions that would have to wait until it is there again. Home loop only.
+ * set_back: what is left behind by a wall clock that was ahead, once it has been set back: tries,
+ * back-offs and suspensions that would have to wait until it is there again. Home loop only.
  *
- * What came, or was tried last, at a time that is still to come was stored by the clock of then, and so was what would
- * have to wait for longer than any next try does: it is due now, and what its sender wants to go later as long from now
- * as it was from its arrival. A walk through all messages, and then through the sites, finds them, a page at a time,
- * when the step is seen, and at each start before a time that the queue knows: so a restart meanwhile misses nothing.
- * Each site and lane that waits is asked once more; what holds it for another reason holds it again.
+ * What came, or was tried last, at a time that is still to come was stored by the clock of then,
+ * and so was what would have to wait for longer than any next try does: it is due now, and what its
+ * sender wants to go later as long from now as it was from its arrival. A walk through all
+ * messages, and then through the sites, finds them, a page at a time, when the step is seen, and at
+ * each start before a time that the queue knows: so a restart meanwhile misses nothing. Each site
+ * and lane that waits is asked once more; what holds it for another reason holds it again.
  *
  * Not put right: the age of messages is that of their ids, which never go back (queue.h).
  */
@@ -71,8 +72,10 @@ wake_lane(struct set_back *s, uint64_t id, bool only_backoff)
 		free(wake);
 		return;
 	}
-	wake->change = (struct queue_lane_change){ .op.done = on_lane_woken, .lane = id, .set_due = true,
-						   .due_ms = s->now_ms, .set_backoff = true, .backoff = record.backoff };
+	wake->change = (struct queue_lane_change){ .op.done = on_lane_woken, .lane = id,
+						   .set_due = true,
+						   .due_ms = s->now_ms, .set_backoff = true,
+						   .backoff = record.backoff };
 	if (record.backoff.next_ms > s->now_ms)
 		wake->change.backoff.next_ms = s->now_ms;
 	d->settling++;
@@ -88,8 +91,8 @@ wake_far_lanes(struct set_back *s, uint64_t site)
 	size_t n = 0, tenants = 0;
 
 	do {
-		if (queue_read_asleep(s->owner->home->port, site, &after, INT64_MAX - 1, page, PAGE, &n, &next,
-				      &tenants) < 0)
+		if (queue_read_asleep(s->owner->home->port, site, &after, INT64_MAX - 1, page, PAGE,
+				      &n, &next, &tenants) < 0)
 			return;
 		for (size_t i = 0; i < n; i++) {
 			after = page[i];
@@ -121,7 +124,8 @@ walk_sites(struct set_back *s)
 
 /* When one of its recipients was to go, stored by a clock that was ahead; 0: none was. */
 static int64_t
-recipient_due(struct set_back *s, const struct queue_message *m, uint32_t recipient, struct arena *arena)
+recipient_due(struct set_back *s, const struct queue_message *m, uint32_t recipient,
+	      struct arena *arena)
 {
 	int64_t due = m->record.due_ms, stored = m->record.arrival_ms;
 	bool wished = (m->record.flags & MESSAGE_RELEASED) != 0;
@@ -137,7 +141,8 @@ recipient_due(struct set_back *s, const struct queue_message *m, uint32_t recipi
 			stored = h.attempts[h.kept - 1].at_ms;
 	}
 	wake_lane(s, lane, true);
-	if (due <= s->now_ms || (stored <= s->now_ms && (wished || due < s->now_ms + s->longest_ms)))
+	if (due <= s->now_ms ||
+	    (stored <= s->now_ms && (wished || due < s->now_ms + s->longest_ms)))
 		return 0;
 	return wished && due > stored ? s->now_ms + (due - stored) : s->now_ms;
 }
@@ -167,7 +172,8 @@ on_edited(struct dispatcher_edit *edit, int result)
 	struct set_back *s = CONTAINER_OF(edit, struct set_back, edit);
 
 	if (result < 0)
-		log_message(LOG_ERROR, "clock-jump", "what waits for the clock of before stays so: tramctl queue retry");
+		log_message(LOG_ERROR, "clock-jump",
+			    "what waits for the clock of before stays so: tramctl queue retry");
 	s->changed += edit->changed;
 	s->editing = false;
 	dispatcher_touch(s->owner);
@@ -179,7 +185,8 @@ walk_page(struct set_back *s, const uint64_t *page, size_t n)
 {
 	struct queue_edit *edit = &s->edit.edit;
 
-	*edit = (struct queue_edit){ .kind = EDIT_RETRY, .ids = s->ids, .only_recipient = UINT32_MAX };
+	*edit = (struct queue_edit){ .kind = EDIT_RETRY, .ids = s->ids,
+				     .only_recipient = UINT32_MAX };
 	for (size_t i = 0; i < n; i++) {
 		int64_t due = message_due(s, page[i]);
 
@@ -206,14 +213,16 @@ set_back_go(struct dispatcher *d)
 
 	if (!s->under_way || s->editing)
 		return;
-	if (queue_walk_messages(d->home->port, s->cursor, UINT64_MAX, page, MESSAGES, &n) == 0 && n > 0) {
+	if (queue_walk_messages(d->home->port, s->cursor, UINT64_MAX, page, MESSAGES, &n) == 0 &&
+	    n > 0) {
 		walk_page(s, page, n);
 		return;
 	}
 	if (walk_sites(s))
 		return;
 	s->under_way = false;
-	log_message(LOG_INFO, "clock-jump", "%zu recipients that waited for the clock of before are due", s->changed);
+	log_message(LOG_INFO, "clock-jump",
+		    "%zu recipients that waited for the clock of before are due", s->changed);
 	dispatcher_read_again(d);
 }
 
@@ -261,7 +270,8 @@ set_back_start(struct dispatcher *d)
 	d->set_back->owner = d;
 	queue_facts(d->home->queue, &facts);
 	if (facts.latest_ms > wall_ms() + RECHECK_MS) {
-		log_message(LOG_WARNING, "clock-jump", "the wall clock is %lld s behind that of an earlier run",
+		log_message(LOG_WARNING, "clock-jump",
+			    "the wall clock is %lld s behind that of an earlier run",
 			    (long long)((facts.latest_ms - wall_ms()) / 1000));
 		set_back_begin(d);
 	}

@@ -35,7 +35,8 @@ struct settling {			/* in the job's arena */
 static void
 attempt_peer(struct attempt *a, const struct job *job, const struct job_recipient *r)
 {
-	bool before = r->settled || (r->moves && r->outcome.reply.text.at == r->before.reply.text.at);
+	bool before =
+		r->settled || (r->moves && r->outcome.reply.text.at == r->before.reply.text.at);
 
 	a->host = before ? r->host : job->host;
 	a->address = before ? r->address : job->address;
@@ -118,23 +119,26 @@ keep_in_mind(struct dispatcher *d, const struct job *job, const struct job_recip
 	const struct lane *lane = ((const struct entry *)r->entry)->lane;
 	const struct envelope *e = &job->message.envelope;
 
-	if (e->reverse_path.len == 0 || (job->verp.len == 0 && config_of(d)->bounces.address_count == 0))
+	if (e->reverse_path.len == 0 ||
+	    (job->verp.len == 0 && config_of(d)->bounces.address_count == 0))
 		return;
 	returns_keep(d->home->returns,
-		     &(struct delivered){ job->id, r->recipient, e->reverse_path, e->recipients[r->recipient].address,
+		     &(struct delivered){ job->id, r->recipient, e->reverse_path,
+					  e->recipients[r->recipient].address,
 					  lane->tenant_name, lane->site->id });
 }
 
 /*
- * Where it went on to a host that sends no reports itself; or (RFC 2852) that knows of no time, or was
- * to be traced.
+ * Where it went on to a host that sends no reports itself; or (RFC 2852) that knows of no time, or
+ * was to be traced.
  */
 static bool
 relayed_is_told(const struct job *job, uint8_t notify)
 {
 	const struct envelope *e = &job->message.envelope;
 
-	if (e->by_mode != BY_NONE && (notify & NOTIFY_NEVER) == 0 && (!job->by_passed || e->by_trace))
+	if (e->by_mode != BY_NONE && (notify & NOTIFY_NEVER) == 0 &&
+	    (!job->by_passed || e->by_trace))
 		return true;
 	return !job->dsn_passed && notify_wants(notify, NOTIFY_SUCCESS);
 }
@@ -278,9 +282,9 @@ settle_again(struct settling *g)
 	if (!g->stalled) {
 		g->stalled = true;
 		if (g->owner->stalled++ == 0)
-			log_message(
-				LOG_ERROR, "stalled",
-				"the queue's disk is full: deliveries wait until results can be kept");
+			log_message(LOG_ERROR, "stalled",
+				    "the queue's disk is full: deliveries wait until results can "
+				    "be kept");
 	}
 	timer->data = g;
 	uv_timer_init(&g->owner->home->loop, timer);
@@ -459,7 +463,9 @@ settle_without_delivery(struct dispatcher *d, struct job *job, const struct repl
 								       .lane = r->lane,
 								       .old_due_ms = r->due_ms };
 	}
-	/* as if it had been with one: the settle takes it back, and not what another job has taken */
+	/*
+	 * as if it had been with one: the settle takes it back, and not what another job has taken
+	 */
 	if (g->count > 0)
 		queue_taken(d->home->port, &job->id, 1);
 	settling_submit(g);

@@ -1,11 +1,12 @@
 /*
  * wakes: which of the sites that are asleep come to memory now. Home loop only.
  *
- * Rows of `wake` are read by time, and what is due comes to memory until there is no room. Room is shared by tenant:
- * whose mail brought a site has it, and may have so many of them (share_room()) that whoever comes then finds some.
- * So the rows of one who has no more room may stand before those of others, any number of them: from there on a pass
- * goes through the rest, a page at a time, and takes what is due for tenants that have room. It is paced by how much
- * it has looked at, so that it costs next to nothing however much waits, and there is none as long as there is room
+ * Rows of `wake` are read by time, and what is due comes to memory until there is no room. Room is
+ * shared by tenant: whose mail brought a site has it, and may have so many of them (share_room())
+ * that whoever comes then finds some. So the rows of one who has no more room may stand before
+ * those of others, any number of them: from there on a pass goes through the rest, a page at a
+ * time, and takes what is due for tenants that have room. It is paced by how much it has looked at,
+ * so that it costs next to nothing however much waits, and there is none as long as there is room
  * for everybody.
  */
 #include "mta/base/clock.h"
@@ -14,10 +15,14 @@
 enum {
 	SHARE_OF_SITES = 3,		/* times what is free, for one tenant */
 	SHARE_OF_SITES_URGENT = 8,	/* … for its mail of a priority above the usual one */
-	PASS_LEAST_MS = 100, PASS_ROWS_PER_MS = 20,	/* a pass over so many rows, and the next one that much later */
+	/* a pass over so many rows, and the next one that much later */
+	PASS_LEAST_MS = 100, PASS_ROWS_PER_MS = 20,
 };
 
-/* Long before one tenant has all that it may: what it has no more need of makes room for what it has. */
+/*
+ * Long before one tenant has all that it may: what it has no more need of makes room for what it
+ * has.
+ */
 bool
 sites_are_many(const struct dispatcher *d)
 {
@@ -42,7 +47,8 @@ has_room(const struct dispatcher *d, const struct share *share, size_t factor)
 bool
 sites_have_room(const struct dispatcher *d, const struct share *share, uint8_t priority)
 {
-	return has_room(d, share, priority_mt(priority) > 0 ? SHARE_OF_SITES_URGENT : SHARE_OF_SITES);
+	return has_room(d, share,
+			priority_mt(priority) > 0 ? SHARE_OF_SITES_URGENT : SHARE_OF_SITES);
 }
 
 void
@@ -60,7 +66,8 @@ site_load_for(struct dispatcher *d, uint64_t id, uint64_t lane)
 	bool room = true;
 
 	if (!all_have_room(d) && queue_read_lane(d->home->port, lane, &arena, &record) == 0)
-		room = sites_have_room(d, share_find(&d->window, tenant_mark(record.name.tenant)), record.name.priority);
+		room = sites_have_room(d, share_find(&d->window, tenant_mark(record.name.tenant)),
+				       record.name.priority);
 	arena_free(&arena);
 	if (room)
 		return site_load(d, id);
@@ -79,11 +86,14 @@ site_may_come(struct dispatcher *d, uint64_t id, int64_t now)
 	if (all_have_room(d))
 		return true;
 	for (bool first = true;; first = false) {
-		if (queue_read_asleep(d->home->port, id, &after, now, &row, 1, &n, &next, &tenants) < 0 || n == 0)
+		if (queue_read_asleep(d->home->port, id, &after, now, &row, 1, &n, &next,
+				      &tenants) < 0 ||
+		    n == 0)
 			return first && has_room(d, NULL, SHARE_OF_SITES);
 		if (has_room(d, share_find(&d->window, row.tenant), SHARE_OF_SITES))
 			return true;
-		after = (struct queue_asleep){ .tenant = row.tenant, .due_ms = INT64_MAX, .lane = UINT64_MAX };
+		after = (struct queue_asleep){ .tenant = row.tenant, .due_ms = INT64_MAX,
+					       .lane = UINT64_MAX };
 	}
 }
 
@@ -139,7 +149,8 @@ wakes_scan(struct dispatcher *d, int64_t now)
 			}
 			if (site == NULL) {
 				site_comes(d, page[i].site);
-			} else if (site->mode == SITE_BACKOFF && site->state.backoff.next_ms <= now) {
+			} else if (site->mode == SITE_BACKOFF &&
+				   site->state.backoff.next_ms <= now) {
 				site_probe_now(site);
 				site_settle_down(site);
 			} else if (site->mode == SITE_BACKOFF) {
@@ -161,7 +172,8 @@ wakes_pass(struct dispatcher *d, int64_t now)
 	if (queue_read_wakes(d->home->port, &pass->after, now, page, PAGE, &n) < 0)
 		n = 0;
 	for (size_t i = 0; i < n; i++)
-		if (window_site(&d->window, page[i].site) == NULL && site_may_come(d, page[i].site, now))
+		if (window_site(&d->window, page[i].site) == NULL &&
+		    site_may_come(d, page[i].site, now))
 			site_comes(d, page[i].site);
 	pass->rows += n;
 	pass->next_ms = now + 1;
@@ -176,5 +188,6 @@ wakes_pass(struct dispatcher *d, int64_t now)
 int64_t
 wakes_next_ms(const struct dispatcher *d)
 {
-	return d->pass.under_way && d->pass.next_ms < d->wake_at_ms ? d->pass.next_ms : d->wake_at_ms;
+	return d->pass.under_way && d->pass.next_ms < d->wake_at_ms ? d->pass.next_ms
+								    : d->wake_at_ms;
 }

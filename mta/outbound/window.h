@@ -41,7 +41,8 @@ struct parcel {
 	size_t in_flight;
 	/* edits of it are waiting or with the queue: nothing of it is taken */
 	unsigned locked;
-	uint64_t edit_waits;		/* edits.c: one of them did, when so many looks had been taken */
+	/* edits.c: one of them did, when so many looks had been taken */
+	uint64_t edit_waits;
 };
 
 struct entry {
@@ -52,8 +53,12 @@ struct entry {
 	int64_t due_ms;
 	uint32_t recipient;
 	bool in_flight;
-	const struct job *job;		/* while a delivery has it; NULL: its outcome is being kept */
-	/* once its source has been asked for: what that hangs on, and the last try's (by its name; 0: none) */
+	/* while a delivery has it; NULL: its outcome is being kept */
+	const struct job *job;
+	/*
+	 * once its source has been asked for: what that hangs on, and the last try's (by its name;
+	 * 0: none)
+	 */
 	bool keyed;
 	uint64_t pool_key, last_source;
 };
@@ -114,7 +119,8 @@ struct site {
 	struct list lanes;
 	struct ring ring;		/* of lanes with ready entries */
 	size_t lane_count, ready_count, in_flight;
-	struct share *share;		/* whose lane came first, which brought it to memory; NULL: none yet */
+	/* whose lane came first, which brought it to memory; NULL: none yet */
+	struct share *share;
 	struct list sources;		/* sources.c: what it knows of each, in the arena */
 	struct list connections;
 	size_t connection_count, connecting, limit;
@@ -124,7 +130,8 @@ struct site {
 	uint64_t measures_seen;
 	struct kept_measure *slowed, *suspended;
 	int64_t next_message_ms;	/* while it is slowed */
-	struct site_rate { int64_t at_ms; uint32_t now, before; } rate;	/* messages taken, of 10 s each */
+	/* messages taken, of 10 s each */
+	struct site_rate { int64_t at_ms; uint32_t now, before; } rate;
 	size_t quick;			/* jobs in a row that took no time */
 	int64_t pause_until_ms;		/* no new connection before: one of several has failed */
 	struct site_state state;	/* spans in arena */
@@ -139,7 +146,8 @@ struct site {
 	bool changing, leaving;
 	bool unsaved;			/* the state changed while a change was under way */
 	struct traffic traffic;		/* since it came to memory */
-	uint32_t classes[REPLY_CLASSES];	/* of what was not delivered, since it came to memory */
+	/* of what was not delivered, since it came to memory */
+	uint32_t classes[REPLY_CLASSES];
 	struct dispatcher *owner;
 };
 
@@ -158,8 +166,9 @@ struct site *window_site(struct window *w, uint64_t id);
 struct site *window_site_by_key(struct window *w, struct span key);
 
 /*
- * How much may who has so much get, of so much in all, used by all? Until it has `factor` times what
- * is free then: one alone gets all but 1 / (factor + 1), and whoever comes then finds something.
+ * How much may who has so much get, of so much in all, used by all? Until it has `factor` times
+ * what is free then: one alone gets all but 1 / (factor + 1), and whoever comes then finds
+ * something.
  */
 static inline size_t
 share_room(size_t has, size_t used, size_t most, size_t factor)

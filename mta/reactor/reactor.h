@@ -43,15 +43,18 @@ struct reactor {
 	struct stream_scratch scratch;		/* of its streams */
 	struct list sessions, deliveries;	/* newest last */
 	size_t session_count, delivery_count;
-	_Atomic uint64_t accepted;		/* messages; written by its own thread, read by the first's */
+	/* messages; written by its own thread, read by the first's */
+	_Atomic uint64_t accepted;
 	uint64_t memory_used, memory_max;	/* its share of the message buffers' budget */
 	struct login *login;			/* AUTH of its sessions */
 	struct gate *gate;			/* the one of the first reactor */
 	struct returns *returns;		/* the same: what may come back */
-	struct suppressed *suppressed;		/* of the process; changed on the first reactor's loop only */
+	/* of the process; changed on the first reactor's loop only */
+	struct suppressed *suppressed;
 	struct https *https;			/* the first reactor's: its loop only */
 	const struct file_opener *opener;	/* of secrets; NULL: they are opened here */
-	const struct command_runner *runner;	/* the first reactor's; NULL: commands are run here */
+	/* the first reactor's; NULL: commands are run here */
+	const struct command_runner *runner;
 	/* the one of the first reactor: others post to its loop only */
 	struct dispatcher *dispatcher;
 	struct post *home;			/* the first reactor's post */

@@ -15,7 +15,8 @@
 enum {
 	PAGE = 200, SWEEP_MS = 3600 * 1000, SWEEP_STEP_MS = 10,
 	ROW_OCTETS = 64,		/* that the store needs beside key and value, about */
-	MESSAGE_PAGES = 600,		/* of the records of one message: 100,000 recipients, and some */
+	/* of the records of one message: 100,000 recipients, and some */
+	MESSAGE_PAGES = 600,
 };
 
 struct returns {
@@ -71,7 +72,8 @@ returns_find(struct queue_port *port, uint64_t id, uint32_t recipient, struct ar
 
 	if (find_record(port, id, recipient, arena, ret))
 		return true;
-	if (queue_read_message(port, id, arena, &message) < 0 || recipient >= message.envelope.recipient_count)
+	if (queue_read_message(port, id, arena, &message) < 0 ||
+	    recipient >= message.envelope.recipient_count)
 		return false;
 	from_queue(port, &message, recipient, arena, ret);
 	return true;
@@ -88,8 +90,8 @@ is_one_of(struct span address, const struct span *addresses, size_t count)
 
 /* A page of the records of one message. 0: there may be more; 1: found; -1: that was all. */
 static int
-search_page(struct queue_port *port, struct span id, const struct span *addresses, size_t address_count,
-	    struct buf *after, struct arena *arena, struct delivered *ret)
+search_page(struct queue_port *port, struct span id, const struct span *addresses,
+	    size_t address_count, struct buf *after, struct arena *arena, struct delivered *ret)
 {
 	struct queue_note_row rows[PAGE];
 	struct arena page = { 0 };		/* a message may have very many */
@@ -97,12 +99,16 @@ search_page(struct queue_port *port, struct span id, const struct span *addresse
 	size_t count = 0;
 	int found = 0;
 
-	if (queue_read_notes(port, NOTE_DELIVERED, id, buf_span(after), &page, rows, PAGE, &count) < 0 || count == 0)
+	if (queue_read_notes(port, NOTE_DELIVERED, id, buf_span(after), &page, rows, PAGE, &count) <
+		    0 ||
+	    count == 0)
 		found = -1;
 	for (size_t i = 0; i < count && found == 0; i++)
-		if (!rows[i].damaged && delivered_decode(rows[i].key, rows[i].value, &page, &d) == 0 &&
+		if (!rows[i].damaged &&
+		    delivered_decode(rows[i].key, rows[i].value, &page, &d) == 0 &&
 		    is_one_of(d.address, addresses, address_count))
-			found = delivered_decode(rows[i].key, rows[i].value, arena, ret) == 0 ? 1 : -1;
+			found = delivered_decode(rows[i].key, rows[i].value, arena, ret) == 0 ? 1
+											      : -1;
 	buf_clear(after);
 	if (found == 0)
 		buf_append(after, rows[count - 1].key);
@@ -111,8 +117,8 @@ search_page(struct queue_port *port, struct span id, const struct span *addresse
 }
 
 bool
-returns_find_address(struct queue_port *port, uint64_t id, const struct span *addresses, size_t count,
-		     struct arena *arena, struct delivered *ret)
+returns_find_address(struct queue_port *port, uint64_t id, const struct span *addresses,
+		     size_t count, struct arena *arena, struct delivered *ret)
 {
 	struct queue_message message;
 	char key[DELIVERED_KEY];
@@ -149,7 +155,8 @@ on_kept(struct queue_op *op)
 	struct keeping *k = CONTAINER_OF(op, struct keeping, note.op);
 
 	if (op->result < 0)
-		log_message(LOG_WARNING, "returns", "a delivered recipient could not be kept in mind: %s",
+		log_message(LOG_WARNING, "returns",
+			    "a delivered recipient could not be kept in mind: %s",
 			    strerror(-op->result));
 	buf_free(&k->value);
 	free(k);
@@ -207,7 +214,8 @@ prune(struct returns *r)
 
 	if (r->pruning || r->facts.octets <= r->home->config->bounces.records)
 		return;
-	if (queue_read_notes(r->home->port, NOTE_DELIVERED, SPAN(""), SPAN(""), &arena, rows, PAGE, &count) == 0) {
+	if (queue_read_notes(r->home->port, NOTE_DELIVERED, SPAN(""), SPAN(""), &arena, rows, PAGE,
+			     &count) == 0) {
 		for (size_t i = 0; i < count; i++)
 			octets += row_octets(&rows[i]);
 		forget(r, rows, count);
@@ -247,13 +255,14 @@ sweep_page(struct returns *r)
 	struct queue_note_row rows[PAGE], old[PAGE];
 	struct arena arena = { 0 };
 	size_t count = 0, gone = 0;
-	int rc = queue_read_notes(r->home->port, NOTE_DELIVERED, SPAN(""), buf_span(&r->after), &arena, rows, PAGE,
-				  &count);
+	int rc = queue_read_notes(r->home->port, NOTE_DELIVERED, SPAN(""), buf_span(&r->after),
+				  &arena, rows, PAGE, &count);
 
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		struct delivered d;
 
-		if (rows[i].damaged || delivered_decode(rows[i].key, rows[i].value, &arena, &d) < 0 ||
+		if (rows[i].damaged ||
+		    delivered_decode(rows[i].key, rows[i].value, &arena, &d) < 0 ||
 		    id_time_ms(d.id) < oldest) {
 			old[gone++] = rows[i];
 			continue;
@@ -313,7 +322,8 @@ make_key(struct returns *r)
 		queue_port_run(r->home->port);
 	}
 	if (note.op.result == -ENOSPC) {
-		log_message(LOG_WARNING, "returns", "no room for the key of verp: what comes back after a restart "
+		log_message(LOG_WARNING, "returns",
+			    "no room for the key of verp: what comes back after a restart "
 			    "will not be known");
 		return 0;
 	}
@@ -331,7 +341,8 @@ read_key(struct returns *r)
 	} else if (rc == -ENOENT || rc == 0 || rc == -EBADMSG || rc == -EPROTO) {
 		/* mail goes on, whatever became of it */
 		if (rc != -ENOENT)
-			log_message(LOG_WARNING, "returns", "the key of verp was damaged, there is a new one: what "
+			log_message(LOG_WARNING, "returns",
+				    "the key of verp was damaged, there is a new one: what "
 				    "comes back to senders made with the old one is refused");
 		rc = make_key(r);
 	}
@@ -342,7 +353,8 @@ read_key(struct returns *r)
 struct verp_keys
 returns_keys(const struct returns *r, const struct config *config)
 {
-	return (struct verp_keys){ (const uint8_t (*)[VERP_KEY])config->verp_keys, config->verp_key_count, r->key };
+	return (struct verp_keys){ (const uint8_t (*)[VERP_KEY])config->verp_keys,
+				   config->verp_key_count, r->key };
 }
 
 /* ---- counting ----------------------------------------------------------------------------- */
@@ -350,7 +362,8 @@ returns_keys(const struct returns *r, const struct config *config)
 const char *
 returns_name(enum returns_what what)
 {
-	static const char *const names[] = { "bounces", "delays", "complaints", "autoreplies", "others", "unmatched" };
+	static const char *const names[] = { "bounces", "delays", "complaints", "autoreplies",
+					     "others", "unmatched" };
 
 	return names[what];
 }

@@ -71,8 +71,9 @@ suppressed_reply(const struct suppression *found, struct arena *arena)
 {
 	struct reply reply = REPLY(550, 5, 1, 1, "");
 
-	reply.text = arena_printf(arena, "no mail is sent to this address, it is on the list of suppressed ones (%s)",
-				  reply_class_name(found->class));
+	reply.text = arena_printf(
+		arena, "no mail is sent to this address, it is on the list of suppressed ones (%s)",
+		reply_class_name(found->class));
 	return reply;
 }
 
@@ -142,7 +143,8 @@ static void
 own_end(struct own_change *own, int result)
 {
 	if (result < 0)
-		log_message(LOG_WARNING, "suppress", "the list of suppressed addresses could not be changed: %s",
+		log_message(LOG_WARNING, "suppress",
+			    "the list of suppressed addresses could not be changed: %s",
 			    strerror(-result));
 	arena_free(&own->arena);
 	free(own);
@@ -162,7 +164,8 @@ suppressed_add(struct suppressed *s, struct span address, const struct suppressi
 
 	own->change.done = on_own_change;
 	own->change.entry = *entry;
-	own->change.entry.reason = arena_copy(&own->arena, span_first(entry->reason, SUPPRESSION_REASON_MAX));
+	own->change.entry.reason =
+		arena_copy(&own->arena, span_first(entry->reason, SUPPRESSION_REASON_MAX));
 	if (suppression_key(address, &own->arena, &own->change.key))
 		rc = suppressed_submit(s, &own->change);
 	if (rc < 0)
@@ -196,12 +199,13 @@ sweep_page(struct suppressed *s)
 	struct queue_note_row rows[PAGE];
 	struct arena arena = { 0 };
 	size_t count = 0;
-	int rc = queue_read_notes(s->home->port, NOTE_SUPPRESSION, SPAN(""), buf_span(&s->after), &arena, rows, PAGE,
-				  &count);
+	int rc = queue_read_notes(s->home->port, NOTE_SUPPRESSION, SPAN(""), buf_span(&s->after),
+				  &arena, rows, PAGE, &count);
 
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		struct suppression entry;
-		bool good = !rows[i].damaged && suppression_decode(rows[i].value, &arena, &entry) == 0;
+		bool good =
+			!rows[i].damaged && suppression_decode(rows[i].value, &arena, &entry) == 0;
 
 		if (!good || expired(&entry)) {
 			remove_row(s, rows[i].key);
@@ -249,7 +253,8 @@ suppressed_open(struct reactor *home, struct suppressed **ret)
 	int rc;
 
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = (uint64_t)mono_ms();	/* only so that nobody can choose which addresses are looked up in vain */
+		/* only so that nobody can choose which addresses are looked up in vain */
+		seed = (uint64_t)mono_ms();
 	s->home = home;
 	s->filter = suppression_filter_new(seed);
 	uv_timer_init(&home->loop, &s->timer);

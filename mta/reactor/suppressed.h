@@ -20,7 +20,8 @@ enum { SUPPRESSED_OCTETS_MAX = 40 << 20 };	/* in the notes: some 300,000 address
 
 /* Reads what there is. 0 or negative errno. */
 int suppressed_open(struct reactor *home, struct suppressed **ret);
-void suppressed_close(struct suppressed *s);	/* its handles; then run the loop until it is empty */
+/* its handles; then run the loop until it is empty */
+void suppressed_close(struct suppressed *s);
 void suppressed_free(struct suppressed *s);	/* NULL is fine */
 
 /* Is mail for this address (as address_text gives it) suppressed now? On the port's thread. */

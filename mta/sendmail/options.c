@@ -55,9 +55,11 @@ enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
 void
 sendmail_help(void)
 {
-	printf("usage: sendmail [OPTION]... [RECIPIENT]...   hand in the message on standard input\n"
+	printf("usage: sendmail [OPTION]... [RECIPIENT]...   hand in the message on standard "
+	       "input\n"
 	       "       mailq                                 list the queue\n"
-	       "       newaliases                            nothing: there is no alias database\n\n");
+	       "       newaliases                            nothing: there is no alias "
+	       "database\n\n");
 	for (size_t i = 0; i < OPTION_COUNT; i++)
 		if (options[i].help != NULL)
 			printf("  -%c%-10s  %s\n", options[i].letter, options[i].argument,

@@ -10,8 +10,8 @@
  * awaited, so that its commands travel in the same write as the body's end.
  *
  *	smtp_client_init → take(220…) → CLIENT_READY → smtp_client_send(&transaction) → CLIENT_BODY
- *	→ smtp_client_body(bytes)… → smtp_client_body_end() → CLIENT_DONE (outcomes in the transaction) → CLIENT_READY
- *	→ smtp_client_quit() → CLIENT_CLOSED
+ *	→ smtp_client_body(bytes)… → smtp_client_body_end() → CLIENT_DONE (outcomes in the
+ *	transaction) → CLIENT_READY → smtp_client_quit() → CLIENT_CLOSED
  *
  * RFC 5321, 1870, 2920, 3030, 3461, 6152, 6531, 9422. Waits of RFC 5321 §4.5.3.2 are told by
  * smtp_client_timeout_ms().
@@ -40,14 +40,18 @@ struct smtp_client_config {
 /* Does the session begin TLS (RFC 3207)? */
 enum smtp_client_tls {
 	CLIENT_TLS_NEVER,
-	CLIENT_TLS_MAY,			/* if it is offered; then there is no way back into plain text */
-	CLIENT_TLS_MUST,		/* without it nothing is said: the session fails at STAGE_TLS */
+	/* if it is offered; then there is no way back into plain text */
+	CLIENT_TLS_MAY,
+	/* without it nothing is said: the session fails at STAGE_TLS */
+	CLIENT_TLS_MUST,
 };
 
 /* What the server's EHLO offered. */
 struct smtp_features {
-	struct span auth;			/* mechanisms, as named; empty: none; client's arena */
-	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced, starttls;
+	/* mechanisms, as named; empty: none; client's arena */
+	struct span auth;
+	bool esmtp, pipelining, size, eightbitmime, binarymime, chunking, dsn, smtputf8, enhanced,
+		starttls;
 	bool requiretls;			/* inside TLS; elsewhere it means nothing */
 	bool mt_priority, deliverby;
 	uint64_t by_min_s;			/* of DELIVERBY; 0: none given */
@@ -73,8 +77,11 @@ enum smtp_fate {				/* of one recipient in one attempt */
 	FATE_DELIVERED,				/* 2xx to the dot (LMTP later: its own reply) */
 	FATE_TEMPORARY,				/* 4xx; reply says why */
 	FATE_PERMANENT,				/* 5xx */
-	FATE_NOT_TRIED,				/* "too many recipients", LIMITS, or the session was about to end: send
-						   again at once in a new transaction */
+	/*
+	 * "too many recipients", LIMITS, or the session was about to end: send again at once in a
+	 * new transaction
+	 */
+	FATE_NOT_TRIED,
 	/* the dot was sent and the connection was lost before its reply */
 	FATE_UNCERTAIN,
 };
@@ -96,7 +103,9 @@ struct smtp_transaction {
 	uint64_t size;
 	bool needs_8bit;			/* content has octets above 127 */
 	bool needs_smtputf8;			/* an address, or the header, is not ASCII */
-	/* RFC 8689; with a null reverse-path only where it is offered: a report is not lost for it */
+	/*
+	 * RFC 8689; with a null reverse-path only where it is offered: a report is not lost for it
+	 */
 	bool requiretls;
 	int64_t by_left_s;			/* until envelope->by_ms, where it has a by_mode */
 	/* set */
@@ -120,7 +129,9 @@ enum smtp_client_event {
 	CLIENT_BODY,
 	/* *done has the fates of every recipient; CLIENT_READY (or closed) follows */
 	CLIENT_DONE,
-	/* 220 to STARTTLS came: drop what was read behind it, shake hands, smtp_client_tls_done() */
+	/*
+	 * 220 to STARTTLS came: drop what was read behind it, shake hands, smtp_client_tls_done()
+	 */
 	CLIENT_START_TLS,
 	/*
 	 * it is the owner's turn to say something of AUTH: first with auth_reply.code 0, then with
@@ -135,7 +146,8 @@ struct smtp_client {
 	const struct smtp_client_config *config;
 	enum smtp_client_tls want_tls;		/* the owner's; NEVER at first */
 	bool tls;				/* it is there */
-	bool want_auth;				/* the owner's: log in before anything else is said */
+	/* the owner's: log in before anything else is said */
+	bool want_auth;
 	struct reply auth_reply;		/* CLIENT_AUTH; its text is good during that step */
 	struct buf out;				/* to send; the owner consumes it */
 	struct smtp_features features;

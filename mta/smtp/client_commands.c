@@ -111,7 +111,8 @@ write_by(const struct smtp_transaction *t, struct buf *out)
 	int64_t left = t->by_left_s, most = 999999999;
 
 	left = left > most ? most : left < -most ? -most : left;
-	buf_printf(out, " BY=%" PRId64 ";%c%s", left, e->by_mode == BY_RETURN ? 'R' : 'N', e->by_trace ? "T" : "");
+	buf_printf(out, " BY=%" PRId64 ";%c%s", left, e->by_mode == BY_RETURN ? 'R' : 'N',
+		   e->by_trace ? "T" : "");
 }
 
 void
@@ -172,14 +173,18 @@ write_notify(uint8_t notify, struct buf *out)
 	}
 }
 
-/* RFC 2852 §4.1.4.2: who knows of no time is to tell the sender of delays, whom it would have told. */
+/*
+ * RFC 2852 §4.1.4.2: who knows of no time is to tell the sender of delays, whom it would have told.
+ */
 static uint8_t
-notify_of(const struct smtp_transaction *t, const struct recipient *recipient, const struct smtp_features *features)
+notify_of(const struct smtp_transaction *t, const struct recipient *recipient,
+	  const struct smtp_features *features)
 {
 	if (t->envelope->by_mode != BY_NOTIFY || features->deliverby || t->by_left_s <= 0 ||
 	    (recipient->notify & NOTIFY_NEVER) != 0)
 		return recipient->notify;
-	return (uint8_t)((recipient->notify == 0 ? NOTIFY_FAILURE : recipient->notify) | NOTIFY_DELAY);
+	return (uint8_t)((recipient->notify == 0 ? NOTIFY_FAILURE : recipient->notify) |
+			 NOTIFY_DELAY);
 }
 
 void
@@ -267,7 +272,9 @@ client_refusal(const struct smtp_transaction *t, const struct smtp_features *fea
 		return REPLY(550, 5, 7, 30, "REQUIRETLS is needed, which the host does not offer");
 	/* RFC 2852 §4.1.4.1; and no other host is looked for that does (§7) */
 	if (t->envelope->by_mode == BY_RETURN && !features->deliverby)
-		return REPLY(550, 5, 3, 3, "it is to be there by a time or come back, and the host does not offer DELIVERBY");
+		return REPLY(550, 5, 3, 3,
+			     "it is to be there by a time or come back, and the host does not "
+			     "offer DELIVERBY");
 	if (t->envelope->by_mode == BY_RETURN &&
 	    (t->by_left_s <= 0 || t->by_left_s < (int64_t)features->by_min_s))
 		return REPLY(550, 5, 4, 7, "it cannot be there by the time its sender asked for");

@@ -7,7 +7,8 @@
 
 #include "mta/smtp/texts.h"
 
-enum { ENVID_MAX = 100, ORCPT_MAX = 500, AUTH_PARAMETER_MAX = 500, HELO_NAME_MAX = 255, SIZE_DIGITS_MAX = 20 };
+enum { ENVID_MAX = 100, ORCPT_MAX = 500, AUTH_PARAMETER_MAX = 500, HELO_NAME_MAX = 255,
+       SIZE_DIGITS_MAX = 20 };
 
 /* One line on its way to a value. */
 struct parse {
@@ -201,7 +202,9 @@ read_hold_for(struct parse *p, struct span value, bool has_value)
 	(void)has_value;
 	if (!p->limits->hold)
 		return TEXT_PARAMETER_UNKNOWN;
-	return w->hold_until_ms == 0 && wish_read_hold_for(value, &w->hold_for_s) ? FINE : TEXT_HOLD_SYNTAX;
+	return w->hold_until_ms == 0 && wish_read_hold_for(value, &w->hold_for_s)
+		       ? FINE
+		       : TEXT_HOLD_SYNTAX;
 }
 
 static enum smtp_text
@@ -212,7 +215,9 @@ read_hold_until(struct parse *p, struct span value, bool has_value)
 	(void)has_value;
 	if (!p->limits->hold)
 		return TEXT_PARAMETER_UNKNOWN;
-	return w->hold_for_s == 0 && wish_read_hold_until(value, &w->hold_until_ms) ? FINE : TEXT_HOLD_SYNTAX;
+	return w->hold_for_s == 0 && wish_read_hold_until(value, &w->hold_until_ms)
+		       ? FINE
+		       : TEXT_HOLD_SYNTAX;
 }
 
 static enum smtp_text

@@ -31,7 +31,8 @@ enum smtp_verb {
 
 struct smtp_command {
 	enum smtp_verb verb;
-	struct span argument;			/* HELO, EHLO name; VRFY, HELP, NOOP text; AUTH: all of it, in the line itself */
+	/* HELO, EHLO name; VRFY, HELP, NOOP text; AUTH: all of it, in the line itself */
+	struct span argument;
 	struct address path;			/* MAIL, RCPT */
 	uint64_t size;				/* MAIL SIZE=, BDAT chunk size */
 	bool last;				/* BDAT … LAST */
@@ -45,10 +46,12 @@ struct smtp_command {
 struct smtp_command_limits {
 	bool strict_addresses, local_submission, offer_binarymime;
 	bool extended;				/* EHLO was said: parameters are allowed */
-	bool auth;				/* AUTH is offered: AUTH= on MAIL is known (RFC 4954 §5) */
+	/* AUTH is offered: AUTH= on MAIL is known (RFC 4954 §5) */
+	bool auth;
 	bool smtputf8;				/* MAIL had SMTPUTF8: RCPT may go beyond ASCII */
 	bool tls;				/* REQUIRETLS counts */
-	bool priority, hold, by;		/* MT-PRIORITY, HOLDFOR and HOLDUNTIL, BY are known */
+	/* MT-PRIORITY, HOLDFOR and HOLDUNTIL, BY are known */
+	bool priority, hold, by;
 };
 
 /*

@@ -1,6 +1,7 @@
 /*
- * smtp/convert: 8-bit content → 7-bit, for a host without 8BITMIME (RFC 6152 §3): each part that says
- * it is 8bit or binary becomes quoted-printable (text) or base64 (RFC 2045 §6). Streaming, and pure.
+ * smtp/convert: 8-bit content → 7-bit, for a host without 8BITMIME (RFC 6152 §3): each part that
+ * says it is 8bit or binary becomes quoted-printable (text) or base64 (RFC 2045 §6). Streaming, and
+ * pure.
  *
  * What is not declared stays as it is, but for a message of one part: that one is encoded in any
  * case, and if it is no MIME at all it becomes so. Multiparts and messages in messages are followed

@@ -94,7 +94,10 @@ finish_held(struct header_scan *h, struct span in, size_t *taken)
 		buf_clear(&h->held);
 	} else {
 		check_body_line(h, buf_len(&h->text), buf_len(&h->held));
-		/* body after all: what was taken before stays in held, this call's octets are the caller's */
+		/*
+		 * body after all: what was taken before stays in held, this call's octets are the
+		 * caller's
+		 */
 		h->held.end = h->held.start + before;
 		*taken = 0;
 	}

@@ -80,7 +80,8 @@ wish_read_priority_field(struct span text, int8_t *ret)
 	while (len < text.len && !is_of(text.at[len], "( \t\r\n"))
 		len++;
 	rest = span_skip(text, len);
-	return skip_comments(&rest) && rest.len == 0 && wish_read_priority(span_first(text, len), ret);
+	return skip_comments(&rest) && rest.len == 0 &&
+	       wish_read_priority(span_first(text, len), ret);
 }
 
 bool
@@ -118,18 +119,20 @@ wish_read_hold_until(struct span text, int64_t *ret_ms)
 	struct tm tm = { 0 }, back;
 	time_t at;
 
-	if (!read_digits(&text, 4, 4, &year) || !read_octet(&text, "-") || !read_digits(&text, 2, 2, &month) ||
-	    !read_octet(&text, "-") || !read_digits(&text, 2, 2, &day) || !read_octet(&text, "Tt") ||
-	    !read_digits(&text, 2, 2, &hour) || !read_octet(&text, ":") || !read_digits(&text, 2, 2, &minute) ||
-	    !read_octet(&text, ":") || !read_digits(&text, 2, 2, &second))
+	if (!read_digits(&text, 4, 4, &year) || !read_octet(&text, "-") ||
+	    !read_digits(&text, 2, 2, &month) || !read_octet(&text, "-") ||
+	    !read_digits(&text, 2, 2, &day) || !read_octet(&text, "Tt") ||
+	    !read_digits(&text, 2, 2, &hour) || !read_octet(&text, ":") ||
+	    !read_digits(&text, 2, 2, &minute) || !read_octet(&text, ":") ||
+	    !read_digits(&text, 2, 2, &second))
 		return false;
 	if (read_octet(&text, ".") && !read_digits(&text, 1, DIGITS_MAX, &fraction))
 		return false;
-	if (!read_zone(&text, &zone) || text.len > 0 || year < 1970 || month < 1 || month > 12 || hour > 23 ||
-	    minute > 59 || second > 60)
+	if (!read_zone(&text, &zone) || text.len > 0 || year < 1970 || month < 1 || month > 12 ||
+	    hour > 23 || minute > 59 || second > 60)
 		return false;
-	tm = (struct tm){ .tm_year = (int)year - 1900, .tm_mon = (int)month - 1, .tm_mday = (int)day,
-			  .tm_hour = (int)hour, .tm_min = (int)minute };
+	tm = (struct tm){ .tm_year = (int)year - 1900, .tm_mon = (int)month - 1,
+			  .tm_mday = (int)day, .tm_hour = (int)hour, .tm_min = (int)minute };
 	at = timegm(&tm);
 	if (gmtime_r(&at, &back) == NULL || back.tm_mday != (int)day)
 		return false;				/* the 31st of a month of 30 */
@@ -165,7 +168,8 @@ wish_time_text(int64_t ms, char out[WISH_TIME_MAX])
 	time_t at = (time_t)(ms / 1000);
 	struct tm tm;
 
-	if (gmtime_r(&at, &tm) == NULL || strftime(out, WISH_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+	if (gmtime_r(&at, &tm) == NULL ||
+	    strftime(out, WISH_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
 		snprintf(out, WISH_TIME_MAX, "9999-12-31T23:59:59Z");
 	return out;
 }

@@ -80,7 +80,7 @@ received_line(const struct received_facts *facts, struct buf *out)
 	buf_append(out, SPAN("Received: "));
 	if (facts->local) {
 		buf_printf(out, "from localhost (uid %u)\r\n\t", facts->uid);
-	} else if (facts->hidden) {	/* RFC 5321 wants a name, and nobody has this one (RFC 6761) */
+	} else if (facts->hidden) { /* RFC 5321 wants a name, and nobody has this one (RFC 6761) */
 		buf_append(out, SPAN("from hidden.invalid\r\n\t"));
 	} else {
 		buf_append(out, SPAN("from "));

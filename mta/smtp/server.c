@@ -235,7 +235,8 @@ take_line(struct smtp_server *server, struct span in)
 	before_lf = len > 1 ? in.at[len - 2] : p->line_last;
 	if (lf == NULL || p->line_octets > 0) {
 		buf_append(&p->line,
-			   span_first(line, most > buf_len(&p->line) ? most - buf_len(&p->line) : 0));
+			   span_first(line,
+				      most > buf_len(&p->line) ? most - buf_len(&p->line) : 0));
 		line = buf_span(&p->line);
 	}
 	p->line_octets = lf ? 0 : octets;
@@ -325,7 +326,8 @@ answer_mail(struct smtp_server *server, const struct reply *reply)
 
 	if (reply_class(reply) == 2 && server->p->lowered) {	/* RFC 6710 §4 */
 		said.status = (struct status){ 2, 3, 6 };
-		said.text = arena_printf(&server->arena, "%d is the new priority assigned to the message",
+		said.text = arena_printf(&server->arena,
+					 "%d is the new priority assigned to the message",
 					 server->wishes.priority);
 	}
 	server_say(server, &said);

@@ -14,9 +14,9 @@
  * its liking. While a question is open smtp_server_take() takes no bytes (it returns SMTP_WAIT), so
  * pipelining, ordering and back-pressure follow from the shape. smtp_server_answer() resumes it.
  *
- * RFC 5321, 1869, 1870, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6531, 8689, 9422. Memory: the machine
- * holds at most one command line, the transaction's envelope (bounded by its limits), and the
- * replies not yet sent.
+ * RFC 5321, 1869, 1870, 2034, 2920, 3030, 3207, 3461, 4954, 6152, 6531, 8689, 9422. Memory: the
+ * machine holds at most one command line, the transaction's envelope (bounded by its limits), and
+ * the replies not yet sent.
  */
 #ifndef TRAM_SMTP_SERVER_H
 #define TRAM_SMTP_SERVER_H
@@ -88,8 +88,8 @@ enum smtp_question {
 	SMTP_QUESTION_DATA,
 	SMTP_QUESTION_MESSAGE,	/* all of it has been appended: 250 only once it is durable */
 	/*
-	 * auth_text: what stands behind AUTH; then each line of the client's that follows a 334. 334
-	 * and its text go out as they are; 235: logged in; the rest ends the exchange.
+	 * auth_text: what stands behind AUTH; then each line of the client's that follows a 334.
+	 * 334 and its text go out as they are; 235: logged in; the rest ends the exchange.
 	 */
 	SMTP_QUESTION_AUTH,
 	SMTP_QUESTION_AUTH_LINE,
@@ -133,7 +133,8 @@ struct smtp_server {
 	struct span auth_text;			/* of the open question; wiped by its answer */
 	bool authenticated;
 	bool privileged;			/* the owner's: it may relay, logged in or not */
-	int max_priority;			/* the owner's: of this client; the config's at first */
+	/* the owner's: of this client; the config's at first */
+	int max_priority;
 	int64_t now_ms;				/* the owner's: wall time, for FUTURERELEASE */
 	bool chunking_used;			/* this message came by BDAT */
 	bool saw_8bit;				/* this message's content has octets above 127 */
@@ -198,11 +199,11 @@ void smtp_server_tls_done(struct smtp_server *server);
 bool smtp_server_idle(const struct smtp_server *server);
 
 /*
- * HOLDFOR, HOLDUNTIL and BY are within what EHLO says: TEXT_COUNT (texts.h), or why not. A priority above
- * max_priority is lowered.
+ * HOLDFOR, HOLDUNTIL and BY are within what EHLO says: TEXT_COUNT (texts.h), or why not. A priority
+ * above max_priority is lowered.
  */
-unsigned smtp_server_judge_wishes(const struct smtp_server_config *config, int max_priority, int64_t now_ms,
-				  struct mail_wishes *wishes);
+unsigned smtp_server_judge_wishes(const struct smtp_server_config *config, int max_priority,
+				  int64_t now_ms, struct mail_wishes *wishes);
 
 /* What the session waits for, for `tramctl sessions`: "command", "data", "answer: recipient" … */
 const char *smtp_server_waiting_for(const struct smtp_server *server);

@@ -231,7 +231,9 @@ server_finish_content(struct smtp_server *server)
 		server_say_text(server, TEXT_CHUNK_OK);
 		server->state = SERVER_BDAT_NEXT;
 	} else {
-		/* all of it is the owner's now: the answer decides, and there is no draft to drop */
+		/*
+		 * all of it is the owner's now: the answer decides, and there is no draft to drop
+		 */
 		p->draft = false;
 		server->saw_8bit = p->decoder.saw_8bit;
 		server_ask(server, SMTP_QUESTION_MESSAGE);

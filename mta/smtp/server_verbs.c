@@ -38,10 +38,12 @@ list_wishes(struct smtp_server *server)
 	if (config->offer_priority)
 		buf_append(&server->out, SPAN("250-MT-PRIORITY\r\n"));
 	if (config->hold_max_ms >= 1000)
-		buf_printf(&server->out, "250-FUTURERELEASE %lld %s\r\n", (long long)config->hold_max_ms / 1000,
+		buf_printf(&server->out, "250-FUTURERELEASE %lld %s\r\n",
+			   (long long)config->hold_max_ms / 1000,
 			   wish_time_text(server->now_ms + config->hold_max_ms, text));
 	if (config->by_min_ms > 0)
-		buf_printf(&server->out, "250-DELIVERBY %lld\r\n", (long long)(config->by_min_ms + 999) / 1000);
+		buf_printf(&server->out, "250-DELIVERBY %lld\r\n",
+			   (long long)(config->by_min_ms + 999) / 1000);
 }
 
 static void
@@ -113,7 +115,8 @@ run_mail(struct smtp_server *server, const struct smtp_command *command)
 		return;
 	}
 	server->wishes = command->wishes;
-	wrong = smtp_server_judge_wishes(server->config, server->max_priority, server->now_ms, &server->wishes);
+	wrong = smtp_server_judge_wishes(server->config, server->max_priority, server->now_ms,
+					 &server->wishes);
 	server->p->lowered = server->wishes.priority < command->wishes.priority;
 	if (wrong != TEXT_COUNT) {
 		server_say_text(server, (enum smtp_text)wrong);

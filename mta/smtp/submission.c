@@ -1,4 +1,6 @@
-/* submission: see submission.h. A field at a time; what is kept stays octet for octet. Any thread. */
+/*
+ * submission: see submission.h. A field at a time; what is kept stays octet for octet. Any thread.
+ */
 #include "mta/smtp/submission.h"
 
 #include "mta/base/clock.h"

@@ -53,7 +53,8 @@ on_server_name(SSL *ssl, int *alert, void *arg)
 	(void)alert;
 	if (face != NULL)
 		SSL_set_SSL_CTX(ssl, face->ctx);
-	return SSL_TLSEXT_ERR_OK;	/* mail servers ask for all kinds of names: the first will do */
+	/* mail servers ask for all kinds of names: the first will do */
+	return SSL_TLSEXT_ERR_OK;
 }
 
 /* Of the pair that has been chosen for this client. */
@@ -90,7 +91,8 @@ set_groups(const struct tls_context *context, SSL_CTX *ctx, const char *groups)
 static int
 set_protocol(const struct tls_loading *l, SSL_CTX *ctx)
 {
-	static const int versions[] = { TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION };
+	static const int versions[] = { TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION,
+					TLS1_3_VERSION };
 	const struct tls_settings *s = &l->context->settings;
 	struct arena arena = { 0 };
 	const char *ciphers = s->ciphers.len > 0 ? arena_str(&arena, s->ciphers) :
@@ -103,12 +105,15 @@ set_protocol(const struct tls_loading *l, SSL_CTX *ctx)
 	if (s->min_version < TLS_1_2)
 		SSL_CTX_set_security_level(ctx, 0);
 	if (SSL_CTX_set_cipher_list(ctx, ciphers) != 1)
-		rc = tls_complain(l, "tls-ciphers: OpenSSL knows none of \"%s\" (see: openssl ciphers)",
-			      ciphers);
+		rc = tls_complain(
+			l, "tls-ciphers: OpenSSL knows none of \"%s\" (see: openssl ciphers)",
+			ciphers);
 	else if (s->ciphersuites.len > 0 &&
 		 SSL_CTX_set_ciphersuites(ctx, arena_str(&arena, s->ciphersuites)) != 1)
-		rc = tls_complain(l, "tls-ciphersuites: OpenSSL knows none of \"%.*s\" (see: openssl "
-				 "ciphers -tls1_3)", SPAN_FMT(s->ciphersuites));
+		rc = tls_complain(l,
+				  "tls-ciphersuites: OpenSSL knows none of \"%.*s\" (see: openssl "
+				  "ciphers -tls1_3)",
+				  SPAN_FMT(s->ciphersuites));
 	else if (!set_groups(l->context, ctx, groups))
 		rc = tls_complain(l, "tls-groups: OpenSSL does not know all of \"%s\"; say, "
 				 "\"X25519:P-256\"", groups);
@@ -152,7 +157,8 @@ set_tickets(const struct tls_context *context, SSL_CTX *ctx)
 	EVP_DigestUpdate(digest, context->name.at, context->name.len);
 	EVP_DigestFinal_ex(digest, id, &len);
 	EVP_MD_CTX_free(digest);
-	SSL_CTX_set_session_id_context(ctx, id, len < SSL_MAX_SID_CTX_LENGTH ? len : SSL_MAX_SID_CTX_LENGTH);
+	SSL_CTX_set_session_id_context(ctx, id,
+				       len < SSL_MAX_SID_CTX_LENGTH ? len : SSL_MAX_SID_CTX_LENGTH);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_num_tickets(ctx, s->tickets ? 1 : 0);
 	if (s->tickets)
@@ -182,8 +188,10 @@ set_client_ca(const struct tls_loading *l, SSL_CTX *ctx)
 	if (s->client_certificates == TLS_CLIENT_CERT_OFF)
 		return 0;
 	if (ca == NULL || SSL_CTX_load_verify_file(ctx, ca) != 1)
-		return tls_complain(l, "%s: no certificates that clients' ones could be checked with "
-				       "(%s); set client-ca", s->client_ca ? s->client_ca : "client-ca",
+		return tls_complain(l,
+				    "%s: no certificates that clients' ones could be checked with "
+				    "(%s); set client-ca",
+				    s->client_ca ? s->client_ca : "client-ca",
 				    s->client_ca ? tls_reason() : "not set");
 	names = SSL_load_client_CA_file(ca);
 	if (names != NULL)
@@ -196,7 +204,8 @@ set_client_ca(const struct tls_loading *l, SSL_CTX *ctx)
 static SSL_CTX *
 new_ctx(struct faces *faces)
 {
-	SSL_CTX *ctx = SSL_CTX_new(faces->owner->server ? TLS_server_method() : TLS_client_method());
+	SSL_CTX *ctx =
+		SSL_CTX_new(faces->owner->server ? TLS_server_method() : TLS_client_method());
 
 	if (ctx == NULL)
 		abort();		/* no memory */
@@ -338,8 +347,9 @@ load_cas(const struct tls_loading *l, SSL_CTX *ctx)
 	at = files_at(l->context->settings.files, ca, room);
 	if (SSL_CTX_load_verify_file(ctx, at) == 1 || SSL_CTX_load_verify_dir(ctx, at) == 1)
 		return 0;
-	return tls_complain(l, "%s: neither a file of certificates in PEM nor a directory of them (%s)",
-			ca, tls_reason());
+	return tls_complain(
+		l, "%s: neither a file of certificates in PEM nor a directory of them (%s)", ca,
+		tls_reason());
 }
 
 /* Of all files that it was made from, as they are now. */

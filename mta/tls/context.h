@@ -19,7 +19,8 @@
 #include "mta/base/span.h"
 
 enum tls_version { TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
-enum tls_client_certificates { TLS_CLIENT_CERT_OFF, TLS_CLIENT_CERT_OPTIONAL, TLS_CLIENT_CERT_REQUIRED };
+enum tls_client_certificates { TLS_CLIENT_CERT_OFF, TLS_CLIENT_CERT_OPTIONAL,
+			       TLS_CLIENT_CERT_REQUIRED };
 
 enum { TLS_ERROR_MAX = 512, TLS_PAIRS_MAX = 4, TLS_DIGEST_LEN = 32 };
 
@@ -27,7 +28,8 @@ struct tls_identity {			/* a `certificate` section */
 	struct span name;		/* its title */
 	struct span *chains, *keys;	/* paths; as many of each: leaf first, PEM */
 	size_t chain_count, key_count;
-	struct span *ocsps;		/* paths of responses to staple (DER), each about one pair */
+	/* paths of responses to staple (DER), each about one pair */
+	struct span *ocsps;
 	size_t ocsp_count;
 	struct span *next_keys;		/* paths: of certificates to come; to be published before */
 	size_t next_key_count;
@@ -43,7 +45,8 @@ struct tls_settings {
 	bool tickets;			/* session tickets */
 	enum tls_client_certificates client_certificates;
 	const char *client_ca;		/* PEM: who signs clients' certificates */
-	const struct files *files;	/* where files are while they are read; NULL: where they say */
+	/* where files are while they are read; NULL: where they say */
+	const struct files *files;
 	/* of connections that we make, to be resumed: how many for a thread, how long */
 	size_t sessions;		/* 0: none */
 	int64_t session_lifetime_ms;

@@ -67,11 +67,14 @@ load_chain(const struct tls_loading *l, SSL_CTX *ctx, const char *chain)
 	if (ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SSL &&
 	    (reason == SSL_R_EE_KEY_TOO_SMALL || reason == SSL_R_CA_KEY_TOO_SMALL ||
 	     reason == SSL_R_CA_MD_TOO_WEAK))
-		return tls_complain(l, "%s: this certificate is too weak for clients of today (%s); "
-				       "get one with ECDSA P-256, or RSA 2048 or more, and SHA-256",
+		return tls_complain(l,
+				    "%s: this certificate is too weak for clients of today (%s); "
+				    "get one with ECDSA P-256, or RSA 2048 or more, and SHA-256",
 				    chain, tls_reason());
-	return tls_complain(l, "%s: not a readable chain of certificates in PEM (%s); name the file "
-			       "with the server's own certificate first", chain, tls_reason());
+	return tls_complain(l,
+			    "%s: not a readable chain of certificates in PEM (%s); name the file "
+			    "with the server's own certificate first",
+			    chain, tls_reason());
 }
 
 static bool
@@ -95,8 +98,10 @@ load_key(const struct tls_loading *l, SSL_CTX *ctx, const char *chain, const cha
 	    SSL_CTX_check_private_key(ctx) == 1)
 		return 0;
 	if (is_mismatch(ERR_peek_last_error()))
-		return tls_complain(l, "%s: the key does not belong to the first certificate in %s; "
-				       "name the pair that was made together", key, chain);
+		return tls_complain(l,
+				    "%s: the key does not belong to the first certificate in %s; "
+				    "name the pair that was made together",
+				    key, chain);
 	return tls_complain(l, "%s: not a readable private key (%s); name the one for %s, in PEM "
 			       "and without a password", key, tls_reason(), chain);
 }
@@ -124,10 +129,11 @@ tls_load_pair(const struct tls_loading *l, struct face *face, struct span chain,
 		pair->leaf = SSL_CTX_get0_certificate(face->ctx);
 	for (size_t i = 0; rc == 0 && i < face->pair_count; i++)
 		if (types[i] == key_type(pair->leaf))
-			rc = tls_complain(l, "%s: certificate %.*s has two %s certificates, of which "
-					     "only one could be shown; remove one, or make it a "
-					     "certificate of its own", chain_path,
-					  SPAN_FMT(face->from->name),
+			rc = tls_complain(l,
+					  "%s: certificate %.*s has two %s certificates, of which "
+					  "only one could be shown; remove one, or make it a "
+					  "certificate of its own",
+					  chain_path, SPAN_FMT(face->from->name),
 					  EVP_PKEY_get0_type_name(X509_get0_pubkey(pair->leaf)));
 	if (rc == 0)
 		rc = load_key(l, face->ctx, chain_path, arena_str(&arena, key));
@@ -259,8 +265,10 @@ tls_load_ocsp(const struct tls_loading *l, struct face *face, struct span path)
 		response = d2i_OCSP_RESPONSE(NULL, &at, (long)len);
 		basic = response != NULL ? OCSP_response_get1_basic(response) : NULL;
 		if (basic == NULL)
-			rc = tls_complain(l, "%s: not an OCSP response in DER; let your ACME client "
-					     "write it, or remove `ocsp`", name);
+			rc = tls_complain(l,
+					  "%s: not an OCSP response in DER; let your ACME client "
+					  "write it, or remove `ocsp`",
+					  name);
 		else
 			hand_out(face, basic, span_of(bytes, len));
 	}

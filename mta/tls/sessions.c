@@ -1,13 +1,15 @@
 /*
- * tls/sessions: what servers gave us to come back with (RFC 8446 §2.2, 5077), for one reactor and one
- * state of the configuration's files: it goes with both. A session is found by the digest of the place
- * and of all that its first handshake had to find, so that one with other demands never has it; it
- * keeps what that handshake found, and ends at the latest when the certificate does. One thread.
+ * tls/sessions: what servers gave us to come back with (RFC 8446 §2.2, 5077), for one reactor and
+ * one state of the configuration's files: it goes with both. A session is found by the digest of
+ * the place and of all that its first handshake had to find, so that one with other demands never
+ * has it; it keeps what that handshake found, and ends at the latest when the certificate does. One
+ * thread.
  *
- * The newest session of a key serves all connections until the next one comes (RFC 8446 §C.4 would have
- * one for each, so that people cannot be followed; a mail server's address says who it is anyway). Beyond
- * `most` the oldest make room. Each is kept encoded: without the chain of certificates that OpenSSL's
- * object holds on to, and bounded, for ticket and certificate are as long as the server likes.
+ * The newest session of a key serves all connections until the next one comes (RFC 8446 §C.4 would
+ * have one for each, so that people cannot be followed; a mail server's address says who it is
+ * anyway). Beyond `most` the oldest make room. Each is kept encoded: without the chain of
+ * certificates that OpenSSL's object holds on to, and bounded, for ticket and certificate are as
+ * long as the server likes.
  */
 #include <openssl/err.h>
 #include <stdlib.h>
@@ -124,7 +126,8 @@ tls_sessions_take(struct tls_sessions *s, const uint8_t key[TLS_DIGEST_LEN], int
 	if (kept == NULL)
 		return NULL;
 	at = kept->encoded;
-	session = kept->found.until_ms > now_ms ? d2i_SSL_SESSION(NULL, &at, (long)kept->len) : NULL;
+	session =
+		kept->found.until_ms > now_ms ? d2i_SSL_SESSION(NULL, &at, (long)kept->len) : NULL;
 	ERR_clear_error();
 	if (session == NULL) {
 		drop(s, kept);

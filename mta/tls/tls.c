@@ -422,7 +422,8 @@ tls_channel_binding(const struct tls *tls, uint8_t ret[32])
 	/* RFC 9266 §4.2: before TLS 1.3 only with the extended master secret */
 	if (SSL_version(tls->ssl) < TLS1_3_VERSION && SSL_get_extms_support(tls->ssl) != 1)
 		return false;
-	return SSL_export_keying_material(tls->ssl, ret, 32, label, sizeof(label) - 1, NULL, 0, 1) == 1;
+	return SSL_export_keying_material(tls->ssl, ret, 32, label, sizeof(label) - 1, NULL, 0,
+					  1) == 1;
 }
 
 static bool

@@ -3,7 +3,8 @@
  *
  * The owner (net/stream) feeds what it read and sends what gathers in `out`. Nothing is read into
  * or kept in the middle: what has been fed is decrypted at once. A failure is for good; `out` may
- * then hold an alert that should still be sent. One thread at a time, the one whose number was given.
+ * then hold an alert that should still be sent. One thread at a time, the one whose number was
+ * given.
  */
 #ifndef TRAM_TLS_TLS_H
 #define TRAM_TLS_TLS_H
@@ -22,18 +23,19 @@ enum tls_state {
 /* What a connection that we make must find. */
 struct tls_peer {
 	struct span sni;		/* host name; empty: none is sent */
-	struct span *names;		/* any of these in the certificate, if CA or DANE-TA decide */
+	/* any of these in the certificate, if CA or DANE-TA decide */
+	struct span *names;
 	size_t name_count;
 	/*
-	 * Names stand in subjectAltName only (RFC 8461 §4.2). Else a certificate that has no host name
-	 * there may have it as the subject's common name, as RFC 7672 §3.2.3 has it.
+	 * Names stand in subjectAltName only (RFC 8461 §4.2). Else a certificate that has no host
+	 * name there may have it as the subject's common name, as RFC 7672 §3.2.3 has it.
 	 */
 	bool alt_names_only;
 	struct tls_tlsa *tlsa;		/* DANE (RFC 7672): usable records; none: the CAs decide */
 	size_t tlsa_count;
 	/*
-	 * Who is called, and what is asked of him: a session of an earlier connection is resumed only
-	 * if this, and all above, is as it was. Empty: a full handshake, and nothing is kept.
+	 * Who is called, and what is asked of him: a session of an earlier connection is resumed
+	 * only if this, and all above, is as it was. Empty: a full handshake, and nothing is kept.
 	 */
 	struct span resume;
 };
@@ -81,7 +83,8 @@ struct tls_link {
 
 struct tls *tls_server_new(struct tls_context *context, unsigned thread);
 /* peer is copied. */
-struct tls *tls_client_new(struct tls_context *context, unsigned thread, const struct tls_peer *peer);
+struct tls *tls_client_new(struct tls_context *context, unsigned thread,
+			   const struct tls_peer *peer);
 /* How many of peer's TLSA records the library can read; none: whoever it is, no record names it. */
 size_t tls_tlsa_count(const struct tls *tls);
 /* What it found is not good enough: it, and those like it, will not be resumed. */

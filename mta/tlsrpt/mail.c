@@ -21,7 +21,8 @@ tlsrpt_file_name(const struct tlsrpt_facts *facts, struct arena *arena)
 }
 
 static void
-put_header(const struct tlsrpt_facts *facts, const struct span *to, size_t to_count, struct buf *out)
+put_header(const struct tlsrpt_facts *facts, const struct span *to, size_t to_count,
+	   struct buf *out)
 {
 	char date[RFC5322_DATE_MAX];
 	struct span domain = facts->day->domain;

@@ -28,8 +28,9 @@ struct span tlsrpt_file_name(const struct tlsrpt_facts *facts, struct arena *are
 
 /*
  * Appends the header block (with its blank line; no Received, no Return-Path) and the body of the
- * mail to these addresses (at least one): multipart/report of a text and the gzipped JSON in base64; 7-bit, CRLF, with
- * "TLS-Required: No", for it must get through where TLS is broken. Negative errno if zlib fails.
+ * mail to these addresses (at least one): multipart/report of a text and the gzipped JSON in
+ * base64; 7-bit, CRLF, with "TLS-Required: No", for it must get through where TLS is broken.
+ * Negative errno if zlib fails.
  */
 int tlsrpt_mail(const struct tlsrpt_facts *facts, const struct span *to, size_t to_count,
 		struct buf *header, struct buf *body);

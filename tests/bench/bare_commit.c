@@ -1,12 +1,13 @@
 /*
- * bare_commit: what the disk and LMDB take for one commit, with no server around them. For each number that comes on
- * standard input it makes so many commits, of one value of OCTETS each, and prints how long each took, in µs.
+ * bare_commit: what the disk and LMDB take for one commit, with no server around them. For each
+ * number that comes on standard input it makes so many commits, of one value of OCTETS each, and
+ * prints how long each took, in µs.
  *
  *	bare_commit FILE OCTETS
  *
- * Each commit puts a value and deletes the one before, as a relay's does, so that after the first few the file grows
- * no more: what is measured is pages that are written again. The file is opened as the queue's is: fdatasync for the
- * data, and another for the page that makes them count.
+ * Each commit puts a value and deletes the one before, as a relay's does, so that after the first
+ * few the file grows no more: what is measured is pages that are written again. The file is opened
+ * as the queue's is: fdatasync for the data, and another for the page that makes them count.
  */
 #include <lmdb.h>
 #include <stdint.h>
@@ -67,7 +68,8 @@ main(int argc, char **argv)
 	check(mdb_env_open(env, argv[1], MDB_NOSUBDIR, 0600), argv[1]);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
 		for (long i = strtol(line, NULL, 10); i > 0; i--)
-			printf("%lld%c", (long long)commit_one(env, bytes, len), i == 1 ? '\n' : ' ');
+			printf("%lld%c", (long long)commit_one(env, bytes, len),
+			       i == 1 ? '\n' : ' ');
 		fflush(stdout);
 	}
 	mdb_env_close(env);

@@ -1,4 +1,5 @@
-"""What the scenarios of the bench share: a group whose CPU is counted, sinks, loads, one run, medians, tables.
+"""What the scenarios of the bench share: a group whose CPU is counted, sinks, loads, one run,
+medians, tables.
 
 What is compared is run in turn, round by round, so that what else the machine does meets all of it.
 """
@@ -16,8 +17,8 @@ import harness
 
 CGROUP = "/sys/fs/cgroup/cpuacct"
 POSTFIX = {"default_process_limit": "200", "smtp_destination_concurrency_limit": "100",
-           "initial_destination_concurrency": "50", "qmgr_message_active_limit": "40000", "in_flow_delay": "0",
-           "smtpd_client_connection_count_limit": "0"}
+           "initial_destination_concurrency": "50", "qmgr_message_active_limit": "40000",
+           "in_flow_delay": "0", "smtpd_client_connection_count_limit": "0"}
 MANY = {"messages-per-session": 1000000, "messages-per-connection": 1000000}
 STUCK = 60          # seconds without anything arriving: something is wrong
 
@@ -60,8 +61,10 @@ class Sink:
     def __init__(self, port=None, host="127.0.0.1", more=()):
         self.port, self.host = port or harness.free_port(), host
         self.out = tempfile.NamedTemporaryFile(prefix="tram-sink-")
-        self.process = subprocess.Popen(["/usr/sbin/smtp-sink", "-u", "nobody", "-m", "5000", "-c", *more,
-                                         "%s:%d" % (host, self.port), "4000"], stdout=self.out, stderr=self.out)
+        self.process = subprocess.Popen(["/usr/sbin/smtp-sink", "-u", "nobody", "-m", "5000", "-c",
+                                         *more,
+                                         "%s:%d" % (host, self.port), "4000"], stdout=self.out,
+                                        stderr=self.out)
         harness.wait_for(lambda: greeted(self.port, 3), 10, "smtp-sink answers")
 
     def received(self):
@@ -86,7 +89,8 @@ def greeted(port, octets=0):
 
 
 def source(port, count, sessions, octets, reuse, to="b@dst.test"):
-    subprocess.run(["/usr/sbin/smtp-source", "-s", str(sessions), "-m", str(count), "-l", str(octets), "-f", "a@src.test",
+    subprocess.run(["/usr/sbin/smtp-source", "-s", str(sessions), "-m", str(count), "-l",
+                    str(octets), "-f", "a@src.test",
                     "-t", to] + (["-d"] if reuse else []) + ["127.0.0.1:%d" % port], check=True)
 
 
@@ -123,9 +127,11 @@ def tram(place, static, **how):
 
 @contextlib.contextmanager
 def stage(options):
-    """An ExitStack for all that a scenario starts, and a directory of its own on the disk that is measured."""
+    """An ExitStack for all that a scenario starts, and a directory of its own on the disk that is
+    measured."""
     with contextlib.ExitStack() as undo:
-        yield undo, undo.enter_context(tempfile.TemporaryDirectory(prefix="tram-bench-", dir=options.place))
+        yield undo, undo.enter_context(tempfile.TemporaryDirectory(prefix="tram-bench-",
+                                                                   dir=options.place))
 
 
 def rss_anon(pid):

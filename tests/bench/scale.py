@@ -9,20 +9,23 @@ import threading
 import time
 
 import harness
-from measure import MANY, Group, Sink, figure, greeted, median, one_run, rss_anon, scaled, source, stage, table, tram, wait_received
+from measure import (MANY, Group, Sink, figure, greeted, median, one_run, rss_anon, scaled, source,
+                     stage, table, tram, wait_received)
 from timing import OCTETS, Client, commit_times, content
 
 ALIVE = b"b@alive.test"
 
 
 class Pair:
-    """Two tramds with the same routes: `full`, with a backlog for dst.test, and `empty`. Other mail goes to one sink."""
+    """Two tramds with the same routes: `full`, with a backlog for dst.test, and `empty`. Other mail
+    goes to one sink."""
 
     def __init__(self, options, undo, place):
         self.options, self.dead, self.sink = options, harness.free_port(), Sink()
         undo.callback(self.sink.close)
         self.full, self.empty = [tram(os.path.join(place, name), None, limits=MANY, routes={
-            "*": "smtp:[127.0.0.1]:%d" % self.sink.port, "dst.test": "smtp:[127.0.0.1]:%d" % self.dead})
+            "*": "smtp:[127.0.0.1]:%d" % self.sink.port,
+            "dst.test": "smtp:[127.0.0.1]:%d" % self.dead})
             for name in ("full", "empty")]
         self.groups = {self.full: Group("full"), self.empty: Group("empty")}
         for daemon, group in self.groups.items():
@@ -38,7 +41,8 @@ class Pair:
             daemon.start(**how)
 
     def run(self, daemon, count):
-        return one_run(daemon.port, self.groups[daemon], self.sink, count, 50, OCTETS, True, "b@alive.test")
+        return one_run(daemon.port, self.groups[daemon], self.sink, count, 50, OCTETS, True,
+                       "b@alive.test")
 
     def fill(self, count):
         """The backlog; returns accepted per second."""
@@ -47,7 +51,8 @@ class Pair:
         return count / (time.monotonic() - began)
 
     def compare(self, rounds):
-        """Accepted/s, relayed/s, CPU and µs from final dot to 250, each of `full` beside `empty`, in turn."""
+        """Accepted/s, relayed/s, CPU and µs from final dot to 250, each of `full` beside `empty`,
+        in turn."""
         runs, times = {self.full: [], self.empty: []}, {self.full: [], self.empty: []}
         for _ in range(rounds):
             for daemon in runs:
@@ -55,15 +60,17 @@ class Pair:
             for _ in range(4):
                 for daemon in runs:
                     times[daemon] += commit_times(daemon.port, scaled(self.options, 100, 10), ALIVE)
-        return [(median(r[i] for r in runs[self.full]), median(r[i] for r in runs[self.empty])) for i in (0, 1, 2)] + [
-            (median(times[self.full]), median(times[self.empty]))]
+        return [(median(r[i] for r in runs[self.full]), median(r[i] for r in runs[self.empty]))
+                for i in (0, 1, 2)] + [
+                    (median(times[self.full]), median(times[self.empty]))]
 
     def memory(self):
         return [rss_anon(daemon.process.pid) for daemon in (self.full, self.empty)]
 
 
 def compared(title, figures):
-    rows = [[name, figure(full), figure(empty), figure(full / empty if empty else None, "%.2f")] for name, (full, empty) in
+    rows = [[name, figure(full), figure(empty), figure(full / empty if empty else None, "%.2f")]
+            for name, (full, empty) in
             zip(("accepted/s", "relayed/s", "CPU µs per message", "final dot → 250, µs"), figures)]
     table(title, ["", "this queue", "an empty one", "ratio"], rows)
 
@@ -73,7 +80,8 @@ def queue_file(daemon):
 
 
 def first_accept(pair):
-    """Kill -9, and how long until a message is accepted again, and how long until the first greeting."""
+    """Kill -9, and how long until a message is accepted again, and how long until the first
+    greeting."""
     daemon = pair.full
     daemon.kill9()
     began = time.monotonic()
@@ -88,7 +96,8 @@ def first_accept(pair):
 
 
 def comes_back(pair, waiting, normal):
-    """The dead destination lives: seconds until its first message, and delivered/s over the first half."""
+    """The dead destination lives: seconds until its first message, and delivered/s over the first
+    half."""
     sink = Sink(pair.dead)
     try:
         first = sink.received()
@@ -127,15 +136,17 @@ def million_scenario(options):
         started, rate, of_normal, whole = comes_back(pair, waiting, figures[1][1])
         table("", ["the same queue", ""], [
             ["anonymous memory (RssAnon) more", "%+.1f MB" % ((after[0] - before[0]) / 1024)],
-            ["… after the restart, beside the empty one's", "%+.1f MB" % ((restarted - after[1]) / 1024)],
+            ["… after the restart, beside the empty one's",
+             "%+.1f MB" % ((restarted - after[1]) / 1024)],
             ["kill -9, start, first greeting", "%.0f ms" % (greeting * 1000)],
             ["kill -9, start, first message accepted", "%.0f ms" % (accept * 1000)],
             ["`tramctl sites retry` → first delivery", "%.0f ms" % (started * 1000)],
             ["then delivered/s; × relayed/s with an empty queue", "%.0f; %.2f" % (rate, of_normal)],
             ["… all of it", "%.2f" % whole]])
-        harness.wait_for(lambda: pair.full.ctl_json("stats")["queue_messages"] == 0, 60, "all is settled")
-        compared("million: once these are delivered (queue file %.0f MB)" % (os.path.getsize(queue_file(pair.full)) / 1e6),
-                 pair.compare(options.rounds))
+        harness.wait_for(lambda: pair.full.ctl_json("stats")["queue_messages"] == 0, 60,
+                         "all is settled")
+        compared("million: once these are delivered (queue file %.0f MB)"
+                 % (os.path.getsize(queue_file(pair.full)) / 1e6), pair.compare(options.rounds))
 
 
 def removed_scenario(options):
@@ -144,20 +155,23 @@ def removed_scenario(options):
         pair = Pair(options, undo, place)
         pair.fill(waiting)
         began, times = time.monotonic(), []
-        remove = subprocess.Popen([harness.program("tramctl"), "-c", pair.full.config_path, "queue", "remove", "--domain",
-                                   "dst.test"], stdout=subprocess.DEVNULL)
+        remove = subprocess.Popen([harness.program("tramctl"), "-c", pair.full.config_path, "queue",
+                                   "remove", "--domain", "dst.test"], stdout=subprocess.DEVNULL)
         while remove.poll() is None:
             times += commit_times(pair.full.port, 20, ALIVE)
         took = time.monotonic() - began
-        harness.wait_for(lambda: pair.full.ctl_json("stats")["queue_messages"] == 0, 60, "all is removed")
+        harness.wait_for(lambda: pair.full.ctl_json("stats")["queue_messages"] == 0, 60,
+                         "all is removed")
         table("removed: `tramctl queue remove` of %d messages" % waiting, ["", ""], [
-            ["removed/s", "%.0f" % (waiting / took)], ["final dot → 250 of other mail meanwhile, median µs", "%.0f" % median(times)]])
+            ["removed/s", "%.0f" % (waiting / took)],
+            ["final dot → 250 of other mail meanwhile, median µs", "%.0f" % median(times)]])
         compared("removed: afterwards", pair.compare(options.rounds))
         accept, _ = first_accept(pair)
-        compared("removed: after a restart (first accept after %.0f ms)" % (accept * 1000), pair.compare(options.rounds))
+        compared("removed: after a restart (first accept after %.0f ms)" % (accept * 1000),
+                 pair.compare(options.rounds))
 
 
-# ---- many destinations -------------------------------------------------------------------------------------------
+# ---- many destinations ---------------------------------------------------------------------------
 
 def to_all(daemon, domains, copies):
     """A message for each hundred of the domains, so often: the client costs next to nothing."""
@@ -177,10 +191,12 @@ def destinations_scenario(options):
         undo.callback(sink.close)
         slow = Sink(more=("-W", "mail:5"))
         undo.callback(slow.close)
-        routes = {domain: "smtp:[127.%d.%d.%d]:%d" % (1 + i // 62500, i // 250 % 250, 1 + i % 250, sink.port)
+        routes = {domain: "smtp:[127.%d.%d.%d]:%d" % (1 + i // 62500, i // 250 % 250, 1 + i % 250,
+                                                      sink.port)
                   for i, domain in enumerate(domains)}
         routes["slow.test"] = "smtp:[127.0.0.1]:%d" % slow.port
-        servers = {name: tram(os.path.join(place, name), None, routes=routes, limits=MANY) for name in rates}
+        servers = {name: tram(os.path.join(place, name), None, routes=routes, limits=MANY)
+                   for name in rates}
         for daemon in servers.values():
             daemon.start()
             undo.callback(daemon.stop)
@@ -195,20 +211,25 @@ def destinations_scenario(options):
         waits = servers["one is slow"].ctl_json("stats")["queue_messages"]
     fast, beside = [median(some) for some in rates.values()]
     table("destinations: %d at once, %d messages each, beside none and %d for a host that takes 5 s for each (%d still wait)" % (
-        count, copies, slow_ones * options.rounds, waits), ["", "delivered/s to the others", "ratio"],
-        [["all are fast", "%.0f" % fast, ""], ["one is slow", "%.0f" % beside, "%.2f" % (beside / fast)]])
+        count, copies, slow_ones * options.rounds, waits),
+          ["", "delivered/s to the others", "ratio"],
+        [["all are fast", "%.0f" % fast, ""],
+         ["one is slow", "%.0f" % beside, "%.2f" % (beside / fast)]])
 
 
-# ---- the file ----------------------------------------------------------------------------------------------------
+# ---- the file ------------------------------------------------------------------------------------
 
 SIZES = (4096, 12000, 60000, 300000, 2000000)       # a fifth of the octets each
 
 
 def mixed(port, octets, to):
-    """So many octets in messages of all these sizes, by five clients at once; returns how many messages."""
+    """So many octets in messages of all these sizes, by five clients at once; returns how many
+    messages."""
     counts = [max(1, octets // len(SIZES) // size) for size in SIZES]
-    clients = [subprocess.Popen(["/usr/sbin/smtp-source", "-d", "-s", "4", "-m", str(n), "-l", str(size), "-f", "a@src.test",
-                                 "-t", to, "127.0.0.1:%d" % port]) for n, size in zip(counts, SIZES)]
+    clients = [subprocess.Popen(["/usr/sbin/smtp-source", "-d", "-s", "4", "-m", str(n), "-l",
+                                 str(size), "-f", "a@src.test",
+                                 "-t", to, "127.0.0.1:%d" % port])
+               for n, size in zip(counts, SIZES)]
     assert all(client.wait() == 0 for client in clients)
     return sum(counts)
 
@@ -241,5 +262,5 @@ def growth_scenario(options):
          ["queue file at the end", "%.0f" % (size / 1e6), "%.2f" % (size / peak)]])
 
 
-SCENARIOS = {"million": million_scenario, "removed": removed_scenario, "destinations": destinations_scenario,
-             "growth": growth_scenario}
+SCENARIOS = {"million": million_scenario, "removed": removed_scenario,
+             "destinations": destinations_scenario, "growth": growth_scenario}

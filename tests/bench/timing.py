@@ -22,8 +22,10 @@ class BareCommits:
     """bare_commit (see there) on the disk of the queue."""
 
     def __init__(self, build, place, octets=OCTETS):
-        self.process = subprocess.Popen([os.path.join(build, "tests", "bare_commit"), os.path.join(place, "bare"),
-                                         str(octets)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([os.path.join(build, "tests", "bare_commit"),
+                                         os.path.join(place, "bare"),
+                                         str(octets)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE)
         self.run(20)
 
     def run(self, count):
@@ -38,7 +40,8 @@ class BareCommits:
 
 
 class Client:
-    """Its timer runs while it waits for an answer, and nothing else does in it: no parsing, no buffers."""
+    """Its timer runs while it waits for an answer, and nothing else does in it: no parsing, no
+    buffers."""
 
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -90,14 +93,15 @@ def commit_scenario(options):
                 bare_us += bare.run(count // 5)
                 tram_us += commit_times(daemon.port, count // 5)
     ours, theirs = median(tram_us), median(bare_us)
-    table("commit: 4096 octets, one session, one message at a time; %d each, in turn" % len(tram_us),
-          ["", "median µs", "nine of ten within"],
+    table("commit: 4096 octets, one session, one message at a time; %d each, in turn"
+          % len(tram_us), ["", "median µs", "nine of ten within"],
           [["final dot → 250", "%.0f" % ours, "%.0f" % sorted(tram_us)[len(tram_us) * 9 // 10]],
-           ["one bare LMDB commit of the same octets", "%.0f" % theirs, "%.0f" % sorted(bare_us)[len(bare_us) * 9 // 10]],
+           ["one bare LMDB commit of the same octets", "%.0f" % theirs,
+            "%.0f" % sorted(bare_us)[len(bare_us) * 9 // 10]],
            ["ratio", "%.2f" % (ours / theirs), ""]])
 
 
-# ---- from the client to the next hop, on an idle machine ---------------------------------------------------------
+# ---- from the client to the next hop, on an idle machine -----------------------------------------
 
 class TimedSink:
     """Says when it has read a final dot. One session at a time is timed; several may be open."""
@@ -134,8 +138,10 @@ class TimedSink:
                     break
                 seen = rest
                 inside = line[:4].upper() == b"DATA"
-                answer += (b"354 go on\r\n" if inside else b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
-                           if line[:4].upper() == b"EHLO" else b"221 bye\r\n" if line[:4].upper() == b"QUIT" else b"250 ok\r\n")
+                answer += (b"354 go on\r\n"
+                           if inside else b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
+                           if line[:4].upper() == b"EHLO" else b"221 bye\r\n"
+                           if line[:4].upper() == b"QUIT" else b"250 ok\r\n")
             if answer:
                 s.sendall(answer)
         s.close()
@@ -172,14 +178,16 @@ def latency_scenario(options):
             bare_us += bare.run(1)
             time.sleep(0.02)
     most = 2 * median(direct) + 3 * median(bare_us)
-    table("latency: idle machine, a client's connection → its message's final dot at the sink; medians of %d, in turn" %
+    table("latency: idle machine, a client's connection → its message's final dot at the sink; "
+          "medians of %d, in turn" %
           len(direct), ["", "µs"],
           [["direct", "%.0f" % median(direct)], ["through tram", "%.0f" % median(through)],
-           ["one bare commit", "%.0f" % median(bare_us)], ["2 × direct + 3 × bare commit", "%.0f" % most],
+           ["one bare commit", "%.0f" % median(bare_us)],
+           ["2 × direct + 3 × bare commit", "%.0f" % most],
            ["through tram, of that", "%.2f" % (median(through) / most)]])
 
 
-# ---- threads -----------------------------------------------------------------------------------------------------
+# ---- threads -------------------------------------------------------------------------------------
 
 def threads_scenario(options):
     count, runs = scaled(options, 20000, 100), {1: [], 2: []}
@@ -190,8 +198,8 @@ def threads_scenario(options):
             group = Group("threads-%d" % threads)
             undo.callback(group.close)
             with group:
-                daemon = tram(os.path.join(place, str(threads)), ("127.0.0.1", sink.port), limits=MANY,
-                              extra="threads = %d\n" % threads)
+                daemon = tram(os.path.join(place, str(threads)), ("127.0.0.1", sink.port),
+                              limits=MANY, extra="threads = %d\n" % threads)
                 daemon.start()
             undo.callback(daemon.stop)
             servers[threads] = daemon, group
@@ -201,12 +209,13 @@ def threads_scenario(options):
     rate = {t: median(r[1] for r in some) for t, some in runs.items()}
     cpu = {t: median(r[2] for r in some) for t, some in runs.items()}
     table("threads: 4096 octets, 50 sessions, connections reused, %d cores; medians of %d rounds, in turn" % (
-        os.cpu_count(), options.rounds), ["threads", "relayed/s", "× one thread's", "CPU µs per message", "× one thread's"],
+        os.cpu_count(), options.rounds), ["threads", "relayed/s", "× one thread's",
+                                          "CPU µs per message", "× one thread's"],
         [[t, "%.0f" % rate[t], "%.2f" % (rate[t] / rate[1]), figure(cpu[t]),
           figure(cpu[t] / cpu[1] if cpu[1] else None, "%.2f")] for t in runs])
 
 
-# ---- system calls and wake-ups -----------------------------------------------------------------------------------
+# ---- system calls and wake-ups -------------------------------------------------------------------
 
 def wake_ups(pid):
     """How often any of its threads has slept and was waked."""
@@ -218,9 +227,11 @@ def wake_ups(pid):
 
 
 def traced(pid, place, work):
-    """The system calls of all its threads during this work: {name: how many}; what strace costs spoils times, not numbers."""
+    """The system calls of all its threads during this work: {name: how many}; what strace costs
+    spoils times, not numbers."""
     out = os.path.join(place, "calls")
-    strace = subprocess.Popen(["strace", "-c", "-f", "-p", str(pid), "-o", out], stderr=subprocess.PIPE)
+    strace = subprocess.Popen(["strace", "-c", "-f", "-p", str(pid), "-o", out],
+                              stderr=subprocess.PIPE)
     strace.stderr.readline()            # it is attached
     threading.Thread(target=strace.stderr.read, daemon=True).start()
     work()
@@ -228,12 +239,14 @@ def traced(pid, place, work):
     strace.wait()
     with open(out) as f:
         rows = [line.split() for line in f]
-    return {row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit() and row[-1] != "total"}
+    return {row[-1]: int(row[3]) for row in rows if len(row) > 4 and row[3].isdigit()
+            and row[-1] != "total"}
 
 
 def calls_scenario(options):
     rows, names = [], ("read", "write", "epoll_wait", "futex", "fdatasync", "mincore")
-    for name, count, sessions, octets in (("4 KB, 50 sessions", 20000, 50, OCTETS), ("4 KB, one session", 2000, 1, OCTETS),
+    for name, count, sessions, octets in (("4 KB, 50 sessions", 20000, 50, OCTETS),
+                                          ("4 KB, one session", 2000, 1, OCTETS),
                                           ("200 KB, 20 sessions", 2000, 20, 200000)):
         count = scaled(options, count, 50)
         with stage(options) as (undo, place):
@@ -247,13 +260,17 @@ def calls_scenario(options):
             before = wake_ups(pid)
             one_run(daemon.port, None, sink, count, sessions, octets, True)
             waked = (wake_ups(pid) - before) / count
-            calls = traced(pid, place, lambda: one_run(daemon.port, None, sink, count, sessions, octets, True))
+            calls = traced(pid, place, lambda: one_run(daemon.port, None, sink, count, sessions,
+                                                       octets, True))
         writes = sum(calls.get(call, 0) for call in ("pwrite64", "writev", "pwritev", "lseek"))
         rows.append([name, "%.2f" % waked, "%.1f" % (sum(calls.values()) / count)] +
-                    ["%.2f" % (calls.get(call, 0) / count) for call in names] + ["%.2f" % (writes / count)])
-    table("calls: system calls per message (strace -c, which slows it: fewer in a batch) and wake-ups (without strace)",
+                    ["%.2f" % (calls.get(call, 0) / count) for call in names]
+                    + ["%.2f" % (writes / count)])
+    table("calls: system calls per message (strace -c, which slows it: fewer in a batch) and "
+          "wake-ups (without strace)",
           ["", "wake-ups", "system calls", *names, "LMDB's writes"], rows)
 
 
-SCENARIOS = {"commit": commit_scenario, "latency": latency_scenario, "threads": threads_scenario, "calls": calls_scenario}
+SCENARIOS = {"commit": commit_scenario, "latency": latency_scenario, "threads": threads_scenario,
+             "calls": calls_scenario}
 assert harness.BUILD        # programs are taken from there

@@ -1,6 +1,7 @@
 """Senders that note what was acknowledged, and the judge that compares it with what arrived.
 
-A message carries a number and a digest of its own body. Acknowledged means: 250 to the final dot was read.
+A message carries a number and a digest of its own body. Acknowledged means: 250 to the final dot
+was read.
 """
 import hashlib
 import os
@@ -29,7 +30,8 @@ def intact(data):
 
 
 def weigh(message):
-    """A sink's log: judges a message as it comes and keeps its header, for the bodies of a long run are gigabytes."""
+    """A sink's log: judges a message as it comes and keeps its header, for the bodies of a long run
+    are gigabytes."""
     if message.sender != "":
         message.whole = intact(message.data)
         message.data = message.headers + b"\r\n"
@@ -43,7 +45,8 @@ class Load:
         self.lock, self.next, self.sent = threading.Lock(), 0, 0
         self.acknowledged, self.when = {}, {}       # number → queue id; → monotonic time
         self.going = True
-        self.threads = [threading.Thread(target=self.run, args=(random.Random(seed + i),), daemon=True)
+        self.threads = [threading.Thread(target=self.run, args=(random.Random(seed + i),),
+                                         daemon=True)
                         for i in range(senders)]
 
     def start(self):
@@ -92,8 +95,10 @@ def count(load, messages):
     for message in messages:
         if message.sender == "":
             continue
-        data = message.data                         # before the question: weigh() answers it, then takes the body
-        assert getattr(message, "whole", None) or intact(data), "a message arrived damaged: %r" % data[:300]
+        # before the question: weigh() answers it, then takes the body
+        data = message.data
+        assert getattr(message, "whole",
+                       None) or intact(data), "a message arrived damaged: %r" % data[:300]
         number = int(NUMBER.search(message.headers)[1])
         for recipient in message.recipients:
             seen[(number, recipient)] = seen.get((number, recipient), 0) + 1
@@ -101,9 +106,11 @@ def count(load, messages):
 
 
 def judge(load, messages, numbers=None):
-    """Every acknowledged message (or each of these numbers) arrived, whole. Returns how many came more than once."""
+    """Every acknowledged message (or each of these numbers) arrived, whole. Returns how many came
+    more than once."""
     seen = count(load, messages)
-    wanted = ((n, "r%d-%d@dst.test" % (n, i)) for n in (load.acknowledged if numbers is None else numbers)
+    wanted = ((n, "r%d-%d@dst.test" % (n, i))
+              for n in (load.acknowledged if numbers is None else numbers)
               for i in range(load.recipients))
     lost = [key for key in wanted if key not in seen]
     assert not lost, "acknowledged and lost: %r (of %d)" % (lost[:10], len(load.acknowledged))

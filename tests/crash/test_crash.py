@@ -1,7 +1,8 @@
-"""kill -9 at random and at each named point: what was acknowledged is delivered, whole (invariants 1 to 3).
+"""kill -9 at random and at each named point: what was acknowledged is delivered, whole (invariants
+1 to 3).
 
-TRAM_KILLS: how many random kills (50). The named points exist in a build with -Dfaults=true; TRAM_FAULTS_BUILD names
-its directory, without it those tests are skipped.
+TRAM_KILLS: how many random kills (50). The named points exist in a build with -Dfaults=true;
+TRAM_FAULTS_BUILD names its directory, without it those tests are skipped.
 """
 import os
 import random
@@ -21,7 +22,8 @@ IN_HAND = 20 * 2            # connections to a site, and what each may have in h
 
 
 def finish(tramd, load, sink, timeout=4 * TIMEOUT):
-    """The end of each of these tests: all is delivered, the store is sound. Returns how many came twice."""
+    """The end of each of these tests: all is delivered, the store is sound. Returns how many came
+    twice."""
     load.stop()
     wait_for(lambda: tramd.queue_ids() == [], timeout, "the queue is empty")
     twice = judge(load, sink.messages)
@@ -41,7 +43,8 @@ def test_killed_at_random(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=QUEUE)
     load = Load(tramd.port).start()
     for _ in range(KILLS):
-        pause.wait(chance.uniform(0.02, 0.4))       # the moment is the point of this test, not a wait for anything
+        # the moment is the point of this test, not a wait for anything
+        pause.wait(chance.uniform(0.02, 0.4))
         tramd.restart(kill=True)
     doubt = sum(int(e["in_doubt"]) for e in tramd.events(event="ready"))
     twice = finish(tramd, load, sink)
@@ -72,7 +75,8 @@ def test_clean_stops_send_nothing_twice(make_tramd, sink):
     for _ in range(10):
         pause.wait(0.1)
         tramd.restart()
-    assert all(e["last_stop"] == "clean" and e["in_doubt"] == "0" for e in tramd.events(event="ready"))
+    assert all(e["last_stop"] == "clean" and e["in_doubt"] == "0"
+               for e in tramd.events(event="ready"))
     assert finish(tramd, load, sink) == 0
 
 
@@ -88,7 +92,8 @@ def faults():
 
 
 class Provoker:
-    """Does, beside the load, all that has a named point: bounces, and edits of a message that stays."""
+    """Does, beside the load, all that has a named point: bounces, and edits of a message that
+    stays."""
 
     def __init__(self, tramd):
         self.tramd, self.refused, self.number = tramd, [], 0
@@ -104,7 +109,8 @@ class Provoker:
         try:
             with self.tramd.client() as c:
                 c.hello()
-                c.message(b"Subject: x\r\nX-Number: 0\r\nX-Digest: " + EMPTY + b"\r\n\r\n", "back@src.test", [to])
+                c.message(b"Subject: x\r\nX-Number: 0\r\nX-Digest: " + EMPTY + b"\r\n\r\n",
+                          "back@src.test", [to])
                 return True
         except (OSError, AssertionError):
             return False
@@ -126,20 +132,24 @@ def until_dead(tramd, work):
 def test_killed_at_point(make_tramd, sink, faults, point, nth):
     sink.rule("RCPT", "550 5.1.1 no such user", match="bad")
     stay = sink.rule("RCPT", "450 4.2.1 later", match="stay")
-    tramd = make_tramd(static=sink, queue=QUEUE, program_path=faults, env={"TRAM_CRASH_AT": "%s:%d" % (point, nth)})
+    tramd = make_tramd(static=sink, queue=QUEUE, program_path=faults,
+                       env={"TRAM_CRASH_AT": "%s:%d" % (point, nth)})
     load, provoker = Load(tramd.port, senders=2).start(), Provoker(tramd)
     until_dead(tramd, provoker.once)
     tramd.env = {}
     tramd.start()
     stay.times = 0
     finish(tramd, load, sink)
-    reports = b"".join(m.data for m in sink.messages if m.sender == "" and m.recipients == ["back@src.test"])
-    assert not [r for r in provoker.refused if r.encode() not in reports], "refused, and the sender was not told"
+    reports = b"".join(m.data for m in sink.messages if m.sender == ""
+                       and m.recipients == ["back@src.test"])
+    assert not [r for r in provoker.refused
+                if r.encode() not in reports], "refused, and the sender was not told"
 
 
 @pytest.mark.parametrize("nth", [1, 2, 5])
 def test_killed_in_the_sweep(make_tramd, sink, faults, nth):
-    tramd = make_tramd(static=sink, queue=QUEUE, program_path=faults, env={"TRAM_CRASH_AT": "chunk-after-commit:9"})
+    tramd = make_tramd(static=sink, queue=QUEUE, program_path=faults,
+                       env={"TRAM_CRASH_AT": "chunk-after-commit:9"})
     load = Load(tramd.port, senders=6, sizes=(400000,)).start()
     until_dead(tramd, lambda: tramd.process.wait(2 * TIMEOUT))
     load.stop()

@@ -1,8 +1,9 @@
 """Power cuts: what is on the disk then, is what the syncs promised and any part of the rest.
 
-Two ways. A preload shim (../fault/shim.c) notes each write and sync of the data file; from the notes come the files
-that a power cut could have left: any prefix of the writes, and what was synced with any of the pages that were not,
-torn between pages and in any order. And the kernel's own: a loop-mounted ext4 that is shut down by ioctl.
+Two ways. A preload shim (../fault/shim.c) notes each write and sync of the data file; from the
+notes come the files that a power cut could have left: any prefix of the writes, and what was synced
+with any of the pages that were not, torn between pages and in any order. And the kernel's own: a
+loop-mounted ext4 that is shut down by ioctl.
 
 TRAM_POWER_IMAGES: how many files of each sort are tried (40), at places chosen by a fixed seed.
 """
@@ -20,13 +21,14 @@ from harness import TIMEOUT, wait_for
 from load import Load, count, judge
 
 IMAGES = int(os.environ.get("TRAM_POWER_IMAGES", "40"))
-QUEUE = {"retry-first": "1h", "retry-max": "1h", "probe-first": "1h", "probe-max": "1h", "min-free": "0"}
+QUEUE = {"retry-first": "1h", "retry-max": "1h", "probe-first": "1h", "probe-max": "1h",
+         "min-free": "0"}
 PAGE = 4096
 NOTE = struct.Struct("<QQIIQQ")
 WRITE, LENGTH, ALLOCATE, SYNC, MSYNC, NAME = range(1, 7)
 
 
-# ---- what was noted ------------------------------------------------------------------------------------------
+# ---- what was noted ------------------------------------------------------------------------------
 
 class Note:
     def __init__(self, begin, kind, durable, offset, length, data):
@@ -37,7 +39,9 @@ class Note:
         """The pages of a write: a power cut may leave some of them."""
         if self.kind != WRITE:
             return [self]
-        cuts = list(range(0, self.length, PAGE - self.offset % PAGE if self.length < PAGE else PAGE)) + [self.length]
+        cuts = list(range(0, self.length,
+                          PAGE - self.offset % PAGE
+                          if self.length < PAGE else PAGE)) + [self.length]
         return [Note(self.begin * 1e9, WRITE, self.durable, self.offset + a, b - a, self.data[a:b])
                 for a, b in zip(cuts, cuts[1:])]
 
@@ -58,7 +62,8 @@ def read_notes(path):
 
 
 class Image:
-    """A sparse file in memory; it is made under another name and gets its own when it is on disk."""
+    """A sparse file in memory; it is made under another name and gets its own when it is on
+    disk."""
 
     def __init__(self):
         self.pages, self.size, self.name = {}, 0, "data.new"
@@ -82,7 +87,8 @@ class Image:
                 at += len(part)
 
     def store(self, directory):
-        with open(os.path.join(directory, self.name), "wb", opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+        with open(os.path.join(directory, self.name), "wb",
+                  opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
             for n in sorted(self.pages):
                 f.seek(n * PAGE)
                 f.write(self.pages[n])
@@ -104,15 +110,17 @@ def torn_image(notes, k, chance):
     pieces = [piece for note in pending for piece in note.pieces()]
     share = chance.choice((0.1, 0.5, 0.9))
     kept = [piece for piece in pieces if chance.random() < share]
-    for piece in sorted(kept, key=lambda piece: piece.kind == WRITE):   # a length behind its writes would say more
+    # a length behind its writes would say more
+    for piece in sorted(kept, key=lambda piece: piece.kind == WRITE):
         image.apply(piece)
     return image, len(pieces), len(kept)
 
 
-# ---- the recording -------------------------------------------------------------------------------------------
+# ---- the recording -------------------------------------------------------------------------------
 
 class Recording:
-    """A lively hour of a queue: accepts small and large, deliveries, deferrals, reports, edits; and its notes."""
+    """A lively hour of a queue: accepts small and large, deliveries, deferrals, reports, edits; and
+    its notes."""
 
     def __init__(self, make_tramd, make_sink, shim, place):
         sink = make_sink()
@@ -139,8 +147,10 @@ class Recording:
     def due(self, k):
         """The recipients that a file made of the first k notes must hold."""
         before = self.notes[k].begin if k < len(self.notes) else float("inf")
-        return [(n, "r%d-%d@dst.test" % (n, i)) for n, when in self.load.when.items() if when < before
-                for i in range(self.load.recipients) if (n, "r%d-%d@dst.test" % (n, i)) not in self.delivered]
+        return [(n, "r%d-%d@dst.test" % (n, i))
+                for n, when in self.load.when.items() if when < before
+                for i in range(self.load.recipients)
+                if (n, "r%d-%d@dst.test" % (n, i)) not in self.delivered]
 
 
 def numbered(message):
@@ -185,7 +195,8 @@ def test_every_cut_opens(make_tramd, make_sink, shim, tmp_path):
     bench = Bench(make_tramd, make_sink, recording)
     first = next(k for k, note in enumerate(notes) if note.kind == SYNC)
     whole = Image()
-    places = set(chance.sample(range(len(notes)), min(IMAGES, len(notes)))) | set(range(first + 2)) | {len(notes)}
+    places = set(chance.sample(range(len(notes)),
+                               min(IMAGES, len(notes)))) | set(range(first + 2)) | {len(notes)}
     for k in range(len(notes) + 1):
         if k in places:
             bench.try_file(whole, k, "the first %d of %d notes" % (k, len(notes)))
@@ -197,7 +208,7 @@ def test_every_cut_opens(make_tramd, make_sink, shim, tmp_path):
         bench.try_file(image, k, "%d of %d unsynced pages before note %d" % (kept, pieces, k))
 
 
-# ---- the kernel's own ----------------------------------------------------------------------------------------
+# ---- the kernel's own ----------------------------------------------------------------------------
 
 FS_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587d, 2
 
@@ -214,7 +225,8 @@ class Disk:
         self.mounted = False
 
     def mount(self):
-        done = subprocess.run(["mount", "-o", "loop", self.file, self.path], capture_output=True, text=True)
+        done = subprocess.run(["mount", "-o", "loop", self.file, self.path], capture_output=True,
+                              text=True)
         self.mounted = done.returncode == 0
         return done
 
@@ -243,7 +255,8 @@ def disk(tmp_path):
 
 def test_power_cut(disk, make_tramd, sink):
     pause, chance = threading.Event(), random.Random(12)
-    queue = dict(QUEUE, **{"retry-first": "1s", "retry-max": "1s", "probe-first": "1s", "probe-max": "1s"})
+    queue = dict(QUEUE, **{"retry-first": "1s", "retry-max": "1s", "probe-first": "1s",
+                           "probe-max": "1s"})
     tramd = make_tramd(static=sink, queue=queue, start=False)
     os.rmdir(tramd.queue_path)
     os.symlink(disk.path, tramd.queue_path)
@@ -253,7 +266,8 @@ def test_power_cut(disk, make_tramd, sink):
         wait_for(lambda: len(load.acknowledged) > acknowledged + 20, what="mail comes in")
         pause.wait(chance.uniform(0, 0.2))          # the moment is the point
         disk.cut()
-        assert tramd.end() != 0                     # 75, or the signal of a page that cannot be read any more
+        # 75, or the signal of a page that cannot be read any more
+        assert tramd.end() != 0
         acknowledged = len(load.acknowledged)
         disk.umount()
         assert disk.mount().returncode == 0

@@ -1,11 +1,11 @@
 /*
- * clock: goes in front of libc (LD_PRELOAD) and shifts what tramd's clocks show, the wall's and the monotonic one alike, by
- * the nanoseconds that stand in the file TRAM_CLOCK (8 octets, this machine's order), which test_life.py writes: a step
- * holds for all threads from one instruction on. Waits go on by the true clock: one that began before a step ends as it
- * would have without it.
+ * clock: goes in front of libc (LD_PRELOAD) and shifts what tramd's clocks show, the wall's and the
+ * monotonic one alike, by the nanoseconds that stand in the file TRAM_CLOCK (8 octets, this
+ * machine's order), which test_life.py writes: a step holds for all threads from one instruction
+ * on. Waits go on by the true clock: one that began before a step ends as it would have without it.
  *
- * libfaketime is not enough here: it reads its file again for each question, in each thread for itself, so that one
- * thread takes a deadline that another made for a quarter of an hour ahead.
+ * libfaketime is not enough here: it reads its file again for each question, in each thread for
+ * itself, so that one thread takes a deadline that another made for a quarter of an hour ahead.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -52,8 +52,9 @@ int
 clock_gettime(clockid_t which, struct timespec *t)
 {
 	long r = syscall(SYS_clock_gettime, which, t);
-	int is_time = which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE || which == CLOCK_MONOTONIC ||
-		      which == CLOCK_MONOTONIC_COARSE || which == CLOCK_MONOTONIC_RAW || which == CLOCK_BOOTTIME;
+	int is_time = which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE ||
+		      which == CLOCK_MONOTONIC || which == CLOCK_MONOTONIC_COARSE ||
+		      which == CLOCK_MONOTONIC_RAW || which == CLOCK_BOOTTIME;
 
 	if (r == 0 && is_time && ahead != NULL)
 		*t = shifted(t, *ahead);

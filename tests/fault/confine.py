@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Runs a program under what contrib/tram.service lays on it, where there is no systemd to do so: no new privileges, no
-memory that is both written and executed, only the system calls and the families of sockets that the unit names.
+"""Runs a program under what contrib/tram.service lays on it, where there is no systemd to do so: no
+new privileges, no memory that is both written and executed, only the system calls and the families
+of sockets that the unit names.
 
     confine.py UNIT PROGRAM [ARGUMENT]...
 
-The rest (user, capabilities, mounts) is setpriv's and unshare's. Needs systemd-analyze (which knows the groups of system
-calls) and libseccomp, no compiler.
+The rest (user, capabilities, mounts) is setpriv's and unshare's. Needs systemd-analyze (which knows
+the groups of system calls) and libseccomp, no compiler.
 """
 import ctypes
 import errno
@@ -20,7 +21,8 @@ FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 
 
 class Compare(ctypes.Structure):
-    _fields_ = [("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64)]
+    _fields_ = [("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64),
+                ("b", ctypes.c_uint64)]
 
 
 def members(words):
@@ -46,11 +48,13 @@ def confine(unit):
     number = seccomp.seccomp_syscall_resolve_name(b"socket")
     for family in settings["RestrictAddressFamilies"].split():
         only = Compare(0, EQ, FAMILIES[family], 0)
-        assert seccomp.seccomp_rule_add_array(filter_, ALLOW, number, 1, ctypes.byref(only)) == 0, family
+        assert seccomp.seccomp_rule_add_array(filter_, ALLOW, number, 1,
+                                              ctypes.byref(only)) == 0, family
     assert settings["NoNewPrivileges"] == settings["MemoryDenyWriteExecute"] == "yes"
     assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     if libc.prctl(PR_SET_MDWE, 1, 0, 0, 0) != 0:
-        assert ctypes.get_errno() == errno.EINVAL                       # Linux before 6.3 does not know it
+        # Linux before 6.3 does not know it
+        assert ctypes.get_errno() == errno.EINVAL
     os.umask(int(settings["UMask"], 8))
     assert seccomp.seccomp_load(filter_) == 0
 

@@ -1,6 +1,6 @@
 /*
- * shim: goes in front of libc (LD_PRELOAD) and stands between tramd and the disk, for what happens to data.mdb alone
- * (and to data.new, which becomes data.mdb when it is on disk).
+ * shim: goes in front of libc (LD_PRELOAD) and stands between tramd and the disk, for what happens
+ * to data.mdb alone (and to data.new, which becomes data.mdb when it is on disk).
  *
  * TRAM_SHIM_LOG=FILE       notes each write, change of length and sync, in order (struct note, then the octets);
  *                          test_power.py makes from it the files that a power cut could have left
@@ -8,8 +8,8 @@
  * TRAM_SHIM_SYNC_FAILS=N   the N-th sync and all that follow fail with EIO
  * TRAM_SHIM_STATFS=N       every file system is of this type (the numbers of statfs(2); 0x… is hexadecimal)
  *
- * It calls the kernel itself and never libc's function of the same name, so it needs no dlsym() and does not care who
- * else (a sanitizer) stands in that place.
+ * It calls the kernel itself and never libc's function of the same name, so it needs no dlsym() and
+ * does not care who else (a sanitizer) stands in that place.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -65,9 +65,11 @@ is_watched(int fd)
 }
 
 static void
-note(int fd, enum kind kind, uint64_t begin_ns, uint64_t offset, uint64_t length, const struct iovec *parts, int count)
+note(int fd, enum kind kind, uint64_t begin_ns, uint64_t offset, uint64_t length,
+     const struct iovec *parts, int count)
 {
-	struct note n = { begin_ns, now_ns(), kind, (is_watched(fd) & DURABLE) != 0, offset, length };
+	struct note n = { begin_ns, now_ns(), kind, (is_watched(fd) & DURABLE) != 0, offset,
+			  length };
 	const char *path = getenv("TRAM_SHIM_LOG");
 	struct iovec out[1 + 1024] = { { &n, sizeof(n) } };
 	int saved = errno;
@@ -77,14 +79,18 @@ note(int fd, enum kind kind, uint64_t begin_ns, uint64_t offset, uint64_t length
 	memcpy(out + 1, parts, (size_t)count * sizeof(*parts));
 	pthread_mutex_lock(&lock);
 	if (log_fd < 0)
-		log_fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		log_fd = (int)syscall(SYS_openat, AT_FDCWD, path,
+				      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (syscall(SYS_writev, log_fd, out, 1 + count) < (long)sizeof(n))
 		abort();
 	pthread_mutex_unlock(&lock);
 	errno = saved;
 }
 
-/* ---- which descriptors --------------------------------------------------------------------------------------- */
+/*
+ * ---- which descriptors
+ * ---------------------------------------------------------------------------------------
+ */
 
 static int
 ends_in(const char *text, const char *end)
@@ -159,10 +165,14 @@ close(int fd)
 	return (int)syscall(SYS_close, fd);
 }
 
-/* ---- writes -------------------------------------------------------------------------------------------------- */
+/*
+ * ---- writes
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static ssize_t
-written(int fd, ssize_t done, uint64_t begin_ns, uint64_t offset, const struct iovec *parts, int count)
+written(int fd, ssize_t done, uint64_t begin_ns, uint64_t offset, const struct iovec *parts,
+	int count)
 {
 	struct iovec cut[1024];
 	size_t left = done > 0 ? (size_t)done : 0;
@@ -188,7 +198,8 @@ pwrite(int fd, const void *data, size_t len, off_t offset)
 
 	return is_watched(fd) ? written(fd, done, begin_ns, (uint64_t)offset, &part, 1) : done;
 }
-ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset) __attribute__((alias("pwrite")));
+ssize_t pwrite64(int fd, const void *data, size_t len, off64_t offset)
+	__attribute__((alias("pwrite")));
 
 ssize_t
 writev(int fd, const struct iovec *parts, int count)
@@ -208,7 +219,8 @@ pwritev(int fd, const struct iovec *parts, int count, off_t offset)
 
 	return is_watched(fd) ? written(fd, done, begin_ns, (uint64_t)offset, parts, count) : done;
 }
-ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset) __attribute__((alias("pwritev")));
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset)
+	__attribute__((alias("pwritev")));
 
 ssize_t
 write(int fd, const void *data, size_t len)
@@ -218,7 +230,10 @@ write(int fd, const void *data, size_t len)
 	return is_watched(fd) ? writev(fd, &part, 1) : syscall(SYS_write, fd, data, len);
 }
 
-/* ---- length and syncs ---------------------------------------------------------------------------------------- */
+/*
+ * ---- length and syncs
+ * ----------------------------------------------------------------------------------------
+ */
 
 int
 ftruncate(int fd, off_t length)
@@ -242,7 +257,8 @@ fallocate(int fd, int mode, off_t offset, off_t length)
 		note(fd, NOTE_ALLOCATE, begin_ns, (uint64_t)offset, (uint64_t)length, NULL, 0);
 	return r;
 }
-int fallocate64(int fd, int mode, off64_t offset, off64_t length) __attribute__((alias("fallocate")));
+int fallocate64(int fd, int mode, off64_t offset, off64_t length)
+	__attribute__((alias("fallocate")));
 
 static int
 do_sync(int fd, long number)
@@ -257,7 +273,8 @@ do_sync(int fd, long number)
 	delay_ms = setting("TRAM_SHIM_SYNC_MS");
 	fails = setting("TRAM_SHIM_SYNC_FAILS");
 	if (delay_ms > 0)
-		syscall(SYS_nanosleep, &(struct timespec){ delay_ms / 1000, delay_ms % 1000 * 1000000 }, NULL);
+		syscall(SYS_nanosleep,
+			&(struct timespec){ delay_ms / 1000, delay_ms % 1000 * 1000000 }, NULL);
 	if (fails > 0 && __atomic_add_fetch(&syncs, 1, __ATOMIC_SEQ_CST) >= fails) {
 		errno = EIO;
 		return -1;
@@ -287,7 +304,10 @@ msync(void *at, size_t len, int flags)
 	return (int)syscall(SYS_msync, at, len, flags);
 }
 
-/* ---- where ---------------------------------------------------------------------------------------------------- */
+/*
+ * ---- where
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 int
 fstatfs(int fd, struct statfs *ret)

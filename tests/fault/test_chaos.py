@@ -1,7 +1,8 @@
-"""Everything at once: hundreds of destinations that misbehave in every way, a tramd with little room, and an operator
-who reloads, stops, kills and meddles. Then the world is well again, and each accepted recipient must have come to the
-one end that the records tell of: delivered, returned to the sender, or removed. None is lost, none stuck, and a second
-copy is seen only of what was in doubt.
+"""Everything at once: hundreds of destinations that misbehave in every way, a tramd with little
+room, and an operator who reloads, stops, kills and meddles. Then the world is well again, and each
+accepted recipient must have come to the one end that the records tell of: delivered, returned to
+the sender, or removed. None is lost, none stuck, and a second copy is seen only of what was in
+doubt.
 
 TRAM_CHAOS_SEED (1) and TRAM_CHAOS_ROUNDS (14) make it another run, or a longer one.
 """
@@ -24,17 +25,21 @@ DOMAINS = 300
 DELIVERIES = 24
 # All waits are short, so that a peer that hangs costs a second.
 LIMITS = {
-    "window-sites": "20", "window-entries": "150", "deliveries": str(DELIVERIES), "connections-per-site": "4",
-    "messages-per-connection": "5", "recipients-per-delivery": "3", "lookups": "10", "addresses-per-attempt": "3",
-    "idle-connection": "300ms", "connect-timeout": "1s", "banner-timeout": "1s", "ehlo-timeout": "1s",
-    "mail-timeout": "1s", "rcpt-timeout": "1s", "data-init-timeout": "1s", "block-timeout": "1s", "dot-timeout": "1s",
+    "window-sites": "20", "window-entries": "150", "deliveries": str(DELIVERIES),
+    "connections-per-site": "4",
+    "messages-per-connection": "5", "recipients-per-delivery": "3", "lookups": "10",
+    "addresses-per-attempt": "3",
+    "idle-connection": "300ms", "connect-timeout": "1s", "banner-timeout": "1s",
+    "ehlo-timeout": "1s",
+    "mail-timeout": "1s", "rcpt-timeout": "1s", "data-init-timeout": "1s", "block-timeout": "1s",
+    "dot-timeout": "1s",
     "quit-timeout": "500ms", "connections-per-client": "1000", "messages-per-session": "100000",
 }
 QUEUE = {"retry-first": "500ms", "retry-max": "4s", "probe-first": "300ms", "probe-max": "2s"}
 SENDER = "s%d@back.test"
 
 
-# ---- the other side -----------------------------------------------------------------------------------------------
+# ---- the other side ------------------------------------------------------------------------------
 
 def silence(session, _):
     """For good: a later reply would be taken for the one that is missing."""
@@ -73,15 +78,18 @@ def half(session, _):
     raise Ended
 
 
-MILD = ["450 4.2.1 not now", "451 4.3.0 trouble here", "421 4.3.2 going down", "452 4.5.3 too many", DROP, RESET, half]
+MILD = ["450 4.2.1 not now", "451 4.3.0 trouble here", "421 4.3.2 going down", "452 4.5.3 too many",
+        DROP, RESET, half]
 SLOW = [silence, trickle, endless, in_pieces]
-ODD = [b"250-no end to it\r\n250 \r\n", b"not a reply\r\n", b"\0\xff\r\n", b"199 what?\r\n", "354 eh?"]
+ODD = [b"250-no end to it\r\n250 \r\n", b"not a reply\r\n", b"\0\xff\r\n", b"199 what?\r\n",
+       "354 eh?"]
 HARSH = ["550 5.1.1 no such user", "554 5.7.1 go away", "552 5.2.2 full"]
 STEPS = ("BANNER", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "DOT", "QUIT")
 
 
 class Moods:
-    """What each step of each session gets. Reports are never refused for good: they are the sender's only news."""
+    """What each step of each session gets. Reports are never refused for good: they are the
+    sender's only news."""
 
     def __init__(self, seed):
         self.chance, self.lock, self.calm = random.Random(seed), threading.Lock(), False
@@ -90,7 +98,8 @@ class Moods:
         def behave(session, line):
             what = self.choose(step, "back.test" in line or not session.sender)
             if what is None and step == "EHLO":
-                what = self.chance.choice([None, None, "250-plain\r\n250 SIZE", "250-dots\r\n250 PIPELINING"])
+                what = self.chance.choice([None, None, "250-plain\r\n250 SIZE",
+                                           "250-dots\r\n250 PIPELINING"])
             return what(session, line) if callable(what) else what
         return behave
 
@@ -109,12 +118,14 @@ class Moods:
 
 
 def world(port):
-    """Domains by number: most have a host of their own; some share one, or have several, one of them dead."""
+    """Domains by number: most have a host of their own; some share one, or have several, one of
+    them dead."""
     lines = ["back.test MX 10 mx.back.test", "mx.back.test A 127.2.0.1"]
     for n in range(DOMAINS):
         lines.append("mx%d.test A 127.1.%d.%d" % (n, n // 200, n % 200 + 1))
         if n % 10 == 7:
-            lines += ["d%d.test MX 10 mx.shared%d.test" % (n, n % 3), "mx.shared%d.test A 127.3.0.%d" % (n % 3, n % 200 + 1)]
+            lines += ["d%d.test MX 10 mx.shared%d.test" % (n, n % 3),
+                      "mx.shared%d.test A 127.3.0.%d" % (n % 3, n % 200 + 1)]
         elif n % 10 == 8:
             lines += ["d%d.test MX 10 dead.test" % n, "d%d.test MX 20 mx%d.test" % (n, n)]
         else:
@@ -127,12 +138,14 @@ def dns_rules(chance):
     for n in range(DOMAINS):
         dice = chance.random()
         if dice < 0.15:
-            rules["d%d.test" % n] = chance.choice([["servfail", None], ["silence", "servfail", None], "slow:0.4",
-                                                   "truncate", "formerr", ["garbage", None], ["refused", None]])
+            rules["d%d.test" % n] = chance.choice([["servfail", None],
+                                                   ["silence", "servfail", None], "slow:0.4",
+                                                   "truncate", "formerr", ["garbage", None],
+                                                   ["refused", None]])
     return rules
 
 
-# ---- the senders --------------------------------------------------------------------------------------------------
+# ---- the senders ---------------------------------------------------------------------------------
 
 class Letters:
     """Senders that go on through all; what was acknowledged: number → (id, recipients)."""
@@ -140,7 +153,8 @@ class Letters:
     def __init__(self, port, seed, senders=3):
         self.port, self.lock, self.count, self.going = port, threading.Lock(), 0, True
         self.known = {}
-        self.threads = [threading.Thread(target=self.run, args=(random.Random(seed + i),), daemon=True)
+        self.threads = [threading.Thread(target=self.run, args=(random.Random(seed + i),),
+                                         daemon=True)
                         for i in range(senders)]
         for thread in self.threads:
             thread.start()
@@ -177,20 +191,23 @@ class Letters:
 
     def some_ids(self, chance, most):
         with self.lock:
-            return [id for id, _ in chance.sample(list(self.known.values()), min(most, len(self.known)))]
+            return [id for id, _ in chance.sample(list(self.known.values()),
+                                                  min(most, len(self.known)))]
 
 
-# ---- the operator -------------------------------------------------------------------------------------------------
+# ---- the operator --------------------------------------------------------------------------------
 
 class Operator:
     def __init__(self, tramd, letters, moods, seed):
-        self.tramd, self.letters, self.moods, self.chance = tramd, letters, moods, random.Random(seed)
+        self.tramd, self.letters, self.moods, self.chance = (tramd, letters, moods,
+                                                             random.Random(seed))
         self.removed, self.doubted = set(), set()       # ids
         self.kills = self.reloads = 0
         self.base = tramd.text()
 
     def act(self):
-        """Something to some messages; whether it got through is not known if the server goes meanwhile."""
+        """Something to some messages; whether it got through is not known if the server goes
+        meanwhile."""
         what = self.chance.choice(["hold", "release", "retry", "retry", "remove", "bounce"])
         ids = self.letters.some_ids(self.chance, self.chance.choice((1, 1, 3, 20)))
         if what == "remove":
@@ -205,11 +222,15 @@ class Operator:
             raise AssertionError("%r does not come back:\n%s" % (args, self.tramd.tail())) from None
 
     def reload(self):
-        """Other limits, another name for the way to some domains; now and then with a mistake in it."""
+        """Other limits, another name for the way to some domains; now and then with a mistake in
+        it."""
         self.reloads += 1
-        text = self.base.replace("connections-per-site = 4", "connections-per-site = %d" % self.chance.randint(1, 6))
-        text = text.replace("recipients-per-delivery = 3", "recipients-per-delivery = %d" % self.chance.randint(1, 5))
-        text = text.replace("deliveries = %d" % DELIVERIES, "deliveries = %d" % self.chance.randint(3, DELIVERIES))
+        text = self.base.replace("connections-per-site = 4",
+                                 "connections-per-site = %d" % self.chance.randint(1, 6))
+        text = text.replace("recipients-per-delivery = 3",
+                            "recipients-per-delivery = %d" % self.chance.randint(1, 5))
+        text = text.replace("deliveries = %d" % DELIVERIES,
+                            "deliveries = %d" % self.chance.randint(3, DELIVERIES))
         for n in range(0, DOMAINS, 5):
             if self.chance.random() < 0.3:
                 text += 'route "d%d.test" { deliver = "mx:%d" }\n' % (n, self.port)
@@ -232,7 +253,8 @@ class Operator:
         self.tramd.kill9()
         self.kills += 1
         checked = self.tramd.ctl("queue", "check", check=False)
-        assert checked.stdout.decode().endswith(", no fault\n"), checked.stdout.decode() + checked.stderr.decode()
+        assert checked.stdout.decode().endswith(", no fault\n"), (checked.stdout.decode()
+                                                                  + checked.stderr.decode())
         self.tramd.start()
         self.note_doubts()
 
@@ -244,21 +266,23 @@ class Operator:
         pause = threading.Event()
         for _ in range(3):
             self.chance.choice([self.act, self.act, self.reload])()
-            pause.wait(self.chance.uniform(0, 0.25))       # the moment is what the seed decides, nothing is awaited
+            # the moment is what the seed decides, nothing is awaited
+            pause.wait(self.chance.uniform(0, 0.25))
         if number % 4 == 1:
             self.kill()
         elif number % 4 == 3:
             self.restart()
 
 
-# ---- the judge ----------------------------------------------------------------------------------------------------
+# ---- the judge -----------------------------------------------------------------------------------
 
 def deliveries_of(sink):
     """(number, recipient) → how often it was kept; and the recipients that reports speak of."""
     copies, reported = {}, set()
     for message in sink.messages:
         if message.sender == "":
-            reported.update(re.findall(r"(?m)^Final-Recipient: *rfc822; *(\S+)\r$", message.data.decode("latin-1")))
+            reported.update(re.findall(r"(?m)^Final-Recipient: *rfc822; *(\S+)\r$",
+                                       message.data.decode("latin-1")))
             continue
         assert intact(message.data), "a message arrived damaged: %r" % message.data[:300]
         number = int(NUMBER.search(message.headers)[1])
@@ -269,7 +293,9 @@ def deliveries_of(sink):
 
 def judge(letters, operator, sink):
     copies, reported = deliveries_of(sink)
-    doubted = operator.doubted | {e["id"] for e in operator.tramd.events(event="delivery", fate="uncertain")}
+    doubted = operator.doubted | {e["id"]
+                                  for e in operator.tramd.events(event="delivery",
+                                                                 fate="uncertain")}
     lost, both, twice, ends = [], [], [], {"delivered": 0, "returned": 0, "removed": 0}
     for number, (id, recipients) in letters.known.items():
         for recipient in recipients:
@@ -303,10 +329,13 @@ def watch_limits(tramd, stop, seen):
 
 def run(make_tramd, kills):
     chance, moods = random.Random(SEED), Moods(SEED)
-    with Sink(host="0.0.0.0") as sink, BrokenDns(world(sink.port), rules=dns_rules(chance)).start() as dns:
+    with Sink(host="0.0.0.0") as sink, BrokenDns(world(sink.port),
+                                                 rules=dns_rules(chance)).start() as dns:
         rules = [sink.rule(step, moods.at(step)) for step in STEPS]
-        tramd = make_tramd(routes={"*": "mx:%d" % sink.port}, resolver=dns.address, queue=QUEUE, limits=LIMITS,
-                           extra="allow-private = yes\nthreads = 2\nresolver-timeout = 500ms\nresolver-tries = 2\n"
+        tramd = make_tramd(routes={"*": "mx:%d" % sink.port}, resolver=dns.address, queue=QUEUE,
+                           limits=LIMITS,
+                           extra="allow-private = yes\nthreads = 2\nresolver-timeout = "
+                                 "500ms\nresolver-tries = 2\n"
                                  "stop-timeout = 3s\n")
         letters = Letters(tramd.port, SEED)
         operator = Operator(tramd, letters, moods, SEED)
@@ -333,7 +362,8 @@ def run(make_tramd, kills):
         print("quiet after %.1f s; most at a time: %r" % (time.monotonic() - began, seen))
         assert sum(rule.used for rule in rules) > ROUNDS
         judge(letters, operator, sink)
-        for key, limit in (("connections_out", "deliveries"), ("window_sites", "window-sites"), ("lookups", "lookups")):
+        for key, limit in (("connections_out", "deliveries"), ("window_sites", "window-sites"),
+                           ("lookups", "lookups")):
             assert seen.get(key, 0) <= int(LIMITS[limit]), key
         tramd.stop()
         assert tramd.ctl("queue", "check").endswith(", no fault\n")
@@ -344,5 +374,6 @@ def test_chaos(make_tramd):
 
 
 def test_chaos_without_kills(make_tramd):
-    """Nothing but reloads and clean stops: then nothing may come twice that the log does not call uncertain."""
+    """Nothing but reloads and clean stops: then nothing may come twice that the log does not call
+    uncertain."""
     run(make_tramd, kills=False)

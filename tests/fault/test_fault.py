@@ -1,7 +1,8 @@
-"""A rough world: full disk, failing sync, no descriptors, no DNS, peers that go at every step, clocks that jump.
+"""A rough world: full disk, failing sync, no descriptors, no DNS, peers that go at every step,
+clocks that jump.
 
-What was acknowledged must survive each, and the server must recover by itself or end with a clear word.
-TRAM_RELOADS: how many reloads under load (100).
+What was acknowledged must survive each, and the server must recover by itself or end with a clear
+word. TRAM_RELOADS: how many reloads under load (100).
 """
 import os
 import re
@@ -29,15 +30,17 @@ def sanitized():
         return b"__asan_init" in f.read()
 
 
-# ---- peers that go away --------------------------------------------------------------------------------------
+# ---- peers that go away --------------------------------------------------------------------------
 
 # With chunks the octets of the only one are what BODY and DOT are otherwise.
-STEPS = [(step, False) for step in ("BANNER", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "DOT", "QUIT")] + \
+STEPS = [(step, False) for step in ("BANNER", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "DOT",
+                                    "QUIT")] + \
         [(step, True) for step in ("RCPT", "DOT", "QUIT")]
 
 
 @pytest.mark.parametrize("how", [DROP, RESET], ids=["close", "reset"])
-@pytest.mark.parametrize("step, chunking", STEPS, ids=["%s%s" % (s, "-bdat" if c else "") for s, c in STEPS])
+@pytest.mark.parametrize("step, chunking", STEPS,
+                         ids=["%s%s" % (s, "-bdat" if c else "") for s, c in STEPS])
 def test_peer_gone(make_tramd, make_sink, step, how, chunking):
     sink = make_sink(features=["PIPELINING", "8BITMIME"] + (["CHUNKING"] if chunking else []))
     rule = sink.rule(step, how, times=1)
@@ -63,7 +66,7 @@ def test_reset_on_one_message_only(tramd, sink):
     tramd.wait_empty()
 
 
-# ---- the disk ------------------------------------------------------------------------------------------------
+# ---- the disk ------------------------------------------------------------------------------------
 
 @pytest.fixture
 def small_disk(tmp_path):
@@ -71,7 +74,8 @@ def small_disk(tmp_path):
         pytest.skip("mounting a small file system needs root")
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=0700", "tram-test", str(place)], check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=0700", "tram-test",
+                           str(place)], check=False)
     if done.returncode:
         pytest.skip("no tmpfs can be mounted here")
     yield place
@@ -120,7 +124,8 @@ def room_again(tramd, sink, accepted):
 
 @pytest.mark.parametrize("octets", [2000000, 9000])
 def test_disk_full(small_disk, make_tramd, sink, octets):
-    """Nothing that was acknowledged is lost, and the deletes get through: nothing goes out twice."""
+    """Nothing that was acknowledged is lost, and the deletes get through: nothing goes out
+    twice."""
     sink.rule("MAIL", "450 4.3.0 not now")
     tramd = make_tramd(static=sink, queue=dict(NEVER, **{"min-free": "8MB"}), start=False,
                        limits={"messages-per-session": 100000})
@@ -135,7 +140,8 @@ def test_disk_full(small_disk, make_tramd, sink, octets):
 
 
 def test_disk_is_filled_by_others(small_disk, make_tramd, sink):
-    """Somebody else takes the last octet: mail is refused for a time, what is queued still goes out, once."""
+    """Somebody else takes the last octet: mail is refused for a time, what is queued still goes
+    out, once."""
     tramd = make_tramd(static=sink, queue=dict(NEVER, **{"min-free": "0"}), start=False)
     os.rmdir(tramd.queue_path)
     os.symlink(small_disk, tramd.queue_path)
@@ -161,7 +167,8 @@ def test_disk_is_filled_by_others(small_disk, make_tramd, sink):
 
 def test_quota(make_tramd, sink):
     sink.rule("MAIL", "450 4.3.0 not now")
-    tramd = make_tramd(static=sink, queue=dict(NEVER, **{"max-size": "20MB"}), limits={"message-size": "2MB"})
+    tramd = make_tramd(static=sink, queue=dict(NEVER, **{"max-size": "20MB"}),
+                       limits={"message-size": "2MB"})
     accepted = fill(tramd, 1000000, 100)
     assert 8 <= accepted <= 21
     room_again(tramd, sink, accepted)
@@ -169,8 +176,10 @@ def test_quota(make_tramd, sink):
 
 @pytest.mark.parametrize("nth", [3, 4, 40, 41])
 def test_fdatasync_fails(make_tramd, sink, shim, nth):
-    """A failed sync poisons the store: nothing more is acknowledged, it says so and ends; a restart loses nothing."""
-    tramd = make_tramd(static=sink, queue=FAST, env=dict(shim, TRAM_SHIM_SYNC_FAILS=str(nth)), start=False)
+    """A failed sync poisons the store: nothing more is acknowledged, it says so and ends; a restart
+    loses nothing."""
+    tramd = make_tramd(static=sink, queue=FAST, env=dict(shim, TRAM_SHIM_SYNC_FAILS=str(nth)),
+                       start=False)
     tramd.start(ready=False)
     load = Load(tramd.port, senders=3, sizes=(500, 4000, 100000)).start()
     status = tramd.end(2 * TIMEOUT)
@@ -208,7 +217,7 @@ def test_fdatasync_slow(make_tramd, sink, shim):
     assert tramd.ctl_json("stats")["queue_commits"] - before < count / 2
 
 
-# ---- descriptors, memory, the log -----------------------------------------------------------------------------
+# ---- descriptors, memory, the log ----------------------------------------------------------------
 
 def test_out_of_descriptors(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=FAST, wrapper=["prlimit", "--nofile=200:200"],
@@ -258,7 +267,8 @@ def pump(tramd, count, size, sessions=4):
                 for i in range(count // sessions):
                     for code in (250, 250, 354):
                         c.reply(code)
-                    c.send(content + b".\r\n" + (envelope % i if i + 1 < count // sessions else b""))
+                    c.send(content + b".\r\n"
+                           + (envelope % i if i + 1 < count // sessions else b""))
                     c.reply(250)
         except (OSError, AssertionError) as fault:
             faults.append(fault)
@@ -271,7 +281,8 @@ def pump(tramd, count, size, sessions=4):
 
 
 def test_dead_destination_takes_no_memory(make_tramd):
-    """20,000 messages wait for a host that is not there; anonymous memory stays where it was, also after a restart."""
+    """20,000 messages wait for a host that is not there; anonymous memory stays where it was, also
+    after a restart."""
     tramd = make_tramd(static=("127.0.0.1", harness.free_port()), queue=NEVER,
                        limits={"messages-per-session": 100000},
                        env={"ASAN_OPTIONS": "detect_leaks=1:exitcode=99:quarantine_size_mb=1"})
@@ -288,7 +299,8 @@ def test_dead_destination_takes_no_memory(make_tramd):
 
 
 def test_log_sink_blocks(make_tramd, sink, tmp_path):
-    """Nobody reads the log: mail goes on, it stops in time, and the lines that were lost are counted."""
+    """Nobody reads the log: mail goes on, it stops in time, and the lines that were lost are
+    counted."""
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -320,7 +332,7 @@ def test_log_sink_blocks(make_tramd, sink, tmp_path):
     os.close(reader)
 
 
-# ---- DNS, clocks ---------------------------------------------------------------------------------------------
+# ---- DNS, clocks ---------------------------------------------------------------------------------
 
 RECORDS = "dst.test MX 10 mx.dst.test\nmx.dst.test A 127.0.0.1\n"
 
@@ -329,7 +341,8 @@ RECORDS = "dst.test MX 10 mx.dst.test\nmx.dst.test A 127.0.0.1\n"
 def test_dns_gone_and_back(make_tramd, sink, what):
     with BrokenDns(RECORDS, rules={"*": what}).start() as dns:
         tramd = make_tramd(routes={"*": "mx:%d" % sink.port}, resolver=dns.address, queue=FAST,
-                           extra="allow-private = yes\nresolver-timeout = 200ms\nresolver-tries = 1\n")
+                           extra="allow-private = yes\nresolver-timeout = 200ms\nresolver-tries = "
+                                 "1\n")
         ids = [tramd.send(BODY) for _ in range(5)]
         tramd.wait_log(event="lookup-failed", count=2)
         assert tramd.queue_ids() == sorted(ids) and not sink.messages
@@ -342,7 +355,8 @@ def test_dns_gone_and_back(make_tramd, sink, what):
 def test_dns_goes_under_load(make_tramd, sink):
     with BrokenDns(RECORDS, ttl=1).start() as dns:
         tramd = make_tramd(routes={"*": "mx:%d" % sink.port}, resolver=dns.address, queue=FAST,
-                           extra="allow-private = yes\nresolver-timeout = 200ms\nresolver-tries = 1\n")
+                           extra="allow-private = yes\nresolver-timeout = 200ms\nresolver-tries = "
+                                 "1\n")
         load = Load(tramd.port, senders=2, sizes=(500, 4000)).start()
         for _ in range(3):
             more = len(sink.messages) + 20
@@ -362,18 +376,21 @@ FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 def faketime(offset):
     """The environment in which the wall clock is off (the other clock is right)."""
-    found = [p for p in (FAKETIME, FAKETIME.replace("x86_64", os.uname().machine)) if os.path.exists(p)]
+    found = [p for p in (FAKETIME, FAKETIME.replace("x86_64", os.uname().machine))
+             if os.path.exists(p)]
     if not found:
         pytest.skip("needs libfaketime")
-    return {"LD_PRELOAD": found[0], "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    return {"LD_PRELOAD": found[0], "FAKETIME": offset, "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:exitcode=99"}
 
 
 def test_clock_ten_years_ahead_at_start(make_tramd, sink):
-    """Nothing expires before it was tried once, whatever the clock says; when it is put right ids grow, and what was
-    put off by that clock goes."""
+    """Nothing expires before it was tried once, whatever the clock says; when it is put right ids
+    grow, and what was put off by that clock goes."""
     sink.rule("RCPT", "450 4.2.1 later", times=1)
-    tramd = make_tramd(static=sink, queue={"retry-first": "1h", "retry-max": "2h", "probe-first": "1s"})
+    tramd = make_tramd(static=sink,
+                       queue={"retry-first": "1h", "retry-max": "2h", "probe-first": "1s"})
     first = tramd.send(BODY)
     tramd.wait_log(event="delivery", fate="deferred")
     tramd.stop()
@@ -398,7 +415,8 @@ def test_clock_ten_years_ahead_at_start(make_tramd, sink):
 
 @pytest.mark.parametrize("jump", ["+3650d", "-3650d", "+30d"])
 def test_clock_jumps(make_tramd, sink, tmp_path, jump):
-    """While mail waits: it is said, nothing is lost, nothing expires untried, and what waits goes out."""
+    """While mail waits: it is said, nothing is lost, nothing expires untried, and what waits goes
+    out."""
     stamp = tmp_path / "stamp"
     stamp.write_text("+0d\n")
     env = dict(faketime("+0d"), FAKETIME_TIMESTAMP_FILE=str(stamp), FAKETIME_NO_CACHE="1")
@@ -418,17 +436,19 @@ def test_clock_jumps(make_tramd, sink, tmp_path, jump):
     assert not tramd.events(event="expired")
 
 
-# ---- the operator --------------------------------------------------------------------------------------------
+# ---- the operator --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("action", ["hold", "remove", "bounce", "retry"])
 def test_killed_while_an_action_waits(make_tramd, sink, action):
-    """The action waits for the delivery's end; a kill then leaves the message as it was, and in doubt."""
+    """The action waits for the delivery's end; a kill then leaves the message as it was, and in
+    doubt."""
     go = threading.Event()
     rule = sink.rule("DOT", None, hold=go, times=1)
     tramd = make_tramd(static=sink, queue=FAST)
     id = tramd.send(BODY)
     sink.wait_rule(rule)
-    tool = subprocess.Popen([harness.program("tramctl"), "-c", tramd.config_path, "queue", action, id],
+    tool = subprocess.Popen([harness.program("tramctl"), "-c", tramd.config_path, "queue", action,
+                             id],
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: '"in-flight"' in tramd.ctl("queue", "list", "--json"), what="it is on its way")
     tramd.kill9()
@@ -436,16 +456,19 @@ def test_killed_while_an_action_waits(make_tramd, sink, action):
     tramd.start()
     assert tramd.wait_log(event="ready", last_stop="unclean")["in_doubt"] == "1"
     go.set()
-    sink.wait(2)                                    # the other side had taken the first: this is the doubt
+    # the other side had taken the first: this is the doubt
+    sink.wait(2)
     tramd.wait_empty()
     tramd.stop()
     assert tramd.ctl("queue", "check").endswith(", no fault\n")
 
 
 def test_reloads_under_load(make_tramd, make_sink):
-    """Each reload is a whole new configuration, every fifth a bad one; no message is lost or doubled, no session cut."""
+    """Each reload is a whole new configuration, every fifth a bad one; no message is lost or
+    doubled, no session cut."""
     sinks = [make_sink(), make_sink()]
-    tramd = make_tramd(static=sinks[0], queue=FAST, limits={"messages-per-session": 100000}, extra="threads = 2\n")
+    tramd = make_tramd(static=sinks[0], queue=FAST, limits={"messages-per-session": 100000},
+                       extra="threads = 2\n")
     load = Load(tramd.port, senders=3, sizes=(500, 4000, 100000)).start()
     good = [tramd.text().replace(":%d\"" % sinks[0].port, ":%d\"" % sink.port) for sink in sinks]
     assert good[0] != good[1]

@@ -1,5 +1,6 @@
-"""That tramd lives as the systemd unit wants it: as its user, with the capability for port 25 alone, confined, and telling
-the service manager what it does; and that man and sysusers take what is installed for them.
+"""That tramd lives as the systemd unit wants it: as its user, with the capability for port 25
+alone, confined, and telling the service manager what it does; and that man and sysusers take what
+is installed for them.
 
 There is no systemd here that could run it: confine.py and setpriv lay on what the unit says.
 """
@@ -41,7 +42,8 @@ def test_manual():
     for name in ("tramd.8", "tramctl.8", "tram-sendmail.8", "tram.conf.5"):
         done = subprocess.run(["man", "--warnings=all", "-l", page(name)], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=TIMEOUT, check=True,
-                              env=dict(os.environ, LC_ALL="C.UTF-8", MANWIDTH="80", MANPAGER="cat", MANROFFOPT=""))
+                              env=dict(os.environ, LC_ALL="C.UTF-8", MANWIDTH="80", MANPAGER="cat",
+                                       MANROFFOPT=""))
         assert not done.stderr, done.stderr
         text = done.stdout.decode()
         assert "NAME" in text and "SEE ALSO" in text and len(text.splitlines()) > 60
@@ -51,15 +53,17 @@ def test_manual():
 def test_user(tmp_path):
     needs("systemd-sysusers")
     (tmp_path / "etc").mkdir()
-    done = subprocess.run(["systemd-sysusers", "--root=" + str(tmp_path), os.path.join(ROOT, "contrib", "tram.sysusers")],
+    done = subprocess.run(["systemd-sysusers", "--root=" + str(tmp_path),
+                           os.path.join(ROOT, "contrib", "tram.sysusers")],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout
     user = (tmp_path / "etc" / "passwd").read_text().split(":")
-    assert user[0] == "tram" and user[4:6] == ["tram mail relay", "/var/lib/tram"] and "nologin" in user[6]
+    assert user[0] == "tram" and user[4:6] == ["tram mail relay",
+                                               "/var/lib/tram"] and "nologin" in user[6]
     assert (tmp_path / "etc" / "group").read_text().startswith("tram:")
 
 
-# ---- under the unit ------------------------------------------------------------------------------------------
+# ---- under the unit ------------------------------------------------------------------------------
 
 class Manager:
     """The other end of NOTIFY_SOCKET."""
@@ -91,8 +95,10 @@ def service(sink):
     made = []
 
     def make(wrapper, **how):
-        tramd = Tramd(place, static=sink, queue=FAST, program_path=os.path.join(place, "tramd"), wrapper=wrapper, **how)
-        tramd.control, tramd.submission = (os.path.join(place, "run", name) for name in ("control", "submission"))
+        tramd = Tramd(place, static=sink, queue=FAST, program_path=os.path.join(place, "tramd"),
+                      wrapper=wrapper, **how)
+        tramd.control, tramd.submission = (os.path.join(place, "run", name)
+                                           for name in ("control", "submission"))
         tramd.write_config(tramd.text())
         made.append(tramd)
         return tramd
@@ -105,15 +111,19 @@ def service(sink):
 
 def as_user(*capabilities):
     kept = ",".join("+" + c for c in capabilities)
-    return ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups", "--no-new-privs",
-            "--bounding-set=-all" + ("," + kept if kept else ""), "--inh-caps=-all" + ("," + kept if kept else "")] + \
+    return ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups",
+            "--no-new-privs",
+            "--bounding-set=-all" + ("," + kept if kept else ""),
+            "--inh-caps=-all" + ("," + kept if kept else "")] + \
            (["--ambient-caps=-all," + kept] if kept else [])
 
 
 def own_address():
     """One of this machine's, not of the loopback if there is another."""
-    text = subprocess.run(["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, timeout=TIMEOUT, check=True).stdout.decode()
-    return sorted(re.findall(r" inet ([0-9.]+)/", text), key=lambda address: address.startswith("127."))[0]
+    text = subprocess.run(["ip", "-4", "-o", "addr"], stdout=subprocess.PIPE, timeout=TIMEOUT,
+                          check=True).stdout.decode()
+    return sorted(re.findall(r" inet ([0-9.]+)/", text),
+                  key=lambda address: address.startswith("127."))[0]
 
 
 def sanitized():
@@ -123,7 +133,8 @@ def sanitized():
 
 @as_root
 def test_notify(service, sink):
-    """READY when mail is taken, RELOADING and STOPPING, and a sign of life as often as it is wanted."""
+    """READY when mail is taken, RELOADING and STOPPING, and a sign of life as often as it is
+    wanted."""
     tramd = service([])
     path = os.path.join(tramd.place, "notify")
     manager = Manager(path)
@@ -146,8 +157,8 @@ def test_notify(service, sink):
 @as_root
 @pytest.mark.skipif(sanitized(), reason="a sanitizer needs more than the unit allows")
 def test_confined(service, sink):
-    """Under the unit's filter of system calls and all it forbids everything works: relaying, tramctl, reload, and finding
-    out which addresses are its own."""
+    """Under the unit's filter of system calls and all it forbids everything works: relaying,
+    tramctl, reload, and finding out which addresses are its own."""
     needs("systemd-analyze", "setpriv", "ip")
     unit = os.path.join(ROOT, "contrib", "tram.service")
     tramd = service(as_user() + ["/usr/bin/python3", os.path.join(HERE, "confine.py"), unit])
@@ -160,14 +171,16 @@ def test_confined(service, sink):
     assert "forbidden here" not in tramd.wait_log(event="sandbox")["msg"]
     tramd.send(BODY)
     tramd.send(b"Subject: long\r\n\r\n" + b"x" * 70 + b"\r\n" * 200000)
-    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "b@dst.test"], input=BODY, check=True, timeout=TIMEOUT)
+    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "b@dst.test"], input=BODY,
+                   check=True, timeout=TIMEOUT)
     sink.wait(3)
     tramd.wait_empty()
     for name, mode in (("control", 0o660), ("submission", 0o666)):
         there = os.stat(os.path.join(tramd.place, "run", name))
         assert stat.S_IMODE(there.st_mode) == mode and there.st_uid == NOBODY
     good = tramd.text()
-    tramd.write_config(good + 'route "loop.test" { deliver = "smtp:[%s]:%d" }\n' % (own_address(), tramd.port))
+    tramd.write_config(good + 'route "loop.test" { deliver = "smtp:[%s]:%d" }\n' % (own_address(),
+                                                                                    tramd.port))
     refused = tramd.ctl("reload", check=False)
     assert refused.returncode != 0 and b"is a listener of this server" in refused.stderr, refused
     tramd.write_config(good)
@@ -188,7 +201,8 @@ def low_port():
 
 @as_root
 def test_low_port(service, sink):
-    """With CAP_NET_BIND_SERVICE alone it takes a port below 1024; without it says what is missing."""
+    """With CAP_NET_BIND_SERVICE alone it takes a port below 1024; without it says what is
+    missing."""
     needs("setpriv")
     tramd = service(as_user("net_bind_service"))
     tramd.port = low_port()

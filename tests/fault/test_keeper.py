@@ -1,5 +1,6 @@
-"""Two processes: started as root with a `user`, tramd is a keeper that stays root and a server that has nothing but what the
-keeper gives it. What the keeper refuses a server that has been taken over is tests/unit/test_keeper.c."""
+"""Two processes: started as root with a `user`, tramd is a keeper that stays root and a server that
+has nothing but what the keeper gives it. What the keeper refuses a server that has been taken over
+is tests/unit/test_keeper.c."""
 import os
 import pathlib
 import re
@@ -26,12 +27,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class Two(Tramd):
-    """A tramd in a directory where the server owns its queue and the folder of its sockets, and nothing else."""
+    """A tramd in a directory where the server owns its queue and the folder of its sockets, and
+    nothing else."""
 
     def text(self):
         text = super().text()
         for name in ("control", "submission"):
-            text = text.replace(quoted(os.path.join(self.place, name)), quoted(os.path.join(self.place, "run", name)))
+            text = text.replace(quoted(os.path.join(self.place, name)),
+                                quoted(os.path.join(self.place, "run", name)))
         self.control = os.path.join(self.place, "run", "control")
         return 'user = "nobody"\n' + text
 
@@ -82,7 +85,8 @@ def gone(pid):
 
 
 def test_who_is_who(make_two, sink):
-    """A port below 1024 by the keeper, everything else by the server; systemd hears the keeper alone."""
+    """A port below 1024 by the keeper, everything else by the server; systemd hears the keeper
+    alone."""
     tramd = make_two(static=sink, start=False)
     tramd.port = low_port()
     tramd.write_config(tramd.text())
@@ -95,11 +99,13 @@ def test_who_is_who(make_two, sink):
     assert text == b"READY=1" and int.from_bytes(ancillary[0][2][:4], "little") == tramd.process.pid
     manager.wait("WATCHDOG=1")
     keeper, server = state(tramd.process.pid), state(tramd.server)
-    assert keeper["Uid"].split() == ["0"] * 4 and keeper["Name"] == "tramd-keeper" and keeper["Threads"] == "1"
+    assert (keeper["Uid"].split() == ["0"] * 4 and keeper["Name"] == "tramd-keeper"
+            and keeper["Threads"] == "1")
     assert server["Uid"].split() == [str(NOBODY)] * 4 and int(server["CapEff"], 16) == 0
     told = tramd.wait_log(event="sandbox")
     if told["level"] == "info":
-        assert server["Seccomp"] == "2" and server["NoNewPrivs"] == "1" and "reads and writes only" in told["msg"]
+        assert (server["Seccomp"] == "2" and server["NoNewPrivs"] == "1"
+                and "reads and writes only" in told["msg"])
     works(tramd, sink)
     tramd.reload()
     manager.wait("RELOADING=1")
@@ -111,7 +117,8 @@ def test_who_is_who(make_two, sink):
 
 
 def test_what_only_root_may_read(make_two, sink, ca):
-    """Keys that are renewed, named anew or missing; a password of a smarthost; a part of the configuration."""
+    """Keys that are renewed, named anew or missing; a password of a smarthost; a part of the
+    configuration."""
     tramd = make_two(static=sink, start=False)
     place = secret(tramd)
     pairs = [ca.sign("s%d" % i, ["s.test"]) for i in range(3)]
@@ -142,8 +149,10 @@ def test_what_only_root_may_read(make_two, sink, ca):
 
 
 def test_secrets_of_smarthosts(make_two, make_sink, ca):
-    """A password from a file that is the keeper's, and a token from a command that the server could not run."""
-    sink = make_sink(features=FEATURES + ("AUTH PLAIN XOAUTH2",), tls=ca.sign("smarthost", ["relay.dst.test"]))
+    """A password from a file that is the keeper's, and a token from a command that the server could
+    not run."""
+    sink = make_sink(features=FEATURES + ("AUTH PLAIN XOAUTH2",),
+                     tls=ca.sign("smarthost", ["relay.dst.test"]))
     sink.users = {"anna@dst.test": "pw"}
     tramd = make_two(static=sink, start=False)
     place = secret(tramd)
@@ -156,9 +165,10 @@ def test_secrets_of_smarthosts(make_two, make_sink, ca):
 
     def route(how):
         tramd.settings["routes"] = {"*": dict(
-            {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "tls": "verify", "tls-names": '"relay.dst.test"',
-             "user": '"anna@dst.test"'}, **how)}
-        tramd.settings["extra"] = "delivery-ca = %s\n" % quoted(os.path.join(tramd.place, os.path.basename(ca.path)))
+            {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "tls": "verify",
+             "tls-names": '"relay.dst.test"', "user": '"anna@dst.test"'}, **how)}
+        tramd.settings["extra"] = ("delivery-ca = %s\n"
+                                   % quoted(os.path.join(tramd.place, os.path.basename(ca.path))))
         tramd.write_config(tramd.text())
     route({"password-file": quoted(str(place / "pw"))})
     tramd.start()
@@ -228,7 +238,8 @@ def test_listeners_come_and_go(make_two, sink):
 
 
 def test_without_a_sandbox(make_two, sink):
-    """Two processes all the same; the log is made anew by the server, local programs come in by the keeper's socket."""
+    """Two processes all the same; the log is made anew by the server, local programs come in by the
+    keeper's socket."""
     tramd = make_two(static=sink, start=False)
     logs = os.path.join(tramd.place, "logs")
     os.mkdir(logs)
@@ -236,11 +247,13 @@ def test_without_a_sandbox(make_two, sink):
     tramd.settings["extra"] = "sandbox = off\nlog { file = %s }\n" % quoted(logs + "/log")
     tramd.write_config(tramd.text())
     tramd.start()
-    assert state(tramd.server)["Seccomp"] == "0" and state(tramd.server)["Uid"].split() == [str(NOBODY)] * 4
+    assert (state(tramd.server)["Seccomp"] == "0"
+            and state(tramd.server)["Uid"].split() == [str(NOBODY)] * 4)
     os.rename(logs + "/log", logs + "/log.1")
     os.kill(tramd.process.pid, signal.SIGUSR1)
     wait_for(lambda: os.path.exists(logs + "/log"), what="a new log")
-    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "b@dst.test"], input=BODY, check=True)
+    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "b@dst.test"], input=BODY,
+                   check=True)
     sink.wait(1)
     tramd.wait_empty()
     tramd.stop()
@@ -268,7 +281,8 @@ def test_a_signal_to_the_whole_group(make_two, sink):
 
 @pytest.mark.parametrize("sandbox", ["on", "off"])
 def test_links_in_the_server_s_folders(make_two, sink, sandbox):
-    """Put there by a server that was taken over: root neither writes there, nor gives it away, nor reads it out."""
+    """Put there by a server that was taken over: root neither writes there, nor gives it away, nor
+    reads it out."""
     tramd = make_two(static=sink, start=False)
     run = pathlib.Path(tramd.place) / "run"
     target = secret(tramd) / "target"
@@ -288,13 +302,15 @@ def test_links_in_the_server_s_folders(make_two, sink, sandbox):
     (run / "log").unlink()
     tramd.write_config(good + "log { file = %s }\n" % quoted(str(run / "log")))
     tramd.start(ready=False)
-    wait_for(lambda: (run / "log").exists() and "event=ready" in (run / "log").read_text(), what="a log")
+    wait_for(lambda: (run / "log").exists() and "event=ready" in (run / "log").read_text(),
+             what="a log")
     assert (run / "log").stat().st_uid == NOBODY
     tramd.stop()
 
 
 def test_an_address_to_send_from(make_two, sink):
-    """The server may not listen, but it may choose the address that it sends from; also one that a reload brings."""
+    """The server may not listen, but it may choose the address that it sends from; also one that a
+    reload brings."""
     tramd = make_two(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "pool": '"p"'}},
                      extra='source "a" { address = "127.0.0.2" }\npool "p" { sources = "a" }\n')
     works(tramd, sink)

@@ -1,4 +1,5 @@
-"""Odd places to live: as process 1, without root, on a read-only root, and all of it at once, as in a container.
+"""Odd places to live: as process 1, without root, on a read-only root, and all of it at once, as in
+a container.
 
 Most need root for making the place (unshare, mount, setpriv).
 """
@@ -19,8 +20,8 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 PROCESS_1 = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-WITHOUT_ROOT = ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups", "--bounding-set=-all",
-                "--inh-caps=-all", "--no-new-privs"]
+WITHOUT_ROOT = ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups",
+                "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 # Every mount is made read-only but the two directories.
 READ_ONLY = ["unshare", "--mount", "--propagation", "private", "sh", "-c", """
 for place in "$1" "$2"; do mount --bind "$place" "$place" || exit 90; done
@@ -35,7 +36,8 @@ exec "$@"
 
 @pytest.fixture
 def place():
-    """A directory that everybody may enter (pytest's own is root's alone), with the programs in it."""
+    """A directory that everybody may enter (pytest's own is root's alone), with the programs in
+    it."""
     made = tempfile.mkdtemp(prefix="tram-place-")
     os.chmod(made, 0o755)
     for name in ("queue", "run"):
@@ -47,13 +49,15 @@ def place():
 
 @pytest.fixture
 def make_placed(place):
-    """make_placed(wrapper, …) → a tramd that lives so; its sockets are in run/. Ended by ctl() here, as signals go to the
-    wrapper."""
+    """make_placed(wrapper, …) → a tramd that lives so; its sockets are in run/. Ended by ctl()
+    here, as signals go to the wrapper."""
     made = []
 
     def make(wrapper, sink, **how):
-        tramd = Tramd(place, static=sink, queue=FAST, program_path=os.path.join(place, "tramd"), wrapper=wrapper, **how)
-        tramd.control, tramd.submission = (os.path.join(place, "run", name) for name in ("control", "submission"))
+        tramd = Tramd(place, static=sink, queue=FAST, program_path=os.path.join(place, "tramd"),
+                      wrapper=wrapper, **how)
+        tramd.control, tramd.submission = (os.path.join(place, "run", name)
+                                           for name in ("control", "submission"))
         tramd.write_config(tramd.text())
         made.append(tramd)
         for name in ("queue", "run") if WITHOUT_ROOT[0] in wrapper else ():
@@ -92,7 +96,8 @@ def works(tramd, sink):
     sink.wait(1)
     tramd.wait_empty()
     assert tramd.ctl_json("stats")["delivered"] == 1
-    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "-f", "a@src.test", "b@dst.test"], input=BODY,
+    subprocess.run([program("tram-sendmail"), "-C", tramd.config_path, "-f", "a@src.test",
+                    "b@dst.test"], input=BODY,
                    timeout=TIMEOUT, check=True)
     sink.wait(2)
     tramd.wait_empty()
@@ -105,13 +110,16 @@ def ended_well(tramd):
 
 @as_root
 def test_process_1(make_placed, sink):
-    """It ends by SIGTERM, from outside and from inside, reloads by SIGHUP, and leaves no dead orphans about."""
+    """It ends by SIGTERM, from outside and from inside, reloads by SIGHUP, and leaves no dead
+    orphans about."""
     tramd = make_placed(PROCESS_1, sink)
     inside = child_of(tramd.process.pid)
     assert state(inside, "NSpid").split()[-1] == "1"
     works(tramd, sink)
     enter = ["nsenter", "--target", str(inside), "--pid", "--mount"]
-    subprocess.run(enter + ["sh", "-c", "for i in 1 2 3 4 5; do sh -c : & done; (sleep 0.1 &) & exit 0"], check=True)
+    subprocess.run(enter + ["sh", "-c",
+                            "for i in 1 2 3 4 5; do sh -c : & done; (sleep 0.1 &) & exit 0"],
+                   check=True)
     subprocess.run(enter + ["kill", "-HUP", "1"], check=True)
     tramd.wait_log(event="reload")
     wait_for(lambda: not names(inside), what="the orphans are buried")
@@ -132,7 +140,8 @@ def test_told_to_stop_while_it_starts(make_placed, sink, shim):
     tramd.start(ready=False)
     inside = child_of(tramd.process.pid)
     # unshare blocks SIGTERM, too, for a moment, and what comes then is lost
-    wait_for(lambda: state(inside, "Name") == "tramd" and int(state(inside, "SigBlk"), 16) & 1 << (signal.SIGTERM - 1),
+    wait_for(lambda: state(inside, "Name") == "tramd"
+             and int(state(inside, "SigBlk"), 16) & 1 << (signal.SIGTERM - 1),
              what="it is beginning")
     os.kill(inside, signal.SIGTERM)
     ended_well(tramd)
@@ -158,9 +167,11 @@ def test_read_only_root(make_placed, place, sink):
 @as_root
 def test_container(make_placed, place, sink):
     """All of it at once."""
-    tramd = make_placed(PROCESS_1 + READ_ONLY + [place + "/queue", place + "/run"] + WITHOUT_ROOT, sink)
+    tramd = make_placed(PROCESS_1 + READ_ONLY + [place + "/queue", place + "/run"] + WITHOUT_ROOT,
+                        sink)
     inside = child_of(tramd.process.pid)
-    assert state(inside, "NSpid").split()[-1] == "1" and state(inside, "Uid").split()[0] == str(NOBODY)
+    assert state(inside, "NSpid").split()[-1] == "1" and state(inside,
+                                                               "Uid").split()[0] == str(NOBODY)
     works(tramd, sink)
     os.kill(inside, signal.SIGTERM)
     ended_well(tramd)
@@ -182,15 +193,18 @@ def test_a_place_that_cannot_be_written(make_placed, place, sink):
 # ---- commands (token-command)
 
 def with_command(place, sink, extra=""):
-    """What it needs to run a command for each connection: a smarthost that takes its token, whoever it is."""
+    """What it needs to run a command for each connection: a smarthost that takes its token, whoever
+    it is."""
     script, runs = os.path.join(place, "command"), os.path.join(place, "run", "runs")
     with open(script, "w", encoding="utf-8") as f:
         f.write('#!/bin/sh\nid -u >> %s\n[ ! -e %s.fail ] || exit 3\n'
                 'echo \'{"access_token": "t", "expires_in": 0}\'\n' % (runs, runs))
     os.chmod(script, 0o755)
     sink.users = {"u": "t"}
-    return runs, {"routes": {"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "user": '"u"', "auth-unverified": "yes",
-                                   "token-command": [script], "messages-per-connection": "1"}}, "extra": extra}
+    return runs, {"routes": {"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "user": '"u"',
+                                   "auth-unverified": "yes",
+                                   "token-command": [script], "messages-per-connection": "1"}},
+                  "extra": extra}
 
 
 @pytest.fixture
@@ -216,7 +230,8 @@ def test_commands_do_not_run_as_root(place, smarthost, make_placed):
 @as_root
 @pytest.mark.parametrize("sandbox", ["on", "off"])
 def test_commands_of_process_1(place, smarthost, make_placed, sandbox):
-    """It does not care how its children end; how a command ends counts all the same, and so does that it has ended."""
+    """It does not care how its children end; how a command ends counts all the same, and so does
+    that it has ended."""
     runs, how = with_command(place, smarthost, "sandbox = %s\n" % sandbox)
     open(runs + ".fail", "w", encoding="utf-8").close()
     tramd = make_placed(PROCESS_1, None, **how)

@@ -1,4 +1,5 @@
-"""Where a queue may not live, and what is left of one that is damaged: what an operator sees of it."""
+"""Where a queue may not live, and what is left of one that is damaged: what an operator sees of
+it."""
 import json
 import os
 import resource
@@ -36,10 +37,11 @@ def refused(tramd, *words):
     assert len(said) == 1 and all(word in said[0] for word in words), tramd.tail()
 
 
-# ---- places --------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind, name", [("0x6969", "NFS"), ("0xfe534d42", "SMB"), ("0x65735546", "FUSE"),
-                                        ("0x01021997", "9P")])
+@pytest.mark.parametrize("kind, name",
+                         [("0x6969", "NFS"), ("0xfe534d42", "SMB"), ("0x65735546", "FUSE"),
+                          ("0x01021997", "9P")])
 def test_network_file_system(stopped, shim, kind, name):
     stopped.env = dict(shim, TRAM_SHIM_STATFS=kind)
     refused(stopped, "is on %s" % name, "give a path on ext4")
@@ -49,7 +51,8 @@ def test_second_tramd(stopped, make_tramd, tmp_path):
     stopped.start()
     link = tmp_path / "link"
     os.symlink(stopped.queue_path, link)
-    other = make_tramd(static=("127.0.0.1", free_port()), queue=dict(NEVER, path=harness.quoted(str(link))), start=False)
+    other = make_tramd(static=("127.0.0.1", free_port()),
+                       queue=dict(NEVER, path=harness.quoted(str(link))), start=False)
     refused(other, "in use by another tramd", "stop it, or give another path")
     assert len(stopped.queue_ids()) == 3
 
@@ -86,7 +89,8 @@ def test_foreign_files(stopped):
     refused(stopped, "not a queue of tram", "tramctl queue salvage")
 
 
-@pytest.mark.parametrize("options, fine", [("", True), (",volatile", False)], ids=["syncs", "volatile"])
+@pytest.mark.parametrize("options, fine", [("", True), (",volatile", False)],
+                         ids=["syncs", "volatile"])
 def test_overlay(stopped, tmp_path, options, fine):
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
@@ -95,8 +99,10 @@ def test_overlay(stopped, tmp_path, options, fine):
     lower = str(tmp_path / "lower")
     shutil.move(stopped.queue_path, lower)
     os.mkdir(stopped.queue_path)
-    done = subprocess.run(["mount", "-t", "overlay", "tram-test", "-o", "lowerdir=%s,upperdir=%s,workdir=%s%s" % (
-        lower, tmp_path / "upper", tmp_path / "work", options), stopped.queue_path], capture_output=True, check=False)
+    done = subprocess.run(["mount", "-t", "overlay", "tram-test", "-o",
+                           "lowerdir=%s,upperdir=%s,workdir=%s%s" % (
+                               lower, tmp_path / "upper", tmp_path / "work", options),
+                           stopped.queue_path], capture_output=True, check=False)
     if done.returncode:
         pytest.skip("no overlay can be mounted here: %r" % done.stderr)
     try:
@@ -110,23 +116,26 @@ def test_overlay(stopped, tmp_path, options, fine):
         subprocess.run(["umount", stopped.queue_path], check=True)
 
 
-# ---- salvage -------------------------------------------------------------------------------------------------
+# ---- salvage -------------------------------------------------------------------------------------
 
 def salvage(tramd, archive, **how):
-    return subprocess.run([harness.program("tramctl"), "queue", "salvage", tramd.queue_path, str(archive)],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False, text=True, **how)
+    return subprocess.run([harness.program("tramctl"), "queue", "salvage", tramd.queue_path,
+                           str(archive)],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False,
+                          text=True, **how)
 
 
 def imported(make_tramd, sink, archive):
     """What comes out of a new queue: (what is delivered at once, what is held)."""
     other = make_tramd(static=sink, queue=NEVER)
     other.ctl("queue", "import", str(archive))
-    wait_for(lambda: "waiting" not in other.ctl("queue", "list") and "in-flight" not in other.ctl("queue", "list"),
-             what="all that is due went out")
+    wait_for(lambda: "waiting" not in other.ctl("queue", "list")
+             and "in-flight" not in other.ctl("queue", "list"), what="all that is due went out")
     rows = [json.loads(line) for line in other.ctl("queue", "list", "--json").splitlines()]
     rows = [row for row in rows if "recipient" in row]
     assert all(row["state"] == "held" for row in rows)
-    return sorted(r for m in sink.messages for r in m.recipients), sorted(row["recipient"] for row in rows)
+    return sorted(r for m in sink.messages for r in m.recipients), sorted(row["recipient"]
+                                                                          for row in rows)
 
 
 EVERYBODY = ["a@one.test", "b@two.test", "c@one.test", "d@one.test"]
@@ -139,8 +148,10 @@ def test_salvage_maps_no_more_than_the_file(stopped, tmp_path):
     done = salvage(stopped, tmp_path / "archive",
                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
     assert done.returncode == 0 and "3 messages salvaged" in done.stdout, done.stderr
-    done = subprocess.run([harness.program("tramctl"), "-c", stopped.config_path, "queue", "export", tmp_path / "other"],
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)), check=False)
+    done = subprocess.run([harness.program("tramctl"), "-c", stopped.config_path, "queue", "export",
+                           tmp_path / "other"],
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+                          check=False)
     assert done.returncode == 0
 
 
@@ -161,7 +172,8 @@ def test_salvage(stopped, make_tramd, sink, tmp_path, damage):
 
 
 def test_what_is_in_doubt_comes_back_held(stopped, make_tramd, sink, tmp_path):
-    """The tables are lost: what was in the file and is on no page that says so is not sent by itself."""
+    """The tables are lost: what was in the file and is on no page that says so is not sent by
+    itself."""
     data, archive = os.path.join(stopped.queue_path, "data.mdb"), tmp_path / "archive"
     with open(data, "r+b") as f:
         whole = bytearray(f.read(64 << 20))

@@ -1,5 +1,5 @@
-"""The sandbox of the daemon: what is in force while it runs, what is said where a kernel has less, and what a reload
-cannot move. What the sandbox refuses is tests/unit/test_sandbox.c."""
+"""The sandbox of the daemon: what is in force while it runs, what is said where a kernel has less,
+and what a reload cannot move. What the sandbox refuses is tests/unit/test_sandbox.c."""
 import os
 import re
 
@@ -10,7 +10,8 @@ from harness import quoted, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BODY = b"Subject: x\r\n\r\nbody\r\n"
-WHOLE = re.compile(r"^files: writes only below its folders \(Landlock \d+\); system calls: only those it needs \(seccomp\)$")
+WHOLE = re.compile(r"^files: writes only below its folders \(Landlock \d+\); system calls: only "
+                   r"those it needs \(seccomp\)$")
 
 
 def state(pid):
@@ -39,7 +40,8 @@ def test_in_force(tramd, sink):
 
 def test_off(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=FAST, extra="sandbox = off\n")
-    assert state(tramd.process.pid)["Seccomp"] == "0" and state(tramd.process.pid)["NoNewPrivs"] == "0"
+    assert (state(tramd.process.pid)["Seccomp"] == "0"
+            and state(tramd.process.pid)["NoNewPrivs"] == "0")
     assert tramd.wait_log(event="sandbox")["msg"] == "off" == tramd.ctl_json("stats")["sandbox"]
     tramd.write_config(tramd.text().replace("sandbox = off", "sandbox = on"))
     assert "restart: sandbox" in tramd.ctl("reload")
@@ -47,7 +49,8 @@ def test_off(make_tramd, sink):
 
 
 @pytest.mark.parametrize("calls, missing, left", [
-    ("landlock_create_ruleset", "no Landlock: this kernel does not have it", "only those it needs (seccomp)"),
+    ("landlock_create_ruleset", "no Landlock: this kernel does not have it",
+     "only those it needs (seccomp)"),
     ("seccomp", "no seccomp: this kernel does not have it", "writes only below its folders"),
     ("seccomp,landlock_create_ruleset", "no seccomp", "not limited (no Landlock"),
 ])
@@ -98,14 +101,16 @@ def children(pid):
 
 
 def test_commands_are_run_outside(make_tramd, sink, tmp_path):
-    """By a process that is there only if it is needed, and ends with the daemon, however that ends."""
+    """By a process that is there only if it is needed, and ends with the daemon, however that
+    ends."""
     tramd = make_tramd(static=sink, queue=FAST)
     assert children(tramd.process.pid) == []
     command = tmp_path / "command"
     command.write_text("#!/bin/sh\necho x\n")
     command.chmod(0o755)
     tramd.write_config(tramd.text() +
-                       'route "token.test" { deliver = "smtp:[127.0.0.1]:2" user = "u" token-command = {%s} '
+                       'route "token.test" { deliver = "smtp:[127.0.0.1]:2" user = "u" '
+                       'token-command = {%s} '
                        'auth-unverified = yes }\n' % quoted(str(command)))
     assert "until a restart" in tramd.ctl("reload")
     for end in (tramd.kill9, tramd.stop):
@@ -114,6 +119,7 @@ def test_commands_are_run_outside(make_tramd, sink, tmp_path):
         assert state(keeper)["Name"] == "tramd-keeper" and state(keeper)["Seccomp"] == "0"
         assert "restart" not in tramd.ctl("reload")
         end()
-        wait_for(lambda: not os.path.exists("/proc/%d" % keeper) or state(keeper)["State"].startswith("Z"), what="its end")
+        wait_for(lambda: not os.path.exists("/proc/%d" % keeper)
+                 or state(keeper)["State"].startswith("Z"), what="its end")
         if end == tramd.kill9:
             tramd.start()

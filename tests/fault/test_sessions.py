@@ -1,4 +1,5 @@
-"""A slow disk and very many sessions: fdatasync takes 300 ms, and ten thousand clients send the final dot at once.
+"""A slow disk and very many sessions: fdatasync takes 300 ms, and ten thousand clients send the
+final dot at once.
 
 TRAM_SESSIONS: how many (10,000; fewer where the limit of open files does not allow them).
 """
@@ -18,7 +19,8 @@ SESSIONS = int(os.environ.get("TRAM_SESSIONS", "10000"))
 AHEAD = b"EHLO c.test\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\n"
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n.\r\n"
 EACH = 20 << 10                     # octets of memory that one session, and its message, may take
-SPARE = 1000                        # descriptors for all else: tramd keeps some, and 500 for deliveries
+# descriptors for all else: tramd keeps some, and 500 for deliveries
+SPARE = 1000
 
 
 def room():
@@ -53,7 +55,8 @@ class Crowd:
             assert time.monotonic() < deadline, "%d sessions wait for %s" % (len(waiting), what)
             for key, _ in ready:
                 got = key.fileobj.recv(4096)
-                assert got, "a session was closed that waited for %s: %r" % (what, self.heard[key.fileobj])
+                assert got, ("a session was closed that waited for %s: %r"
+                             % (what, self.heard[key.fileobj]))
                 heard = self.heard[key.fileobj] + got
                 last = heard.rstrip(b"\r\n").rpartition(b"\n")[2] if heard.endswith(b"\n") else b""
                 self.heard[key.fileobj] = b"" if last[:4] == code else heard
@@ -68,10 +71,12 @@ class Crowd:
 
 
 def test_many_sessions_and_a_slow_disk(make_tramd, sink, shim):
-    """Each gets its 250 from a commit that it shares with hundreds, and memory is what the sessions need."""
+    """Each gets its 250 from a commit that it shares with hundreds, and memory is what the sessions
+    need."""
     count = room()
     tramd = make_tramd(static=sink, queue=FAST, env=dict(shim, TRAM_SHIM_SYNC_MS="300"),
-                       limits={"connections": str(count + 10), "connections-per-client": str(count + 10)})
+                       limits={"connections": str(count + 10),
+                               "connections-per-client": str(count + 10)})
     empty = rss_anon(tramd)
     crowd = Crowd(tramd.port, count)
     try:
@@ -86,10 +91,13 @@ def test_many_sessions_and_a_slow_disk(make_tramd, sink, shim):
     finally:
         crowd.close()
     commits = after["queue_commits"] - before["queue_commits"]
-    print("%d sessions: %.1f s from the first dot to the last 250; %d commits meanwhile; memory %.1f MB empty, %.1f MB "
-          "before the dot, %.1f MB behind it" % (count, took, commits, empty / 1e6, waiting / 1e6, peak / 1e6))
+    print("%d sessions: %.1f s from the first dot to the last 250; %d commits meanwhile; memory "
+          "%.1f MB empty, %.1f MB "
+          "before the dot, %.1f MB behind it" % (count, took, commits, empty / 1e6, waiting / 1e6,
+                                                 peak / 1e6))
     assert commits < count / 50
     assert peak - empty < count * EACH * (4 if sanitized() else 1)
     sink.wait(count, timeout=6 * TIMEOUT)
-    wait_for(lambda: tramd.ctl_json("stats")["queue_messages"] == 0, 2 * TIMEOUT, "the queue is empty")
+    wait_for(lambda: tramd.ctl_json("stats")["queue_messages"] == 0, 2 * TIMEOUT,
+             "the queue is empty")
     assert len(sink.messages) == count

@@ -15,7 +15,8 @@ check(const struct address *address, unsigned flags, struct arena *arena)
 	struct address again;
 
 	assert(text.len <= ADDRESS_PATH_MAX);
-	assert(address->local.len <= ADDRESS_LOCAL_MAX && address->domain.len <= ADDRESS_DOMAIN_MAX);
+	assert(address->local.len <= ADDRESS_LOCAL_MAX &&
+	       address->domain.len <= ADDRESS_DOMAIN_MAX);
 	for (size_t i = 0; i < text.len; i++)
 		assert((unsigned char)text.at[i] >= ' ' && text.at[i] != 127);
 	assert(utf8_valid(text));

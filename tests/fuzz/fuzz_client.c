@@ -1,7 +1,8 @@
 /*
- * A hostile server against the client machine. The first octet chooses the set-up, the rest is what the server says;
- * 0x1e parts its packets. Whole packets and single octets must give the same commands and the same fates, and no
- * fate may claim more than a reply said. The owner acts when a packet is over.
+ * A hostile server against the client machine. The first octet chooses the set-up, the rest is what
+ * the server says; 0x1e parts its packets. Whole packets and single octets must give the same
+ * commands and the same fates, and no fate may claim more than a reply said. The owner acts when a
+ * packet is over.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -40,7 +41,8 @@ check_recipient(const struct play *play, size_t n, const struct smtp_client_reci
 	assert(r->fate != FATE_PERMANENT || klass == 5);
 	assert(r->fate != FATE_TEMPORARY || klass == 4 || klass == 0);
 	assert(r->fate != FATE_UNCERTAIN || play->said_all[n]);
-	assert(!(r->fate == FATE_TEMPORARY && klass == 0 && play->said_all[n] && play->transactions[n].started));
+	assert(!(r->fate == FATE_TEMPORARY && klass == 0 && play->said_all[n] &&
+		 play->transactions[n].started));
 	assert(r->reply.text.len <= 1000);
 }
 
@@ -64,12 +66,14 @@ on_done(struct play *play, struct smtp_transaction *t)
 static void
 begin(struct play *play)
 {
-	static const struct envelope envelope = { .reverse_path = { "a@example.org", 13 }, .envid = { "x", 1 } };
+	static const struct envelope envelope = { .reverse_path = { "a@example.org", 13 },
+						  .envid = { "x", 1 } };
 	size_t n = play->begun++;
 
 	play->transactions[n] = (struct smtp_transaction){
 		.arena = &play->arena, .envelope = &envelope, .recipients = play->recipients[n],
-		.recipient_count = RECIPIENTS, .size = body.len, .needs_8bit = n == 1, .needs_smtputf8 = n == 2,
+		.recipient_count = RECIPIENTS, .size = body.len, .needs_8bit = n == 1,
+		.needs_smtputf8 = n == 2,
 	};
 	for (size_t i = 0; i < RECIPIENTS; i++)
 		play->recipients[n][i].recipient = &names[i];
@@ -107,7 +111,8 @@ act(struct play *play)
 			smtp_client_body(&play->client, body);
 			smtp_client_body_end(&play->client);
 			play->said_all[n] = true;
-			if (play->queue && play->begun < MESSAGES && smtp_client_can_queue(&play->client))
+			if (play->queue && play->begun < MESSAGES &&
+			    smtp_client_can_queue(&play->client))
 				begin(play);
 		} else if (play->begun < MESSAGES) {
 			begin(play);
@@ -134,8 +139,8 @@ static void
 run(struct play *play, uint8_t setup, struct span in, bool each)
 {
 	struct smtp_client_config config = {
-		.ehlo_name = SPAN("tram.example.org"), .pipelining = setup & 1, .chunking = setup & 2,
-		.convert_8bit = setup & 8, .max_reply = 2000,
+		.ehlo_name = SPAN("tram.example.org"), .pipelining = setup & 1,
+		.chunking = setup & 2, .convert_8bit = setup & 8, .max_reply = 2000,
 		.timeouts = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 },
 	};
 

@@ -33,9 +33,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (wish_read_priority_field(span_of(data, size), &priority))
 		assert(priority >= -MT_PRIORITY_MAX && priority <= MT_PRIORITY_MAX);
 	limits = (struct smtp_command_limits){
-		.strict_addresses = data[0] & 1, .local_submission = data[0] & 2, .offer_binarymime = data[0] & 4,
-		.extended = data[0] & 8, .smtputf8 = data[0] & 16, .priority = data[0] & 32, .hold = data[0] & 32,
-		.by = data[0] & 32,
+		.strict_addresses = data[0] & 1, .local_submission = data[0] & 2,
+		.offer_binarymime = data[0] & 4,
+		.extended = data[0] & 8, .smtputf8 = data[0] & 16, .priority = data[0] & 32,
+		.hold = data[0] & 32, .by = data[0] & 32,
 	};
 	if (smtp_command_parse(span_of(data + 1, size - 1), &limits, &arena, &command, &error)) {
 		bool utf8 = command.smtputf8 || limits.smtputf8;
@@ -46,7 +47,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (command.verb == VERB_HELO || command.verb == VERB_EHLO)
 			check_printable(command.argument, false);
 		check_printable(command.envid, false);
-		assert(command.wishes.priority >= -MT_PRIORITY_MAX && command.wishes.priority <= MT_PRIORITY_MAX);
+		assert(command.wishes.priority >= -MT_PRIORITY_MAX &&
+		       command.wishes.priority <= MT_PRIORITY_MAX);
 		assert(command.wishes.hold_for_s == 0 || command.wishes.hold_until_ms == 0);
 		assert(command.wishes.by_mode != BY_RETURN || command.wishes.by_s > 0);
 		check_printable(command.orcpt, utf8);

@@ -25,7 +25,8 @@ check_config(const struct config *config)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct span good = SPAN("listener a { address = \"127.0.0.1:25\" } route \"*\" { deliver = mx }");
+	static const struct span good =
+		SPAN("listener a { address = \"127.0.0.1:25\" } route \"*\" { deliver = mx }");
 	char error[CONFIG_ERROR_MAX];
 	struct config *config = NULL;
 	struct buf warnings = { 0 };
@@ -35,7 +36,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (rc == 0)
 		check_config(config);
 	else
-		assert(span_starts(span_str(error), SPAN("fuzz.conf:")) && span_find(span_str(error), '\n') == NULL);
+		assert(span_starts(span_str(error), SPAN("fuzz.conf:")) &&
+		       span_find(span_str(error), '\n') == NULL);
 	config_free(config);
 	config = NULL;
 	rc = config_parse(good, "good.conf", &config, error, NULL);

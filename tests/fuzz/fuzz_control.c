@@ -1,6 +1,6 @@
 /*
- * fuzz_control: what an operator's socket and an archive's reader may be given. A request that is taken can be said
- * again, and means the same; a record that is taken is encoded as it was.
+ * fuzz_control: what an operator's socket and an archive's reader may be given. A request that is
+ * taken can be said again, and means the same; a record that is taken is encoded as it was.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@ request(struct span line)
 
 	if (control_request_parse(line, &arena, &first, &error)) {
 		assert(control_request_format(&first, &said));
-		assert(control_request_parse(span_first(buf_span(&said), buf_len(&said) - 1), &arena, &second, &error));
+		assert(control_request_parse(span_first(buf_span(&said), buf_len(&said) - 1),
+					     &arena, &second, &error));
 		assert(control_request_format(&second, &again));
 		assert(span_eq(buf_span(&said), buf_span(&again)));
 	} else {
@@ -67,7 +68,8 @@ address_list(struct span in)
 	sendmail_addresses_add(&to, in, &arena, &bad);
 	for (size_t i = 0; i < to.count; i++)
 		for (size_t n = 0; n < to.list[i].len; n++)
-			assert(to.list[i].at[n] != '\r' && to.list[i].at[n] != '\n' && to.list[i].at[n] != '\0');
+			assert(to.list[i].at[n] != '\r' && to.list[i].at[n] != '\n' &&
+			       to.list[i].at[n] != '\0');
 	arena_free(&arena);
 }
 

@@ -14,9 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 answer_address(const struct facts_need *need, uint8_t choice, struct facts *facts)
 {
-	static const enum dns_outcome outcomes[] = { DNS_FOUND, DNS_NODATA, DNS_TEMPORARY, DNS_FOUND };
+	static const enum dns_outcome outcomes[] = { DNS_FOUND, DNS_NODATA, DNS_TEMPORARY,
+						     DNS_FOUND };
 	struct dns_record record = { .name = SPAN("real.test") };
-	struct dns_answer answer = { .outcome = outcomes[choice & 3], .text = SPAN("x"), .ttl = 60 };
+	struct dns_answer answer = { .outcome = outcomes[choice & 3], .text = SPAN("x"),
+				     .ttl = 60 };
 
 	answer.authenticated = (choice & 4) == 0;
 	answer.canonical = choice & 8 ? SPAN("real.test") : need->name;
@@ -77,7 +79,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			const struct facts_need *need = &verdict.needs.need[i];
 
 			if (need->type == DNS_TLSA)
-				answer_tlsa(need, data[0] & 128, span_of(data + 1, size - 1), &facts);
+				answer_tlsa(need, data[0] & 128, span_of(data + 1, size - 1),
+					    &facts);
 			else
 				answer_address(need, data[0], &facts);
 		}

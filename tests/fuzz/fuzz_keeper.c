@@ -1,4 +1,7 @@
-/* fuzz_keeper: what a server that has been taken over may ask the keeper. A request that is one can be said again. */
+/*
+ * fuzz_keeper: what a server that has been taken over may ask the keeper. A request that is one can
+ * be said again.
+ */
 #include <assert.h>
 #include <stdint.h>
 

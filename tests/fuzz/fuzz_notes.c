@@ -1,7 +1,8 @@
 /*
- * fuzz_notes: any octets as what is kept beside the mail: counts, measures, days of sources, delivered
- * recipients. The first octet says which. The checksum is made right first, or no input would pass it;
- * what is taken is within its bounds, can be asked what it is asked for, and is written again as it was.
+ * fuzz_notes: any octets as what is kept beside the mail: counts, measures, days of sources,
+ * delivered recipients. The first octet says which. The checksum is made right first, or no input
+ * would pass it; what is taken is within its bounds, can be asked what it is asked for, and is
+ * written again as it was.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -16,13 +17,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { HOUR_MS = 3600000 };
 
-static const int64_t moments[] = { INT64_C(86400000), INT64_C(1763000000000), INT64_C(4102444800000) };
+static const int64_t moments[] = { INT64_C(86400000), INT64_C(1763000000000),
+				   INT64_C(4102444800000) };
 
 static void
 counts(struct span in)
 {
-	const struct shape shape = { .limits = { [SHAPE_MESSAGES_HOUR] = 5, [SHAPE_MESSAGES_DAY] = 9,
-						 [SHAPE_RECIPIENTS_HOUR] = 7, [SHAPE_RECIPIENTS_DAY] = 8 } };
+	const struct shape shape = { .limits = { [SHAPE_MESSAGES_HOUR] = 5,
+						 [SHAPE_MESSAGES_DAY] = 9,
+						 [SHAPE_RECIPIENTS_HOUR] = 7,
+						 [SHAPE_RECIPIENTS_DAY] = 8 } };
 
 	for (size_t i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
 		struct shape_counts c = { 0 };

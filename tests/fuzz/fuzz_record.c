@@ -1,6 +1,6 @@
 /*
- * fuzz_record: any octets as any record. The checksum is made right first, or no input would pass it; then whatever
- * decodes must encode to the same octets.
+ * fuzz_record: any octets as any record. The checksum is made right first, or no input would pass
+ * it; then whatever decodes must encode to the same octets.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -48,7 +48,8 @@ try_all(struct span s, struct arena *arena, struct buf *out)
 		meta_record_encode(&meta, out);
 		same(s, out);
 	}
-	if (history_record_decode(s, arena, &history) == 0)		/* long texts are cut: no comparison */
+	/* long texts are cut: no comparison */
+	if (history_record_decode(s, arena, &history) == 0)
 		history_record_encode(&history, out);
 	if (note_record_decode(s, &path) == 0) {
 		note_record_encode(path, out);

@@ -1,4 +1,7 @@
-/* Any octets as a server's replies: the same replies come out whole and octet by octet, and they are clean. */
+/*
+ * Any octets as a server's replies: the same replies come out whole and octet by octet, and they
+ * are clean.
+ */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,7 +31,8 @@ run(struct span in, size_t piece, struct buf *out)
 	while (in.len > 0) {
 		struct reply reply;
 		size_t taken;
-		enum reply_parse result = reply_parser_take(&p, span_first(in, piece), &taken, &reply);
+		enum reply_parse result =
+			reply_parser_take(&p, span_first(in, piece), &taken, &reply);
 
 		assert(taken > 0 || result == REPLY_BAD);
 		in = span_skip(in, taken);

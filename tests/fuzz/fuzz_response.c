@@ -1,6 +1,7 @@
 /*
- * fuzz_response: any octets as a file of rules about replies, and as the text of a reply: a rule is found again when
- * it is asked for again, it is one of those that were read, and the rules that are built in are always good.
+ * fuzz_response: any octets as a file of rules about replies, and as the text of a reply: a rule is
+ * found again when it is asked for again, it is one of those that were read, and the rules that are
+ * built in are always good.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,11 +14,14 @@ static struct response_reply
 reply_of(struct span in)
 {
 	static const uint16_t codes[] = { 0, 421, 450, 451, 452, 550, 553, 554 };
-	static const char *const hosts[] = { "gmail-smtp-in.l.google.com", "mta7.am0.yahoodns.net", "mx00.gmx.net", "" };
-	uint8_t first = in.len > 0 ? (uint8_t)in.at[0] : 0, second = in.len > 1 ? (uint8_t)in.at[1] : 0;
-	struct response_reply r = { .reply = { first % CLASSIFY_STAGES, codes[first / 8 % 8], { 0 }, in,
-					       span_str(hosts[second % 4]) },
-				    .class = second % REPLY_CLASSES, .place = in, .provider = span_first(in, second % 16) };
+	static const char *const hosts[] = { "gmail-smtp-in.l.google.com", "mta7.am0.yahoodns.net",
+					     "mx00.gmx.net", "" };
+	uint8_t first = in.len > 0 ? (uint8_t)in.at[0] : 0,
+		second = in.len > 1 ? (uint8_t)in.at[1] : 0;
+	struct response_reply r = { .reply = { first % CLASSIFY_STAGES, codes[first / 8 % 8], { 0 },
+					       in, span_str(hosts[second % 4]) },
+				    .class = second % REPLY_CLASSES, .place = in,
+				    .provider = span_first(in, second % 16) };
 	size_t len;
 
 	if (status_parse(span_skip(in, 2), &r.reply.status, &len))
@@ -31,10 +35,11 @@ judge(const struct response_rule *rule)
 	if (rule == NULL)
 		return;
 	assert(rule->name.len > 0 && rule->number > 0);
-	assert(rule->slow == 0 || (rule->slow >= 2 && rule->slow <= RESPONSE_FACTOR_MAX && rule->slow_ms > 0));
+	assert(rule->slow == 0 ||
+	       (rule->slow >= 2 && rule->slow <= RESPONSE_FACTOR_MAX && rule->slow_ms > 0));
 	assert((rule->suspend != SCOPE_NONE) == (rule->suspend_ms > 0));
-	assert(rule->slow > 0 || rule->suspend != SCOPE_NONE || rule->next_mx || rule->fate != FATE_AS_SAID ||
-	       rule->becomes != REPLY_CLASSES);
+	assert(rule->slow > 0 || rule->suspend != SCOPE_NONE || rule->next_mx ||
+	       rule->fate != FATE_AS_SAID || rule->becomes != REPLY_CLASSES);
 }
 
 int

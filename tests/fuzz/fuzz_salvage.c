@@ -1,6 +1,7 @@
 /*
- * fuzz_salvage: any octets as a data file, read page by page. Twice: as they are, and with the checksums of what looks
- * like a record made right, or hardly any input would have one. What comes out must be whole.
+ * fuzz_salvage: any octets as a data file, read page by page. Twice: as they are, and with the
+ * checksums of what looks like a record made right, or hardly any input would have one. What comes
+ * out must be whole.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -40,7 +41,8 @@ scan(const char *at, size_t size)
 	struct seen seen = { .file = size };
 	int r = raw_scan(span_of(at, size), LMDB_PAGE_MIN, on_message, &seen, &facts);
 
-	assert(r == 0 && facts.messages + facts.lost == seen.count && facts.doubtful <= facts.messages);
+	assert(r == 0 && facts.messages + facts.lost == seen.count &&
+	       facts.doubtful <= facts.messages);
 }
 
 /* Version 1, a kind, fields, and four octets for the checksum. */
@@ -71,7 +73,8 @@ mend_all(char *copy, const char *data, size_t size)
 		if (!lmdb_page_read(&file, number, &page) || !page.leaf)
 			continue;
 		for (size_t i = 0; i < page.count && i < 64; i++)
-			if (lmdb_node_read(&page, i, &node) && node.value.at != NULL && node.value.len < 4096)
+			if (lmdb_node_read(&page, i, &node) && node.value.at != NULL &&
+			    node.value.len < 4096)
 				mend(copy, data, node.value);
 	}
 }

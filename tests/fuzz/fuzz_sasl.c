@@ -36,7 +36,8 @@ answer(struct sasl *s, enum sasl_action action, bool *said_yes)
 		return sasl_answer_scram(s, *said_yes ? &verifier : NULL, SPAN("user"));
 	}
 	if (action == SASL_VERIFY_PASSWORD)
-		assert(s->password.len > 0 && span_find(s->password, '\0') == NULL && s->user.len > 0);
+		assert(s->password.len > 0 && span_find(s->password, '\0') == NULL &&
+		       s->user.len > 0);
 	if (action == SASL_VERIFY_TOKEN)
 		assert(s->token.len > 0);
 	if (action == SASL_RELAY && s->message.len % 3 == 1)

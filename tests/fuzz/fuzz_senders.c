@@ -42,7 +42,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(given == -EINVAL || (given >= 0 && given <= SENDERS_HEADER_ADDRESSES));
 	buf_clear(&errors);
 	if (given >= 0)
-		assert(senders_allow_field(s, SPAN("nobody"), in, &errors) == (buf_len(&errors) == 0));
+		assert(senders_allow_field(s, SPAN("nobody"), in, &errors) ==
+		       (buf_len(&errors) == 0));
 	if (rc == 0)
 		(void)senders_allow(s, span_first(in, 5), span_skip(in, 5));
 	senders_free(s);

@@ -166,9 +166,10 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct smtp_server_config config = {
-		.hostname = SPAN("mx.example.net"), .banner = SPAN("ESMTP"), .max_message_size = 200,
-		.max_recipients = 3, .max_line = 100, .max_command = 200, .max_messages = 5, .max_errors = 8,
-		.max_junk = 6,
+		.hostname = SPAN("mx.example.net"), .banner = SPAN("ESMTP"),
+		.max_message_size = 200,
+		.max_recipients = 3, .max_line = 100, .max_command = 200, .max_messages = 5,
+		.max_errors = 8, .max_junk = 6,
 	};
 	struct buf whole, cut;
 
@@ -180,7 +181,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	config.local_submission = (data[0] & 8) != 0;
 	whole = run(&config, span_of(data + 2, size - 2), data[0], 0);
 	for (unsigned i = 0; i < 3; i++) {
-		cut = run(&config, span_of(data + 2, size - 2), data[0], i == 0 ? 1 : i * 256 + data[1]);
+		cut = run(&config, span_of(data + 2, size - 2), data[0],
+			  i == 0 ? 1 : i * 256 + data[1]);
 		assert(span_eq(buf_span(&whole), buf_span(&cut)));
 		buf_free(&cut);
 	}

@@ -1,6 +1,7 @@
 /*
- * Any octets as what a client says to a TLS server: whole and octet by octet it comes to the same end. It is
- * OpenSSL's parsers that read them; ours is how they are fed, and that nothing decrypted or unsent is left.
+ * Any octets as what a client says to a TLS server: whole and octet by octet it comes to the same
+ * end. It is OpenSSL's parsers that read them; ours is how they are fed, and that nothing decrypted
+ * or unsent is left.
  */
 #include <assert.h>
 #include <openssl/x509.h>
@@ -68,6 +69,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (context == NULL)
 		context = make_context();
-	assert(run(context, span_of(data, size), size ? size : 1) == run(context, span_of(data, size), 1));
+	assert(run(context, span_of(data, size), size ? size : 1) ==
+	       run(context, span_of(data, size), 1));
 	return 0;
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""No function is longer than 80 lines; nine of ten have 45 or less (tests apart). goto goes forward only."""
+"""No function is longer than 80 lines; nine of ten have 45 or less (tests apart). goto goes forward
+only."""
 import json
 import re
 import subprocess
@@ -11,9 +12,10 @@ LONGEST, USUAL = 80, 45
 
 def functions(paths):
     """(path, name, first line, last line) of each function, as universal-ctags sees them."""
-    done = subprocess.run(["ctags", "--output-format=json", "--fields=+ne", "--kinds-c=f", "--languages=C,C++",
-                           "--map-C=+.h", "-L", "-", "-f", "-"], cwd=tree.ROOT, input="\n".join(paths),
-                          stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(["ctags", "--output-format=json", "--fields=+ne", "--kinds-c=f",
+                           "--languages=C,C++",
+                           "--map-C=+.h", "-L", "-", "-f", "-"], cwd=tree.ROOT,
+                          input="\n".join(paths), stdout=subprocess.PIPE, check=True, text=True)
     for line in done.stdout.splitlines():
         tag = json.loads(line)
         if "end" in tag:
@@ -22,7 +24,8 @@ def functions(paths):
 
 def backward_gotos(path, first, last):
     lines = tree.code(path).splitlines()[first - 1:last]
-    labels = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"\s*(\w+):(?!:)\s*$", line))}
+    labels = {m[1]: i for i, line in enumerate(lines)
+              if (m := re.match(r"\s*(\w+):(?!:)\s*$", line))}
     for i, line in enumerate(lines):
         for found in re.finditer(r"\bgoto\s+(\w+)\s*;", line):
             if labels.get(found[1], i + 1) <= i:
@@ -36,7 +39,8 @@ def main():
         if not path.startswith("tests/"):
             lengths.append(length)
         if length > LONGEST:
-            faults.append("%s:%d: %s has %d lines, %d is the most" % (path, first, name, length, LONGEST))
+            faults.append("%s:%d: %s has %d lines, %d is the most" % (path, first, name, length,
+                                                                      LONGEST))
         faults.extend(backward_gotos(path, first, last))
     if lengths:
         lengths.sort()

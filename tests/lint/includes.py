@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Includes point one way: a folder includes from itself and from folders before it in meson.build. A library's header
-is included only by the files that stand between it and the rest, so that it can be replaced."""
+"""Includes point one way: a folder includes from itself and from folders before it in meson.build.
+A library's header is included only by the files that stand between it and the rest, so that it can
+be replaced."""
 import fnmatch
 import os
 import re
@@ -13,15 +14,16 @@ LIBRARIES = {
     "ares.h": ["dns/channel.c", "dns/resolver.c"],
     "curl/*": ["mta/https/*"],
     "confuse.h": ["mta/config/*.c"],
-    "uv.h": ["mta/net/*", "mta/https/*", "mta/auth/*", "mta/reactor/*", "mta/inbound/*", "mta/assurance/*", "mta/delivery/*",
+    "uv.h": ["mta/net/*", "mta/https/*", "mta/auth/*", "mta/reactor/*", "mta/inbound/*",
+             "mta/assurance/*", "mta/delivery/*",
              "mta/outbound/*", "mta/outbound/*/*", "mta/control/*", "mta/*"],
     "openssl/*": ["mta/tls/*", "mta/auth/scram*"],
     "openssl/ssl.h": ["mta/tls/*"],
     "openssl/x509*": ["mta/tls/*"],
     "crypt.h": ["mta/auth/hash.c"],
     "stringprep.h": ["mta/auth/prep.c"],
-    "jansson.h": ["mta/tlsrpt/json.c", "mta/assurance/*", "mta/delivery/*", "mta/outbound/*", "mta/outbound/*/*", "mta/control/*",
-                  "mta/ctl/*", "mta/sendmail/*", "mta/*"],
+    "jansson.h": ["mta/tlsrpt/json.c", "mta/assurance/*", "mta/delivery/*", "mta/outbound/*",
+                  "mta/outbound/*/*", "mta/control/*", "mta/ctl/*", "mta/sendmail/*", "mta/*"],
     "zlib.h": ["mta/tlsrpt/gzip.c"],
     "pcre2.h": ["policy/pattern.c"],
     "seccomp.h": ["mta/keeper/calls.c"],
@@ -51,15 +53,18 @@ def main():
                     os.path.normpath(os.path.join(os.path.dirname(path), name))
                 theirs = tree.folder_of(target, order)
                 if target != name and own != "tests":
-                    faults.append('%s: include from the root: "%s", not "%s"' % (where, target, name))
+                    faults.append('%s: include from the root: "%s", not "%s"' % (where, target,
+                                                                                 name))
                 elif own and theirs and order.index(theirs) > order.index(own):
                     faults.append("%s: %s comes before %s in meson.build: it cannot include %s" % (
                         where, own, theirs, name))
             elif own != "tests":
                 for header, allowed in LIBRARIES.items():
                     if fnmatch.fnmatch(name, header) and not any(direct(a, path) for a in allowed):
-                        faults.append("%s: <%s> is included only by %s" % (where, name, ", ".join(allowed)))
-    tree.finish(faults, "see the order of subdir() lines in meson.build, and LIBRARIES in tests/lint/includes.py")
+                        faults.append("%s: <%s> is included only by %s" % (where, name,
+                                                                           ", ".join(allowed)))
+    tree.finish(faults, "see the order of subdir() lines in meson.build, and LIBRARIES in "
+                        "tests/lint/includes.py")
 
 
 main()

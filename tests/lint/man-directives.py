@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""tram.conf(5) and the table of directives say the same: each directive stands in its section of the manual with its
-type and default, and the manual has none that the table has not. man-directives.py TRAMD"""
+"""tram.conf(5) and the table of directives say the same: each directive stands in its section of
+the manual with its type and default, and the manual has none that the table has not.
+man-directives.py TRAMD"""
 import re
 import subprocess
 import sys
@@ -15,8 +16,8 @@ LINE = re.compile(r"(?:([a-z]+)\.)?([a-z0-9-]+) (\S+) (.+)$")
 
 def table(program):
     """(section, name) → (type, default), as the program prints them."""
-    done = subprocess.run([program, "--print-directives"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                          timeout=10, check=True)
+    done = subprocess.run([program, "--print-directives"], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True, timeout=10, check=True)
     found = {}
     for line in done.stdout.splitlines():
         section, name, kind, default = LINE.match(line).groups()
@@ -51,13 +52,15 @@ def main():
     for (section, name), (kind, default) in want.items():
         where = name if section == "" else "%s.%s" % (section, name)
         if (section, name) not in have:
-            faults.append("%s: %s is missing: *%s* = _%s_ (default: %s)" % (MANUAL, where, name, kind, default))
+            faults.append("%s: %s is missing: *%s* = _%s_ (default: %s)" % (MANUAL, where, name,
+                                                                            kind, default))
         elif have[section, name][:2] != (kind, default):
             faults.append("%s:%d: %s is %s, default %s, and not %s, default %s" % (
                 (MANUAL, have[section, name][2], where, kind, default) + have[section, name][:2]))
     for (section, name), entry in have.items():
         if (section, name) not in want:
-            faults.append("%s:%d: there is no directive %s in section \"%s\"" % (MANUAL, entry[2], name, section))
+            faults.append("%s:%d: there is no directive %s in section \"%s\"" % (MANUAL, entry[2],
+                                                                                 name, section))
     if not want:
         faults.append("%s --print-directives prints nothing" % sys.argv[1])
     print("%d directives" % len(want))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The manual is complete: each option and command that a program's --help names stands in its page. (The
-directives of the configuration: man-directives.py.) manual.py BUILD"""
+"""The manual is complete: each option and command that a program's --help names stands in its page.
+(The directives of the configuration: man-directives.py.) manual.py BUILD"""
 import os
 import re
 import subprocess
@@ -8,7 +8,8 @@ import sys
 
 import tree
 
-PROGRAMS = {"tramd": "tramd.8.scd", "tramctl": "tramctl.8.scd", "tram-sendmail": "tram-sendmail.8.scd"}
+PROGRAMS = {"tramd": "tramd.8.scd", "tramctl": "tramctl.8.scd",
+            "tram-sendmail": "tram-sendmail.8.scd"}
 
 
 def page(name):
@@ -28,7 +29,8 @@ def main():
             continue
         done = subprocess.run([binary, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=10)
-        words = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z]|-[a-zA-Z](?![a-zA-Z-]))", done.stdout))
+        words = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z]|-[a-zA-Z](?![a-zA-Z-]))",
+                               done.stdout))
         if program == "tramctl":
             words |= set(re.findall(r"(?m)^\s+((?:queue )?[a-z]+(?:-[a-z]+)*)\b", done.stdout))
         if not words:

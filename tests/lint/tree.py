@@ -1,4 +1,5 @@
-"""What the checks of this folder share: the project's files, C without comments, and how faults are told."""
+"""What the checks of this folder share: the project's files, C without comments, and how faults are
+told."""
 import os
 import re
 import subprocess
@@ -9,8 +10,10 @@ TOKENS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])
 
 
 def files(*endings):
-    """Paths from the root of all files of the project with these endings, those not committed yet as well."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+    """Paths from the root of all files of the project with these endings, those not committed yet
+    as well."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others",
+                             "--exclude-standard"],
                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     if listed.returncode == 0:
         paths = listed.stdout.decode().split("\0")

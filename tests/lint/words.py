@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""No function that truncates, overflows or hides an error; no typedef of a struct; no marks of unfinished work."""
+"""No function that truncates, overflows or hides an error; no typedef of a struct; no marks of
+unfinished work."""
 import re
 
 import tree
 
 FORBIDDEN = {
-    "strcpy strcat stpcpy strncpy strncat sprintf vsprintf gets": "use struct buf, struct span or snprintf",
+    "strcpy strcat stpcpy strncpy strncat sprintf vsprintf gets": "use struct buf, struct span or "
+                                                                  "snprintf",
     "atoi atol atoll atof": "use span_parse_u64 or strtoull with its checks",
     "strtok strtok_r strsep": "use span_split",
     "setjmp longjmp sigsetjmp siglongjmp": "errors are values",
@@ -29,7 +31,8 @@ def main():
             faults.append("%s:%d: %s() is not used here: %s" % (
                 path, tree.line_of(source, found.start()), found[1], hints[found[1]]))
         for found in re.finditer(r"\btypedef\s+(struct|union)\b", source):
-            faults.append("%s:%d: no typedef of a %s" % (path, tree.line_of(source, found.start()), found[1]))
+            faults.append("%s:%d: no typedef of a %s" % (path, tree.line_of(source, found.start()),
+                                                         found[1]))
     for path in tree.files(".c", ".h", ".py", ".sh", ".build", ".md", ".scd", "run", "test"):
         if path == "tests/lint/words.py":
             continue

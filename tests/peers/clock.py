@@ -1,11 +1,13 @@
-"""A clock for tramd that the test sets: fault/clock.c shifts what it shows, wall and monotonic alike."""
+"""A clock for tramd that the test sets: fault/clock.c shifts what it shows, wall and monotonic
+alike."""
 import mmap
 import os
 import struct
 import subprocess
 import time
 
-SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault", "clock.c")
+SOURCE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fault",
+                      "clock.c")
 
 
 class Clock:
@@ -13,7 +15,8 @@ class Clock:
 
     def __init__(self, place):
         library, path = str(place / "clock.so"), str(place / "clock")
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, SOURCE, "-lpthread"], check=True)
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, SOURCE, "-lpthread"],
+                       check=True)
         with open(path, "wb") as f:
             f.write(bytes(8))
         with open(path, "r+b") as f:

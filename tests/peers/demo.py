@@ -22,7 +22,8 @@ def title(text):
 
 
 def main():
-    with tempfile.TemporaryDirectory(prefix="tram-demo-") as place, Sink(name="sink.demo.test") as sink:
+    with (tempfile.TemporaryDirectory(prefix="tram-demo-") as place,
+          Sink(name="sink.demo.test") as sink):
         daemon = harness.Tramd(place, static=sink, hostname="tram.demo.test")
         title("configuration")
         print(daemon.text().strip())
@@ -30,7 +31,8 @@ def main():
         try:
             title("client to tramd, 127.0.0.1 port %d" % daemon.port)
             message = EmailMessage()
-            message["From"], message["To"], message["Subject"] = "alice@example.org", "bob@example.net", "first"
+            message["From"], message["To"], message["Subject"] = ("alice@example.org",
+                                                                  "bob@example.net", "first")
             message.set_content("Good morning.\n")
             with smtplib.SMTP("127.0.0.1", daemon.port, timeout=harness.TIMEOUT) as client:
                 client.ehlo("laptop.example.org")

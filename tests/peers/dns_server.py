@@ -1,4 +1,5 @@
-"""Name servers for the end-to-end tests: a real one (NSD) with zones given as text, and one of our own that misbehaves.
+"""Name servers for the end-to-end tests: a real one (NSD) with zones given as text, and one of our
+own that misbehaves.
 
     with Nsd({"example.test": "@ MX 10 mail\\nmail A 127.0.0.1"}) as real:      # all other names: NXDOMAIN
         with BrokenDns(upstream=real, rules={"sick.test": "servfail"}) as dns:  # in front of it
@@ -6,8 +7,9 @@
             dns.wait_for("sick.test", "MX", 2)
             dns.rules["sick.test"] = None                                       # well again
 
-Standard library only. Both listen on a free port of 127.0.0.1, UDP and TCP, and live until stop(). Nothing sleeps:
-readiness is a real DNS query that is answered. ask() is a small client, for tests of the tests and for waiting.
+Standard library only. Both listen on a free port of 127.0.0.1, UDP and TCP, and live until stop().
+Nothing sleeps: readiness is a real DNS query that is answered. ask() is a small client, for tests
+of the tests and for waiting.
 """
 import fnmatch
 import os
@@ -23,14 +25,14 @@ import time
 
 from harness import TIMEOUT, free_port
 
-TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41,
-         "TLSA": 52, "ANY": 255}
+TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28,
+         "OPT": 41, "TLSA": 52, "ANY": 255}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 RCODES = {"noerror": 0, "formerr": 1, "servfail": 2, "nxdomain": 3, "notimp": 4, "refused": 5}
 QR, AA, TC, RD, RA, AD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020
 
-# What DNS can say about a domain's mail. example → outcome, beside each. Hosts lead to 127.0.0.1; the port is
-# the route's.
+# What DNS can say about a domain's mail. example → outcome, beside each. Hosts lead to 127.0.0.1;
+# the port is the route's.
 INTEROP_ZONES = {
     "interop.test": """
         @           A     127.0.0.1
@@ -68,7 +70,7 @@ INTEROP_ZONES = {
 }
 
 
-# ---- messages -------------------------------------------------------------------------------------------------
+# ---- messages ------------------------------------------------------------------------------------
 
 def encode_name(name):
     labels = [label.encode("latin-1") for label in name.rstrip(".").split(".") if label]
@@ -102,9 +104,11 @@ def encode_data(kind, data):
         return struct.pack(">H", int(words[0])) + encode_name(words[1])
     if kind == "TXT":
         text = data.strip().strip('"').encode()
-        return b"".join(bytes([len(text[i:i + 255])]) + text[i:i + 255] for i in range(0, len(text) or 1, 255))
+        return b"".join(bytes([len(text[i:i + 255])]) + text[i:i + 255]
+                        for i in range(0, len(text) or 1, 255))
     if kind == "SOA":
-        return encode_name(words[0]) + encode_name(words[1]) + struct.pack(">5I", *map(int, words[2:7]))
+        return encode_name(words[0]) + encode_name(words[1]) + struct.pack(">5I",
+                                                                           *map(int, words[2:7]))
     return encode_name(words[0])        # CNAME, NS, PTR
 
 
@@ -139,14 +143,17 @@ class Query:
 
     def reply(self, rcode=0, answers=(), authority=(), flags=0, id=None, question=None, opt=True):
         """A response; records are octets, from encode_record()."""
-        extra = [b"\0" + struct.pack(">HHIH", TYPES["OPT"], 1232, 0, 0)] if self.edns and opt else []
-        head = struct.pack(">6H", self.id if id is None else id, QR | RA | (self.flags & RD) | flags | rcode, 1,
+        extra = [b"\0" + struct.pack(">HHIH", TYPES["OPT"], 1232, 0,
+                                     0)] if self.edns and opt else []
+        head = struct.pack(">6H", self.id if id is None else id,
+                           QR | RA | (self.flags & RD) | flags | rcode, 1,
                            len(answers), len(authority), len(extra))
         return head + (question or self.question) + b"".join([*answers, *authority, *extra])
 
 
 class Answer:
-    """A response as it came: rcode, flags, records [(owner, type, ttl, data octets)] of the answer section."""
+    """A response as it came: rcode, flags, records [(owner, type, ttl, data octets)] of the answer
+    section."""
 
     def __init__(self, message):
         self.raw = message
@@ -157,7 +164,8 @@ class Answer:
         for _ in range(answers):
             owner, at = decode_name(message, at)
             kind, _, ttl, size = struct.unpack(">HHIH", message[at:at + 10])
-            self.records.append((owner, TYPE_NAMES.get(kind, str(kind)), ttl, message[at + 10:at + 10 + size]))
+            self.records.append((owner, TYPE_NAMES.get(kind, str(kind)), ttl,
+                                 message[at + 10:at + 10 + size]))
             at += 10 + size
 
 
@@ -187,14 +195,16 @@ def ask_raw(address, message, tcp=False, timeout=10.0):
 def ask(address, name, kind="A", tcp=False, timeout=10.0, edns=True):
     """Asks one question; truncated answers are not asked for again. An Answer, or OSError."""
     opt = b"\0" + struct.pack(">HHIH", TYPES["OPT"], 1232, 0, 0) if edns else b""
-    message = struct.pack(">6H", int.from_bytes(os.urandom(2), "big"), RD | AD, 1, 0, 0, 1 if edns else 0) + \
+    message = struct.pack(">6H", int.from_bytes(os.urandom(2), "big"), RD | AD, 1, 0, 0,
+                          1 if edns else 0) + \
         encode_name(name) + struct.pack(">HH", TYPES[kind], 1) + opt
     return Answer(ask_raw(address, message, tcp, timeout))
 
 
-def wait_until_answered(address, name, kind="SOA", timeout=TIMEOUT, good=lambda answer: answer.rcode == 0,
-                        alive=lambda: True):
-    """Asks until the answer is good. AssertionError after the time, or when `alive` says that it is no use."""
+def wait_until_answered(address, name, kind="SOA", timeout=TIMEOUT,
+                        good=lambda answer: answer.rcode == 0, alive=lambda: True):
+    """Asks until the answer is good. AssertionError after the time, or when `alive` says that it is
+    no use."""
     deadline, pause, last = time.monotonic() + timeout, threading.Event(), None
     while time.monotonic() < deadline and alive():
         try:
@@ -247,7 +257,7 @@ class Address:
         self.stop()
 
 
-# ---- NSD ------------------------------------------------------------------------------------------------------
+# ---- NSD -----------------------------------------------------------------------------------------
 
 def zone_records(text):
     """Zone text as it is written in tests, where lines are indented: each begins with its owner."""
@@ -256,7 +266,8 @@ def zone_records(text):
 
 
 class Program(Address):
-    """A name server that is a program: its process, and a directory of its own for as long as it lives."""
+    """A name server that is a program: its process, and a directory of its own for as long as it
+    lives."""
 
     LOG = "log"
 
@@ -292,10 +303,11 @@ class Program(Address):
 
 
 class Nsd(Program):
-    """NSD with these zones: {"example.test": "@ MX 10 mail\\n…"}, or a list of texts that begin with $ORIGIN.
+    """NSD with these zones: {"example.test": "@ MX 10 mail\\n…"}, or a list of texts that begin
+    with $ORIGIN.
 
-    SOA and NS are added where there are none. With root (the default) it also serves ".", so that all other names do
-    not exist, as in the real DNS; without it they are REFUSED.
+    SOA and NS are added where there are none. With root (the default) it also serves ".", so that
+    all other names do not exist, as in the real DNS; without it they are REFUSED.
     """
 
     LOG = "nsd.log"
@@ -337,7 +349,8 @@ remote-control:
     def _origin(text):
         words = text.split(None, 2)
         if len(words) < 2 or words[0].upper() != "$ORIGIN":
-            raise ValueError("a zone that is given as text alone begins with $ORIGIN: %r" % text[:40])
+            raise ValueError("a zone that is given as text alone begins with $ORIGIN: %r"
+                             % text[:40])
         return words[1]
 
     def _file(self, name):
@@ -347,7 +360,8 @@ remote-control:
         self.serials[name] = self.serials.get(name, 0) + 1
         text, head = zone_records(self.zones[name]), ""
         if " SOA " not in text.replace("\t", " "):
-            head += "@ SOA ns.invalid. hostmaster.invalid. %d 3600 600 86400 %d\n" % (self.serials[name], self.ttl)
+            head += ("@ SOA ns.invalid. hostmaster.invalid. %d 3600 600 86400 %d\n"
+                     % (self.serials[name], self.ttl))
             head += "@ NS ns.invalid.\n"
         origin = name if name == "." else name + "."
         with open(self._file(name), "w", encoding="utf-8") as f:
@@ -364,11 +378,13 @@ remote-control:
             for name in self.zones:
                 f.write('zone:\n    name: "%s"\n    zonefile: "%s"\n' % (name, self._file(name)))
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([shutil.which("nsd") or "/usr/sbin/nsd", "-d", "-c", config],
+            self.process = subprocess.Popen([shutil.which("nsd") or "/usr/sbin/nsd", "-d", "-c",
+                                             config],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _is_well(self):
-        """A zone that it cannot read is an error in its log, and it would answer SERVFAIL for ever."""
+        """A zone that it cannot read is an error in its log, and it would answer SERVFAIL for
+        ever."""
         return self.process.poll() is None and "error:" not in self.log()[self.log_mark:]
 
     def start(self):
@@ -408,18 +424,19 @@ remote-control:
         self.process.send_signal(signal.SIGHUP)
         want = struct.pack(">I", self.serials[name])
         wait_until_answered(self.endpoint, name, alive=self._is_well,
-                            good=lambda a: any(r[1] == "SOA" and r[3][-20:-16] == want for r in a.records))
+                            good=lambda a: any(r[1] == "SOA" and r[3][-20:-16] == want
+                                               for r in a.records))
 
 
-# ---- the one that misbehaves ----------------------------------------------------------------------------------
+# ---- the one that misbehaves ---------------------------------------------------------------------
 
 class BrokenDns(Address):
-    """A name server in Python: answers from `records` ("name TYPE data" lines, absolute names), or passes questions on
-    to `upstream` (an Nsd, or a BrokenDns), and follows `rules` for names that shall go wrong. No rule, no record,
-    no upstream: NXDOMAIN.
+    """A name server in Python: answers from `records` ("name TYPE data" lines, absolute names), or
+    passes questions on to `upstream` (an Nsd, or a BrokenDns), and follows `rules` for names that
+    shall go wrong. No rule, no record, no upstream: NXDOMAIN.
 
-    rules: {key: what}. A key is "name", ("name", "MX"), or a pattern with * ("*.sick.test"); the most exact one counts.
-    They may be changed while it runs; None is no rule. What:
+    rules: {key: what}. A key is "name", ("name", "MX"), or a pattern with * ("*.sick.test"); the
+    most exact one counts. They may be changed while it runs; None is no rule. What:
         servfail, refused, notimp, nxdomain     that rcode
         nodata              the name exists, the type does not
         formerr             FORMERR without OPT to a query with EDNS, the truth to one without
@@ -451,7 +468,8 @@ class BrokenDns(Address):
             owner, kind, data = line.split(";")[0].split(None, 2)
             owner = owner.rstrip(".").lower()
             self.records.setdefault((owner, kind), []).append(encode_record(owner, kind, self.ttl,
-                                                                            encode_data(kind, data)))
+                                                                            encode_data(kind,
+                                                                                        data)))
             self.names.add(owner)
 
     def start(self):
@@ -488,9 +506,11 @@ class BrokenDns(Address):
         """Until so many such questions have come since the start."""
         with self.arrived:
             came = self.arrived.wait_for(lambda: self._count(name, kind) >= count, timeout)
-            assert came, "%s %s was asked %d times, not %d" % (name, kind, self._count(name, kind), count)
+            assert came, "%s %s was asked %d times, not %d" % (name, kind, self._count(name, kind),
+                                                               count)
 
-    # How a question becomes octets. All of this runs on the server's thread, slow answers on their timer's.
+    # How a question becomes octets. All of this runs on the server's thread, slow answers on their
+    # timer's.
 
     def _rule(self, query):
         keys = [(query.name, query.type), query.name]
@@ -529,7 +549,8 @@ class BrokenDns(Address):
     def _soa(self, query):
         zone = query.name.rpartition(".")[2]
         return encode_record(zone, "SOA", self.ttl,
-                             encode_data("SOA", "ns.invalid hostmaster.invalid 1 3600 600 86400 %d" % self.ttl))
+                             encode_data("SOA", "ns.invalid hostmaster.invalid 1 3600 600 86400 %d"
+                                         % self.ttl))
 
     def _loop(self, query):
         other = "loop." + query.name
@@ -550,7 +571,8 @@ class BrokenDns(Address):
         if what in ("silence", "silence-udp") and (what == "silence" or not query.tcp):
             return []
         if what == "formerr":
-            return [query.reply(RCODES["formerr"], opt=False)] if query.edns else [self._truth(query)]
+            return [query.reply(RCODES["formerr"],
+                                opt=False)] if query.edns else [self._truth(query)]
         if what in RCODES and what != "noerror":
             return [query.reply(RCODES[what], [], [self._soa(query)] if what == "nxdomain" else [])]
         if what == "nodata":
@@ -570,7 +592,8 @@ class BrokenDns(Address):
             lie = query.reply(0, self._lie(query), id=query.id ^ 0x1234)
             return [lie, self._truth(query)] if what == "then-right" else [lie]
         if what == "wrong-question":
-            return [query.reply(0, self._lie(query), question=encode_name("other.invalid") + query.question[-4:])]
+            return [query.reply(0, self._lie(query),
+                                question=encode_name("other.invalid") + query.question[-4:])]
         if what == "cname-loop":
             return [self._loop(query)]
         if what not in (None, "truncate", "silence-udp"):
@@ -608,19 +631,24 @@ class BrokenDns(Address):
     def _on_stream(self, stream):
         """One question of a connection. False: close it."""
         try:
-            query = Query(receive_exactly(stream, struct.unpack(">H", receive_exactly(stream, 2))[0]), tcp=True)
-            self._answer(query, lambda octets: stream.sendall(struct.pack(">H", len(octets)) + octets))
+            query = Query(receive_exactly(stream,
+                                          struct.unpack(">H", receive_exactly(stream, 2))[0]),
+                          tcp=True)
+            self._answer(query, lambda octets: stream.sendall(struct.pack(">H", len(octets))
+                                                              + octets))
             return self._rule_keeps_connection(query)
         except (OSError, ValueError, struct.error):
             return False
 
     def _rule_keeps_connection(self, query):
-        return self.rules.get(query.name) != "refuse-tcp" and self.rules.get((query.name, query.type)) != "refuse-tcp"
+        return (self.rules.get(query.name) != "refuse-tcp"
+                and self.rules.get((query.name, query.type)) != "refuse-tcp")
 
     def _serve(self):
         streams = []
         while True:
-            ready = select.select([self.wake_read, self.datagrams, self.listener, *streams], [], [])[0]
+            ready = select.select([self.wake_read, self.datagrams, self.listener, *streams], [],
+                                  [])[0]
             if self.wake_read in ready:
                 break
             for one in ready:

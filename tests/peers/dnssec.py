@@ -1,12 +1,14 @@
-"""DNSSEC for the end-to-end tests: NSD with zones signed by ldns-signzone, and an Unbound that validates them.
+"""DNSSEC for the end-to-end tests: NSD with zones signed by ldns-signzone, and an Unbound that
+validates them.
 
-    zones = {"dane.test": "@ MX 10 mx\\nmx A 127.0.1.1\\n_25._tcp.mx TLSA 3 1 1 …", "plain.test": "@ MX 10 mx.dane.test."}
-    with SignedNsd(zones, signed=["dane.test"], broken={"bad.dane.test TLSA"}) as nsd:     # no validation: no AD
+    zones = {"dane.test": "@ MX 10 mx\\nmx A 127.0.1.1\\n_25._tcp.mx TLSA 3 1 1 …", "plain.test": "@
+    MX 10 mx.dane.test."} with SignedNsd(zones, signed=["dane.test"], broken={"bad.dane.test TLSA"})
+    as nsd: # no validation: no AD
         with Unbound(nsd) as resolver:                                                      # AD, SERVFAIL for the broken
             … resolver = "%s" % resolver.address …
 
-`broken`: of these records the signature is spoilt. Both live until stop(), on free ports of 127.0.0.1. Unbound keeps
-answers for a second at most, so that a zone may change (nsd.set_zone).
+`broken`: of these records the signature is spoilt. Both live until stop(), on free ports of
+127.0.0.1. Unbound keeps answers for a second at most, so that a zone may change (nsd.set_zone).
 """
 import glob
 import hashlib
@@ -28,12 +30,13 @@ def missing():
 
 
 def run(*args, cwd=None):
-    return subprocess.run(args, cwd=cwd, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE).stdout
+    return subprocess.run(args, cwd=cwd, check=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE).stdout
 
 
 def spki_digest(certificate):
-    """What stands in a TLSA record with selector 1, matching type 1: SHA-256 of the public key, in hex."""
+    """What stands in a TLSA record with selector 1, matching type 1: SHA-256 of the public key, in
+    hex."""
     pem = run("openssl", "x509", "-in", certificate, "-noout", "-pubkey")
     der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=pem, check=True,
                          stdout=subprocess.PIPE).stdout
@@ -41,7 +44,8 @@ def spki_digest(certificate):
 
 
 class SignedNsd(Nsd):
-    """As Nsd; the zones named in `signed` are. anchors() are the DS records that a validator needs."""
+    """As Nsd; the zones named in `signed` are. anchors() are the DS records that a validator
+    needs."""
 
     def __init__(self, zones, signed=(), broken=(), **how):
         super().__init__(zones, **how)
@@ -50,13 +54,15 @@ class SignedNsd(Nsd):
 
     def _key(self, name):
         if name not in self.keys:
-            made = run("ldns-keygen", "-r", "/dev/urandom", "-a", "ECDSAP256SHA256", "-k", name, cwd=self.place)
+            made = run("ldns-keygen", "-r", "/dev/urandom", "-a", "ECDSAP256SHA256", "-k", name,
+                       cwd=self.place)
             self.keys[name] = os.path.join(self.place, made.decode("ascii").strip())
         return self.keys[name]
 
     def _spoil(self, line):
         words = line.split()
-        if len(words) < 13 or words[3] != "RRSIG" or (words[0].rstrip(".").lower(), words[4].lower()) not in self.broken:
+        if len(words) < 13 or words[3] != "RRSIG" or (words[0].rstrip(".").lower(),
+                                                      words[4].lower()) not in self.broken:
             return line
         return re.sub(r"\S+\s*$", lambda end: "AAAAAAAA" + end[0][8:], line)
 
@@ -109,11 +115,12 @@ server:
         self.nsd, self.wanted = nsd, port
 
     def _config(self):
-        stubs = "".join('stub-zone:\n    name: "%s"\n    stub-addr: %s@%d\n' % (name, self.nsd.host, self.nsd.port)
+        stubs = "".join('stub-zone:\n    name: "%s"\n    stub-addr: %s@%d\n' % (name, self.nsd.host,
+                                                                                self.nsd.port)
                         for name in self.nsd.zones)
         anchors = "".join('    trust-anchor-file: "%s"\n' % path for path in self.nsd.anchors())
-        return self.CONFIG % {"host": self.host, "port": self.port, "place": self.place, "stubs": stubs,
-                              "anchors": anchors}
+        return self.CONFIG % {"host": self.host, "port": self.port, "place": self.place,
+                              "stubs": stubs, "anchors": anchors}
 
     def _run(self):
         datagrams, listener = free_sockets(self.host)
@@ -124,7 +131,8 @@ server:
         with open(path, "w", encoding="utf-8") as f:
             f.write(self._config())
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([shutil.which("unbound") or "/usr/sbin/unbound", "-d", "-p", "-c", path],
+            self.process = subprocess.Popen([shutil.which("unbound") or "/usr/sbin/unbound", "-d",
+                                             "-p", "-c", path],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def start(self):
@@ -135,8 +143,10 @@ server:
                 try:
                     for name in self.nsd.zones:
                         want = AD if name in self.nsd.signed else 0
-                        wait_until_answered(self.endpoint, name, alive=lambda: self.process.poll() is None,
-                                            good=lambda a, want=want: a.rcode == 0 and a.flags & AD == want)
+                        wait_until_answered(self.endpoint, name,
+                                            alive=lambda: self.process.poll() is None,
+                                            good=lambda a, want=want: a.rcode == 0
+                                            and a.flags & AD == want)
                     return self
                 except AssertionError:
                     # Somebody may have taken the port between our look and Unbound's.
@@ -149,7 +159,8 @@ server:
 
 
 def without_ad(upstream):
-    """A resolver in front of `upstream` (start it) that takes the AD flag off every answer, as some boxes do."""
+    """A resolver in front of `upstream` (start it) that takes the AD flag off every answer, as some
+    boxes do."""
     def strip(query):
         answer = bytearray(ask_raw(upstream.endpoint, query.raw, query.tcp, 5))
         answer[3] &= ~AD & 0xff

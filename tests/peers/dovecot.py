@@ -3,8 +3,8 @@
     with Dovecot({"anna": "pw"}) as dovecot:
         … dovecot.socket …
 
-It lives in a directory of its own until stop(). Standard library only. Nothing sleeps: it is ready when the socket
-has said its handshake. log() is what it logged, with each failed login.
+It lives in a directory of its own until stop(). Standard library only. Nothing sleeps: it is ready
+when the socket has said its handshake. log() is what it logged, with each failed login.
 """
 import os
 import pwd
@@ -60,7 +60,8 @@ service anvil {
 
 class Dovecot:
     def __init__(self, users, mechanisms="plain login scram-sha-256", extra=""):
-        """users: name → password, or → a whole field of a passwd-file ("{SCRAM-SHA-256}…"); extra: more configuration."""
+        """users: name → password, or → a whole field of a passwd-file ("{SCRAM-SHA-256}…"); extra:
+        more configuration."""
         self.place = tempfile.mkdtemp(prefix="tram-dovecot-")
         os.chmod(self.place, 0o755)
         me = pwd.getpwuid(os.geteuid())
@@ -68,18 +69,20 @@ class Dovecot:
         with open(os.path.join(self.place, "users"), "w", encoding="utf-8") as f:
             f.writelines("%s:%s::::::\n" % user for user in users.items())
         with open(os.path.join(self.place, "dovecot.conf"), "w", encoding="utf-8") as f:
-            f.write(CONFIG % {"place": self.place, "mechanisms": mechanisms, "extra": extra, "me": me.pw_name,
-                              "internal": "dovecot" if root else me.pw_name,
+            f.write(CONFIG % {"place": self.place, "mechanisms": mechanisms, "extra": extra,
+                              "me": me.pw_name, "internal": "dovecot" if root else me.pw_name,
                               "group": "dovecot" if root else str(me.pw_gid),
                               "login": "dovenull" if root else me.pw_name,
-                              "uid": 65534 if root else me.pw_uid, "gid": 65534 if root else me.pw_gid})
+                              "uid": 65534 if root else me.pw_uid,
+                              "gid": 65534 if root else me.pw_gid})
         self.socket = os.path.join(self.place, "run", "auth-client")
         self.process = None
         self.start()
 
     def start(self):
         self.process = subprocess.Popen([shutil.which("dovecot") or "/usr/sbin/dovecot", "-F", "-c",
-                                         os.path.join(self.place, "dovecot.conf")], start_new_session=True,
+                                         os.path.join(self.place, "dovecot.conf")],
+                                        start_new_session=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + TIMEOUT
         while not self.ready():
@@ -106,7 +109,8 @@ class Dovecot:
 
     def log(self):
         try:
-            with open(os.path.join(self.place, "dovecot.log"), encoding="utf-8", errors="replace") as f:
+            with open(os.path.join(self.place, "dovecot.log"), encoding="utf-8",
+                      errors="replace") as f:
                 return f.read()
         except OSError:
             return ""

@@ -1,8 +1,8 @@
 """A private Exim on loopback: logins and TLS at both sides. It needs root, and unshare(1).
 
-The package excludes Postfix's, so it is enough that it has been unpacked: program() looks in its usual place, then in
-/opt/tram-test (contrib/test puts it there), then where $TRAM_EXIM says. The account that it wants is made up in a
-namespace of its own.
+The package excludes Postfix's, so it is enough that it has been unpacked: program() looks in its
+usual place, then in /opt/tram-test (contrib/test puts it there), then where $TRAM_EXIM says. The
+account that it wants is made up in a namespace of its own.
 
     with Exim(chain, key, ca, user, password, relay=("127.0.0.1", port)) as exim: … exim.port …
 """
@@ -89,16 +89,20 @@ class Exim:
             shutil.copy(path, os.path.join(self.place, name))
             os.chown(os.path.join(self.place, name), UID, UID)
         self.write("conf", CONFIG % {
-            "program": program(), "place": self.place, "port": self.port, "relay_host": relay[0], "relay_port": relay[1],
+            "program": program(), "place": self.place, "port": self.port, "relay_host": relay[0],
+            "relay_port": relay[1],
             "ca": os.path.join(self.place, "ca.pem"), "user": user, "password": password})
         with open("/etc/passwd", encoding="utf-8") as f:
-            self.write("passwd", f.read() + "Debian-exim:x:%d:%d::/nonexistent:/bin/false\n" % (UID, UID))
+            self.write("passwd", f.read() + "Debian-exim:x:%d:%d::/nonexistent:/bin/false\n"
+                       % (UID, UID))
         with open("/etc/group", encoding="utf-8") as f:
             self.write("group", f.read() + "Debian-exim:x:%d:\n" % UID)
         with open(os.path.join(self.place, "out"), "wb") as out:
             self.process = subprocess.Popen([
-                "unshare", "-m", "sh", "-c", 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group '
-                '&& exec "$1" -C "$0/conf" -bdf -q1s', self.place, program()], stdin=subprocess.DEVNULL, stdout=out,
+                "unshare", "-m", "sh", "-c", 'mount --bind "$0/passwd" /etc/passwd && mount --bind '
+                                             '"$0/group" /etc/group '
+                '&& exec "$1" -C "$0/conf" -bdf -q1s', self.place, program()],
+                                            stdin=subprocess.DEVNULL, stdout=out,
                 stderr=out, start_new_session=True)
         try:
             wait_for(self.is_up, TIMEOUT, "Exim answers on port %d" % self.port)

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""A guesser of passwords, from many addresses of loopback at once: guesser.py PORT COUNT ADDRESSES [FIRST]
+"""A guesser of passwords, from many addresses of loopback at once: guesser.py PORT COUNT ADDRESSES
+[FIRST]
 
-Each guess is a connection of its own, from an address of 127.FIRST.0.0/16 and as one of a thousand users, with a
-password of its own. It prints how often it heard which code, as JSON; 0 stands for a connection that ended.
+Each guess is a connection of its own, from an address of 127.FIRST.0.0/16 and as one of a thousand
+users, with a password of its own. It prints how often it heard which code, as JSON; 0 stands for a
+connection that ended.
 """
 import asyncio
 import base64
@@ -23,7 +25,8 @@ async def guess(port, number, addresses, first, heard):
             banner = await reader.readline()
             code = int(banner[:3] or 0)
             if code == 220:
-                word = base64.b64encode(b"\0user%d@src.test\0guess %d" % (number % 1000, number)).decode()
+                word = base64.b64encode(b"\0user%d@src.test\0guess %d" % (number % 1000,
+                                                                          number)).decode()
                 writer.write(("EHLO guess.test\r\nAUTH PLAIN %s\r\n" % word).encode())
                 line = await reader.readline()
                 while line[:3] == b"250":

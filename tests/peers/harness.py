@@ -1,8 +1,9 @@
 """What the end-to-end tests share: tramd as a process, a raw SMTP client, Postfix as a peer.
 
-Standard library only, so that the demo and the bench can use it too; the pytest fixtures are in conftest.py.
-Everything listens on loopback on a free port and lives in a directory of its own. Nothing sleeps: tramd's log is
-read as it comes and tests wait for its lines, with a deadline (TRAM_TEST_TIMEOUT, 60 s).
+Standard library only, so that the demo and the bench can use it too; the pytest fixtures are in
+conftest.py. Everything listens on loopback on a free port and lives in a directory of its own.
+Nothing sleeps: tramd's log is read as it comes and tests wait for its lines, with a deadline
+(TRAM_TEST_TIMEOUT, 60 s).
 
 The programs under test are taken from TRAM_BUILD (default: build/ beside the sources).
 """
@@ -21,7 +22,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("TRAM_BUILD", os.path.join(ROOT, "build")))
 TIMEOUT = float(os.environ.get("TRAM_TEST_TIMEOUT", "60"))
-SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: ThreadSanitizer|Assertion .* failed")
+SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: "
+                       r"ThreadSanitizer|Assertion .* failed")
 
 
 # ThreadSanitizer leaves too little address space for the usual map.
@@ -33,12 +35,14 @@ def program(name):
 
 
 class Ports:
-    """Those of this process alone: runs of tests go on side by side, and between the choice of a port and the moment that
-    somebody listens there, or while a server starts again, all others must keep away from it."""
+    """Those of this process alone: runs of tests go on side by side, and between the choice of a
+    port and the moment that somebody listens there, or while a server starts again, all others must
+    keep away from it."""
     FIRST, EACH, RUNS = 10000, 1000, 22
 
     def __init__(self):
-        self.held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)		# as long as the process lives
+        # as long as the process lives
+        self.held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         for run in random.sample(range(self.RUNS), self.RUNS):
             try:
                 self.held.bind("\0tram-tests-ports-%d" % run)
@@ -58,7 +62,8 @@ ports = Ports()
 
 
 def free_port(host="127.0.0.1"):
-    """A port that nobody listens on now, and that no connection out is given meanwhile: those have higher ones."""
+    """A port that nobody listens on now, and that no connection out is given meanwhile: those have
+    higher ones."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(200):
         with socket.socket(family, socket.SOCK_STREAM) as s:
@@ -77,7 +82,8 @@ def free_port_on(hosts):
         port, held = free_port(hosts[0]), []
         try:
             for host in hosts:
-                s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+                s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                  socket.SOCK_STREAM)
                 held.append(s)
                 s.bind((host, port))
             return port
@@ -101,7 +107,7 @@ def wait_for(condition, timeout=TIMEOUT, what="condition"):
         pause.wait(0.02)
 
 
-# ---- logfmt ---------------------------------------------------------------------------------------------------
+# ---- logfmt --------------------------------------------------------------------------------------
 
 FIELD = re.compile(r'([^\s=]+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))')
 ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)")
@@ -117,10 +123,11 @@ def unescape(text):
 
 
 def parse_logfmt(line):
-    return {key: unescape(quoted) if quoted else plain for key, quoted, plain in FIELD.findall(line)}
+    return {key: unescape(quoted) if quoted else plain
+            for key, quoted, plain in FIELD.findall(line)}
 
 
-# ---- tramd ----------------------------------------------------------------------------------------------------
+# ---- tramd ---------------------------------------------------------------------------------------
 
 def quoted(value):
     if isinstance(value, (list, tuple)):
@@ -129,7 +136,8 @@ def quoted(value):
 
 
 def block(name, title, settings):
-    """A section of the configuration. A str is written as it is (numbers, 5d, 25MB), a list as a list of strings."""
+    """A section of the configuration. A str is written as it is (numbers, 5d, 25MB), a list as a
+    list of strings."""
     lines = "".join("\t%s = %s\n" % (key, quoted(v) if isinstance(v, (list, tuple)) else v)
                     for key, v in settings.items())
     return "%s%s {\n%s}\n" % (name, " " + title if title else "", lines)
@@ -138,12 +146,14 @@ def block(name, title, settings):
 class Tramd:
     """One tramd with its configuration and queue in a directory. Not started until start()."""
 
-    def __init__(self, place, routes=None, static=None, resolver=None, queue=None, limits=None, listener=None,
-                 hostname="tram.test", relay_from=("127.0.0.0/8",), extra="", config=None, env=None, wrapper=(),
-                 program_path=None):
-        """routes: {pattern: deliver text, or dict, or a list of them}; static: (host, port), or a Sink, for "*". queue, limits,
-        listener: settings of these blocks. extra: more text. config: the whole text instead (%(port)d and
-        %(place)s are filled in). wrapper: a command in front of tramd (faketime, strace)."""
+    def __init__(self, place, routes=None, static=None, resolver=None, queue=None, limits=None,
+                 listener=None,
+                 hostname="tram.test", relay_from=("127.0.0.0/8",), extra="", config=None, env=None,
+                 wrapper=(), program_path=None):
+        """routes: {pattern: deliver text, or dict, or a list of them}; static: (host, port), or a
+        Sink, for "*". queue, limits, listener: settings of these blocks. extra: more text. config:
+        the whole text instead (%(port)d and %(place)s are filled in). wrapper: a command in front
+        of tramd (faketime, strace)."""
         self.place = str(place)
         self.port = free_port()
         self.queue_path = os.path.join(self.place, "queue")
@@ -151,7 +161,8 @@ class Tramd:
         self.submission = os.path.join(self.place, "submission")
         self.config_path = os.path.join(self.place, "tram.conf")
         self.log_path = os.path.join(self.place, "tramd.log")
-        self.env, self.wrapper, self.program = dict(env or {}), list(wrapper), program_path or program("tramd")
+        self.env, self.wrapper, self.program = dict(env
+                                                    or {}), list(wrapper), program_path or program("tramd")
         self.process, self.reader = None, None
         self.lines, self.changed = [], threading.Condition()
         self.allow_sanitizer_report = False
@@ -159,10 +170,12 @@ class Tramd:
         if static is not None:
             host, port = (static.host, static.port) if hasattr(static, "port") else static
             routes = dict(routes or {}, **{"*": "smtp:[%s]:%d" % (host, port)})
-        self.settings = dict(routes=routes or {"*": "mx"}, resolver=resolver, queue=dict(SMALL_MAP, **(queue or {})),
-                             limits=dict(limits or {}), listener=dict(listener or {}), hostname=hostname,
-                             relay_from=list(relay_from), extra=extra)
-        self.write_config(config % {"port": self.port, "place": self.place} if config else self.text())
+        self.settings = dict(routes=routes or {"*": "mx"}, resolver=resolver,
+                             queue=dict(SMALL_MAP, **(queue or {})),
+                             limits=dict(limits or {}), listener=dict(listener or {}),
+                             hostname=hostname, relay_from=list(relay_from), extra=extra)
+        self.write_config(config % {"port": self.port, "place": self.place}
+                          if config else self.text())
 
     def text(self):
         s = self.settings
@@ -180,7 +193,8 @@ class Tramd:
         parts.append(block("queue", "", dict({"path": quoted(self.queue_path)}, **s["queue"])))
         if s["limits"]:
             parts.append(block("limits", "", s["limits"]))
-        parts.append(block("listener", "smtp", dict({"address": ["127.0.0.1:%d" % self.port]}, **s["listener"])))
+        parts.append(block("listener", "smtp",
+                           dict({"address": ["127.0.0.1:%d" % self.port]}, **s["listener"])))
         parts.append(s["extra"] + "\n")
         for pattern, some in s["routes"].items():
             for route in some if isinstance(some, list) else [some]:
@@ -201,9 +215,12 @@ class Tramd:
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         env.setdefault("TSAN_OPTIONS", "exitcode=98")
         self.first_line = len(self.lines)
-        self.process = subprocess.Popen(self.wrapper + [self.program, "-c", self.config_path], env=env,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        self.reader = threading.Thread(target=self.read_log, args=(self.process.stderr,), daemon=True)
+        self.process = subprocess.Popen(self.wrapper + [self.program, "-c", self.config_path],
+                                        env=env,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE)
+        self.reader = threading.Thread(target=self.read_log, args=(self.process.stderr,),
+                                       daemon=True)
         self.reader.start()
         if ready:
             wait_for(self.is_up, TIMEOUT, "tramd answers on port %d" % self.port)
@@ -222,7 +239,8 @@ class Tramd:
     def is_up(self):
         if self.process.poll() is not None:
             self.reader.join(5)
-            raise AssertionError("tramd ended with %d at start:\n%s" % (self.process.returncode, self.tail()))
+            raise AssertionError("tramd ended with %d at start:\n%s" % (self.process.returncode,
+                                                                        self.tail()))
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
                 return s.recv(3) == b"220"
@@ -249,7 +267,8 @@ class Tramd:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError("tramd did not end within %g s; its log ends:\n%s" % (timeout, self.tail()))
+            raise AssertionError("tramd did not end within %g s; its log ends:\n%s" % (timeout,
+                                                                                       self.tail()))
         finally:
             self.reader.join(5)
         self.process.stderr.close()
@@ -317,8 +336,10 @@ class Tramd:
     # ---- its tools
 
     def run_tool(self, name, *args, stdin=None, timeout=TIMEOUT, check=True, env=None):
-        done = subprocess.run([program(name), "-c", self.config_path, *map(str, args)], input=stdin, timeout=timeout,
-                              stdin=subprocess.DEVNULL if stdin is None else None, stdout=subprocess.PIPE,
+        done = subprocess.run([program(name), "-c", self.config_path, *map(str, args)], input=stdin,
+                              timeout=timeout,
+                              stdin=subprocess.DEVNULL if stdin is None else None,
+                              stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, env=dict(os.environ, **(env or {})))
         text = done.stderr.decode("utf-8", "replace")
         assert not SANITIZER.search(text), text
@@ -355,11 +376,12 @@ class Tramd:
 
 
 def matches(line, fields):
-    return all(key in line and (want.search(line[key]) if hasattr(want, "search") else line[key] == str(want))
+    return all(key in line and (want.search(line[key])
+                                if hasattr(want, "search") else line[key] == str(want))
                for key, want in fields.items())
 
 
-# ---- a raw client ---------------------------------------------------------------------------------------------
+# ---- a raw client --------------------------------------------------------------------------------
 
 class Reply:
     def __init__(self, code, lines):
@@ -384,10 +406,12 @@ class SmtpRaw:
         self.greeting = self.reply(220) if greet else None
 
     def send(self, data):
-        self.socket.sendall(data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape"))
+        self.socket.sendall(data if isinstance(data, bytes)
+                            else data.encode("utf-8", "surrogateescape"))
 
     def reply(self, expect=None):
-        """One reply. expect: a code, or several; 0: the connection must be closed (returns None)."""
+        """One reply. expect: a code, or several; 0: the connection must be closed (returns
+        None)."""
         lines = []
         while True:
             at = self.pending.find(b"\r\n")
@@ -398,7 +422,8 @@ class SmtpRaw:
                     got = b""
                 if not got:
                     assert expect == 0 and not self.pending and not lines, \
-                        "the connection was closed, %r was expected; %r came before" % (expect, lines)
+                        "the connection was closed, %r was expected; %r came before" % (expect,
+                                                                                        lines)
                     return None
                 self.pending += got
                 at = self.pending.find(b"\r\n")
@@ -430,7 +455,8 @@ class SmtpRaw:
         return [self.reply(250) for _ in range(1 + len(to))]
 
     def message(self, data, sender="a@src.test", to=("b@dst.test",), mail="", rcpt="", bdat=False):
-        """A transaction that must succeed; data ends with CRLF, or is empty. Returns the id in the last reply."""
+        """A transaction that must succeed; data ends with CRLF, or is empty. Returns the id in the
+        last reply."""
         self.envelope(sender, to, mail, rcpt)
         if bdat:
             self.send(b"BDAT %d LAST\r\n" % len(data) + data)
@@ -466,18 +492,20 @@ def queue_id(reply):
 
 
 def split_received(data):
-    """(the first header field if it is Received, the rest): what tram put in front, and what came."""
+    """(the first header field if it is Received, the rest): what tram put in front, and what
+    came."""
     found = re.match(rb"Received:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*", data)
     return (found[0], data[found.end():]) if found else (b"", data)
 
 
-# ---- Postfix --------------------------------------------------------------------------------------------------
+# ---- Postfix -------------------------------------------------------------------------------------
 
 POSTFIX = "/usr/sbin/postfix"
 
 
 class Postfix:
-    """A private Postfix on loopback, from Debian's package; needs root. relay: "[127.0.0.1]:2525" for all mail."""
+    """A private Postfix on loopback, from Debian's package; needs root. relay: "[127.0.0.1]:2525"
+    for all mail."""
 
     MAIN = """\
 compatibility_level = 3.6
@@ -524,9 +552,12 @@ virtual_alias_maps =
         with open("/usr/share/postfix/master.cf.dist") as f:
             master = f.read()
         # One listener of ours in place of port smtp, and no service in a chroot.
-        master = re.sub(r"(?m)^smtp      inet.*", "127.0.0.1:%d inet n - n - - smtpd" % self.port, master)
-        master = re.sub(r"(?m)^(#?[a-z-]+ +(?:unix|fifo|inet|pass) +[-yn] +[-yn] +)y", r"\1n", master)
-        master = re.sub(r"(?m)^#tlsproxy", "tlsproxy", master)	# by which it uses a connection with TLS again
+        master = re.sub(r"(?m)^smtp      inet.*", "127.0.0.1:%d inet n - n - - smtpd" % self.port,
+                        master)
+        master = re.sub(r"(?m)^(#?[a-z-]+ +(?:unix|fifo|inet|pass) +[-yn] +[-yn] +)y", r"\1n",
+                        master)
+        # by which it uses a connection with TLS again
+        master = re.sub(r"(?m)^#tlsproxy", "tlsproxy", master)
         if not re.search(r"(?m)^postlog", master):
             master += "postlog unix-dgram n - n - 1 postlogd\n"
         with open(os.path.join(self.etc, "master.cf"), "w") as f:

@@ -4,8 +4,8 @@
  *	https_client RESOLVER CA private|public TIMEOUT-MS URL [COUNT [TYPE BODY-FILE]]
  *
  * COUNT requests at once; with a body they are POSTs. A line for each, as its answer comes:
- * FAILURE STATUS BODY-LENGTH "CONTENT-TYPE" "WHY". Ends when all have been answered; then the loop must
- * close with no handle left.
+ * FAILURE STATUS BODY-LENGTH "CONTENT-TYPE" "WHY". Ends when all have been answered; then the loop
+ * must close with no handle left.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -62,7 +62,8 @@ watch(void *arg, int fd, bool readable, bool writable)
 		list_add_last(&watches, &w->node);
 	}
 	if (readable || writable) {
-		uv_poll_start(&w->poll, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0), on_readable);
+		uv_poll_start(&w->poll, (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0),
+			      on_readable);
 		return;
 	}
 	list_remove(&w->node);
@@ -89,7 +90,8 @@ clock_wish(void *arg, int64_t ms)
 static void
 open_resolver(const char *address)
 {
-	struct dns_config config = { .server_count = 1, .timeout_ms = 5000, .tries = 3, .grace_ms = 500 };
+	struct dns_config config = { .server_count = 1, .timeout_ms = 5000, .tries = 3,
+				     .grace_ms = 500 };
 	struct dns_loop on = { .watch = watch, .timer = clock_wish };
 
 	list_init(&watches);
@@ -104,11 +106,12 @@ open_resolver(const char *address)
 static void
 on_done(void *arg, const struct https_answer *answer)
 {
-	static const char *const words[] = { "answered", "no-host", "timed-out", "not-trusted", "failed" };
+	static const char *const words[] = { "answered", "no-host", "timed-out", "not-trusted",
+					     "failed" };
 
 	(void)arg;
-	printf("%s %u %zu \"%.*s\" \"%.*s\"\n", words[answer->failure], answer->status, answer->body.len,
-	       SPAN_FMT(answer->content_type), SPAN_FMT(answer->why));
+	printf("%s %u %zu \"%.*s\" \"%.*s\"\n", words[answer->failure], answer->status,
+	       answer->body.len, SPAN_FMT(answer->content_type), SPAN_FMT(answer->why));
 	fflush(stdout);
 	if (--left > 0)
 		return;

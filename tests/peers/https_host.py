@@ -4,7 +4,8 @@
         host.answers["/x"] = Answer(200, "text/plain", b"body")
         host.requests                   # [(method, path, headers, body), …], as they came
 
-A key of answers may begin with a host name: "a.test/x" is for that one. An answer may be a function of the connection (a TLS socket) instead, which does what it likes. No port: a free one.
+A key of answers may begin with a host name: "a.test/x" is for that one. An answer may be a function
+of the connection (a TLS socket) instead, which does what it likes. No port: a free one.
 """
 import collections
 import os
@@ -113,7 +114,8 @@ class HttpsHost:
         with self.arrived:
             self.requests.append((method, path, headers, body))
             self.arrived.notify_all()
-        answer = self.answers.get(headers["host"].split(":")[0] + path) or self.answers.get(path, NOTHING)
+        answer = self.answers.get(headers["host"].split(":")[0] + path) or self.answers.get(path,
+                                                                                            NOTHING)
         if callable(answer):
             answer(conn)
             return

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A scriptable SMTP server: the next hop of the end-to-end tests.
 
-It keeps every message byte for byte, and does what its rules say at any step of a dialogue: another reply, raw
-octets, a delay, a pause until the test lets go, a dropped connection. Standard library only; a thread for each
-session.
+It keeps every message byte for byte, and does what its rules say at any step of a dialogue: another
+reply, raw octets, a delay, a pause until the test lets go, a dropped connection. Standard library
+only; a thread for each session.
 
     sink = Sink()                                      # 127.0.0.1, a free port
     sink.rule("RCPT", "550 5.1.1 no such user", match="bad@")
@@ -11,11 +11,12 @@ session.
     sink.wait(1)[0].data                               # the content, dots un-stuffed
     sink.close()
 
-With tls=(chain, key) it has STARTTLS (step STARTTLS; a rule TLS with DROP hangs up in the handshake); with
-tls_on_connect=True TLS comes first.
+With tls=(chain, key) it has STARTTLS (step STARTTLS; a rule TLS with DROP hangs up in the
+handshake); with tls_on_connect=True TLS comes first.
 
-Steps: BANNER, EHLO, HELO, MAIL, RCPT, DATA (before 354), BODY (354 was said, nothing read yet), DOT (all of the
-message was read), BDAT, RSET, NOOP, QUIT. As a program it prints what it gets: sink.py [--host H] [--port P].
+Steps: BANNER, EHLO, HELO, MAIL, RCPT, DATA (before 354), BODY (354 was said, nothing read yet), DOT
+(all of the message was read), BDAT, RSET, NOOP, QUIT. As a program it prints what it gets: sink.py
+[--host H] [--port P].
 """
 import argparse
 import base64
@@ -33,7 +34,8 @@ DROP = object()			# close the connection without a reply
 RESET = object()		# the same, with a TCP reset
 SILENT = object()		# read on, never reply
 
-FEATURES = ("PIPELINING", "SIZE 104857600", "8BITMIME", "CHUNKING", "DSN", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+FEATURES = ("PIPELINING", "SIZE 104857600", "8BITMIME", "CHUNKING", "DSN", "SMTPUTF8",
+            "ENHANCEDSTATUSCODES")
 
 
 class Message:
@@ -46,7 +48,8 @@ class Message:
         self.mail_params = mail_params		# list of words, as they came
         self.recipients = [address for address, _ in recipients]
         self.rcpt_params = {address: params for address, params in recipients}
-        self.data = data			# octets, un-stuffed; ends with the CRLF before the dot
+        # octets, un-stuffed; ends with the CRLF before the dot
+        self.data = data
         self.bdat = bdat			# came by BDAT
         self.tls, self.user = None, None	# or "TLSv1.3", who has logged in
         self.resumed = False			# the session of an earlier connection
@@ -64,7 +67,8 @@ class Message:
 
 class Rule:
     def __init__(self, step, reply, match, times, delay, hold):
-        self.step, self.reply, self.match, self.times, self.delay, self.hold = step, reply, match, times, delay, hold
+        self.step, self.reply, self.match, self.times, self.delay, self.hold = (step, reply, match,
+                                                                                times, delay, hold)
         self.used = 0
 
     def fits(self, step, line):
@@ -72,7 +76,8 @@ class Rule:
             return False
         if self.match is None:
             return True
-        return bool(self.match(line)) if callable(self.match) else re.search(self.match, line) is not None
+        return bool(self.match(line)) if callable(self.match) else re.search(self.match,
+                                                                             line) is not None
 
 
 class Ended(Exception):
@@ -127,7 +132,8 @@ class Session:
 
     def content(self):
         """Reads to CRLF.CRLF and takes the stuffing off."""
-        parts, tail = [b"\r\n"], b"\r\n"	# the CRLF of the DATA line counts: an empty message is ".CRLF"
+        # the CRLF of the DATA line counts: an empty message is ".CRLF"
+        parts, tail = [b"\r\n"], b"\r\n"
         chunk = self.pending
         while True:
             at = (tail + chunk).find(b"\r\n.\r\n")
@@ -240,7 +246,8 @@ class Session:
         return base64.b64decode(self.line())
 
     def do_auth(self, line):
-        """PLAIN, LOGIN, XOAUTH2 and OAUTHBEARER against sink.users, {name: password or token}; self.user is who it was."""
+        """PLAIN, LOGIN, XOAUTH2 and OAUTHBEARER against sink.users, {name: password or token};
+        self.user is who it was."""
         words = line.split(" ")
         first = base64.b64decode(words[2]) if len(words) > 2 else None
         if words[1] == "PLAIN":
@@ -264,15 +271,17 @@ class Session:
 
     def do_mail(self, line):
         sender, params = self.path(line)
-        default = "501 5.5.4 syntax" if sender is None else "503 5.5.1 nested" if self.sender is not None else \
-            "250 2.1.0 ok"
+        default = ("501 5.5.4 syntax" if sender is None else "503 5.5.1 nested"
+                   if self.sender is not None else \
+            "250 2.1.0 ok")
         if self.say("MAIL", line, default) and sender is not None:
             self.sender, self.mail_params = sender, params
 
     def do_rcpt(self, line):
         address, params = self.path(line)
-        default = "503 5.5.1 MAIL first" if self.sender is None else "501 5.5.4 syntax" if address is None else \
-            "250 2.1.5 ok"
+        default = ("503 5.5.1 MAIL first" if self.sender is None else "501 5.5.4 syntax"
+                   if address is None else \
+            "250 2.1.5 ok")
         if self.say("RCPT", line, default) and address is not None and self.sender is not None:
             self.recipients.append((address, params))
 
@@ -294,10 +303,12 @@ class Session:
             self.say("BDAT", line, "250 2.0.0 ok")
 
     def finish(self, data, bdat):
-        message = Message(self.number, self.helo, self.sender, self.mail_params, self.recipients, data, bdat)
+        message = Message(self.number, self.helo, self.sender, self.mail_params, self.recipients,
+                          data, bdat)
         message.tls, message.user, message.resumed = self.tls, self.user, self.resumed
         message.peer = self.conn.getpeername()[0]
-        if self.say("DOT", message.data.decode("latin-1") if len(data) < 65536 else "", "250 2.0.0 kept"):
+        if self.say("DOT", message.data.decode("latin-1") if len(data) < 65536 else "",
+                    "250 2.0.0 kept"):
             self.sink.keep(message)
         self.reset()
 
@@ -314,8 +325,8 @@ class Session:
 
 
 class Sink:
-    def __init__(self, host="127.0.0.1", port=0, features=FEATURES, name="sink.test", log=None, tls=None,
-                 tls_on_connect=False):
+    def __init__(self, host="127.0.0.1", port=0, features=FEATURES, name="sink.test", log=None,
+                 tls=None, tls_on_connect=False):
         self.host, self.features, self.name, self.log = host, features, name, log
         self.context, self.tls_on_connect, self.users = None, tls_on_connect, {}
         self.tls_features = ()				# offered in TLS only
@@ -363,9 +374,10 @@ class Sink:
     # ---- for the test
 
     def rule(self, step, reply, match=None, times=None, delay=0, hold=None):
-        """The first rule that fits decides. reply: text, octets, DROP, RESET, SILENT, None (the usual one), or a
-        function of (session, line). match: a regular expression on the command line (on the content for DOT), or
-        a function. hold: a threading.Event that the reply waits for."""
+        """The first rule that fits decides. reply: text, octets, DROP, RESET, SILENT, None (the
+        usual one), or a function of (session, line). match: a regular expression on the command
+        line (on the content for DOT), or a function. hold: a threading.Event that the reply waits
+        for."""
         made = Rule(step, reply, match, times, delay, hold)
         with self.changed:
             self.rules.append(made)
@@ -400,8 +412,10 @@ class Sink:
         """condition() is asked again whenever anything happens here."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout):
-                raise AssertionError("%s: not within %g s; %d messages, %d sessions, last lines %r" % (
-                    what, timeout, len(self.messages), self.sessions, self.lines[-5:]))
+                raise AssertionError("%s: not within %g s; %d messages, %d sessions, last lines %r"
+                                     % (
+                                         what, timeout, len(self.messages), self.sessions,
+                                         self.lines[-5:]))
 
     def wait(self, count, timeout=TIMEOUT):
         """The messages, once there are at least so many."""
@@ -409,7 +423,8 @@ class Sink:
         return list(self.messages)
 
     def wait_rule(self, rule, count=1, timeout=TIMEOUT):
-        self.wait_until(lambda: rule.used >= count, timeout, "%s rule used %d times" % (rule.step, count))
+        self.wait_until(lambda: rule.used >= count, timeout,
+                        "%s rule used %d times" % (rule.step, count))
 
     def wait_sessions(self, count, timeout=TIMEOUT):
         self.wait_until(lambda: self.sessions >= count, timeout, "%d sessions" % count)
@@ -454,14 +469,17 @@ class Sink:
 
 
 def main():
-    parser = argparse.ArgumentParser(description="an SMTP server that takes everything and prints it")
+    parser = argparse.ArgumentParser(description="an SMTP server that takes everything and prints "
+                                                 "it")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--headers", action="store_true", help="print only the header of each message")
+    parser.add_argument("--headers", action="store_true",
+                        help="print only the header of each message")
     options = parser.parse_args()
 
     def show(message):
-        print("from=<%s> to=%s octets=%d" % (message.sender, ",".join("<%s>" % r for r in message.recipients),
+        print("from=<%s> to=%s octets=%d" % (message.sender,
+                                             ",".join("<%s>" % r for r in message.recipients),
                                             len(message.data)))
         text = message.headers if options.headers else message.data
         print(text.decode("utf-8", "replace").replace("\r\n", "\n"), flush=True)

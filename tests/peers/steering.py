@@ -33,13 +33,13 @@ def dead(make_tramd):
 
 def settled(tramd):
     """Until the first failures are known and nothing is on its way."""
-    wait_for(lambda: last(tramd, "stats")["in_flight"] == 0 and last(tramd, "stats")["connections_out"] == 0,
-             what="nothing is in flight")
+    wait_for(lambda: last(tramd, "stats")["in_flight"] == 0
+             and last(tramd, "stats")["connections_out"] == 0, what="nothing is in flight")
 
 
 def start_tool(tramd, *args):
-    return subprocess.Popen([harness.program("tramctl"), "-c", tramd.config_path, *args], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([harness.program("tramctl"), "-c", tramd.config_path, *args],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def has_asked(tool):
@@ -52,7 +52,7 @@ def has_asked(tool):
     wait_for(asleep, what="tramctl waits for its answer")
 
 
-# ---- archives ---------------------------------------------------------------------------------------------------
+# ---- archives ------------------------------------------------------------------------------------
 
 def records(octets):
     """The records of an archive: (type, payload)."""
@@ -83,5 +83,6 @@ def archive_of(found):
 
 def changed(octets, **members):
     """An archive in which each message has these members."""
-    return archive_of((kind, json.dumps(dict(json.loads(payload), **members)).encode() if kind == b"M" else payload)
+    return archive_of((kind, json.dumps(dict(json.loads(payload), **members)).encode()
+                       if kind == b"M" else payload)
                       for kind, payload in records(octets))

@@ -1,4 +1,5 @@
-"""certbot renews from pebble, an ACME server for tests, while clients come and go: no handshake fails, nobody is told."""
+"""certbot renews from pebble, an ACME server for tests, while clients come and go: no handshake
+fails, nobody is told."""
 import json
 import os
 import socket
@@ -32,13 +33,15 @@ def pebble(tmp_path):
     chain, key = Authority(tmp_path / "pebble").sign("acme", ["localhost"])
     port, config = free_port(), str(tmp_path / "pebble.json")
     with open(config, "w", encoding="ascii") as f:
-        json.dump({"pebble": {"listenAddress": "%s:%d" % (HOST, port), "certificate": chain, "privateKey": key,
-                              "managementListenAddress": "%s:%d" % (HOST, free_port()), "httpPort": free_port(),
-                              "tlsPort": free_port()}}, f)
+        json.dump({"pebble": {"listenAddress": "%s:%d" % (HOST, port), "certificate": chain,
+                              "privateKey": key,
+                              "managementListenAddress": "%s:%d" % (HOST, free_port()),
+                              "httpPort": free_port(), "tlsPort": free_port()}}, f)
     with open(str(tmp_path / "pebble.log"), "wb") as log:
-        process = subprocess.Popen([need("pebble"), "-config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   env=dict(os.environ, PEBBLE_VA_ALWAYS_VALID="1", PEBBLE_VA_NOSLEEP="1",
-                                            PEBBLE_WFE_NONCEREJECT="0"))
+        process = subprocess.Popen([need("pebble"), "-config", config], stdin=subprocess.DEVNULL,
+                                   stdout=log, stderr=log,
+                                   env=dict(os.environ, PEBBLE_VA_ALWAYS_VALID="1",
+                                            PEBBLE_VA_NOSLEEP="1", PEBBLE_WFE_NONCEREJECT="0"))
     wait_for(lambda: answers(port), TIMEOUT, "pebble answers")
     yield "https://%s:%d/dir" % (HOST, port)
     process.terminate()
@@ -46,24 +49,30 @@ def pebble(tmp_path):
 
 
 def certbot(place, server, *args):
-    folders = [word for name in ("config", "work", "logs") for word in ("--%s-dir" % name, str(place / name))]
-    done = subprocess.run([need("certbot"), *args, "-n", "--server", server, "--no-verify-ssl", *folders],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=4 * TIMEOUT)
+    folders = [word for name in ("config", "work", "logs")
+               for word in ("--%s-dir" % name, str(place / name))]
+    done = subprocess.run([need("certbot"), *args, "-n", "--server", server, "--no-verify-ssl",
+                           *folders],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=4 * TIMEOUT)
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")
 
 
 def leaf(path):
     with open(path, encoding="ascii") as f:
-        return ssl.PEM_cert_to_DER_cert(f.read().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+        return ssl.PEM_cert_to_DER_cert(f.read().split("-----END CERTIFICATE-----")[0]
+                                        + "-----END CERTIFICATE-----\n")
 
 
 def test_certbot_renews_under_load(make_tramd, sink, pebble, tmp_path):
     place = tmp_path / "certbot"
-    certbot(place, pebble, "certonly", "--agree-tos", "--register-unsafely-without-email", "--standalone",
+    certbot(place, pebble, "certonly", "--agree-tos", "--register-unsafely-without-email",
+            "--standalone",
             "--http-01-port", str(free_port()), "-d", "mail.test", "--key-type", "ecdsa")
     live = str(place / "config" / "live" / "mail.test") + "/"
     daemon = make_tramd(static=sink, queue=FAST,
-                        extra="threads = 2\n" + certificate("mail", [(live + "fullchain.pem", live + "privkey.pem")]))
+                        extra="threads = 2\n" + certificate("mail", [(live + "fullchain.pem",
+                                                                      live + "privkey.pem")]))
     done, errors, seen, sent = threading.Event(), [], [], []
 
     def work(version):

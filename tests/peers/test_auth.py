@@ -26,14 +26,15 @@ DATA = "From: anna@src.test\r\nSubject: way\r\n\r\nbody\r\n"
 
 @pytest.fixture(scope="module")
 def entry():
-    made = subprocess.run([program("tramctl"), "password", USER], input=PASSWORD.encode(), stdout=subprocess.PIPE,
-                          check=True)
+    made = subprocess.run([program("tramctl"), "password", USER], input=PASSWORD.encode(),
+                          stdout=subprocess.PIPE, check=True)
     return made.stdout.decode()
 
 
 @pytest.fixture
 def make_server(make_tramd, sink, ca, entry, tmp_path):
-    """A tramd that nobody may relay through without logging in; daemon.ports: submission, smtps, plain, port25."""
+    """A tramd that nobody may relay through without logging in; daemon.ports: submission, smtps,
+    plain, port25."""
     def make(extra="", limits=None, passwords=entry, senders=None, submission="", backend=None):
         chain, key = ca.sign("mail", ["tram.test"])
         (tmp_path / "passwords").write_text(passwords)
@@ -48,7 +49,8 @@ def make_server(make_tramd, sink, ca, entry, tmp_path):
                            ("smtps", "tls-on-connect = yes auth = required"),
                            ("plain", "tls = off auth = optional auth-without-tls = yes")):
             text += "listener %s { address = \"%s:%d\" %s }\n" % (name, HOST, ports[name], more)
-        daemon = make_tramd(static=sink, queue=FAST, relay_from=(), limits=limits, extra=text + extra)
+        daemon = make_tramd(static=sink, queue=FAST, relay_from=(), limits=limits,
+                            extra=text + extra)
         daemon.ports = ports
         return daemon
     return make
@@ -57,7 +59,8 @@ def make_server(make_tramd, sink, ca, entry, tmp_path):
 def client(daemon, ca, port="submission"):
     context = ssl.create_default_context(cafile=ca.path)
     if port == "smtps":
-        c = smtplib.SMTP_SSL(HOST, daemon.ports[port], context=unnamed(context), timeout=2 * TIMEOUT)
+        c = smtplib.SMTP_SSL(HOST, daemon.ports[port], context=unnamed(context),
+                             timeout=2 * TIMEOUT)
         c.ehlo("src.test")
         return c
     c = smtplib.SMTP(HOST, daemon.ports[port], timeout=2 * TIMEOUT)
@@ -74,7 +77,8 @@ def unnamed(context):
 
 
 def scram(c, user, password, binding=None, lie=False):
-    """SCRAM-SHA-256 or -PLUS, written from RFC 5802 alone; raises if the server cannot prove itself."""
+    """SCRAM-SHA-256 or -PLUS, written from RFC 5802 alone; raises if the server cannot prove
+    itself."""
     def b64(octets):
         return base64.b64encode(octets).decode()
     gs2 = b"p=tls-exporter,," if binding else b"n,,"
@@ -84,8 +88,11 @@ def scram(c, user, password, binding=None, lie=False):
     assert code == 334, challenge
     server_first = base64.b64decode(challenge)
     parts = dict(part.split(b"=", 1) for part in server_first.split(b","))
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(parts[b"s"]), int(parts[b"i"]))
-    without = b"c=" + base64.b64encode(gs2 + (b"x" * 32 if lie else binding or b"")) + b",r=" + parts[b"r"]
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(parts[b"s"]),
+                                 int(parts[b"i"]))
+    without = b"c=" + base64.b64encode(gs2
+                                       + (b"x" * 32 if lie else binding
+                                          or b"")) + b",r=" + parts[b"r"]
     message = first + b"," + server_first + b"," + without
     key = hmac.new(salted, b"Client Key", "sha256").digest()
     signature = hmac.new(hashlib.sha256(key).digest(), message, "sha256").digest()
@@ -153,7 +160,8 @@ def test_scram(make_server, ca):
     with client(daemon, ca) as c:
         assert scram(c, USER, "wrong") == 535
     with client(daemon, ca) as c:
-        assert scram(c, "nobody@src.test", PASSWORD) == 535	# no sooner, and with a salt of its own
+        # no sooner, and with a salt of its own
+        assert scram(c, "nobody@src.test", PASSWORD) == 535
 
 
 def test_scram_is_not_offered_if_some_could_not_use_it(make_server, entry, ca):
@@ -170,7 +178,8 @@ def test_a_wrong_channel_binding_is_refused(make_server, ca):
 
 
 def test_a_client_certificate_is_a_login(make_server, ca, sink):
-    daemon = make_server(submission="client-certificates = optional client-ca = %s auth-mechanisms = \"EXTERNAL\""
+    daemon = make_server(submission="client-certificates = optional client-ca = %s auth-mechanisms "
+                                    "= \"EXTERNAL\""
                          % quoted(ca.path))
     for email, code in ((USER, 235), ("nobody@src.test", 535)):
         context = unnamed(ssl.create_default_context(cafile=ca.path))
@@ -236,12 +245,15 @@ def test_users_send_under_their_own_names(make_server, ca, sink):
 
 
 def test_guesses_are_slowed_then_banned(make_server, ca):
-    daemon = make_server(limits={"auth-failures": 5, "auth-delay": "1s", "auth-ban": "1h", "errors-per-session": 100})
+    daemon = make_server(limits={"auth-failures": 5, "auth-delay": "1s", "auth-ban": "1h",
+                                 "errors-per-session": 100})
     codes = []
     for i in range(10):
         try:
             with client(daemon, ca, "plain") as c:
-                codes.append(c.docmd("AUTH", "PLAIN " + base64.b64encode(b"\0%s\0guess%d" % (USER.encode(), i)).decode())[0])
+                codes.append(c.docmd("AUTH", "PLAIN "
+                                     + base64.b64encode(b"\0%s\0guess%d" % (USER.encode(),
+                                                                            i)).decode())[0])
         except (smtplib.SMTPException, ConnectionError) as fault:
             codes.append(getattr(fault, "smtp_code", 421))
         if codes[-1] == 421:
@@ -250,19 +262,22 @@ def test_guesses_are_slowed_then_banned(make_server, ca):
     assert daemon.wait_log(event="auth", ban="begins")
     with socket.create_connection((HOST, daemon.ports["submission"])) as s:
         assert s.recv(200).startswith(b"421 4.7.0")
-    with smtplib.SMTP(HOST, daemon.ports["plain"]) as c:	# where one need not log in it may be for something else
+    # where one need not log in it may be for something else
+    with smtplib.SMTP(HOST, daemon.ports["plain"]) as c:
         c.ehlo("src.test")
         with pytest.raises(smtplib.SMTPException):
             c.login(USER, PASSWORD)				# even if it were right
     assert daemon.wait_log(event="auth", result="banned")
-    with smtplib.SMTP(HOST, daemon.port) as c:			# the port without AUTH is open to it
+    # the port without AUTH is open to it
+    with smtplib.SMTP(HOST, daemon.port) as c:
         assert c.noop()[0] == 250
     stats = daemon.ctl_json("stats")
     assert stats["banned"] == 1 and stats["failed_logins"] >= 5
     ban = daemon.ctl_json_lines("bans")[0]
     assert ban["address"] == HOST and 0 < ban["until_ms"] / 1000 - time.time() <= 3600
     assert HOST in daemon.ctl("bans")
-    for wrong in ("somebody", "192.0.2.1"):			# no address, and one that did nothing
+    # no address, and one that did nothing
+    for wrong in ("somebody", "192.0.2.1"):
         assert daemon.ctl("pardon", wrong, check=False).returncode == 1
     assert daemon.ctl("pardon", check=False).returncode == 2
     assert "forgotten" in daemon.ctl("pardon", HOST)
@@ -281,7 +296,9 @@ def test_many_guesses_at_once_do_not_hold_up_others(make_server, ca, sink):
         while not stop.is_set():
             try:
                 with client(daemon, ca, "plain") as c:
-                    c.docmd("AUTH", "PLAIN " + base64.b64encode(b"\0x%s\0y" % os.urandom(4).hex().encode()).decode())
+                    c.docmd("AUTH",
+                            "PLAIN " + base64.b64encode(b"\0x%s\0y"
+                                                        % os.urandom(4).hex().encode()).decode())
             except (smtplib.SMTPException, OSError):
                 pass
     guessers = [threading.Thread(target=guess) for _ in range(20)]
@@ -304,11 +321,13 @@ def test_many_guesses_at_once_do_not_hold_up_others(make_server, ca, sink):
 def test_a_user_gets_no_higher_priority_than_it_may(make_server, ca, sink, entry):
     daemon = make_server('user-priority-max = {"%s=4", "*=0"}\n' % USER.upper(),
                          passwords=entry + entry.replace(USER, "bert@src.test"))
-    for user, asked, got in ((USER, 9, b"4 is"), (USER, 3, b""), ("bert@src.test", 1, b"0 is"), ("bert@src.test", -1, b"")):
+    for user, asked, got in ((USER, 9, b"4 is"), (USER, 3, b""), ("bert@src.test", 1, b"0 is"),
+                             ("bert@src.test", -1, b"")):
         with client(daemon, ca) as c:
             c.login(user, PASSWORD)
             code, text = c.mail(USER, ["MT-PRIORITY=%d" % asked])
-            assert code == 250 and (got in text) and (got or b"priority" not in text), (user, asked, text)
+            assert code == 250 and (got in text) and (got or b"priority" not in text), (user, asked,
+                                                                                        text)
 
 
 def send(c, count=1):
@@ -321,7 +340,8 @@ def send(c, count=1):
 
 @pytest.mark.quick
 def test_a_user_sends_so_many_messages(make_server, ca, sink, entry):
-    daemon = make_server("threads = 2\n", limits={"user-messages-per-hour": 5, "user-messages-per-day": 1000},
+    daemon = make_server("threads = 2\n",
+                         limits={"user-messages-per-hour": 5, "user-messages-per-day": 1000},
                          passwords=entry + entry.replace(USER, "bert@src.test"))
     with client(daemon, ca) as c, client(daemon, ca, "plain") as other, client(daemon, ca) as bert:
         c.login(USER, PASSWORD)
@@ -331,12 +351,15 @@ def test_a_user_sends_so_many_messages(make_server, ca, sink, entry):
         assert not daemon.events(event="user-limit")
         assert [send(other), send(c)] == [250] * 2
         near = daemon.wait_log(event="user-limit", state="near")
-        assert (near["user"], near["limit"], near["count"], near["most"]) == (USER, "user-messages-per-hour", "4", "5")
+        assert (near["user"], near["limit"], near["count"],
+                near["most"]) == (USER, "user-messages-per-hour", "4", "5")
         for one in (c, other):
             for _ in range(2):
-                assert one.mail(USER) == (451, b"4.7.1 too many messages from this user, try again later")
+                assert one.mail(USER) == (451,
+                                          b"4.7.1 too many messages from this user, try again later")
         assert daemon.wait_log(event="user-limit", state="exceeded")["count"] == "5"
-        assert send(bert) == 250						# others are not concerned
+        # others are not concerned
+        assert send(bert) == 250
         with open(daemon.config_path, encoding="utf-8") as f:
             text = f.read()
         daemon.write_config(text.replace("per-hour = 5", "per-hour = 6"))
@@ -408,12 +431,16 @@ def test_who_leaves_before_the_answer(make_server, ca, sink):
 
 def test_swaks_and_msmtp(make_server, ca, sink, tmp_path):
     daemon = make_server()
-    subprocess.run(["swaks", "--server", HOST, "--port", str(daemon.ports["submission"]), "-tls", "--auth", "LOGIN",
-                    "--auth-user", USER, "--auth-password", PASSWORD, "--from", USER, "--to", "b@far.test"], check=True,
+    subprocess.run(["swaks", "--server", HOST, "--port", str(daemon.ports["submission"]), "-tls",
+                    "--auth", "LOGIN",
+                    "--auth-user", USER, "--auth-password", PASSWORD, "--from", USER, "--to",
+                    "b@far.test"], check=True,
                    stdout=subprocess.PIPE)
     config = tmp_path / "msmtprc"
-    config.write_text("account default\nhost localhost\nport %d\ntls on\ntls_starttls off\ntls_certcheck off\nauth plain\n"
-                      "user %s\npassword \"%s\"\nfrom %s\n" % (daemon.ports["smtps"], USER, PASSWORD, USER))
+    config.write_text("account default\nhost localhost\nport %d\ntls on\ntls_starttls "
+                      "off\ntls_certcheck off\nauth plain\n"
+                      "user %s\npassword \"%s\"\nfrom %s\n" % (daemon.ports["smtps"], USER,
+                                                               PASSWORD, USER))
     os.chmod(config, 0o600)
     subprocess.run(["msmtp", "-C", str(config), "c@far.test"], input=DATA.encode(), check=True)
     assert sorted(m.recipients[0] for m in sink.wait(2)) == ["b@far.test", "c@far.test"]
@@ -467,22 +494,25 @@ def slow_entry():
     """A hash that takes long enough for others to wait behind it."""
     library = ctypes.CDLL(ctypes.util.find_library("crypt"))
     library.crypt.restype = ctypes.c_char_p
-    return "%s:%s\n" % (USER, library.crypt(PASSWORD.encode(), b"$6$rounds=300000$saltsalt$").decode())
+    return "%s:%s\n" % (USER, library.crypt(PASSWORD.encode(),
+                                            b"$6$rounds=300000$saltsalt$").decode())
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("end", ["stop", "cut off"])
 @pytest.mark.parametrize("what", ["check", "delay", "backend"])
 def test_sessions_end_while_they_wait(make_server, ca, tmp_path, what, end):
-    """In a check, a delay, a request to Dovecot: the client leaves, all is reloaded, the server stops."""
+    """In a check, a delay, a request to Dovecot: the client leaves, all is reloaded, the server
+    stops."""
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "silent"))
         silent.listen()
-        how = {"backend": "auth-socket = %s\n" % quoted(str(tmp_path / "silent"))} if what == "backend" else \
+        how = {"backend": "auth-socket = %s\n"
+               % quoted(str(tmp_path / "silent"))} if what == "backend" else \
             {"passwords": slow_entry()} if what == "check" else {}
         daemon = make_server("threads = 2\nstop-timeout = 1s\n", limits={
-            "auth-timeout": "5s" if end == "stop" else "1h", "auth-delay": "2s" if end == "stop" else "5m",
-            "auth-failures": 1000000}, **how)
+            "auth-timeout": "5s" if end == "stop" else "1h",
+            "auth-delay": "2s" if end == "stop" else "5m", "auth-failures": 1000000}, **how)
         clients = ask_and_leave(daemon, 24, "wrong" if what != "check" else PASSWORD)
         daemon.reload()
         daemon.wait_log(event="reload")
@@ -495,11 +525,13 @@ def test_sessions_end_while_they_wait(make_server, ca, tmp_path, what, end):
 
 
 def test_two_trams_one_the_smarthost_of_the_other(make_server, make_tramd, ca, sink, tmp_path):
-    """SCRAM-SHA-256-PLUS from end to end: both sides prove that they know the password, over one TLS connection."""
+    """SCRAM-SHA-256-PLUS from end to end: both sides prove that they know the password, over one
+    TLS connection."""
     smarthost = make_server()
     (tmp_path / "secret").write_text(PASSWORD)
     route = {"deliver": "smtp:[%s]:%d" % (HOST, smarthost.ports["submission"]), "tls": "verify",
-             "tls-names": '"tram.test"', "user": quoted(USER), "password-file": quoted(str(tmp_path / "secret"))}
+             "tls-names": '"tram.test"', "user": quoted(USER),
+             "password-file": quoted(str(tmp_path / "secret"))}
     app = make_tramd(routes={"*": route}, queue=FAST, extra="delivery-ca = %s\n" % quoted(ca.path))
     with smtplib.SMTP(HOST, app.port) as c:
         c.sendmail(USER, ["b@far.test"], DATA)
@@ -545,11 +577,14 @@ def test_dovecot_knows_the_users(make_server, dovecot, ca, sink):
 def test_dovecot_goes_and_comes(make_server, dovecot, ca):
     daemon = with_dovecot(make_server, dovecot)
     assert log_in(daemon, ca, "plain") == 235
-    os.killpg(dovecot.process.pid, signal.SIGKILL)	# its auth process outlives a gentler end while we are connected
+    # its auth process outlives a gentler end while we are connected
+    os.killpg(dovecot.process.pid, signal.SIGKILL)
     dovecot.process.wait()
     with client(daemon, ca) as c:
-        assert c.docmd("AUTH", "PLAIN " + base64.b64encode(b"\0%s\0x" % USER.encode()).decode())[0] == 454
-    assert not [line for line in daemon.events(event="auth", result="failed")]		# nobody guessed
+        assert c.docmd("AUTH", "PLAIN "
+                       + base64.b64encode(b"\0%s\0x" % USER.encode()).decode())[0] == 454
+    # nobody guessed
+    assert not [line for line in daemon.events(event="auth", result="failed")]
     dovecot.start()
     wait_for(lambda: log_in(daemon, ca, "plain") == 235, what="a login")
 
@@ -574,13 +609,15 @@ def test_another_socket_holds_for_older_sessions_too(make_server, ca, tmp_path):
             one.bind(str(tmp_path / name))
             one.listen()
             one.settimeout(30)
-        daemon = make_server("threads = 1\n", backend="auth-socket = %s\n" % quoted(str(tmp_path / "before")),
+        daemon = make_server("threads = 1\n",
+                             backend="auth-socket = %s\n" % quoted(str(tmp_path / "before")),
                              limits={"auth-timeout": "1h"})
         with client(daemon, ca) as older:
             first = before.accept()[0]
             with open(daemon.config_path, encoding="utf-8") as f:
                 text = f.read()
-            daemon.write_config(text.replace(str(tmp_path / "before"), str(tmp_path / "after")).replace("= 1h", "= 1s"))
+            daemon.write_config(text.replace(str(tmp_path / "before"),
+                                             str(tmp_path / "after")).replace("= 1h", "= 1s"))
             daemon.reload()
             daemon.wait_log(event="reload")
             with client(daemon, ca) as newer:

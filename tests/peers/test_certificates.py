@@ -1,5 +1,5 @@
-"""Certificates as files: what is refused before the start, what happens when they change while tramd runs, and what its
-operator is told of them."""
+"""Certificates as files: what is refused before the start, what happens when they change while
+tramd runs, and what its operator is told of them."""
 import os
 import re
 import shutil
@@ -54,7 +54,8 @@ def serial_of(daemon, ca, port=None):
 
 
 def serial_in(path):
-    shown = subprocess.run(["openssl", "x509", "-in", path, "-noout", "-serial"], stdout=subprocess.PIPE, check=True)
+    shown = subprocess.run(["openssl", "x509", "-in", path, "-noout", "-serial"],
+                           stdout=subprocess.PIPE, check=True)
     return shown.stdout.decode().strip().split("=")[1]
 
 
@@ -73,19 +74,24 @@ def refusal(make_secure, sections):
     daemon = make_secure(sections, start=False)
     done = daemon.run_tool("tramd", "-n", check=False)
     assert done.returncode == 78, (done.returncode, done.stderr)
-    assert subprocess.run([daemon.program, "-c", daemon.config_path], stdin=subprocess.DEVNULL, timeout=TIMEOUT,
+    assert subprocess.run([daemon.program, "-c", daemon.config_path], stdin=subprocess.DEVNULL,
+                          timeout=TIMEOUT,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE).returncode == 78
     return done.stderr.decode("utf-8", "replace").splitlines()[-1]
 
 
 def test_refused(make_secure, ca, place):
     """Each with the file's name and what to do."""
-    pair, other, rsa = ca.sign("a", ["a.test"]), ca.sign("b", ["b.test"]), ca.sign("r", ["a.test"], kind="rsa")
-    missing, rubbish, locked, weak = (str(place / n) for n in ("missing.pem", "rubbish.pem", "locked.key", "weak.pem"))
+    pair, other, rsa = ca.sign("a", ["a.test"]), ca.sign("b", ["b.test"]), ca.sign("r", ["a.test"],
+                                                                                   kind="rsa")
+    missing, rubbish, locked, weak = (str(place / n)
+                                      for n in ("missing.pem", "rubbish.pem", "locked.key",
+                                                "weak.pem"))
     with open(rubbish, "wb") as f:
         f.write(b"-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n")
     openssl("ec", "-in", pair[1], "-aes128", "-passout", "pass:secret", "-out", locked)
-    openssl("req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=weak", "-keyout", weak + ".key", "-out", weak)
+    openssl("req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=weak", "-keyout",
+            weak + ".key", "-out", weak)
     for pairs, ocsp, file, said in (
             ([(missing, pair[1])], (), missing, "No such file"),
             ([(pair[0], missing)], (), missing, "No such file"),
@@ -124,7 +130,8 @@ def test_refused_client_ca(make_secure, ca, place):
         daemon = make_secure(sections, start=False, listener={"client-certificates": "required",
                                                               "client-ca": '"%s"' % path})
         done = daemon.run_tool("tramd", "-n", check=False)
-        assert done.returncode == 78 and path.encode() in done.stderr and b"client-ca" in done.stderr, done.stderr
+        assert (done.returncode == 78 and path.encode() in done.stderr
+                and b"client-ca" in done.stderr), done.stderr
 
 
 def test_reload_with_a_mistake_changes_nothing(make_secure, ca, place):
@@ -188,16 +195,19 @@ def test_links_are_turned(make_secure, ca, tmp_path):
     turn(live / "key.pem", tmp_path / "archive1" / "key.pem")
     turn(live / "data", tmp_path / "archive1")
     daemon = make_secure(certificate("files", [(str(live / "chain.pem"), str(live / "key.pem"))]) +
-                         certificate("folder", [(str(live / "data/chain.pem"), str(live / "data/key.pem"))]))
+                         certificate("folder", [(str(live / "data/chain.pem"),
+                                                 str(live / "data/key.pem"))]))
     turn(live / "chain.pem", tmp_path / "archive2" / "chain.pem")
     turn(live / "key.pem", tmp_path / "archive2" / "key.pem")
     wait_serial(daemon, ca, str(tmp_path / "archive2" / "chain.pem"))
     turn(live / "data", tmp_path / "archive2")
-    daemon.wait_log(event="certificate-read", names="n2.test", certificate="folder", expires=re.compile("^20"))
+    daemon.wait_log(event="certificate-read", names="n2.test", certificate="folder",
+                    expires=re.compile("^20"))
 
 
 def test_half_a_pair_changes_nothing(make_secure, ca, place):
-    """The chain is there, the key is not yet: the old pair goes on, the log says why, and then the new one comes."""
+    """The chain is there, the key is not yet: the old pair goes on, the log says why, and then the
+    new one comes."""
     paths = put(place, ca.sign("a", ["a.test"]))
     daemon = make_secure(certificate("mail", [paths]))
     serial = serial_of(daemon, ca)
@@ -233,7 +243,8 @@ def test_a_folder_that_comes_back(make_secure, ca, place, tmp_path):
     place.mkdir()
     put(place, ca.sign("b", ["b.test"]))
     clock.forward(61)
-    wait_for(lambda: serial_of(daemon, ca) == serial_in(paths[0]), what="the new certificate is used")
+    wait_for(lambda: serial_of(daemon, ca) == serial_in(paths[0]),
+             what="the new certificate is used")
 
 
 def test_new_ocsp_response(make_secure, ca, place):
@@ -326,8 +337,11 @@ def test_reload_in_the_midst_of_data(make_secure, sink, ca, place):
 # ---- what the operator is told
 
 def test_certs(make_secure, ca):
-    ec, rsa, other = ca.sign("ec", ["a.test", "b.test"]), ca.sign("rsa", ["a.test"], kind="rsa"), ca.sign("o", ["o.test"])
-    more = block("listener", "smtps", {"address": ["%s:%d" % (HOST, free_port())], "tls-on-connect": "yes"}) + \
+    ec, rsa, other = ca.sign("ec", ["a.test",
+                                    "b.test"]), ca.sign("rsa", ["a.test"],
+                                                        kind="rsa"), ca.sign("o", ["o.test"])
+    more = block("listener", "smtps",
+                 {"address": ["%s:%d" % (HOST, free_port())], "tls-on-connect": "yes"}) + \
         block("listener", "plain", {"address": ["%s:%d" % (HOST, free_port())], "tls": "off"})
     daemon = make_secure(certificate("mail", [ec, rsa]) + certificate("other", [other]) + more +
                          'delivery-certificate = "other"\n')
@@ -367,11 +381,14 @@ def test_warning_of_what_has_expired(make_secure, ca):
 
 def test_warned_of_each_day(make_secure, ca, tmp_path):
     clock = Clock(tmp_path)
-    daemon = make_secure(certificate("mail", [ca.sign("soon", ["soon.test"], days=12)]), env=clock.env)
+    daemon = make_secure(certificate("mail", [ca.sign("soon", ["soon.test"], days=12)]),
+                         env=clock.env)
     for warned in (2, 3, 4):
         clock.forward(86400)			# what asks it wakes it
-        wait_for(lambda: daemon.ctl_json_lines("certs") and len(daemon.events(event="certificate")) >= warned,  # noqa: B023
+        wait_for(lambda: daemon.ctl_json_lines("certs")
+                 and len(daemon.events(event="certificate")) >= warned,  # noqa: B023
                  what="a day passes")
     daemon.stop()
-    days = [int(re.search(r"in (\d+) days", e["msg"])[1]) for e in daemon.events(event="certificate")]
+    days = [int(re.search(r"in (\d+) days", e["msg"])[1])
+            for e in daemon.events(event="certificate")]
     assert days == sorted(set(days), reverse=True) and len(days) == 4, days

@@ -1,4 +1,5 @@
-"""What contrib/ holds: the demo, the first configuration, the examples, what is installed, the systemd unit."""
+"""What contrib/ holds: the demo, the first configuration, the examples, what is installed, the
+systemd unit."""
 import os
 import re
 import shutil
@@ -17,21 +18,27 @@ from test_what_if import step, steps, what_if
 @pytest.mark.quick
 def test_demo():
     done = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "peers", "demo.py"), BUILD],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=2 * TIMEOUT)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=2 * TIMEOUT)
     text = done.stdout.decode()
     assert done.returncode == 0, text
     message_id = re.search(r"tramd answered: 250 .* ([0-9a-z]{13})\n", text)[1]
-    for wanted in ("event=accept id=" + message_id, "event=delivery id=" + message_id, "event=final id=" + message_id,
-                   "id " + message_id, "from <alice@example.org> to <bob@example.net>", "Good morning."):
+    for wanted in ("event=accept id=" + message_id, "event=delivery id=" + message_id,
+                   "event=final id=" + message_id,
+                   "id " + message_id, "from <alice@example.org> to <bob@example.net>",
+                   "Good morning."):
         assert wanted in text, text
 
 
 def test_first_configuration(make_tramd):
-    """The one that contrib/run writes: it is valid, and relays for programs on this machine to where the MX say."""
+    """The one that contrib/run writes: it is valid, and relays for programs on this machine to
+    where the MX say."""
     with open(os.path.join(ROOT, "contrib", "run"), encoding="utf-8") as f:
         text = re.search(r"<<CONF\n(.*?)\nCONF\n", f.read(), re.S)[1]
     assert set(re.findall(r"\$\w+", text)) == {"$place", "$port"}
-    tramd = make_tramd(config=text.replace("%", "%%").replace("$place", "%(place)s").replace("$port", "%(port)d"))
+    tramd = make_tramd(config=text.replace("%",
+                                           "%%").replace("$place", "%(place)s").replace("$port",
+                                                                                        "%(port)d"))
     assert tramd.ctl_json("stats")["window_sites"] == 0 and "sites 0 " in tramd.ctl("top", "--once")
     with tramd.client() as c:
         c.hello()
@@ -44,7 +51,8 @@ def test_first_configuration(make_tramd):
 
 def installed(tmp_path):
     """ninja install, into a directory: {path below the prefix: where it is}."""
-    done = subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild"], env=dict(os.environ, DESTDIR=str(tmp_path)),
+    done = subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild"],
+                          env=dict(os.environ, DESTDIR=str(tmp_path)),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=4 * TIMEOUT)
     if b"could not be found" in done.stdout:
         pytest.skip("not all of %s is built" % BUILD)
@@ -63,32 +71,37 @@ def test_install(tmp_path):
     wanted = {"sbin/tramd", "bin/tramctl", "sbin/tram-sendmail", "lib/systemd/system/tram.service",
               "lib/sysusers.d/tram.conf", "share/doc/tram/examples/smarthost.conf"}
     if shutil.which("scdoc"):
-        wanted |= {"share/man/man8/tramd.8", "share/man/man8/tramctl.8", "share/man/man8/tram-sendmail.8",
+        wanted |= {"share/man/man8/tramd.8", "share/man/man8/tramctl.8",
+                   "share/man/man8/tram-sendmail.8",
                    "share/man/man5/tram.conf.5", "share/man/man7/tram-shaping.7"}
     assert wanted <= set(found)
     for name in ("sbin/tramd", "bin/tramctl", "sbin/tram-sendmail"):
-        done = subprocess.run([found[name], "-V" if name.endswith("tramd") else "--version"], stdout=subprocess.PIPE,
-                              timeout=TIMEOUT)
+        done = subprocess.run([found[name], "-V" if name.endswith("tramd") else "--version"],
+                              stdout=subprocess.PIPE, timeout=TIMEOUT)
         assert done.returncode == 0 and re.match(rb"[a-z-]+ \d+\.\d+", done.stdout), name
         assert os.stat(found[name]).st_mode & 0o7777 == 0o755		# no set-uid
     with open(found["lib/systemd/system/tram.service"], encoding="utf-8") as f:
         unit = f.read()
     assert "Type=notify\n" in unit and "@" not in unit.replace("@system-service", "")
-    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "User=tram", "MemoryDenyWriteExecute=yes"):
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "User=tram",
+                 "MemoryDenyWriteExecute=yes"):
         assert line + "\n" in unit
     assert re.search(r"^ExecStart=/usr/(local/)?sbin/tramd -c /etc/tram/tram.conf$", unit, re.M)
     if shutil.which("systemd-analyze"):
-        done = subprocess.run(["systemd-analyze", "verify", found["lib/systemd/system/tram.service"]],
+        done = subprocess.run(["systemd-analyze", "verify",
+                               found["lib/systemd/system/tram.service"]],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT)
         wrong = [line for line in done.stdout.decode().splitlines()
-                 if "tram.service" in line and "is not executable" not in line and "'man " not in line]
+                 if "tram.service" in line and "is not executable" not in line
+                 and "'man " not in line]
         assert wrong == []
 
 
 def allowed_calls():
     """What the unit's filter lets through."""
     groups, name = {}, None
-    text = subprocess.run(["systemd-analyze", "syscall-filter"], stdout=subprocess.PIPE, timeout=TIMEOUT).stdout.decode()
+    text = subprocess.run(["systemd-analyze", "syscall-filter"], stdout=subprocess.PIPE,
+                          timeout=TIMEOUT).stdout.decode()
     for line in text.splitlines():
         if line.startswith("@"):
             name = line.strip()
@@ -115,7 +128,8 @@ def test_the_unit_allows_what_tramd_does(make_tramd, sink, tmp_path):
     tramd.send(b"Subject: large\r\n\r\n" + b"%s\r\n" % (b"y" * 70) * 20000)
     sink.wait(2)
     tramd.wait_empty()
-    for command in (["reload"], ["queue", "hold", "--all"], ["drain"], ["drain", "--off"], ["stop"]):
+    for command in (["reload"], ["queue", "hold", "--all"], ["drain"], ["drain", "--off"],
+                    ["stop"]):
         tramd.ctl(*command)
     tramd.end()
     with open(trace, encoding="utf-8") as f:
@@ -127,9 +141,11 @@ EXAMPLES = os.path.join(ROOT, "contrib", "examples")
 
 
 def test_example_of_rules(make_tramd):
-    """The rules that are built in are good as an operator's own, too: who changes them begins with a copy."""
+    """The rules that are built in are good as an operator's own, too: who changes them begins with
+    a copy."""
     make_tramd(static=("127.0.0.1", 9), extra="".join(
-        '%s-rules = "%s"\n' % (name, os.path.join(EXAMPLES, name + ".rules")) for name in ("classify", "response")))
+        '%s-rules = "%s"\n' % (name, os.path.join(EXAMPLES, name + ".rules"))
+        for name in ("classify", "response")))
 
 
 SHAPING = "shaping.conf"			# what others include
@@ -149,7 +165,8 @@ def test_examples(tmp_path, name):
     (tmp_path / "senders").write_text("anna: anna@example.org\n")
     shutil.copy(os.path.join(EXAMPLES, SHAPING), tmp_path)
     text = re.sub(r'(?m)^user\s*=.*$', "", text).replace("/etc/tram", str(tmp_path))
-    other = re.sub(r"(?m)^#(?=route|    |})", "", text)			# the way that a comment shows
+    # the way that a comment shows
+    other = re.sub(r"(?m)^#(?=route|    |})", "", text)
     ways = [text] if other == text else [text, re.sub(r'(?m)^route "\*" *{.*}$', "", other)]
     for way in ways:
         path.write_text(way)
@@ -165,15 +182,17 @@ def test_the_readme_is_true(make_tramd, tmp_path):
     """Its configuration is valid, its commands exist, its folders and files are there."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
         text = f.read()
-    config = "\n".join(line[4:] for line in re.search(r"# A configuration\n\n(.*?)\n\n", text, re.S)[1].splitlines())
+    config = "\n".join(line[4:] for line in re.search(r"# A configuration\n\n(.*?)\n\n", text,
+                                                      re.S)[1].splitlines())
     path = tmp_path / "tram.conf"
     path.write_text(config + "\n")
-    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=TIMEOUT)
+    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout.decode()
     listed = subprocess.run([program("tramctl"), "--list-options"], stdout=subprocess.PIPE,
                             timeout=TIMEOUT).stdout.decode().splitlines()
-    for command in re.findall(r"\btramctl(?: -c \S+)? ([a-z]+(?:-[a-z]+)*(?: (?:list|show|cat|hold|release|retry|bounce|remove|export|"
+    for command in re.findall(r"\btramctl(?: -c \S+)? ([a-z]+(?:-[a-z]+)*(?: "
+                              r"(?:list|show|cat|hold|release|retry|bounce|remove|export|"
                               r"import|check|salvage))?)", text):
         assert command in listed, command
     for name in re.findall(r"(?m)^((?:mta|dns|queue|policy|tests|contrib)/[a-z/]*) ", text):
@@ -190,12 +209,13 @@ def test_the_manual_of_shaping(tmp_path):
     path = tmp_path / "tram.conf"
     path.write_text('hostname = "out.example.org"\nlistener smtp { address = "127.0.0.1:2525" }\n'
                     'relay-from = "127.0.0.1"\n' + block)
-    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=TIMEOUT)
+    done = subprocess.run([program("tramd"), "-n", "-c", str(path)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout.decode()
 
 
-# domain → its host, the provider, the shapes that limit mail to it, connections at most; messages over one connection
+# domain → its host, the provider, the shapes that limit mail to it, connections at most; messages
+# over one connection
 LARGE = {
     "gmail.com": ("gmail-smtp-in.l.google.com", "google", {"google": 20}, 100),
     "company.test": ("aspmx.l.google.com", "google", {"google": 20}, 100),
@@ -220,23 +240,32 @@ def large_nsd():
 
 
 def test_shaping_of_large_providers(make_tramd, large_nsd):
-    """app-relay.conf as it is, on ports of ours: whose hosts each provider has, and which shapes limit its mail."""
+    """app-relay.conf as it is, on ports of ours: whose hosts each provider has, and which shapes
+    limit its mail."""
     with open(os.path.join(EXAMPLES, "app-relay.conf"), encoding="utf-8") as f:
         text = f.read()
-    for pattern, new in ((r"(?m)^user .*$", 'allow-private = yes resolver-test = "off" control = "%(place)s/control"'),
-                         (r"/var/(lib|log)/tram", "%(place)s"), (r'"127.0.0.1:53"', '"%s"' % large_nsd.address),
-                         (r"address = {.*}", 'address = "127.0.0.1:%(port)d"'), (r"192\.0\.2\.", "127.0.0."),
-                         (r'include "', 'include "%s/' % EXAMPLES), (r'format = json file = ".*"', "format = logfmt")):
+    for pattern, new in ((r"(?m)^user .*$",
+                          'allow-private = yes resolver-test = "off" control = "%(place)s/control"'),
+                         (r"/var/(lib|log)/tram", "%(place)s"),
+                         (r'"127.0.0.1:53"', '"%s"' % large_nsd.address),
+                         (r"address = {.*}", 'address = "127.0.0.1:%(port)d"'),
+                         (r"192\.0\.2\.", "127.0.0."),
+                         (r'include "', 'include "%s/' % EXAMPLES),
+                         (r'format = json file = ".*"', "format = logfmt")):
         text, changes = re.subn(pattern, new, text)
         assert changes > 0, pattern
     tramd = make_tramd(config=text)
     for domain, (_, provider, shapes, messages) in LARGE.items():
         status, found = what_if(tramd, "anna@" + domain, "--from", "no-reply@accounts.example.org")
         assert status == 0 and step(found, "source")["source"] == "c"
-        assert [row["provider"] for row in steps(found, "provider")] == ([provider] if provider else [])
+        assert [row["provider"] for row in steps(found, "provider")] == ([provider]
+                                                                         if provider else [])
         assert {row["shape"]: row["most"] for row in steps(found, "limit")
                 if row.get("limit") == "connections" and "shape" in row} == shapes, domain
         assert [row["messages_per_connection"] for row in steps(found, "limit")
                 if "messages_per_connection" in row] == [messages]
-        assert not provider or all("source c" in row["text"] for row in steps(found, "limit") if "shape" in row)
-        assert step(found, "tenant")["weight"] == 10 and step(found, "result")["text"].startswith("it would be taken, and go")
+        assert not provider or all("source c" in row["text"]
+                                   for row in steps(found, "limit") if "shape" in row)
+        assert step(found,
+                    "tenant")["weight"] == 10 and step(found,
+                                                       "result")["text"].startswith("it would be taken, and go")

@@ -12,7 +12,8 @@ import pytest
 import harness
 from conftest import FAST
 from harness import free_port, wait_for
-from steering import BODY, NEVER, dead, last, recipients, start_tool		# noqa: F401 (a fixture)
+from steering import (BODY, NEVER, dead, last, recipients,
+                      start_tool)		# noqa: F401 (a fixture)
 
 
 def test_reload(make_tramd, sink):
@@ -20,7 +21,8 @@ def test_reload(make_tramd, sink):
     good = open(tramd.config_path, encoding="utf-8").read()
     tramd.write_config(good + "\nnonsense = 5\n")
     done = tramd.ctl("reload", check=False)
-    assert done.returncode == 1 and b"nonsense" in done.stderr and b"Nothing has changed" in done.stderr
+    assert (done.returncode == 1 and b"nonsense" in done.stderr
+            and b"Nothing has changed" in done.stderr)
     tramd.send(BODY)
     tramd.write_config(good.replace('hostname = "tram.test"', 'hostname = "other.test"'))
     assert "read again" in tramd.ctl("reload")
@@ -32,10 +34,12 @@ def test_reload(make_tramd, sink):
 def test_hangup_takes_all_or_nothing(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=FAST)
     good = tramd.text()
-    tramd.write_config(good.replace('hostname = "tram.test"', 'hostname = "other.test"') + "nonsense = 5\n")
+    tramd.write_config(good.replace('hostname = "tram.test"', 'hostname = "other.test"')
+                       + "nonsense = 5\n")
     tramd.reload()
     line = tramd.wait_log(event="reload", level="error")
-    assert "nothing has changed" in line["msg"] and "nonsense" in line["msg"] and tramd.config_path + ":" in line["msg"]
+    assert ("nothing has changed" in line["msg"] and "nonsense" in line["msg"]
+            and tramd.config_path + ":" in line["msg"])
     with tramd.client() as c:
         assert "tram.test" in c.greeting.text
     tramd.write_config(good.replace('hostname = "tram.test"', 'hostname = "other.test"'))
@@ -52,10 +56,12 @@ def test_reload_to_a_port_in_use(make_tramd, sink):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        tramd.write_config(tramd.text().replace('hostname = "tram.test"', 'hostname = "other.test"') +
+        tramd.write_config(tramd.text().replace('hostname = "tram.test"',
+                                                'hostname = "other.test"') +
                            'listener more { address = {"127.0.0.1:%d"} }\n' % port)
         done = tramd.ctl("reload", check=False)
-        assert done.returncode == 1 and str(port).encode() in done.stderr and b"in use" in done.stderr
+        assert (done.returncode == 1 and str(port).encode() in done.stderr
+                and b"in use" in done.stderr)
         with tramd.client() as c:
             assert "tram.test" in c.greeting.text
     assert "read again" in tramd.ctl("reload")		# free now
@@ -65,7 +71,8 @@ def test_reload_to_a_port_in_use(make_tramd, sink):
 
 def test_postmaster(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=FAST, relay_from=["192.0.2.0/24"],
-                       extra='postmaster = "admin@ours.test"\nrelay-to = {"ours.test"}\ncheck-sender = no')
+                       extra='postmaster = "admin@ours.test"\nrelay-to = '
+                             '{"ours.test"}\ncheck-sender = no')
     with tramd.client() as c:
         c.hello()
         for to in ("postmaster", "PostMaster@tram.test", "postmaster@[127.0.0.1]"):
@@ -132,7 +139,8 @@ def test_drain_says_what_is_left(make_tramd, sink):
     tramd.ctl("queue", "hold", "--domain", "two.test")
     done = tramd.ctl("drain", check=False)
     text = done.stdout.decode()
-    assert done.returncode == 6 and text.startswith("2 messages are left.\n2 recipients wait for a later try, the next in ")
+    assert done.returncode == 6 and text.startswith("2 messages are left.\n2 recipients wait for a "
+                                                    "later try, the next in ")
     assert "1 recipient is on hold." in text and "late@two.test" in text and "mailbox busy" in text
     done = tramd.ctl("drain", "--json", check=False)
     state, = [json.loads(line) for line in done.stdout.splitlines()]
@@ -149,7 +157,8 @@ def test_drain_of_a_dead_site(dead):
         dead.send(BODY, to=["u%d@dst.test" % n])
     done = dead.ctl("drain", check=False)
     text = done.stdout.decode()
-    assert done.returncode == 6 and "30 recipients wait" in text and "and 10 more: tramctl queue list" in text
+    assert (done.returncode == 6 and "30 recipients wait" in text
+            and "and 10 more: tramctl queue list" in text)
 
 
 def test_drain_that_is_ended(make_tramd, sink):
@@ -176,25 +185,26 @@ def test_stop(dead):
 
 
 def start_anew(config, args=()):
-    return subprocess.run([harness.program("tramd"), *args, "-c", str(config)], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=harness.TIMEOUT,
+    return subprocess.run([harness.program("tramd"), *args, "-c", str(config)],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=harness.TIMEOUT,
                           env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))	# it just ends
 
 
 def test_what_keeps_it_from_starting(dead, tmp_path):
-    """One message for each, with what is wrong and what to do; and who has the thing loses nothing."""
+    """One message for each, with what is wrong and what to do; and who has the thing loses
+    nothing."""
     def config(**other):
         text = dead.text()
         for old, new in other.items():
-            text = text.replace({"port": ":%d" % dead.port, "queue": dead.queue_path, "control": dead.control,
-                                 "submission": dead.submission}[old], new)
+            text = text.replace({"port": ":%d" % dead.port, "queue": dead.queue_path,
+                                 "control": dead.control, "submission": dead.submission}[old], new)
         (tmp_path / "tram.conf").write_text(text)
         return tmp_path / "tram.conf"
     dead.send(BODY)
     (tmp_path / "queue").mkdir()
     (tmp_path / "file").write_text("x")
-    mine = {"port": ":%d" % free_port(), "queue": str(tmp_path / "queue"), "control": str(tmp_path / "control"),
-            "submission": str(tmp_path / "submission")}
+    mine = {"port": ":%d" % free_port(), "queue": str(tmp_path / "queue"),
+            "control": str(tmp_path / "control"), "submission": str(tmp_path / "submission")}
     cases = [({"port": ":%d" % dead.port}, b"in use", str(dead.port).encode()),
              ({"queue": dead.queue_path}, b"in use by another tramd", dead.queue_path.encode()),
              ({"queue": str(tmp_path / "nowhere")}, b"No such file", b"nowhere"),
@@ -212,5 +222,6 @@ def test_what_keeps_it_from_starting(dead, tmp_path):
     done = start_anew(config(port="99999"), ["-n"])
     assert done.returncode == 78 and re.match(rb"tramd: .*/tram\.conf:\d+: ", done.stderr)
     for words in ([], ["-n"], ["-x"], ["-c"], ["word"]):
-        done = subprocess.run([harness.program("tramd"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=harness.TIMEOUT)
+        done = subprocess.run([harness.program("tramd"), *words], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=harness.TIMEOUT)
         assert done.returncode == 64 and b"usage: tramd" in done.stderr, words

@@ -1,4 +1,5 @@
-"""DANE on deliveries (RFC 7672): signed zones, a resolver that validates them, hosts with TLS on the loopback network.
+"""DANE on deliveries (RFC 7672): signed zones, a resolver that validates them, hosts with TLS on
+the loopback network.
 
 All hosts listen on the one port of the route "mx:PORT", and TLSA records are named after it.
 """
@@ -111,17 +112,19 @@ class Place:
     """The certificate of all hosts, their port, and the zones."""
 
     def __init__(self, ca):
-        leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test", "cahost.dane.test", "d-named.dane.test"])
+        leaf, self.key = ca.sign("mx", ["authority.dane.test", "other.test", "cahost.dane.test",
+                                        "d-named.dane.test"])
         old, old_key = ca.sign("old", ["oldca.dane.test"], days=-1)
         self.old = self.with_authority(old, ca), old_key
         self.chain = self.with_authority(leaf, ca)
         self.port = free_port_on([FIRST, SECOND])
         with open(leaf, encoding="ascii") as f:
             whole = ssl.PEM_cert_to_DER_cert(f.read()).hex()
-        words = {"port": self.port, "leaf": spki_digest(leaf), "ca": spki_digest(ca.path), "none": NONSENSE,
-                 "old": spki_digest(old), "whole": whole}
+        words = {"port": self.port, "leaf": spki_digest(leaf), "ca": spki_digest(ca.path),
+                 "none": NONSENSE, "old": spki_digest(old), "whole": whole}
         self.zones = {"dane.test": SIGNED % words, "plain.test": UNSIGNED % words}
-        self.broken = {"_%d._tcp.sick.dane.test TLSA" % self.port, "d-sickmx.dane.test MX", "bogus.dane.test A"}
+        self.broken = {"_%d._tcp.sick.dane.test TLSA" % self.port, "d-sickmx.dane.test MX",
+                       "bogus.dane.test A"}
         self.zones["dane.test"] += "bogus A 127.0.1.1\n"
 
     @staticmethod
@@ -160,14 +163,16 @@ GOOD = 'resolver-test = {"dane.test", "bogus.dane.test"}\n'
 class World:
     """Sinks with TLS, and a tramd whose resolver has been tested when mail is sent."""
 
-    def __init__(self, make_tramd, place, resolver, hosts=(FIRST, SECOND), starttls=True, tls_of_hosts=None, test=GOOD, extra="", routes=None, limits=None, **route):
+    def __init__(self, make_tramd, place, resolver, hosts=(FIRST, SECOND), starttls=True,
+                 tls_of_hosts=None, test=GOOD, extra="", routes=None, limits=None, **route):
         self.port = place.port
         tls = (tls_of_hosts or (place.chain, place.key)) if starttls else None
         self.sinks = {}
         deliver = route.pop("deliver", "mx:%d") % place.port
         rest = dict({k.replace("_", "-"): v for k, v in route.items()}, deliver=deliver)
         self.tramd = make_tramd(routes=dict(routes or {}, **{"src.test": "discard", "*": rest}),
-                                resolver=resolver.address, hostname="relay.test", queue=FAST, limits=limits,
+                                resolver=resolver.address, hostname="relay.test", queue=FAST,
+                                limits=limits,
                                 extra=test + "check-sender = no\nallow-private = yes\n" + extra)
         for host in hosts:
             self.sinks[host] = Sink(host, place.port, tls=tls)
@@ -229,7 +234,8 @@ def make_world(make_tramd, place, resolver):
 @pytest.mark.parametrize("tls", ["auto", "dane"])
 @pytest.mark.parametrize("domain", ["d-ee", "d-ta", "d-whole", "d-alias", "implicit"])
 def test_the_right_host_gets_it(make_world, domain, tls):
-    """By the host's own key, by its authority and name, by all of its certificate (beside garbage), behind an alias, without an MX record."""
+    """By the host's own key, by its authority and name, by all of its certificate (beside garbage),
+    behind an alias, without an MX record."""
     world = make_world(tls=tls)
     line = world.delivered(domain + ".dane.test")
     assert line["tls"].startswith("TLSv1.3 ") and line["tls"].endswith(" dane")
@@ -245,7 +251,8 @@ def test_a_resumed_session_is_still_by_dane(make_world):
 
 @pytest.mark.parametrize("domain", ["d-wrong", "d-mixed", "d-half", "d-misnamed", "implicit2"])
 def test_another_host_gets_nothing(make_world, domain):
-    """Another key than the records name; so, too, beside one that cannot be used; the wrong name under the right CA."""
+    """Another key than the records name; so, too, beside one that cannot be used; the wrong name
+    under the right CA."""
     world = make_world()
     reply = world.waits(domain + ".dane.test")
     assert "certificate is not good" in reply
@@ -262,7 +269,8 @@ def test_the_next_host_is_good(make_world):
 
 
 def test_a_key_does_not_grow_old(make_world, place):
-    """DANE-EE: the record says what is good, not the dates in the certificate (RFC 7671 §5.1). An authority is asked."""
+    """DANE-EE: the record says what is good, not the dates in the certificate (RFC 7671 §5.1). An
+    authority is asked."""
     world = make_world(tls_of_hosts=place.old)
     assert world.delivered("d-old.dane.test")["tls"].endswith(" dane")
     message_id = world.send("d-oldca.dane.test")
@@ -273,7 +281,8 @@ def test_a_key_does_not_grow_old(make_world, place):
 
 @pytest.mark.parametrize("domain", ["d-unusable", "d-garbage"])
 def test_records_of_no_use_ask_for_tls(make_world, domain):
-    """PKIX usages alone (RFC 7672 §3.1.3), or what nobody can read: TLS, and nobody is authenticated."""
+    """PKIX usages alone (RFC 7672 §3.1.3), or what nobody can read: TLS, and nobody is
+    authenticated."""
     world = make_world()
     line = world.delivered(domain + ".dane.test")
     assert line["tls"].endswith(" unverified") and world.sinks[FIRST].wait(1)[0].tls == "TLSv1.3"
@@ -285,7 +294,8 @@ def test_nothing_goes_in_plain(make_world, domain, how):
     """The records say TLS; the host, or somebody on the way, does not."""
     world = make_world(starttls=how != "none")
     if how != "none":
-        world.sinks[FIRST].rule(*{"454": ("STARTTLS", "454 4.7.0 not now"), "handshake": ("TLS", DROP)}[how])
+        world.sinks[FIRST].rule(*{"454": ("STARTTLS", "454 4.7.0 not now"),
+                                  "handshake": ("TLS", DROP)}[how])
     world.waits(domain + ".dane.test")
     assert not any(sink.messages for sink in world.sinks.values())
 
@@ -323,7 +333,8 @@ def test_each_host_is_named_by_its_own_trouble(make_world):
     world.waits("d-wrongsick.dane.test")
     lines = {line["host"]: line for line in world.tramd.events(event="host-failed")}
     assert lines["wrong.dane.test"]["address"].startswith(FIRST)
-    assert "address" not in lines["sick.dane.test"] and "look-up of TLSA" in lines["sick.dane.test"]["reply"]
+    assert ("address" not in lines["sick.dane.test"]
+            and "look-up of TLSA" in lines["sick.dane.test"]["reply"])
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -344,13 +355,15 @@ def test_stopped_while_records_are_awaited(make_world, place, resolver, threads)
 
 def test_several_threads(make_world):
     world = make_world(extra="threads = 3\n")
-    domains = ["d-ee", "d-ta", "d-whole", "d-alias", "d-next", "d-sicknext", "implicit", "d-unusable", "d-bare"]
+    domains = ["d-ee", "d-ta", "d-whole", "d-alias", "d-next", "d-sicknext", "implicit",
+               "d-unusable", "d-bare"]
     for i in range(10):
         for domain in domains:
             world.send(domain + ".dane.test", "r%d" % i)
     world.tramd.wait_log(event="final", count=90)
     for line in world.tramd.events(event="delivery", fate="delivered"):
-        assert line["tls"].endswith(" dane") == (not line["to"].endswith(("@d-unusable.dane.test", "@d-bare.dane.test")))
+        assert line["tls"].endswith(" dane") == (not line["to"].endswith(("@d-unusable.dane.test",
+                                                                          "@d-bare.dane.test")))
 
 
 def test_bogus_mx_waits(make_world):
@@ -362,11 +375,13 @@ def test_bogus_mx_waits(make_world):
 
 # ---- not published, or not securely
 
-@pytest.mark.parametrize("domain", ["d-bare.dane.test", "own.plain.test", "ee.plain.test", "wrong.plain.test",
-                                    "plain.test", "d-outside.dane.test"])
+@pytest.mark.parametrize("domain",
+                         ["d-bare.dane.test", "own.plain.test", "ee.plain.test", "wrong.plain.test",
+                          "plain.test", "d-outside.dane.test"])
 @pytest.mark.parametrize("starttls", [True, False])
 def test_what_is_not_signed_counts_for_nothing(make_world, domain, starttls):
-    """No records; records in an unsigned zone; an unsigned MX record (or a signed one) that leads elsewhere."""
+    """No records; records in an unsigned zone; an unsigned MX record (or a signed one) that leads
+    elsewhere."""
     world = make_world(starttls=starttls)
     line = world.delivered(domain)
     if starttls:
@@ -393,7 +408,8 @@ def test_no_records_are_asked_for_where_they_count_for_nothing(make_world, place
         assert dns.count(kind="TLSA") == 1
 
 
-@pytest.mark.parametrize("order", [("ee.plain.test", "d-ee.dane.test"), ("d-ee.dane.test", "ee.plain.test")])
+@pytest.mark.parametrize("order",
+                         [("ee.plain.test", "d-ee.dane.test"), ("d-ee.dane.test", "ee.plain.test")])
 def test_signed_and_unsigned_do_not_share_a_connection(make_world, order):
     """The same host for both. What has been proved for one is not what the other was sent by."""
     world = make_world()
@@ -401,7 +417,8 @@ def test_signed_and_unsigned_do_not_share_a_connection(make_world, order):
         for domain in order:
             assert world.delivered(domain)["tls"].endswith(" dane") == domain.endswith("dane.test")
     messages = world.sinks[FIRST].wait(4)
-    by_domain = {domain: {m.session for m in messages if m.recipients[0].endswith("@" + domain)} for domain in order}
+    by_domain = {domain: {m.session for m in messages if m.recipients[0].endswith("@" + domain)}
+                 for domain in order}
     assert not by_domain[order[0]] & by_domain[order[1]]
 
 
@@ -443,7 +460,8 @@ def test_a_route_to_a_named_host(make_world, place):
     assert len(world.sinks[FIRST].messages) == 2
 
 
-@pytest.mark.parametrize("tls, seen", [("off", None), ("may", " unverified"), ("required", " unverified")])
+@pytest.mark.parametrize("tls, seen",
+                         [("off", None), ("may", " unverified"), ("required", " unverified")])
 def test_a_route_that_does_not_ask_is_not_told(make_world, tls, seen):
     world = make_world(tls=tls)
     line = world.delivered("d-wrong.dane.test")
@@ -469,8 +487,10 @@ def test_a_reload_from_off_to_auto(make_world):
 # ---- the resolver
 
 def test_no_dane_by_a_resolver_that_does_not_validate(make_world, nsd):
-    """A route that says dane waits, in words; it goes once there is a better resolver, and nothing has been sent before."""
-    world = make_world(nsd, trust="does not validate DNSSEC: no AD for the signed name dane.test", tls="dane")
+    """A route that says dane waits, in words; it goes once there is a better resolver, and nothing
+    has been sent before."""
+    world = make_world(nsd, trust="does not validate DNSSEC: no AD for the signed name dane.test",
+                       tls="dane")
     assert "not known to validate" in world.waits("d-ee.dane.test")
     assert not any(sink.sessions for sink in world.sinks.values())
 
@@ -487,7 +507,8 @@ def test_it_goes_once_the_resolver_validates(make_world, resolver):
 
 
 def test_by_itself_it_goes_without_dane(make_world, nsd):
-    """The default is the strongest that can be had; that this is not DANE stands in the log from the start."""
+    """The default is the strongest that can be had; that this is not DANE stands in the log from
+    the start."""
     world = make_world(nsd, trust="does not validate")
     assert world.tramd.wait_log(event="resolver-trust")["level"] == "warning"
     assert world.delivered("d-wrong.dane.test")["tls"].endswith(" unverified")
@@ -496,14 +517,17 @@ def test_by_itself_it_goes_without_dane(make_world, nsd):
 def test_a_resolver_that_answers_for_the_bogus_name(make_world, nsd, resolver):
     """It says AD, but lets through what it should refuse."""
     with BrokenDns("bogus.dane.test A 127.0.1.1", upstream=resolver) as dns:
-        world = make_world(dns, trust="does not validate DNSSEC: it answers for the bogus name", tls="dane")
+        world = make_world(dns, trust="does not validate DNSSEC: it answers for the bogus name",
+                           tls="dane")
         world.waits("d-ee.dane.test")
 
 
 def test_a_silent_resolver_is_no_proof(make_world, resolver):
-    """The tests' names are not answered: not DANE. They are, later: the route that waited goes on after a reload."""
+    """The tests' names are not answered: not DANE. They are, later: the route that waited goes on
+    after a reload."""
     with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "silence"}) as dns:
-        world = make_world(dns, trust=None, tls="dane", extra="resolver-timeout = 300ms\nresolver-tries = 2\n")
+        world = make_world(dns, trust=None, tls="dane",
+                           extra="resolver-timeout = 300ms\nresolver-tries = 2\n")
         assert "not known to validate" in world.waits("d-ee.dane.test")
         dns.rules.clear()
         world.tramd.reload()
@@ -516,7 +540,8 @@ def test_until_the_resolver_is_tested_mail_waits(make_world, resolver, tls):
     """Or a restart would be a moment without DANE."""
     with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "slow:1"}) as dns:
         world = make_world(dns, trust=None, tls=tls)
-        ids = [world.send("d-wrong.dane.test"), world.send("d-ee.dane.test"), world.send("own.plain.test")]
+        ids = [world.send("d-wrong.dane.test"), world.send("d-ee.dane.test"),
+               world.send("own.plain.test")]
         world.trusts("validates")
         for message_id in ids[1:]:
             world.tramd.wait_log(event="final", id=message_id)
@@ -552,9 +577,11 @@ def test_by_itself_it_goes_when_the_test_is_not_answered(make_world, resolver):
 
 def test_what_waits_for_dane_does_not_hold_up_others(make_world, resolver, place):
     with BrokenDns(upstream=resolver, rules={("dane.test", "A"): "silence"}) as dns:
-        world = make_world(dns, trust=None, tls="dane", extra="resolver-timeout = 300ms\nresolver-tries = 2\n",
+        world = make_world(dns, trust=None, tls="dane",
+                           extra="resolver-timeout = 300ms\nresolver-tries = 2\n",
                            routes={"easy.test": {"deliver": "smtp:[%s]:%d" % (SECOND, place.port)},
-                                   "d-bare.dane.test": {"deliver": "mx:%d" % place.port, "tls": "may"}})
+                                   "d-bare.dane.test": {"deliver": "mx:%d" % place.port,
+                                                        "tls": "may"}})
         message_id = world.send("d-ee.dane.test")
         world.delivered("easy.test")
         world.delivered("d-bare.dane.test")
@@ -579,16 +606,19 @@ def test_without_a_test_there_is_no_dane(make_world, resolver):
 
 
 def test_dane_goes_before_mta_sts(make_world, ca):
-    """The policy lists another host, but the host's own key is published (RFC 8461 §2). Where it is not the policy holds."""
+    """The policy lists another host, but the host's own key is published (RFC 8461 §2). Where it is
+    not the policy holds."""
     needs_port_443("127.0.3.1")
     pair = ca.sign("policies", ["mta-sts.d-sts.dane.test", "mta-sts.d-stsonly.dane.test"])
     with HttpsHost(*pair, host="127.0.3.1", port=443) as policies:
         policies.answers["/.well-known/mta-sts.txt"] = Answer(
-            200, "text/plain", b"version: STSv1\nmode: enforce\nmx: mx.elsewhere.test\nmax_age: 86400\n")
+            200, "text/plain", b"version: STSv1\nmode: enforce\nmx: mx.elsewhere.test\nmax_age: "
+                               b"86400\n")
         world = make_world(extra='delivery-ca = "%s"\n' % ca.path)
         line = world.delivered("d-sts.dane.test")
         assert line["tls"].endswith(" dane") and line["tls_policy"] == "dane"
-        assert world.tramd.wait_log(event="sts-policy", domain="d-sts.dane.test")["mode"] == "enforce"
+        assert world.tramd.wait_log(event="sts-policy",
+                                    domain="d-sts.dane.test")["mode"] == "enforce"
         world.send("d-stsonly.dane.test")
         line = world.tramd.wait_log(event="host-failed", host="host.plain.test")
         assert "MTA-STS policy does not list" in line["reply"]
@@ -609,9 +639,12 @@ def test_what_is_counted_for_reports(make_world):
     world.tramd.start()
     rows = {row["domain"]: row for row in world.tramd.ctl_json_lines("tls-reports")}
     found = {domain.split(".")[0]: (row["policy"], row["successes"], row["failures"] > 0,
-                                    " ".join(re.findall("[a-z-]{2,}", row["results"]))) for domain, row in rows.items()}
-    assert found == {"d-ee": ("tlsa", 1, False, ""), "d-unusable": ("tlsa", 0, True, "tlsa-invalid"),
-                     "own": ("no-policy-found", 1, False, ""), "d-wrong": ("tlsa", 0, True, "tlsa-invalid"),
+                                    " ".join(re.findall("[a-z-]{2,}", row["results"])))
+             for domain, row in rows.items()}
+    assert found == {"d-ee": ("tlsa", 1, False, ""),
+                     "d-unusable": ("tlsa", 0, True, "tlsa-invalid"),
+                     "own": ("no-policy-found", 1, False, ""),
+                     "d-wrong": ("tlsa", 0, True, "tlsa-invalid"),
                      "d-misnamed": ("tlsa", 0, True, "certificate-host-mismatch"),
                      "d-sick": ("tlsa", 0, True, "dnssec-invalid")}
     assert rows["d-ee.dane.test"]["policy_lines"][0].startswith("3 1 1 ")
@@ -620,9 +653,11 @@ def test_what_is_counted_for_reports(make_world):
 
 @pytest.mark.parametrize("relay", [True, False])
 def test_the_name_of_the_domain(make_world, relay):
-    """RFC 7672 §3.2.2: a certificate of the authority may name the domain whose MX was asked for. Where that is a relay
-    of the route a connection is for nobody else; sites that domains share want the host's own name."""
-    world = make_world(**({"deliver": "smtp:[nobody.dane.test]:1, smtp:d-named.dane.test:%d"} if relay else {}))
+    """RFC 7672 §3.2.2: a certificate of the authority may name the domain whose MX was asked for.
+    Where that is a relay of the route a connection is for nobody else; sites that domains share
+    want the host's own name."""
+    world = make_world(**({"deliver": "smtp:[nobody.dane.test]:1, smtp:d-named.dane.test:%d"}
+                          if relay else {}))
     if relay:
         assert world.delivered("d-ee.dane.test")["tls"].endswith(" dane")
     else:
@@ -648,9 +683,11 @@ def make_private(make_world, make_sink, pair, ca):
     """A world whose tramd takes REQUIRETLS, and whose hosts offer it; back: where reports go."""
     def make(**how):
         back, port = make_sink(), free_port_on(["127.0.0.1"])
-        extra = certificate("mail", [pair]) + "delivery-ca = %s\nlistener tls { address = \"127.0.0.1:%d\" }\n" % (
-            quoted(ca.path), port)
-        world = make_world(extra=extra, routes={"back.test": "smtp:[127.0.0.1]:%d" % back.port}, **how)
+        extra = certificate("mail",
+                            [pair]) + "delivery-ca = %s\nlistener tls { address = \"127.0.0.1:%d\" }\n" % (
+                                quoted(ca.path), port)
+        world = make_world(extra=extra, routes={"back.test": "smtp:[127.0.0.1]:%d" % back.port},
+                           **how)
         world.back, world.secure_port = back, port
         for sink in world.sinks.values():
             sink.tls_features = TO_REQUIRETLS
@@ -691,7 +728,8 @@ def test_requiretls_waits_for_the_right_host(make_private):
 
 @pytest.mark.parametrize("tls", ["auto", "dane"])
 def test_tls_required_no_waives_what_is_published_alone(make_world, tls):
-    """To the same host, at the same time: one goes whoever it is, the other one waits; the operator's word stands."""
+    """To the same host, at the same time: one goes whoever it is, the other one waits; the
+    operator's word stands."""
     world = make_world(tls=tls)
     waived = world.tramd.send(b"TLS-Required: No\r\n" + DATA, to="b@d-wrong.dane.test")
     kept = world.send("d-wrong.dane.test")
@@ -704,11 +742,13 @@ def test_tls_required_no_waives_what_is_published_alone(make_world, tls):
 
 
 def test_a_report_gets_through_where_tls_fails(make_world):
-    """It says itself that TLS does not matter to it (RFC 8460 §3, RFC 8689); mail to the same host waits."""
+    """It says itself that TLS does not matter to it (RFC 8460 §3, RFC 8689); mail to the same host
+    waits."""
     world = make_world(extra='tls-report-contact = "tls@relay.test"\n')
     world.waits("d-wrong.dane.test")
     told = world.tramd.ctl("tls-reports", "send")
     assert told.startswith("1 reports were handed over"), told
     (report,) = world.sinks[FIRST].wait(1)
-    assert report.recipients == ["tls@d-wrong.dane.test"] and report.sender == "" and b"TLS-Required: No" in report.headers
+    assert (report.recipients == ["tls@d-wrong.dane.test"] and report.sender == ""
+            and b"TLS-Required: No" in report.headers)
     wait_for(lambda: len(world.tramd.queue_ids()) == 1, what="the report is gone, the mail waits")

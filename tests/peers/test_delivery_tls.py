@@ -1,4 +1,5 @@
-"""TLS to the next hop: what a route asks for, what the host can do, and what becomes of the message."""
+"""TLS to the next hop: what a route asks for, what the host can do, and what becomes of the
+message."""
 import smtplib
 import ssl
 
@@ -15,7 +16,8 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def make_relay(make_tramd, ca):
-    """make_relay(sink, tls="verify", …): a tramd with one route to it, settings of the route as given."""
+    """make_relay(sink, tls="verify", …): a tramd with one route to it, settings of the route as
+    given."""
     def make(to, extra="", smtps=False, limits=None, **route):
         deliver = "%s:[%s]:%d" % ("smtps" if smtps else "smtp", HOST, to.port)
         settings = {k.replace("_", "-"): v for k, v in route.items()}
@@ -39,7 +41,8 @@ def test_by_itself_tls_is_used_where_it_is_offered(make_relay, secure):
     daemon = make_relay(secure)
     send(daemon)
     assert secure.wait(1)[0].tls == "TLSv1.3"
-    assert [line.split(" ")[0] for line in secure.lines_of(1)][:4] == ["EHLO", "STARTTLS", "EHLO", "MAIL"]
+    assert [line.split(" ")[0] for line in secure.lines_of(1)][:4] == ["EHLO", "STARTTLS", "EHLO",
+                                                                       "MAIL"]
     assert daemon.wait_log(event="delivery")["tls"].startswith("TLSv1.3 TLS_")
 
 
@@ -49,7 +52,8 @@ def test_off_means_off(make_relay, secure):
     assert not secure.commands("STARTTLS")
 
 
-@pytest.mark.parametrize("rule", [("STARTTLS", "454 4.7.0 not now"), ("STARTTLS", "501 5.5.4 no"), ("TLS", DROP)],
+@pytest.mark.parametrize("rule", [("STARTTLS", "454 4.7.0 not now"), ("STARTTLS", "501 5.5.4 no"),
+                                  ("TLS", DROP)],
                          ids=["454", "501", "handshake"])
 @pytest.mark.parametrize("tls", ["auto", "may"])
 def test_what_may_be_plain_goes_plain_on_a_new_connection(make_relay, secure, rule, tls):
@@ -59,12 +63,14 @@ def test_what_may_be_plain_goes_plain_on_a_new_connection(make_relay, secure, ru
     assert secure.wait(1)[0].tls is None
     assert secure.sessions == 2
     assert "MAIL" not in [line.split(" ")[0] for line in secure.lines_of(1)]
-    send(daemon)					# remembered: no second try (or the same connection, kept)
+    # remembered: no second try (or the same connection, kept)
+    send(daemon)
     assert secure.wait(2)[1].tls is None
     assert len(secure.commands("STARTTLS")) == 1
 
 
-@pytest.mark.parametrize("rule", [("STARTTLS", "454 4.7.0 not now"), ("TLS", DROP)], ids=["454", "handshake"])
+@pytest.mark.parametrize("rule", [("STARTTLS", "454 4.7.0 not now"), ("TLS", DROP)],
+                         ids=["454", "handshake"])
 def test_what_must_be_tls_waits(make_relay, secure, rule):
     secure.rule(*rule)
     daemon = make_relay(secure, tls="required")
@@ -93,7 +99,8 @@ def test_stripped_ehlo_does_not_help(make_relay, make_sink, ca):
 
 
 def test_what_is_said_behind_220_is_dropped(make_relay, secure):
-    """CVE-2021-38371 and its kin: a reply that was pipelined in plain text is no reply to what is said under TLS."""
+    """CVE-2021-38371 and its kin: a reply that was pipelined in plain text is no reply to what is
+    said under TLS."""
     secure.rule("STARTTLS", b"220 2.0.0 go on\r\n250-evil.test\r\n250 AUTH PLAIN\r\n")
     daemon = make_relay(secure, tls="required")
     send(daemon)
@@ -109,7 +116,8 @@ def test_a_verified_host_is_its_name(make_relay, secure):
 
 
 @pytest.mark.parametrize("kind", ["wrong name", "expired", "unknown authority"])
-def test_a_host_that_is_not_who_it_should_be_gets_nothing(make_relay, make_sink, ca, tmp_path, kind):
+def test_a_host_that_is_not_who_it_should_be_gets_nothing(make_relay, make_sink, ca, tmp_path,
+                                                          kind):
     other = Authority(tmp_path / "other") if kind == "unknown authority" else ca
     pair = other.sign("bad", ["mx.dst.test" if kind != "wrong name" else "elsewhere.test"],
                       days=-1 if kind == "expired" else 30)
@@ -164,7 +172,8 @@ def test_a_client_certificate_is_shown_to_who_asks(make_relay, make_sink, ca):
     sink.context.verify_mode = ssl.CERT_REQUIRED
     sink.context.load_verify_locations(ca.path)
     chain, key = ca.sign("us", ["relay.src.test"])
-    daemon = make_relay(sink, tls="required", extra="delivery-certificate = us\ncertificate us { chain = %s key = %s }\n"
+    daemon = make_relay(sink, tls="required",
+                        extra="delivery-certificate = us\ncertificate us { chain = %s key = %s }\n"
                         % (quoted(chain), quoted(key)))
     send(daemon)
     assert sink.wait(1)[0].tls == "TLSv1.3"
@@ -172,7 +181,8 @@ def test_a_client_certificate_is_shown_to_who_asks(make_relay, make_sink, ca):
 
 def test_postfix_with_mandatory_tls(make_relay, make_postfix, sink, ca):
     chain, key = ca.sign("postfix", ["mx.dst.test"])
-    postfix = make_postfix("[%s]:%d" % (sink.host, sink.port), smtpd_tls_security_level="encrypt", smtpd_tls_cert_file=chain, smtpd_tls_key_file=key)
+    postfix = make_postfix("[%s]:%d" % (sink.host, sink.port), smtpd_tls_security_level="encrypt",
+                           smtpd_tls_cert_file=chain, smtpd_tls_key_file=key)
     daemon = make_relay(postfix, tls="verify", tls_names='"mx.dst.test"')
     send(daemon)
     assert "with ESMTPS" in sink.wait(1)[0].data.decode()

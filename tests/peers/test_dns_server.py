@@ -1,4 +1,5 @@
-"""The name servers of dns_server.py themselves: NSD serves what it was given, and the broken one breaks as told."""
+"""The name servers of dns_server.py themselves: NSD serves what it was given, and the broken one
+breaks as told."""
 import os
 import socket
 import time
@@ -21,7 +22,8 @@ def exchanges(answer):
     for _, kind, _, data in answer.records:
         if kind == "MX":
             at = answer.raw.index(data)         # the host's name may point back into the message
-            found.append((int.from_bytes(data[:2], "big"), dns_server.decode_name(answer.raw, at + 2)[0]))
+            found.append((int.from_bytes(data[:2], "big"),
+                          dns_server.decode_name(answer.raw, at + 2)[0]))
     return found
 
 
@@ -113,12 +115,14 @@ def test_formerr_is_for_edns_only(broken):
 
 def test_silence(broken):
     broken.rules.update({"a.test": "silence", "b.test": "silence-udp"})
-    assert silent(broken, "a.test") and silent(broken, "a.test", tcp=True) and silent(broken, "b.test")
+    assert silent(broken, "a.test") and silent(broken, "a.test", tcp=True) and silent(broken,
+                                                                                      "b.test")
     assert broken.ask("b.test", tcp=True).rcode == 0
 
 
 def test_truncation(broken):
-    broken.rules.update({"a.test": "truncate", "b.test": "truncate-always", "mail.test": "refuse-tcp"})
+    broken.rules.update({"a.test": "truncate", "b.test": "truncate-always",
+                         "mail.test": "refuse-tcp"})
     assert broken.ask("a.test", "MX").flags & TC
     assert exchanges(broken.ask("a.test", "MX", tcp=True)) == [(10, "mail.test")]
     assert broken.ask("b.test", tcp=True).flags & TC
@@ -161,7 +165,8 @@ def test_slow_answer(broken):
 
 
 def test_in_front_of_a_real_one(nsd):
-    with BrokenDns("mine.test A 127.0.0.1", {"order.interop.test": "servfail"}, upstream=nsd) as server:
+    with BrokenDns("mine.test A 127.0.0.1", {"order.interop.test": "servfail"},
+                   upstream=nsd) as server:
         assert exchanges(server.ask("plain.interop.test", "MX")) == [(10, "mail.interop.test")]
         assert len(server.ask("many-host.interop.test", tcp=True).records) == 100
         assert server.ask("order.interop.test", "MX").rcode == RCODES["servfail"]
@@ -171,7 +176,8 @@ def test_in_front_of_a_real_one(nsd):
 
 def test_nonsense_does_not_stop_it(broken):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        for junk in (b"", b"x", os.urandom(11), os.urandom(300), b"\0" * 12, b"\0\0\0\0\0\1\0\0\0\0\0\0\xc0\x0c"):
+        for junk in (b"", b"x", os.urandom(11), os.urandom(300), b"\0" * 12,
+                     b"\0\0\0\0\0\1\0\0\0\0\0\0\xc0\x0c"):
             s.sendto(junk, broken.endpoint)
     with socket.create_connection(broken.endpoint) as s:
         s.sendall(b"\0\5hello")

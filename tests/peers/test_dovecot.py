@@ -8,7 +8,8 @@ from dovecot import Dovecot
 
 def test_real_backend():
     with Dovecot({"anna": "pw"}) as dovecot:
-        done = subprocess.run([os.path.join(harness.BUILD, "tests", "test_dovecot")], stdout=subprocess.PIPE,
+        done = subprocess.run([os.path.join(harness.BUILD, "tests", "test_dovecot")],
+                              stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=harness.TIMEOUT, check=False,
                               env=dict(os.environ, TRAM_DOVECOT_AUTH=dovecot.socket))
         said = done.stdout.decode()

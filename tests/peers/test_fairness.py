@@ -1,4 +1,5 @@
-"""Tenants share by weight what is scarce: the turns at a site, its window, the connections of the daemon."""
+"""Tenants share by weight what is scarce: the turns at a site, its window, the connections of the
+daemon."""
 import re
 import threading
 
@@ -19,7 +20,8 @@ def fill(tramd, tenant, count, to=lambda n: "b@dst.test", sender="a@src.test"):
         with tramd.client() as c:
             c.hello()
             for n in range(first, min(first + 500, count)):
-                c.send(b"MAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n" % (sender.encode(), to(n).encode()))
+                c.send(b"MAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n" % (sender.encode(),
+                                                                        to(n).encode()))
                 for code in (250, 250, 354):
                     c.reply(code)
                 c.send(stuff(text(tenant, n)) + b".\r\n")
@@ -31,12 +33,13 @@ def subject(message):
 
 
 def test_one_among_many(make_tramd):
-    """500 of one tenant wait at a site with one connection: the one of another is among the next few. The field
-    that names the tenant does not go on."""
+    """500 of one tenant wait at a site with one connection: the one of another is among the next
+    few. The field that names the tenant does not go on."""
     go = threading.Event()
     with Sink() as sink:
         sink.rule("MAIL", None, hold=go)
-        tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "connections": 1}},
+        tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port,
+                                         "connections": 1}},
                            extra=HEADER)
         fill(tramd, "news", 500)
         tramd.send(text("Shop"), to="password@dst.test")
@@ -44,17 +47,21 @@ def test_one_among_many(make_tramd):
         go.set()
         got = sink.wait(20)
         place = [m.recipients[0] for m in got].index("password@dst.test")
-        assert place <= 4, place			# behind what was with the connection already
+        # behind what was with the connection already
+        assert place <= 4, place
         assert b"X-Tenant" not in got[0].headers
 
 
 def test_weights(make_tramd):
-    """Three to one, as long as both have something; also what was read from the disk after a kill."""
+    """Three to one, as long as both have something; also what was read from the disk after a
+    kill."""
     go = threading.Event()
     with Sink() as sink:
         sink.rule("MAIL", None, hold=go)
-        tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "connections": 1}},
-                           extra=HEADER + 'tenant "gold" { weight = 3 }\n', limits={"window-entries": 500})
+        tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port,
+                                         "connections": 1}},
+                           extra=HEADER + 'tenant "gold" { weight = 3 }\n',
+                           limits={"window-entries": 500})
         fill(tramd, "news", 400, to=lambda n: "news@dst.test")
         fill(tramd, "gold", 400, to=lambda n: "gold@dst.test")
         tramd.restart(kill=True)
@@ -65,12 +72,13 @@ def test_weights(make_tramd):
 
 
 def test_lanes_hide_nobody(make_tramd):
-    """A tenant with mail to 700 domains at one site, in a window of 100: after a restart all of it is overdue, and
-    the other's lane is found behind it."""
+    """A tenant with mail to 700 domains at one site, in a window of 100: after a restart all of it
+    is overdue, and the other's lane is found behind it."""
     go = threading.Event()
     with Sink() as sink:
         sink.rule("MAIL", None, hold=go)
-        tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "connections": 1}},
+        tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port,
+                                         "connections": 1}},
                            extra=HEADER, limits={"window-entries": 100})
         fill(tramd, "news", 700, to=lambda n: "a@d%d.test" % n)
         tramd.send(text("shop"), to="password@dst.test")
@@ -89,8 +97,10 @@ def test_connections(make_tramd):
         tramd = make_tramd(routes=dict(routes, **{"dst.test": "smtp:[127.0.0.1]:%d" % good.port}),
                            extra=HEADER, limits={"deliveries": 10})
         fill(tramd, "news", 40, to=lambda n: "a@d%d.test" % (n + 2))
-        wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 9, what="most connections are taken")
-        reasons = [h for row in rows(tramd, "queue", "list") for told in rows(tramd, "explain", row["id"])
+        wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 9,
+                 what="most connections are taken")
+        reasons = [h for row in rows(tramd, "queue", "list")
+                   for told in rows(tramd, "explain", row["id"])
                    for h in told.get("held_by", []) if h["kind"] == "tenant"]
         assert len(reasons) == 31 and "9 of 10" in reasons[0]["text"], reasons
         tramd.send(text("shop"), to="password@dst.test")
@@ -98,20 +108,23 @@ def test_connections(make_tramd):
 
 
 def test_sites(make_tramd):
-    """One tenant has mail for 200 destinations, with room in memory for ten: another's goes at once, and also after a
-    restart, when all of it is overdue."""
+    """One tenant has mail for 200 destinations, with room in memory for ten: another's goes at
+    once, and also after a restart, when all of it is overdue."""
     never = threading.Event()
     with Sink() as good, Sink(host="0.0.0.0") as slow:
         slow.rule("MAIL", None, hold=never)
-        first, second = good.rule("MAIL", None, hold=never, times=1), good.rule("MAIL", "450 4.2.1 later", times=1)
+        first, second = good.rule("MAIL", None, hold=never,
+                                  times=1), good.rule("MAIL", "450 4.2.1 later", times=1)
         routes = {"d%d.test" % n: "smtp:[127.0.1.%d]:%d" % (n + 1, slow.port) for n in range(200)}
         tramd = make_tramd(routes=dict(routes, **{"dst.test": "smtp:[127.0.0.1]:%d" % good.port}),
                            extra=HEADER, limits={"window-sites": 10}, queue={"retry-first": "1s"})
         fill(tramd, "news", 200, to=lambda n: "a@d%d.test" % n)
-        wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 7, what="three quarters of the room are taken")
+        wait_for(lambda: tramd.ctl_json("stats")["connections_out"] == 7,
+                 what="three quarters of the room are taken")
         last = tramd.queue_ids()[-1]
         wait_for(lambda: ["tenant news has its share of limits.window-sites: 7 of 10"] == [
-            h["text"] for told in rows(tramd, "explain", last) for h in told.get("held_by", [])], what="the last waits for room")
+            h["text"] for told in rows(tramd, "explain", last) for h in told.get("held_by", [])],
+                 what="the last waits for room")
         tramd.send(text("shop"), to="password@dst.test")
         good.wait_rule(first, 1)
         tramd.restart(kill=True)
@@ -122,7 +135,8 @@ def test_sites(make_tramd):
 
 
 def test_strangers_have_no_name(make_tramd):
-    """Who may not relay cannot say for whom it is: the field goes on as it came, and a bad one is nothing."""
+    """Who may not relay cannot say for whom it is: the field goes on as it came, and a bad one is
+    nothing."""
     with Sink() as sink:
         tramd = make_tramd(routes={"dst.test": "smtp:[127.0.0.1]:%d" % sink.port}, relay_from=(),
                            extra=HEADER + 'relay-to = "dst.test"\ncheck-sender = no\n')

@@ -1,4 +1,5 @@
-"""Guessers, many of them, change nothing for others. TRAM_GUESSES is how many guesses (contrib/test makes few)."""
+"""Guessers, many of them, change nothing for others. TRAM_GUESSES is how many guesses (contrib/test
+makes few)."""
 import json
 import os
 import smtplib
@@ -19,8 +20,8 @@ def log_in(daemon, ca, source):
     context = ssl.create_default_context(cafile=ca.path)
     context.check_hostname = False
     began = time.monotonic()
-    with smtplib.SMTP(HOST, daemon.ports["submission"], timeout=2 * TIMEOUT, source_address=(source, 0),
-                      local_hostname="src.test") as c:
+    with smtplib.SMTP(HOST, daemon.ports["submission"], timeout=2 * TIMEOUT,
+                      source_address=(source, 0), local_hostname="src.test") as c:
         c.ehlo("src.test")
         c.starttls(context=context)
         c.ehlo("src.test")
@@ -32,7 +33,8 @@ def log_in(daemon, ca, source):
 
 def guess(daemon, port, count, addresses, first):
     return subprocess.Popen([sys.executable, os.path.join(os.path.dirname(__file__), "guesser.py"),
-                             str(daemon.ports[port]), str(count), str(addresses), str(first)], stdout=subprocess.PIPE)
+                             str(daemon.ports[port]), str(count), str(addresses), str(first)],
+                            stdout=subprocess.PIPE)
 
 
 def memory(daemon):
@@ -42,10 +44,12 @@ def memory(daemon):
 
 def test_guesses_change_nothing_for_others(make_server, ca, sink):  # noqa: F811
     daemon = make_server("threads = 2\n", limits={"auth-remembered": 1000, "auth-delay": "1s"})
-    before = sorted(log_in(daemon, ca, source) for source in ("127.0.0.1", NEIGHBOUR) for _ in range(3))
+    before = sorted(log_in(daemon, ca, source) for source in ("127.0.0.1", NEIGHBOUR)
+                    for _ in range(3))
     calm = memory(daemon)
     # one behind anna's own address, others behind thousands, more than are remembered
-    guessers = [guess(daemon, "plain", 40, 1, 77), guess(daemon, "plain", GUESSES, max(2000, GUESSES // 10), 1)]
+    guessers = [guess(daemon, "plain", 40, 1, 77),
+                guess(daemon, "plain", GUESSES, max(2000, GUESSES // 10), 1)]
     took = []
     began = time.monotonic()
     while any(g.poll() is None for g in guessers) or len(took) < 10:
@@ -56,7 +60,8 @@ def test_guesses_change_nothing_for_others(make_server, ca, sink):  # noqa: F811
     assert sum(heard[0].values()) == 40 and sum(heard[1].values()) == GUESSES
     assert "235" not in heard[0] and "235" not in heard[1]
     banned, deadline = heard[0], time.monotonic() + TIMEOUT
-    while "421" not in banned:			# of many guesses at a time few are checked: it goes on alone
+    # of many guesses at a time few are checked: it goes on alone
+    while "421" not in banned:
         assert time.monotonic() < deadline, heard[0]
         banned = json.loads(guess(daemon, "plain", 40, 1, 77).communicate()[0])
     # the neighbour is banned, anna is not
@@ -66,7 +71,9 @@ def test_guesses_change_nothing_for_others(make_server, ca, sink):  # noqa: F811
     stats = daemon.ctl_json("stats")
     assert stats["login_octets"] < 1 << 20
     took.sort()
-    print("%d guesses in %.1f s: %s and %s; %d good logins meanwhile, ms: median %.0f, longest %.0f (calm: %.0f, %.0f); "
+    print("%d guesses in %.1f s: %s and %s; %d good logins meanwhile, ms: median %.0f, longest "
+          "%.0f (calm: %.0f, %.0f); "
           "login_octets %d, RssAnon %d → %d KB" % (GUESSES, seconds, heard[0], heard[1], len(took),
-          took[len(took) // 2] * 1e3, took[-1] * 1e3, before[len(before) // 2] * 1e3, before[-1] * 1e3,
+          took[len(took) // 2] * 1e3, took[-1] * 1e3, before[len(before) // 2] * 1e3,
+                                                   before[-1] * 1e3,
           stats["login_octets"], calm, memory(daemon)))

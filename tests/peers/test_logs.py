@@ -1,4 +1,5 @@
-"""The log, as an operator reads it: a line for each thing that happens, in a fixed form; an id tells a whole story."""
+"""The log, as an operator reads it: a line for each thing that happens, in a fixed form; an id
+tells a whole story."""
 import json
 import os
 import re
@@ -41,8 +42,9 @@ def play(tramd, sink):
     sink.rule("RCPT", "450 4.2.1 later", match="<late@")
     with tramd.client() as c:
         c.hello("me.test")
-        ids = [c.message(BODY, "jo@src.test", to) for to in (["a@dst.test"], ["bad@dst.test", "b@dst.test"],
-                                                             ["late@dst.test"])]
+        ids = [c.message(BODY, "jo@src.test", to)
+               for to in (["a@dst.test"], ["bad@dst.test", "b@dst.test"],
+                          ["late@dst.test"])]
         c.command("NONSENSE \x01\x7f\xff", (500, 502))
         c.quit()
     tramd.wait_log(event="report", id=ids[1])
@@ -62,9 +64,11 @@ def check_form(lines):
         event = json.loads(line)["event"] if line.startswith("{") else FIELD.findall(line)[2][2]
         seen.add(event)
         assert event not in OF_A_MESSAGE or names[3] == "id", line
-        for i, name in enumerate(names):			# the order of any two is the same in all lines
+        # the order of any two is the same in all lines
+        for i, name in enumerate(names):
             for later in names[i + 1:]:
-                assert order.setdefault((event, name, later), line) and (event, later, name) not in order, line
+                assert order.setdefault((event, name, later), line) and (event, later,
+                                                                         name) not in order, line
     return seen
 
 
@@ -78,16 +82,21 @@ def test_one_line_for_each_thing_that_happens(make_tramd, sink):
     tramd = make_tramd(static=sink, queue=NEVER)
     one, two, three = play(tramd, sink)
     tramd.wait_log(event="session", helo="me.test")
-    assert story(tramd, one) == [("accept", None), ("delivery", "delivered"), ("final", "delivered")]
+    assert story(tramd, one) == [("accept", None), ("delivery", "delivered"),
+                                 ("final", "delivered")]
     told = story(tramd, two)
     assert told[0] == ("accept", None) and told[-1] == ("report", None) and len(told) == 6
-    assert sorted(told[1:-1]) == [("delivery", "delivered"), ("delivery", "failed"), ("final", "delivered"),
-                                  ("final", "failed")]
-    assert story(tramd, three) == [("accept", None), ("delivery", "deferred"), ("operator", "queue-remove")]
-    accept, attempt, end = (tramd.events(id=one, event=event)[0] for event in ("accept", "delivery", "final"))
-    assert accept["client"].startswith("127.0.0.1:") and accept["from"] == "jo@src.test"	# from the client …
+    assert sorted(told[1:-1]) == [("delivery", "delivered"), ("delivery", "failed"),
+                                  ("final", "delivered"), ("final", "failed")]
+    assert story(tramd, three) == [("accept", None), ("delivery", "deferred"),
+                                   ("operator", "queue-remove")]
+    accept, attempt, end = (tramd.events(id=one, event=event)[0]
+                            for event in ("accept", "delivery", "final"))
+    # from the client …
+    assert accept["client"].startswith("127.0.0.1:") and accept["from"] == "jo@src.test"
     assert attempt["address"] == "127.0.0.1:%d" % sink.port and attempt["reply"] == end["reply"]
-    assert end["reply"].startswith("250 ")							# … to the remote reply
+    # … to the remote reply
+    assert end["reply"].startswith("250 ")
     assert len(tramd.events(event="session", helo="me.test")) == 1
     operator = tramd.events(event="operator")[0]
     assert operator["uid"] == str(os.getuid())
@@ -104,38 +113,46 @@ def test_form(make_tramd, sink, form):
         for to in (["a@dst.test"], ["bad@dst.test", "b@dst.test"], ["late@dst.test"]):
             c.message(BODY, '"a b=\\"c"@src.test', to)
         c.quit()
-    wait_for(lambda: any("delay" in line or "report" in line for line in logged(tramd)), what="a report is logged")
+    wait_for(lambda: any("delay" in line or "report" in line for line in logged(tramd)),
+             what="a report is logged")
     wait_for(lambda: "later" in tramd.ctl("queue", "list"), what="the failure is known")
     tramd.ctl("queue", "remove", "--all")
-    wait_for(lambda: any("queue-remove" in line for line in logged(tramd)), what="the removal is logged")
+    wait_for(lambda: any("queue-remove" in line for line in logged(tramd)),
+             what="the removal is logged")
     lines = logged(tramd)
     assert all(line.startswith("{" if form == "json" else "time=") for line in lines)
-    assert {"ready", "accept", "delivery", "final", "report", "session", "operator", "control"} <= check_form(lines)
+    assert {"ready", "accept", "delivery", "final", "report", "session", "operator",
+            "control"} <= check_form(lines)
     for line in lines:
         assert all(" " <= c and c != "\x7f" for c in line), repr(line)
     replies = [json.loads(line)["reply"] if form == "json" else
                ESCAPE.sub(lambda found: found[1], re.search(r'reply="((?:[^"\\]|\\.)*)"', line)[1])
                for line in lines if "bad@dst.test" in line and "final" in line]
-    assert len(replies) == 1 and replies[0].startswith('550 5.1.1 no "such" us') and "=\\ x" in replies[0]
+    assert (len(replies) == 1 and replies[0].startswith('550 5.1.1 no "such" us')
+            and "=\\ x" in replies[0])
 
 
 def test_the_end_is_logged_when_it_is_on_disk(make_tramd, sink, faults):
-    """Killed before the commit of a delivery: what the log calls final has not happened yet. It is sent again."""
-    tramd = make_tramd(static=sink, queue=FAST, program_path=faults, env={"TRAM_CRASH_AT": "settle-before-commit:1"})
+    """Killed before the commit of a delivery: what the log calls final has not happened yet. It is
+    sent again."""
+    tramd = make_tramd(static=sink, queue=FAST, program_path=faults,
+                       env={"TRAM_CRASH_AT": "settle-before-commit:1"})
     id = tramd.send(BODY)
     assert tramd.end() == -signal.SIGKILL
     assert "final" not in [e[0] for e in story(tramd, id)]
     tramd.env = {}
     tramd.start()
     tramd.wait_log(event="final", id=id)
-    assert len(sink.wait(2)) == 2 and [e for e in story(tramd, id) if e[0] == "final"] == [("final", "delivered")]
+    assert len(sink.wait(2)) == 2 and [e
+                                       for e in story(tramd, id)
+                                       if e[0] == "final"] == [("final", "delivered")]
 
 
 def test_what_is_given_up_has_an_end(make_tramd, sink):
     tramd = make_tramd(routes={"src.test": "smtp:[127.0.0.1]:%d" % sink.port,
                                "*": "smtp:[127.0.0.1]:%d" % free_port()},
-                       queue={"lifetime": "3s", "delay-warning": "0", "retry-first": "1s", "retry-max": "1s",
-                              "probe-first": "1s", "probe-max": "1s"})
+                       queue={"lifetime": "3s", "delay-warning": "0", "retry-first": "1s",
+                              "retry-max": "1s", "probe-first": "1s", "probe-max": "1s"})
     expires = tramd.send(BODY, "jo@src.test", ["a@dst.test"])
     silent = tramd.send(BODY, "", ["b@dst.test"])
     returned = tramd.send(BODY, "jo@src.test", ["c@dst.test"])
@@ -146,11 +163,13 @@ def test_what_is_given_up_has_an_end(make_tramd, sink):
         tramd.wait_log(event="report", id=id)
     assert ("operator", "queue-bounce") in story(tramd, returned)
     assert "to" in tramd.wait_log(event="operator", id=returned)
-    assert [e["not_sent"] for e in tramd.events(event="report") if "not_sent" in e] == ["nobody to tell, or no route"]
+    assert [e["not_sent"] for e in tramd.events(event="report")
+            if "not_sent" in e] == ["nobody to tell, or no route"]
 
 
 def test_reopened_on_signal(make_tramd, sink):
-    tramd = make_tramd(static=sink, queue=FAST, extra='log { file = "%(path)s" }' % {"path": "/dev/null"})
+    tramd = make_tramd(static=sink, queue=FAST,
+                       extra='log { file = "%(path)s" }' % {"path": "/dev/null"})
     path = os.path.join(tramd.place, "main.log")
     tramd.write_config(tramd.text().replace("/dev/null", path))
     tramd.restart()
@@ -162,12 +181,14 @@ def test_reopened_on_signal(make_tramd, sink):
         except FileNotFoundError:
             return []
     first = tramd.send(BODY)
-    wait_for(lambda: any("event=final id=" + first in line for line in lines(path)), what="it is in the file")
+    wait_for(lambda: any("event=final id=" + first in line for line in lines(path)),
+             what="it is in the file")
     os.rename(path, path + ".1")
     tramd.process.send_signal(signal.SIGUSR1)
     wait_for(lambda: os.path.exists(path), what="there is a new file")
     second = tramd.send(BODY)
-    wait_for(lambda: any("event=final id=" + second in line for line in lines(path)), what="it is in the new file")
+    wait_for(lambda: any("event=final id=" + second in line for line in lines(path)),
+             what="it is in the new file")
     assert not any(second in line for line in lines(path + ".1"))
 
 

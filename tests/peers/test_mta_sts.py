@@ -1,6 +1,8 @@
-"""MTA-STS (RFC 8461): records in a real name server, policies on an HTTPS host, MX hosts with and without good TLS.
+"""MTA-STS (RFC 8461): records in a real name server, policies on an HTTPS host, MX hosts with and
+without good TLS.
 
-All hosts are on the loopback network; policies are at 127.0.3.1:443, MX hosts on the one port of the route "mx:PORT".
+All hosts are on the loopback network; policies are at 127.0.3.1:443, MX hosts on the one port of
+the route "mx:PORT".
 """
 import contextlib
 import json
@@ -51,7 +53,8 @@ DOMAINS = {
 
 def zone(ids=(), without=()):
     """ids: {domain: id of its record}, else 1. without: domains whose record is gone."""
-    lines = ["good A " + GOOD, "other A " + OTHER, "self A " + SELF, "bare A " + BARE, "old A " + OLD]
+    lines = ["good A " + GOOD, "other A " + OTHER, "self A " + SELF, "bare A " + BARE,
+             "old A " + OLD]
     for domain, (mx, mode, _) in DOMAINS.items():
         words = mx.split()
         lines += ["%s MX %s %s" % (domain, words[i], words[i + 1]) for i in range(0, len(words), 2)]
@@ -62,7 +65,8 @@ def zone(ids=(), without=()):
 
 
 def policy(mode, hosts, max_age=7 * DAY):
-    text = "version: STSv1\r\nmode: %s\r\n%smax_age: %d\r\n" % (mode, "".join("mx: %s\r\n" % h for h in hosts), max_age)
+    text = ("version: STSv1\r\nmode: %s\r\n%smax_age: %d\r\n"
+            % (mode, "".join("mx: %s\r\n" % h for h in hosts), max_age))
     return Answer(200, "text/plain", text.encode("ascii"))
 
 
@@ -95,9 +99,10 @@ class World:
         self.port = free_port_on([GOOD, OTHER, SELF, BARE, OLD])
         self.sinks = {host: stack.enter_context(Sink(host, self.port, tls=pairs[host]))
                       for host in (GOOD, OTHER, SELF, BARE, OLD)}
-        self.tramd = make_tramd(routes={"*": dict(route, deliver="mx:%d" % self.port)}, resolver=nsd.address,
-                                queue=FAST, limits=limits, env=env,
-                                extra='allow-private = yes\ndelivery-ca = "%s"\n%s' % (ca.path, extra))
+        self.tramd = make_tramd(routes={"*": dict(route, deliver="mx:%d" % self.port)},
+                                resolver=nsd.address, queue=FAST, limits=limits, env=env,
+                                extra='allow-private = yes\ndelivery-ca = "%s"\n%s' % (ca.path,
+                                                                                       extra))
 
     def serve(self, domain, answer):
         self.policies.answers["mta-sts.%s.sts.test%s" % (domain, WELL)] = answer
@@ -119,7 +124,8 @@ class World:
         before = len(self.tramd.events(**trouble))
         message_id = message_id or self.send(domain)
         line = self.tramd.wait_log(**trouble, count=before + 1)
-        assert message_id in self.tramd.queue_ids() and not self.tramd.events(event="delivery", id=message_id)
+        assert message_id in self.tramd.queue_ids() and not self.tramd.events(event="delivery",
+                                                                              id=message_id)
         return line
 
 
@@ -136,20 +142,24 @@ def test_enforce(make_world):
         line = world.delivered(domain)
         assert line["tls_policy"] == "mta-sts" and line["tls"].endswith(" verified"), line
     fetched = world.tramd.wait_log(event="sts-policy", domain="ok.sts.test")
-    assert (fetched["mode"], fetched["id"], fetched["max_age"], fetched["hosts"]) == ("enforce", "1", "604800", "1")
+    assert (fetched["mode"], fetched["id"], fetched["max_age"],
+            fetched["hosts"]) == ("enforce", "1", "604800", "1")
     world.tramd.wait_log(event="sts-applies", domain="ok.sts.test", mode="enforce")
     assert world.delivered("ok")["host"] == "good.sts.test" and world.asked("ok") == 1
     for domain in ("next", "nextlisted"):
         line = world.delivered(domain)
         assert line["host"] == "good.sts.test" and line["tls"].endswith(" verified")
     assert len(world.sinks[GOOD].messages) == 5
-    for domain, why in (("name", "certificate is not good.*MTA-STS"), ("self", "certificate is not good.*MTA-STS"),
+    for domain, why in (("name", "certificate is not good.*MTA-STS"),
+                        ("self", "certificate is not good.*MTA-STS"),
                         ("old", "certificate is not good.*MTA-STS"),
-                        ("bare", "does not offer STARTTLS.*MTA-STS"), ("unlisted", "MTA-STS policy does not list")):
+                        ("bare", "does not offer STARTTLS.*MTA-STS"),
+                        ("unlisted", "MTA-STS policy does not list")):
         line = world.waits(domain)
         assert re.search(why, line["reply"]), line
         assert line["reply"].startswith("451 4.7.") or not line["reply"].startswith("5"), line
-    world.tramd.wait_log(event="host-failed", host="other.sts.test", reply=re.compile("does not list this host"))
+    world.tramd.wait_log(event="host-failed", host="other.sts.test",
+                         reply=re.compile("does not list this host"))
     assert not any(world.sinks[host].commands("MAIL") for host in (OTHER, SELF, BARE, OLD))
 
 
@@ -172,7 +182,8 @@ def test_tls_check_tells_of_the_policy(make_world):
 
 
 def test_tls_check_by_what_is_published(make_world):
-    """Before any mail has gone; a policy that is promised and cannot be had is bad, though mail goes."""
+    """Before any mail has gone; a policy that is promised and cannot be had is bad, though mail
+    goes."""
     world = make_world()
 
     def check(domain):
@@ -187,22 +198,25 @@ def test_tls_check_by_what_is_published(make_world):
         assert status == 1 and "no host would get mail now" in last["result"]["text"]
         assert any(why in row["text"] for row in found if row["verdict"] == "bad"), found
     status, _, last = check("norecord")
-    assert status == 0 and last["mta-sts-policy"]["verdict"] == "note" and "in plain text" in last["result"]["text"]
+    assert (status == 0 and last["mta-sts-policy"]["verdict"] == "note"
+            and "in plain text" in last["result"]["text"])
     assert check("t-bare")[0] == 0 and not world.tramd.events(event="sts-testing")
     world.serve("junk", Answer(200, "text/plain", b"nonsense"))
     status, _, last = check("junk")
-    assert status == 1 and last["mta-sts-policy"]["verdict"] == "bad" and "would go to bare" in last["result"]["text"]
+    assert (status == 1 and last["mta-sts-policy"]["verdict"] == "bad"
+            and "would go to bare" in last["result"]["text"])
     assert not any(sink.commands("MAIL") for sink in world.sinks.values())
 
 
 def test_testing_and_none(make_world):
-    """A policy that is only tested, or taken back, stops nothing; the failures of the first are told. Memory has room for
-    one domain only."""
+    """A policy that is only tested, or taken back, stops nothing; the failures of the first are
+    told. Memory has room for one domain only."""
     world = make_world(limits={"sts-policies": "1"})
     assert world.delivered("t-name")["tls"].endswith(" unverified")
     assert "tls" not in world.delivered("t-bare")
     assert world.delivered("t-unlisted")["tls_policy"] == "mta-sts"
-    for domain, why in (("t-name", "mismatch"), ("t-bare", "STARTTLS"), ("t-unlisted", "does not list")):
+    for domain, why in (("t-name", "mismatch"), ("t-bare", "STARTTLS"),
+                        ("t-unlisted", "does not list")):
         host = DOMAINS[domain][0].split()[1]
         world.tramd.wait_log(event="sts-testing", host=host + ".sts.test", why=re.compile(why))
     assert "tls" not in world.delivered("none") and "tls" not in world.delivered("norecord")
@@ -210,11 +224,12 @@ def test_testing_and_none(make_world):
 
 
 def test_policy_hosts_that_are_no_good(make_world):
-    """Whatever the policy host does, the mail goes on in bounded time as if there were no policy; it is not asked again
-    at once."""
+    """Whatever the policy host does, the mail goes on in bounded time as if there were no policy;
+    it is not asked again at once."""
     world = make_world(limits={"sts-timeout": "4s"})
     good = policy("enforce", ["good.sts.test"]).body
-    world.serve("moved", Answer(302, "text/plain", b"", "Location: https://mta-sts.ok.sts.test%s\r\n" % WELL))
+    world.serve("moved", Answer(302, "text/plain", b"",
+                                "Location: https://mta-sts.ok.sts.test%s\r\n" % WELL))
     world.serve("type", Answer(200, "text/html", good))
     world.serve("huge", Answer(200, "text/plain", good + b"x" * 200000))
     world.serve("junk", Answer(200, "text/plain", b"\0\xff" * 500))
@@ -223,7 +238,8 @@ def test_policy_hosts_that_are_no_good(make_world):
         for domain, why in (("moved", "302"), ("type", "text/plain"), ("huge", "."), ("junk", "."),
                             ("hang", "(?i)time"), ("sick", "expired")):
             assert "tls" not in world.delivered(domain)
-            line = world.tramd.wait_log(event="sts-failed", domain=domain + ".sts.test", policy="none")
+            line = world.tramd.wait_log(event="sts-failed", domain=domain + ".sts.test",
+                                        policy="none")
             assert re.search(why, line["why"]) and 200 < int(line["again"]) <= 300, line
             assert "tls" not in world.delivered(domain)
             assert world.asked(domain) == (domain != "sick")
@@ -231,7 +247,8 @@ def test_policy_hosts_that_are_no_good(make_world):
 
 
 def test_a_policy_that_is_known_holds(make_world, tmp_path):
-    """After a restart, without record and policy host, until it expires; then the mail goes as to anybody."""
+    """After a restart, without record and policy host, until it expires; then the mail goes as to
+    anybody."""
     clock = Clock(tmp_path)
     world = make_world(env=clock.env, limits={"sts-timeout": "10s"})
     world.serve("name", policy("enforce", ["other.sts.test"], max_age=2 * DAY))
@@ -272,7 +289,8 @@ def test_a_new_policy_is_fetched(make_world, tmp_path):
     clock.forward(2 * DAY)
 
     def is_refreshed():
-        clock.forward(3700)			# it is looked after once an hour; a fetch under way would time out
+        # it is looked after once an hour; a fetch under way would time out
+        clock.forward(3700)
         try:
             return world.tramd.wait_log(3, 3, event="sts-policy", domain="ok.sts.test")
         except AssertionError:
@@ -308,23 +326,26 @@ def test_refreshing_leaves_room_for_mail(make_world, tmp_path):
 
 
 def test_a_route_that_asks_for_a_policy(make_world):
-    """tls = mta-sts: without a policy the mail waits, and one that is only tested is enforced. mta-sts = no: none is
-    asked for."""
+    """tls = mta-sts: without a policy the mail waits, and one that is only tested is enforced.
+    mta-sts = no: none is asked for."""
     world = make_world(tls="mta-sts")
     assert "no MTA-STS policy could be had" in world.waits("norecord")["reply"]
     assert world.tramd.events(event="sts-missing", domain="norecord.sts.test")
     assert "certificate is not good" in world.waits("t-name")["reply"]
     assert world.delivered("ok")["tls_policy"] == "mta-sts"
-    world.tramd.write_config(open(world.tramd.config_path, encoding="utf-8").read().replace("tls = mta-sts", "")
+    world.tramd.write_config(open(world.tramd.config_path,
+                                  encoding="utf-8").read().replace("tls = mta-sts", "")
                              + "mta-sts = no\n")
     world.tramd.reload()
     assert world.delivered("self")["tls_policy"] == "default"
-    wait_for(lambda: world.sinks[OTHER].messages and world.sinks[BARE].messages, what="what waited goes")
+    wait_for(lambda: world.sinks[OTHER].messages and world.sinks[BARE].messages,
+             what="what waited goes")
     assert world.asked("self") == 0
 
 
 def test_what_is_counted_for_reports(make_world):
-    """RFC 8460: each domain's sessions by its policy, and what came of it; a policy that cannot be had is told as well."""
+    """RFC 8460: each domain's sessions by its policy, and what came of it; a policy that cannot be
+    had is told as well."""
     world = make_world(extra='tls-report-contact = "tls@relay.test"\n')
     world.serve("junk", Answer(200, "text/plain", b"version: STSv2\r\n"))
     for domain in ("ok", "t-name", "none", "sick", "junk"):
@@ -338,11 +359,14 @@ def test_what_is_counted_for_reports(make_world):
              (row["successes"], " ".join(re.findall("[a-z-]{2,}", row["results"]))) for row in rows}
     bare = (0, "starttls-not-supported")
     assert found == {
-        ("ok", "sts"): (1, ""), ("t-name", "sts"): (0, "certificate-host-mismatch"), ("none", "no-policy-found"): bare,
+        ("ok", "sts"): (1, ""), ("t-name", "sts"): (0, "certificate-host-mismatch"),
+        ("none", "no-policy-found"): bare,
         ("sick", "no-policy-found"): bare, ("sick", "sts"): (0, "sts-policy-fetch-error"),
         ("junk", "no-policy-found"): bare, ("junk", "sts"): (0, "sts-policy-invalid"),
-        ("name", "sts"): (0, "certificate-host-mismatch"), ("self", "sts"): (0, "certificate-not-trusted"),
+        ("name", "sts"): (0, "certificate-host-mismatch"),
+        ("self", "sts"): (0, "certificate-not-trusted"),
         ("bare", "sts"): bare, ("unlisted", "sts"): (0, "validation-failure")}
     (ok,) = [row for row in rows if row["domain"] == "ok.sts.test"]
-    assert ok["policy_lines"] == ["version: STSv1", "mode: enforce", "mx: good.sts.test", "max_age: 604800"]
+    assert ok["policy_lines"] == ["version: STSv1", "mode: enforce", "mx: good.sts.test",
+                                  "max_age: 604800"]
     assert ok["policy_hosts"] == ["good.sts.test"]

@@ -1,5 +1,6 @@
-"""What the DNS says about a domain's mail, and what becomes of a message to it: a real name server (NSD), and one that
-misbehaves in front of it. Hosts are addresses of the loopback network, all on the port of the route "mx:PORT"."""
+"""What the DNS says about a domain's mail, and what becomes of a message to it: a real name server
+(NSD), and one that misbehaves in front of it. Hosts are addresses of the loopback network, all on
+the port of the route "mx:PORT"."""
 import re
 import shutil
 import threading
@@ -87,7 +88,8 @@ class World:
         extra += "\nresolver-timeout = 300ms\nresolver-tries = 2\n"
         if allow_private:
             extra += "allow-private = yes\n"
-        self.tramd = make_tramd(routes={"src.test": "discard", "*": "mx:%d" % self.port}, resolver=resolver,
+        self.tramd = make_tramd(routes={"src.test": "discard", "*": "mx:%d" % self.port},
+                                resolver=resolver,
                                 hostname="relay.test", queue=FAST, extra=extra, **how)
 
     def send(self, domain, local="b"):
@@ -128,7 +130,8 @@ def put_off(tramd, message_id):
 # ---- a healthy DNS
 
 @pytest.mark.parametrize("domain, host", [
-    ("order", FIRST), ("fallback", SECOND), ("addresses", SECOND), ("implicit", FIRST), ("alias", FIRST),
+    ("order", FIRST), ("fallback", SECOND), ("addresses", SECOND), ("implicit", FIRST),
+    ("alias", FIRST),
     ("aliasmx", FIRST), ("lost2", SECOND), ("happy", FIRST), ("backup", SECOND), ("large", FIRST),
     ("ORDER.MX.test", FIRST), ("[127.0.1.2]", SECOND)])
 def test_goes_to(make_world, nsd, domain, host):
@@ -154,7 +157,8 @@ def test_international_domain(make_world, nsd):
 
 
 @pytest.mark.parametrize("domain, status", [
-    ("null", ["5.1.10"]), ("nxdomain-here", ["5.1.2", "5.4.4"]), ("nowhere.invalid", ["5.1.2", "5.4.4"]),
+    ("null", ["5.1.10"]), ("nxdomain-here", ["5.1.2", "5.4.4"]),
+    ("nowhere.invalid", ["5.1.2", "5.4.4"]),
     ("textonly", ["5.4.4", "5.1.2"]), ("lost", ["5.4.4"]), ("self", ["5.4.6"])])
 def test_bounced_at_once(make_world, nsd, domain, status):
     world = make_world(nsd)
@@ -223,12 +227,14 @@ def test_next_host_knows_utf8(make_world, nsd):
     world = make_world(nsd)
     without(world, "SMTPUTF8", FIRST, SECOND)
     plain = world.send("order")
-    world.tramd.wait_log(event="final", id=plain)		# the connection is kept, and is of no use to the next
+    # the connection is kept, and is of no use to the next
+    world.tramd.wait_log(event="final", id=plain)
     ids = [send_utf8(world, "order") for _ in range(3)]
     for one in ids:
         assert world.tramd.wait_log(event="final", id=one)["outcome"] == "delivered"
     assert world.got() == {FIRST: 1, SECOND: 0, THIRD: 3}
-    assert world.final("order")["outcome"] == "delivered" and not world.tramd.events(event="site-backoff")
+    assert (world.final("order")["outcome"] == "delivered"
+            and not world.tramd.events(event="site-backoff"))
 
 
 @pytest.mark.parametrize("sender, status", [("người@src.test", "5.6.7"), ("a@src.test", "5.6.9")])
@@ -240,13 +246,15 @@ def test_no_host_knows_utf8(make_world, nsd, sender, status):
 
 
 def test_host_that_may_know_utf8_is_away(make_world, nsd):
-    """The first does not, the others cannot be reached: that is no verdict. Other mail does not wait for it."""
+    """The first does not, the others cannot be reached: that is no verdict. Other mail does not
+    wait for it."""
     world = make_world(nsd, hosts=(FIRST,))
     without(world, "SMTPUTF8", FIRST)
     message_id = send_utf8(world, "order")
     world.tramd.wait_log(event="host-unfit")
     assert world.final("order")["outcome"] == "delivered"
-    assert not world.tramd.events(event="final", id=message_id) and not world.tramd.events(event="site-backoff")
+    assert not world.tramd.events(event="final",
+                                  id=message_id) and not world.tramd.events(event="site-backoff")
     world.sinks[THIRD] = Sink(THIRD, world.port)
     assert world.tramd.wait_log(event="final", id=message_id)["outcome"] == "delivered"
     assert world.got() == {FIRST: 1, THIRD: 1}
@@ -305,10 +313,12 @@ def test_mx_changes(make_world):
 
 # ---- a sick DNS
 
-@pytest.mark.parametrize("what", ["servfail", "refused", "notimp", "silence", "garbage", "malformed", "short", "wrong-id",
+@pytest.mark.parametrize("what", ["servfail", "refused", "notimp", "silence", "garbage",
+                                  "malformed", "short", "wrong-id",
                                   "wrong-question", "truncate-always", "refuse-tcp", "cname-loop"])
 def test_failed_lookup_waits(make_world, dns, what):
-    """No trouble of the DNS is a verdict on the address: the message waits, and goes when the DNS is well again."""
+    """No trouble of the DNS is a verdict on the address: the message waits, and goes when the DNS
+    is well again."""
     dns.rules["order.mx.test"] = what
     world = make_world(dns)
     message_id = world.send("order")

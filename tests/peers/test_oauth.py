@@ -1,5 +1,5 @@
-"""Users log in with access tokens, which Dovecot asks their issuer about (RFC 7662): XOAUTH2 and OAUTHBEARER, with
-Python's client."""
+"""Users log in with access tokens, which Dovecot asks their issuer about (RFC 7662): XOAUTH2 and
+OAUTHBEARER, with Python's client."""
 import base64
 import http.server
 import json
@@ -17,7 +17,8 @@ from test_auth import HOST, client, entry, make_server  # noqa: F401
 
 USER = "anna@src.test"
 DATA = "From: anna@src.test\r\nSubject: way\r\n\r\nbody\r\n"
-LONG, TOO_LONG = "a" * 12000, "a" * 12150		# the second is more than Dovecot takes in a line, not more than we do
+# the second is more than Dovecot takes in a line, not more than we do
+LONG, TOO_LONG = "a" * 12000, "a" * 12150
 
 TOKENS = {
     "valid": {"active": True, "username": USER, "scope": "openid smtp", "expires_in": 300},
@@ -80,14 +81,16 @@ def dovecot(issuer):
         f.write(CONFIG % issuer.server_address[1])
         f.flush()
         os.chmod(f.name, 0o644)
-        with Dovecot({}, mechanisms="plain xoauth2 oauthbearer", extra="passdb {\n  driver = oauth2\n"
+        with Dovecot({}, mechanisms="plain xoauth2 oauthbearer",
+                     extra="passdb {\n  driver = oauth2\n"
                      "  mechanisms = xoauth2 oauthbearer\n  args = %s\n}\n" % f.name) as one:
             yield one
 
 
 @pytest.fixture
 def daemon(make_server, dovecot):  # noqa: F811
-    return make_server(backend="auth-socket = %s\n" % quoted(dovecot.socket), limits={"auth-delay": "1s"})
+    return make_server(backend="auth-socket = %s\n" % quoted(dovecot.socket),
+                       limits={"auth-delay": "1s"})
 
 
 def message(mechanism, token, user=USER):
@@ -101,13 +104,15 @@ def log_in(daemon, ca, mechanism, token, initial=True, user=USER):
     said = []
 
     def answer(challenge=None):
-        if not challenge:			# none yet, or the empty one in place of an initial response
+        # none yet, or the empty one in place of an initial response
+        if not challenge:
             return message(mechanism, token, user)
         said.append(json.loads(challenge))
         return "" if mechanism == "XOAUTH2" else "\1"
     with client(daemon, ca) as c:
         # Dovecot says what it can do when it has been connected to: soon after the start
-        wait_for(lambda: c.ehlo("src.test")[0] == 250 and mechanism in c.esmtp_features["auth"].split(), what="an offer")
+        wait_for(lambda: c.ehlo("src.test")[0] == 250
+                 and mechanism in c.esmtp_features["auth"].split(), what="an offer")
         try:
             code = c.auth(mechanism, answer, initial_response_ok=initial)[0]
         except smtplib.SMTPAuthenticationError as refused:
@@ -118,10 +123,12 @@ def log_in(daemon, ca, mechanism, token, initial=True, user=USER):
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 def test_tokens(daemon, issuer, ca, sink, mechanism):
-    for number, (token, initial) in enumerate([("valid", True), ("valid", False), (LONG, True), (LONG, False)]):
+    for number, (token, initial) in enumerate([("valid", True), ("valid", False), (LONG, True),
+                                               (LONG, False)]):
         assert log_in(daemon, ca, mechanism, token, initial) == (235, [])
         sink.wait(number + 1)
-    bad = ["expired", "other-scope", "others", "nobody-knows-it"][0 if mechanism == "XOAUTH2" else 3:]
+    bad = ["expired", "other-scope", "others",
+           "nobody-knows-it"][0 if mechanism == "XOAUTH2" else 3:]
     for token in bad:		# each is answered later than the one before
         code, said = log_in(daemon, ca, mechanism, token, initial=token == "expired")
         assert code == 535
@@ -129,19 +136,23 @@ def test_tokens(daemon, issuer, ca, sink, mechanism):
     assert issuer.asked[-1] == "nobody-knows-it"
     assert len(sink.messages) == 4
     failed = daemon.events(event="auth", result="failed")
-    assert [e["user"] for e in failed] == [USER] * len(bad) and all(e["mechanism"] == mechanism for e in failed)
+    assert [e["user"] for e in failed] == [USER] * len(bad) and all(e["mechanism"] == mechanism
+                                                                    for e in failed)
     with open(daemon.log_path, encoding="utf-8") as log:
         assert LONG not in log.read()
 
 
-@pytest.mark.parametrize("answer", [b"*", base64.b64encode(b"{}"), b"%%%"], ids=["cancel", "words", "nonsense"])
+@pytest.mark.parametrize("answer", [b"*", base64.b64encode(b"{}"), b"%%%"],
+                         ids=["cancel", "words", "nonsense"])
 def test_what_a_client_says_to_the_error(daemon, ca, answer):
     """Whatever it is, the login has failed, and the session goes on."""
     with client(daemon, ca) as c:
         first = base64.b64encode(message("OAUTHBEARER", "expired").encode()).decode()
         assert c.docmd("AUTH", "OAUTHBEARER " + first)[0] == 334
         assert c.docmd(answer.decode())[0] == 535
-        assert c.docmd("AUTH", "OAUTHBEARER " + base64.b64encode(message("OAUTHBEARER", "valid").encode()).decode())[0] == 235
+        assert c.docmd("AUTH", "OAUTHBEARER "
+                       + base64.b64encode(message("OAUTHBEARER",
+                                                  "valid").encode()).decode())[0] == 235
 
 
 def test_an_issuer_that_is_slow_or_broken(daemon, issuer, ca):
@@ -156,7 +167,8 @@ def test_an_issuer_that_is_slow_or_broken(daemon, issuer, ca):
             c.user, c.password = "anna@src.test", "wrong"
             with pytest.raises(smtplib.SMTPAuthenticationError):
                 c.auth("PLAIN", c.auth_plain)
-        assert log_in(daemon, ca, "OAUTHBEARER", TOO_LONG) == (454, [])	# nor does it cost others what they have asked
+        # nor does it cost others what they have asked
+        assert log_in(daemon, ca, "OAUTHBEARER", TOO_LONG) == (454, [])
         issuer.hold.set()
         slow.join(60)
         assert result == [(235, [])]

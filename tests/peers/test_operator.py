@@ -12,10 +12,11 @@ import pytest
 import harness
 from conftest import FAST
 from harness import free_port, wait_for
-from steering import BODY, NEVER, dead, has_asked, last, recipients, records, rows, settled, start_tool		# noqa: F401 (a fixture)
+from steering import (BODY, NEVER, dead, has_asked, last, recipients, records, rows, settled,
+                      start_tool)		# noqa: F401 (a fixture)
 
 
-# ---- looking ----------------------------------------------------------------------------------------------------
+# ---- looking -------------------------------------------------------------------------------------
 
 def test_list_filters(dead):
     one = dead.send(BODY, "jo@shop.test", ["a@one.test", "b@two.test"])
@@ -34,7 +35,8 @@ def test_list_filters(dead):
     assert len(recipients(dead, "--state", "waiting")) == 4
     assert recipients(dead, "--older", "1h") == []
     assert len(recipients(dead, "--newer", "1h")) == 4
-    wait_for(lambda: len(recipients(dead, "--error", "CONNECTION REFUSED")) == 4, what="all know why they wait")
+    wait_for(lambda: len(recipients(dead, "--error", "CONNECTION REFUSED")) == 4,
+             what="all know why they wait")
     assert recipients(dead, "--error", "mailbox full") == []
     assert len(recipients(dead, "--limit", "2")) == 2
     assert recipients(dead, one, three) == ["a@one.test", "b@two.test", "d@three.test"]
@@ -48,13 +50,16 @@ def test_show_and_cat(dead):
     text = dead.ctl("queue", "show", id)
     assert "jo@src.test" in text and "2 of 2" in text and "b@two.test" in text
     content = dead.run_tool("tramctl", "queue", "cat", id).stdout
-    assert content.endswith(b"\r\n" + BODY) and content.startswith(b"Received: ") and id.encode() in content
+    assert content.endswith(b"\r\n"
+                            + BODY) and content.startswith(b"Received: ") and id.encode() in content
 
 
 def test_cat_is_the_content_octet_for_octet(dead):
-    data = b"Subject: large\r\n\r\n" + b"".join(b"%07d %s\r\n" % (i, bytes(range(128, 160))) for i in range(9000))
+    data = b"Subject: large\r\n\r\n" + b"".join(b"%07d %s\r\n" % (i, bytes(range(128, 160)))
+                                                for i in range(9000))
     id = dead.send(data, "jo@src.test", ["a@one.test"])
-    assert dead.run_tool("tramctl", "queue", "cat", id).stdout.partition(b"Subject: ")[2] == data[9:]
+    assert dead.run_tool("tramctl", "queue", "cat",
+                         id).stdout.partition(b"Subject: ")[2] == data[9:]
 
 
 def test_ids_that_are_not_there(dead):
@@ -65,7 +70,8 @@ def test_ids_that_are_not_there(dead):
     assert dead.ctl("explain", gone, check=False).returncode == 1
     id = dead.send(BODY)
     done = dead.ctl("queue", "hold", gone, id, check=False)
-    assert done.returncode == 1 and gone.encode() in done.stderr and b"1 recipient on hold" in done.stdout
+    assert (done.returncode == 1 and gone.encode() in done.stderr
+            and b"1 recipient on hold" in done.stdout)
 
 
 def test_explain_own_tries(make_tramd, sink):
@@ -108,18 +114,23 @@ def test_explain_names_the_limit(make_tramd, make_sink):
     one, two = make_sink(), make_sink()
     go = threading.Event()
     rules = [sink.rule("DOT", None, hold=go) for sink in (one, two)]
-    tramd = make_tramd(routes={"one.test": {"deliver": "smtp:[127.0.0.1]:%d" % one.port, "connections": "1"},
+    tramd = make_tramd(routes={"one.test": {"deliver": "smtp:[127.0.0.1]:%d" % one.port,
+                                            "connections": "1"},
                                "two.test": "smtp:[127.0.0.1]:%d" % two.port,
-                               "*": "smtp:[127.0.0.1]:%d" % make_sink().port}, queue=FAST, limits={"deliveries": "2"})
+                               "*": "smtp:[127.0.0.1]:%d" % make_sink().port}, queue=FAST,
+                       limits={"deliveries": "2"})
     tramd.send(BODY, to="a@one.test")
     one.wait_rule(rules[0])
-    tramd.send(BODY, to="b@one.test")			# it may be with that connection, too, as its next one
+    # it may be with that connection, too, as its next one
+    tramd.send(BODY, to="b@one.test")
     more = tramd.send(BODY, to="c@one.test")
-    wait_for(lambda: "its limit of connections, 1, is reached" in tramd.ctl("explain", more), what="a limit is named")
+    wait_for(lambda: "its limit of connections, 1, is reached" in tramd.ctl("explain", more),
+             what="a limit is named")
     tramd.send(BODY, to="d@two.test")
     two.wait_rule(rules[1])
     last_one = tramd.send(BODY, to="e@three.test")
-    wait_for(lambda: "limits.deliveries: all 2 connections are in use" in tramd.ctl("explain", last_one),
+    wait_for(lambda: "limits.deliveries: all 2 connections are in use" in tramd.ctl("explain",
+                                                                                    last_one),
              what="the limit of all is named")
     row = rows(tramd, "explain", last_one)[1]
     assert row["waits_for"] == "the way to be free" and row["state"] == "waiting"
@@ -131,9 +142,11 @@ def test_explain_the_look_up(make_tramd):
     """A domain that cannot be looked up: what was wrong, how often, and when it is tried again."""
     tramd = make_tramd(resolver="127.0.0.1:%d" % free_port(), queue=NEVER)
     id = tramd.send(BODY, to="a@nowhere.test")
-    wait_for(lambda: "the look-up of nowhere.test failed" in tramd.ctl("explain", id), what="the look-up's failure is known")
+    wait_for(lambda: "the look-up of nowhere.test failed" in tramd.ctl("explain", id),
+             what="the look-up's failure is known")
     row = rows(tramd, "explain", id)[1]
-    assert row["next_ms"] > time.time() * 1000 and row["domain"] == "nowhere.test" and row["tries"] == []
+    assert (row["next_ms"] > time.time() * 1000 and row["domain"] == "nowhere.test"
+            and row["tries"] == [])
     assert recipients(tramd, "--error", row["error"]) == ["a@nowhere.test"] and row["error"]
 
 
@@ -141,7 +154,8 @@ def test_sites_sessions_stats(dead):
     dead.send(BODY)
     settled(dead)
     site = [site for site in rows(dead, "sites") if site["key"].startswith("static:")][0]
-    assert site["failures"] == 1 and site["state"] == "back-off" and site["next_ms"] > time.time() * 1000
+    assert (site["failures"] == 1 and site["state"] == "back-off"
+            and site["next_ms"] > time.time() * 1000)
     assert "connection refused" in dead.ctl("sites")
     with dead.client() as c:
         c.hello("me.test")
@@ -151,13 +165,14 @@ def test_sites_sessions_stats(dead):
     stats = last(dead, "stats")
     assert stats["queue_messages"] == 1 and stats["delivered"] == 0
     dead.ctl("sites", "retry", site["key"])
-    wait_for(lambda: any(s.get("failures") == 2 for s in rows(dead, "sites")), what="the site was probed")
+    wait_for(lambda: any(s.get("failures") == 2 for s in rows(dead, "sites")),
+             what="the site was probed")
     dead.ctl("sites", "retry", "--all")
     done = dead.ctl("sites", "retry", "mx:nowhere.test", check=False)
     assert done.returncode == 1 and b"no site" in done.stderr
 
 
-# ---- changing ---------------------------------------------------------------------------------------------------
+# ---- changing ------------------------------------------------------------------------------------
 
 def test_hold_release(make_tramd, sink):
     sink.rule("RCPT", "450 later", times=2)
@@ -195,7 +210,8 @@ def test_remove(dead):
     assert "1 recipient removed" in dead.ctl("queue", "remove", "--sender", "shop.test")
     assert "The queue is empty" in dead.ctl("queue", "list")
     assert last(dead, "stats")["queue_messages"] == 0
-    dead.wait_log(event="control", command="queue-remove", uid=os.getuid(), outcome=re.compile("2 recipients"))
+    dead.wait_log(event="control", command="queue-remove", uid=os.getuid(),
+                  outcome=re.compile("2 recipients"))
 
 
 def test_bounce(make_tramd, sink):
@@ -216,11 +232,13 @@ def test_bounce(make_tramd, sink):
 @pytest.mark.parametrize("end", ["deferred", "accepted", "refused"])
 @pytest.mark.parametrize("action", ["hold", "release", "remove", "bounce", "retry"])
 def test_action_in_flight(make_tramd, sink, action, end):
-    """It waits for the delivery's end, and then changes what is still there: nothing is sent twice, nothing is lost."""
+    """It waits for the delivery's end, and then changes what is still there: nothing is sent twice,
+    nothing is lost."""
     go = threading.Event()
     reply = {"deferred": "451 4.3.0 not now", "accepted": None, "refused": "554 5.6.0 no"}[end]
     rule = sink.rule("DOT", reply, hold=go, times=1)
-    tramd = make_tramd(routes={"src.test": "discard", "*": "smtp:[127.0.0.1]:%d" % sink.port}, queue=NEVER)
+    tramd = make_tramd(routes={"src.test": "discard", "*": "smtp:[127.0.0.1]:%d" % sink.port},
+                       queue=NEVER)
     id = tramd.send(BODY, "jo@src.test")
     sink.wait_rule(rule)
     tool = start_tool(tramd, "queue", action, id)
@@ -232,15 +250,18 @@ def test_action_in_flight(make_tramd, sink, action, end):
     assert tool.returncode == 0 and err == "", err
     changes = action != "release" and end == "deferred" or action == "remove" and end == "refused"
     assert text.startswith("1 recipient " if changes else ("0 recipients ", "1 recipient ")), text
-    tramd.wait_log(event="delivery", id=id, fate={"deferred": "deferred", "accepted": "delivered", "refused": "failed"}[end])
+    tramd.wait_log(event="delivery", id=id,
+                   fate={"deferred": "deferred", "accepted": "delivered", "refused": "failed"}[end])
     if end == "deferred" and action == "hold":
         wait_for(lambda: recipients(tramd, "--state", "held") == ["b@dst.test"], what="it is held")
         tramd.ctl("queue", "release", id)
-    elif end == "deferred" and action == "release":		# it is not on hold: there was nothing to do
+    elif (end == "deferred"
+          and action == "release"):		# it is not on hold: there was nothing to do
         wait_for(lambda: recipients(tramd, "--state", "waiting") == ["b@dst.test"], what="it waits")
         tramd.ctl("queue", "retry", id)
     tramd.wait_empty()
-    wanted = 1 if end == "accepted" or end == "deferred" and action in ("hold", "release", "retry") else 0
+    wanted = 1 if end == "accepted" or end == "deferred" and action in ("hold", "release",
+                                                                        "retry") else 0
     assert len([m for m in sink.messages if m.sender == "jo@src.test"]) == wanted
     if changes:
         tramd.wait_log(event="operator", id=id)
@@ -253,9 +274,10 @@ def test_looking_and_reloading_in_flight(make_tramd, sink, tmp_path):
     tramd = make_tramd(static=sink, queue=NEVER)
     id = tramd.send(BODY)
     sink.wait_rule(rule)
-    for words in (["queue", "list"], ["queue", "show", id], ["explain", id], ["queue", "cat", id], ["sites"], ["sessions"],
-                  ["stats"], ["queue", "export", tmp_path / "archive"], ["reload"], ["sites", "retry", "--all"],
-                  ["drain", "--no-wait"], ["drain", "--off"]):
+    for words in (["queue", "list"], ["queue", "show", id], ["explain", id], ["queue", "cat", id],
+                  ["sites"], ["sessions"],
+                  ["stats"], ["queue", "export", tmp_path / "archive"], ["reload"],
+                  ["sites", "retry", "--all"], ["drain", "--no-wait"], ["drain", "--off"]):
         done = tramd.ctl(*words, check=False)
         assert done.returncode == 0, (words, done.stderr)
     assert recipients(tramd, "--state", "in-flight") == ["b@dst.test"]
@@ -266,14 +288,16 @@ def test_looking_and_reloading_in_flight(make_tramd, sink, tmp_path):
 
 def test_many(make_tramd):
     """Slices: 3,000 messages are listed, held and removed while mail goes on coming in."""
-    tramd = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER, limits={"messages-per-session": "10000"})
+    tramd = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER,
+                       limits={"messages-per-session": "10000"})
     with tramd.client() as c:
         c.hello()
         for i in range(3000):
             c.message(BODY, "jo@src.test", ["u%d@d%d.test" % (i, i % 7)])
     assert len(rows(tramd, "queue", "list")) == 3000
     assert len(rows(tramd, "queue", "list", "--domain", "d3.test")) == len(range(3, 3000, 7))
-    lines = [json.loads(line) for line in tramd.ctl("queue", "hold", "--all", "--json").splitlines()]
+    lines = [json.loads(line) for line in tramd.ctl("queue", "hold", "--all",
+                                                    "--json").splitlines()]
     assert lines[-1]["changed"] == 3000 and len([line for line in lines if "progress" in line]) >= 5
     assert len(rows(tramd, "queue", "list", "--state", "held")) == 3000
     stop = threading.Event()
@@ -295,10 +319,11 @@ def test_many(make_tramd):
     assert set(recipients(tramd)) == {"x@y.test"}
 
 
-# ---- the command line -------------------------------------------------------------------------------------------
+# ---- the command line ----------------------------------------------------------------------------
 
 def test_nothing_is_listed_twice(dead, tmp_path):
-    """An id that is named twice; and a recipient that moves in the queue while it is listed (played by a script)."""
+    """An id that is named twice; and a recipient that moves in the queue while it is listed (played
+    by a script)."""
     id = dead.send(BODY, to=["a@one.test", "b@two.test"])
     assert len(rows(dead, "queue", "list", id, id.upper(), id)) == 2
     octets = dead.run_tool("tramctl", "queue", "export", "-", id, id).stdout
@@ -306,8 +331,10 @@ def test_nothing_is_listed_twice(dead, tmp_path):
     dead.stop()
     octets = dead.run_tool("tramctl", "queue", "export", "-", id, id).stdout
     assert b"".join(kind for kind, _ in records(octets)) == b"AMRRCEZ"
-    row = {"id": id, "number": 0, "sender": "jo@src.test", "recipient": "a@one.test", "state": "waiting"}
-    lines = [row, dict(row, number=1, recipient="b@one.test"), dict(row, state="in-flight"), {"rows": 3, "end": True}]
+    row = {"id": id, "number": 0, "sender": "jo@src.test", "recipient": "a@one.test",
+           "state": "waiting"}
+    lines = [row, dict(row, number=1, recipient="b@one.test"), dict(row, state="in-flight"),
+             {"rows": 3, "end": True}]
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(dead.control)
         server.listen()
@@ -321,7 +348,8 @@ def test_nothing_is_listed_twice(dead, tmp_path):
         thread = threading.Thread(target=answer)
         thread.start()
         text = dead.ctl("queue", "list", "--domain", "one.test")
-        assert text.count("a@one.test") == 1 and text.count("b@one.test") == 1 and "in-flight" not in text
+        assert (text.count("a@one.test") == 1 and text.count("b@one.test") == 1
+                and "in-flight" not in text)
         assert [json.loads(line) for line in dead.ctl("queue", "list", "--json").splitlines()] == \
             lines[:2] + [{"rows": 2, "end": True}]
         thread.join()
@@ -330,13 +358,17 @@ def test_nothing_is_listed_twice(dead, tmp_path):
 
 def test_exit_codes(dead, tmp_path):
     def code(*args, **who):
-        return subprocess.run([harness.program("tramctl"), *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              timeout=harness.TIMEOUT, **who)
+        return subprocess.run([harness.program("tramctl"), *args], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, timeout=harness.TIMEOUT, **who)
     config = ["-c", dead.config_path]
-    for words in ([], ["queue"], ["queue", "lits"], ["queue", "list", "--nope"], ["queue", "list", "--older", "5"],
-                  ["queue", "list", "--state", "dead"], ["queue", "hold"], ["queue", "remove", "--all", "--domain", "x"],
-                  ["queue", "show"], ["queue", "show", "12"], ["explain", "a", "b"], ["stats", "--all"],
-                  ["queue", "list", "--limit"], ["queue", "list", "--limit", "0"], ["sites", "retry"], ["reload", "now"]):
+    for words in ([], ["queue"], ["queue", "lits"], ["queue", "list", "--nope"],
+                  ["queue", "list", "--older", "5"],
+                  ["queue", "list", "--state", "dead"], ["queue", "hold"],
+                  ["queue", "remove", "--all", "--domain", "x"],
+                  ["queue", "show"], ["queue", "show", "12"], ["explain", "a", "b"],
+                  ["stats", "--all"],
+                  ["queue", "list", "--limit"], ["queue", "list", "--limit", "0"],
+                  ["sites", "retry"], ["reload", "now"]):
         done = code(*config, *words)
         assert done.returncode == 2 and b"See: tramctl --help" in done.stderr, words
     assert b"queue what? There are: list, show, cat" in code(*config, "queue", "lits").stderr
@@ -344,7 +376,8 @@ def test_exit_codes(dead, tmp_path):
     assert code("-c", str(tmp_path / "none"), "stats").returncode == 5
     if os.getuid() == 0:
         os.chmod(tmp_path, 0o755)
-        for folder in (dead.place, os.path.dirname(str(tmp_path)), os.path.dirname(os.path.dirname(str(tmp_path)))):
+        for folder in (dead.place, os.path.dirname(str(tmp_path)),
+                       os.path.dirname(os.path.dirname(str(tmp_path)))):
             os.chmod(folder, 0o755)
         done = code(*config, "stats", user="nobody", group="nogroup", extra_groups=[])
         assert done.returncode == 4 and b"you may not open" in done.stderr, done.stderr
@@ -355,19 +388,20 @@ def test_exit_codes(dead, tmp_path):
 
 
 def test_help_names_all():
-    text = subprocess.run([harness.program("tramctl"), "--help"], capture_output=True, text=True, check=True).stdout
-    listed = subprocess.run([harness.program("tramctl"), "--list-options"], capture_output=True, text=True,
-                            check=True).stdout.splitlines()
+    text = subprocess.run([harness.program("tramctl"), "--help"], capture_output=True, text=True,
+                          check=True).stdout
+    listed = subprocess.run([harness.program("tramctl"), "--list-options"], capture_output=True,
+                            text=True, check=True).stdout.splitlines()
     for line in listed:
         command = re.sub(r" --.*", "", line)
         assert command in text
         if " --" in line:
-            one = subprocess.run([harness.program("tramctl"), *command.split(), "--help"], capture_output=True,
-                                 text=True, check=True).stdout
+            one = subprocess.run([harness.program("tramctl"), *command.split(), "--help"],
+                                 capture_output=True, text=True, check=True).stdout
             assert line[len(command) + 1:] in one and one.startswith("usage: tramctl")
 
 
-# ---- the socket -------------------------------------------------------------------------------------------------
+# ---- the socket ----------------------------------------------------------------------------------
 
 def raw(tramd):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -388,12 +422,15 @@ def read_all(s):
         octets += more
 
 
-@pytest.mark.parametrize("bad", [b"\n", b"hello\n", b"\x00\xff\n", b"{\"command\":\"stats\"\n", b"[]\n",
-                                 b"{\"command\":\"nothing\"}\n", b"{\"command\":\"queue-remove\"}\n",
+@pytest.mark.parametrize("bad", [b"\n", b"hello\n", b"\x00\xff\n", b"{\"command\":\"stats\"\n",
+                                 b"[]\n",
+                                 b"{\"command\":\"nothing\"}\n",
+                                 b"{\"command\":\"queue-remove\"}\n",
                                  b"[" * 60000 + b"\n", b"x" * 70000,
-                                 b"{\"command\":\"import-content\",\"data\":\"!\"}\n", b"GET / HTTP/1.0\r\n\r\n"],
-                         ids=["empty", "words", "binary", "open", "array", "unknown", "nothing selected", "deep",
-                              "endless", "bad data", "HTTP"])
+                                 b"{\"command\":\"import-content\",\"data\":\"!\"}\n",
+                                 b"GET / HTTP/1.0\r\n\r\n"],
+                         ids=["empty", "words", "binary", "open", "array", "unknown",
+                              "nothing selected", "deep", "endless", "bad data", "HTTP"])
 def test_a_bad_request_closes_its_peer_only(dead, bad):
     with raw(dead) as well, raw(dead) as s:
         try:
@@ -421,7 +458,8 @@ def test_requests_in_a_row_and_in_pieces(dead):
 
 def test_out_of_order_import(dead):
     with raw(dead) as s:
-        for request in (b'{"command":"import-commit"}\n', b'{"command":"import-content","data":"AAAA"}\n',
+        for request in (b'{"command":"import-commit"}\n',
+                        b'{"command":"import-content","data":"AAAA"}\n',
                         b'{"command":"import-recipient","address":"a@b"}\n'):
             s.sendall(request)
             assert b"No message was begun" in s.recv(65536)
@@ -440,18 +478,21 @@ def test_out_of_order_import(dead):
 
 
 def test_who_does_not_read_is_not_waited_for(make_tramd):
-    tramd = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER, limits={"messages-per-session": "10000"})
+    tramd = make_tramd(static=("127.0.0.1", free_port()), queue=NEVER,
+                       limits={"messages-per-session": "10000"})
     with tramd.client() as c:
         c.hello()
         for i in range(200):
             c.message(BODY, "jo@src.test", ["%s%d@dst.test" % ("x" * 50, n) for n in range(50)])
 
     def anonymous():
-        return int(re.search(r"RssAnon:\s+(\d+)", open("/proc/%d/status" % tramd.process.pid).read())[1])
+        return int(re.search(r"RssAnon:\s+(\d+)",
+                             open("/proc/%d/status" % tramd.process.pid).read())[1])
     before = anonymous()
     with raw(tramd) as lazy:
         lazy.sendall(b'{"command":"queue-list"}\n' * 100)
-        assert len(rows(tramd, "queue", "list", "--limit", "5000")) == 5000	# others are answered meanwhile
+        # others are answered meanwhile
+        assert len(rows(tramd, "queue", "list", "--limit", "5000")) == 5000
         with open(tramd.program, "rb") as f:
             sanitized = re.search(rb"__[at]san_init", f.read())	# keeps what was freed
         assert sanitized or anonymous() - before < 8192

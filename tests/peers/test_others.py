@@ -1,4 +1,5 @@
-"""Other programs that log in, or verify us: Exim both ways, Postfix by DANE, nodemailer, and what Thunderbird says."""
+"""Other programs that log in, or verify us: Exim both ways, Postfix by DANE, nodemailer, and what
+Thunderbird says."""
 import base64
 import os
 import re
@@ -18,8 +19,10 @@ from dnssec import SignedNsd, Unbound, spki_digest
 from harness import TIMEOUT, quoted, split_received, wait_for
 from test_auth import HOST, PASSWORD, USER, entry, make_server  # noqa: F401
 
-BODY = ("From: Anna <anna@src.test>\r\nTo: b@far.test\r\nSubject: way\r\nMessage-ID: <1@src.test>\r\n"
-        "Date: Sat, 21 Nov 2026 03:47:35 +0000\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+BODY = ("From: Anna <anna@src.test>\r\nTo: b@far.test\r\nSubject: way\r\nMessage-ID: "
+        "<1@src.test>\r\n"
+        "Date: Sat, 21 Nov 2026 03:47:35 +0000\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; "
+        "charset=utf-8\r\n"
         "Content-Transfer-Encoding: 8bit\r\n\r\nXin chào\r\n.\r\n..dots\r\n").encode()
 
 
@@ -29,15 +32,18 @@ def need_namespaces():
 
 
 def test_exim_both_ways(make_server, make_tramd, sink, ca, tmp_path):  # noqa: F811
-    """tram, logged in → Exim, logged in → tram → the sink; TLS with certificates that are looked at."""
+    """tram, logged in → Exim, logged in → tram → the sink; TLS with certificates that are looked
+    at."""
     if exim.program() is None:
         pytest.skip("Exim has not been unpacked (see exim.py)")
     need_namespaces()
     last = make_server()
     chain, key = ca.sign("exim", ["exim.test"])
     (tmp_path / "secret").write_text(PASSWORD)
-    with exim.Exim(chain, key, ca.path, USER, PASSWORD, relay=(HOST, last.ports["submission"])) as middle:
-        first = make_tramd(routes={"*": {"deliver": "smtp:[%s]:%d" % (HOST, middle.port), "tls": "verify", "tls-names":
+    with exim.Exim(chain, key, ca.path, USER, PASSWORD,
+                   relay=(HOST, last.ports["submission"])) as middle:
+        first = make_tramd(routes={"*": {"deliver": "smtp:[%s]:%d" % (HOST, middle.port),
+                                         "tls": "verify", "tls-names":
                                          '"exim.test"', "user": quoted(USER),
                                          "password-file": quoted(str(tmp_path / "secret"))}},
                            extra="delivery-ca = %s\n" % quoted(ca.path))
@@ -66,8 +72,10 @@ class ResolvingPostfix(harness.Postfix):
         super().__init__(relay, **settings)
 
     def command(self, word):
-        subprocess.run(["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', self.conf.name,
-                        harness.POSTFIX, "-c", self.etc, word], check=True, stdin=subprocess.DEVNULL,
+        subprocess.run(["unshare", "-m", "sh", "-c",
+                        'mount --bind "$0" /etc/resolv.conf && exec "$@"', self.conf.name,
+                        harness.POSTFIX, "-c", self.etc, word], check=True,
+                       stdin=subprocess.DEVNULL,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -76,28 +84,37 @@ def test_postfix_verifies_us_by_dane(make_tramd, sink, ca):
     need_namespaces()
     if dnssec.missing() or not shutil.which(harness.POSTFIX):
         pytest.skip("%s is not installed" % (dnssec.missing() or "postfix"))
-    chain, key = ca.sign("dane", ["elsewhere.test"])		# DANE-EE: the name in it does not count
-    daemon = make_tramd(static=sink, extra="certificate mail { chain = %s key = %s }\n" % (quoted(chain), quoted(key)))
-    zone = ("good A 127.0.0.1\nbad A 127.0.0.1\nnone A 127.0.0.1\n_%d._tcp.good TLSA 3 1 1 %s\n_%d._tcp.bad TLSA 3 1 1 %s"
+    # DANE-EE: the name in it does not count
+    chain, key = ca.sign("dane", ["elsewhere.test"])
+    daemon = make_tramd(static=sink, extra="certificate mail { chain = %s key = %s }\n"
+                        % (quoted(chain), quoted(key)))
+    zone = ("good A 127.0.0.1\nbad A 127.0.0.1\nnone A 127.0.0.1\n_%d._tcp.good TLSA 3 1 1 "
+            "%s\n_%d._tcp.bad TLSA 3 1 1 %s"
             % (daemon.port, spki_digest(chain), daemon.port, "00" * 32))
     with SignedNsd({"dane.test": zone}, signed=["dane.test"]) as nsd:
         resolver = Unbound(nsd, host="127.0.53.%d" % (1 + os.getpid() % 250), port=53)
         with resolver:
             postfix = ResolvingPostfix(
-                "", resolver, disable_dns_lookups="no", smtp_host_lookup="dns", smtp_dns_support_level="dnssec",
-                smtp_tls_security_level="dane-only", smtp_tls_loglevel="1", transport_maps="inline:{%s}" % ", ".join(
-                    "%s.test=smtp:[%s.dane.test]:%d" % (name, name, daemon.port) for name in ("good", "bad", "none")))
+                "", resolver, disable_dns_lookups="no", smtp_host_lookup="dns",
+                smtp_dns_support_level="dnssec",
+                smtp_tls_security_level="dane-only", smtp_tls_loglevel="1",
+                transport_maps="inline:{%s}" % ", ".join(
+                    "%s.test=smtp:[%s.dane.test]:%d" % (name, name, daemon.port)
+                    for name in ("good", "bad", "none")))
             try:
                 with smtplib.SMTP(HOST, postfix.port, local_hostname="src.test") as c:
                     c.sendmail("a@src.test", ["b@good.test", "b@bad.test", "b@none.test"], BODY)
-                wait_for(lambda: len(re.findall("status=", postfix.log())) >= 3, TIMEOUT, "an outcome for each")
+                wait_for(lambda: len(re.findall("status=", postfix.log())) >= 3, TIMEOUT,
+                         "an outcome for each")
                 log = postfix.log()
             finally:
                 postfix.close()
     assert sorted(re.findall(r"to=<(\S+)>,.*status=(\w+)", log)) == [
         ("b@bad.test", "deferred"), ("b@good.test", "sent"), ("b@none.test", "deferred")], log
-    assert re.findall(r"Verified TLS connection established to (\S+)\[", log) == ["good.dane.test"], log
-    assert [m.recipients for m in sink.wait(1)] == [["b@good.test"]] and b"with ESMTPS" in sink.messages[0].data
+    assert re.findall(r"Verified TLS connection established to (\S+)\[",
+                      log) == ["good.dane.test"], log
+    assert [m.recipients
+            for m in sink.wait(1)] == [["b@good.test"]] and b"with ESMTPS" in sink.messages[0].data
 
 
 NODE = """
@@ -118,8 +135,10 @@ def test_nodemailer(make_server, sink, ca, tmp_path, port):  # noqa: F811
     (tmp_path / "send.js").write_text(NODE)
     daemon = make_server()
     for password, good in ((PASSWORD, True), ("wrong", False)):
-        done = subprocess.run(["node", str(tmp_path / "send.js"), str(daemon.ports[port]), "yes" if port == "smtps" else "no",
-                               ca.path, USER, password], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        done = subprocess.run(["node", str(tmp_path / "send.js"), str(daemon.ports[port]),
+                               "yes" if port == "smtps" else "no",
+                               ca.path, USER, password], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=2 * TIMEOUT, check=False)
         assert (done.returncode == 0) == good, done.stdout
         assert (b"250 2.0.0" if good else b"535") in done.stdout
@@ -127,7 +146,8 @@ def test_nodemailer(make_server, sink, ca, tmp_path, port):  # noqa: F811
 
 
 def test_as_thunderbird_does(make_server, sink, ca):  # noqa: F811
-    """Line by line, as its log has it: it greets with its address, asks again behind STARTTLS, and waits for each reply."""
+    """Line by line, as its log has it: it greets with its address, asks again behind STARTTLS, and
+    waits for each reply."""
     daemon = make_server(submission="submission = yes ")
     context = ssl.create_default_context(cafile=ca.path)
     with socket.create_connection((HOST, daemon.ports["submission"]), timeout=TIMEOUT) as plain:
@@ -147,9 +167,13 @@ def test_as_thunderbird_does(make_server, sink, ca):  # noqa: F811
         talk(plain, b"STARTTLS", b"220 ")
         with context.wrap_socket(plain, server_hostname="tram.test") as s:
             offer = talk(s, b"EHLO [192.168.178.21]", b"250-")
-            assert re.search(r"(?m)^250[- ]AUTH .*PLAIN", offer) and "8BITMIME" in offer and "STARTTLS" not in offer
-            talk(s, b"AUTH PLAIN " + base64.b64encode(b"\0%s\0%s" % (USER.encode(), PASSWORD.encode())), b"235 2.7.0 ")
-            talk(s, b"MAIL FROM:<%s> BODY=8BITMIME SIZE=%d" % (USER.encode(), len(BODY)), b"250 2.1.0 ")
+            assert re.search(r"(?m)^250[- ]AUTH .*PLAIN",
+                             offer) and "8BITMIME" in offer and "STARTTLS" not in offer
+            talk(s, b"AUTH PLAIN " + base64.b64encode(b"\0%s\0%s"
+                                                      % (USER.encode(), PASSWORD.encode())),
+                 b"235 2.7.0 ")
+            talk(s, b"MAIL FROM:<%s> BODY=8BITMIME SIZE=%d" % (USER.encode(), len(BODY)),
+                 b"250 2.1.0 ")
             talk(s, b"RCPT TO:<b@far.test>", b"250 2.1.5 ")
             talk(s, b"RCPT TO:<c@far.test>", b"250 2.1.5 ")
             talk(s, b"DATA", b"354 ")

@@ -1,5 +1,6 @@
-"""What the daemon does with clients that are slow, early, many, silent or wrong: what the machine in process cannot show,
-because a clock, an address or a second session has a part in it. Strangers are clients outside of relay-from."""
+"""What the daemon does with clients that are slow, early, many, silent or wrong: what the machine
+in process cannot show, because a clock, an address or a second session has a part in it. Strangers
+are clients outside of relay-from."""
 import signal
 import socket
 
@@ -72,7 +73,8 @@ def test_client_is_hidden(make_tramd, sink):
         c.hello("secret.client.test")
         message_id = c.message(b"Subject: private\r\n\r\n")
     data = sink.wait(1)[0].data
-    assert b"secret" not in data and b"127.0.0.1" not in data and b"Received: from hidden.invalid" in data
+    assert (b"secret" not in data and b"127.0.0.1" not in data
+            and b"Received: from hidden.invalid" in data)
     assert tramd.wait_log(event="accept", id=message_id)["client"].startswith("127.0.0.1")
 
 
@@ -111,7 +113,8 @@ def test_sender_that_takes_no_mail(make_checking, sink):
         assert "5.7.27" in c.reply(550).text
         c.reply(503)
         c.reply(250)
-        for sender in ("a@plain.test", "a@both.test", "a@nomx.test", "a@nowhere.test", "a@[192.0.2.1]", ""):
+        for sender in ("a@plain.test", "a@both.test", "a@nomx.test", "a@nowhere.test",
+                       "a@[192.0.2.1]", ""):
             c.message(b"Subject: way\r\n\r\n", sender=sender)
     assert len(sink.wait(6)) == 6
 
@@ -138,7 +141,8 @@ def test_sender_is_not_asked_for(make_checking, sink, how):
 @pytest.mark.parametrize("end", ["leaves", "time-out", "stop"])
 def test_session_ends_while_the_sender_is_asked_for(make_checking, sink, end):
     limits = {"command-timeout": "2s"} if end == "time-out" else {}
-    tramd, dns = make_checking("resolver-timeout = 4m\nstop-timeout = 200ms", {"plain.test": "silence"}, limits=limits)
+    tramd, dns = make_checking("resolver-timeout = 4m\nstop-timeout = 200ms",
+                               {"plain.test": "silence"}, limits=limits)
     c = tramd.client()
     c.hello()
     c.send("MAIL FROM:<a@plain.test>\r\n")
@@ -171,8 +175,10 @@ def test_submission(make_tramd, sink, submission):
     if submission == "no":
         assert plain == header + b"\r\nBcc: body\r\n" and headless == b"\r\nno header\r\n"
     else:
-        assert b"secret" not in plain and plain.startswith(b"From: a@src.test\r\nSubject: x\r\nDate: ")
-        assert plain.count(b"\r\nMessage-ID: <") == 1 and plain.endswith(b"@tram.test>\r\n\r\nBcc: body\r\n")
+        assert b"secret" not in plain and plain.startswith(b"From: a@src.test\r\nSubject: "
+                                                           b"x\r\nDate: ")
+        assert plain.count(b"\r\nMessage-ID: <") == 1 and plain.endswith(b"@tram.test>\r\n\r\nBcc: "
+                                                                         b"body\r\n")
         assert headless.startswith(b"Date: ") and headless.endswith(b">\r\n\r\nno header\r\n")
 
 
@@ -214,8 +220,8 @@ def test_silence_in_a_message(make_tramd, sink):
 @pytest.mark.quick
 def test_strangers_are_hurried_when_connections_run_short(make_tramd, sink):
     """With four of five taken: those that were there before too, but not our own clients."""
-    tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"], limits={"connections": 5, "stress-timeout": "300ms"},
-                       extra="threads = 1")
+    tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"],
+                       limits={"connections": 5, "stress-timeout": "300ms"}, extra="threads = 1")
     ours = SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.9")
     strangers = [tramd.client() for _ in range(2)]
     strangers[0].hello()
@@ -256,12 +262,14 @@ def until_refused(tramd, count, **how):
 
 
 def test_connections_of_one_client(make_tramd, sink):
-    tramd = make_tramd(static=sink, limits={"connections-per-client": 3}, relay_from=["127.0.0.8/30"])
+    tramd = make_tramd(static=sink, limits={"connections-per-client": 3},
+                       relay_from=["127.0.0.8/30"])
     wait_for(lambda: tramd.ctl("sessions").count("smtp") == 0, what="the harness has left")
     sessions, reply = until_refused(tramd, 3)
     assert "your network" in reply.text
     others = [SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.2")]
-    others += [SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.9") for _ in range(5)]		# ours: no limit
+    # ours: no limit
+    others += [SmtpRaw("127.0.0.1", tramd.port, source="127.0.0.9") for _ in range(5)]
     sessions.pop().quit()
     wait_for(lambda: tramd.ctl("sessions").count("127.0.0.1:") == 2, what="one has left")
     sessions.append(tramd.client())
@@ -281,9 +289,12 @@ def test_connections_in_all(make_tramd, sink):
 
 
 def test_flood_of_rubbish(make_tramd, sink):
-    """Hundreds of connections that talk nonsense, hang up or say nothing do not keep the mail of others waiting."""
-    tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"], limits={"error-delay": "0", "connections-per-client": 300})
-    rubbish = [b"\0" * 5000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01", b"\xff\xfe\r\n" * 500,
+    """Hundreds of connections that talk nonsense, hang up or say nothing do not keep the mail of
+    others waiting."""
+    tramd = make_tramd(static=sink, relay_from=["127.0.0.8/30"],
+                       limits={"error-delay": "0", "connections-per-client": 300})
+    rubbish = [b"\0" * 5000, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01",
+               b"\xff\xfe\r\n" * 500,
                b"EHLO a\r\n" * 500, b"x" * 100000, b"MAIL FROM:<" + b"a" * 5000 + b"\r\n", b""]
     held = []
     for i in range(250):
@@ -345,8 +356,8 @@ def test_too_many_hops(make_tramd, sink):
 def test_both_families_on_one_port(make_tramd, sink):
     """[::] is for IPv6 alone, so that 0.0.0.0 can stand beside it."""
     port = free_port_on(["127.0.0.1", "::1"])
-    tramd = make_tramd(static=sink, extra='listener all { address = {"0.0.0.0:%d", "[::]:%d"} }' % (port, port),
-                       relay_from=["127.0.0.0/8", "::1"], hostname="mx.tram.test")
+    tramd = make_tramd(static=sink, extra='listener all { address = {"0.0.0.0:%d", "[::]:%d"} }'
+                       % (port, port), relay_from=["127.0.0.0/8", "::1"], hostname="mx.tram.test")
     for host in ("127.0.0.1", "::1"):
         with SmtpRaw(host, port) as c:
             c.hello()

@@ -1,4 +1,5 @@
-"""REQUIRETLS and TLS-Required (RFC 8689): from the client to the last host, or back to the sender. With DANE: test_dane.py."""
+"""REQUIRETLS and TLS-Required (RFC 8689): from the client to the last host, or back to the sender.
+With DANE: test_dane.py."""
 import re
 import smtplib
 import ssl
@@ -22,9 +23,11 @@ def make_host(make_sink, pair):
 
 @pytest.fixture
 def make_relay(make_secure, ca):
-    """A tramd that takes REQUIRETLS, and verifies by name whom it passes mail on to. back: where reports go."""
+    """A tramd that takes REQUIRETLS, and verifies by name whom it passes mail on to. back: where
+    reports go."""
     def make(*hosts, back=None, tls="verify", names='"mail.test"'):
-        route = {"deliver": ", ".join("smtp:[%s]:%d" % (HOST, host.port) for host in hosts), "tls": tls}
+        route = {"deliver": ", ".join("smtp:[%s]:%d" % (HOST, host.port) for host in hosts),
+                 "tls": tls}
         if names:
             route["tls-names"] = names
         routes = {"src.test": "smtp:[%s]:%d" % (HOST, back.port)} if back else {}
@@ -94,7 +97,8 @@ def test_the_next_host_if_one_does_not_offer_it(make_relay, make_host):
 @pytest.mark.parametrize("host, how, status", [
     ({"requiretls": False}, {}, "5.7.30"),
     ({"tls": False}, {}, "5.7.10"),
-    ({}, {"tls": "may", "names": None}, "5.7.30"),		# an address has no name that could be verified
+    # an address has no name that could be verified
+    ({}, {"tls": "may", "names": None}, "5.7.30"),
 ])
 def test_back_to_the_sender(make_relay, make_host, host, how, status):
     sink, back = make_host(**host), make_host()
@@ -138,10 +142,12 @@ def test_where_tls_is_off_it_is_refused_at_once(make_relay, make_host):
 
 
 @pytest.mark.parametrize("field, optional", [
-    (b"TLS-Required: No\r\n", True), (b"tls-required:\r\n no \r\n", True), (b"TLS-Required: Yes\r\n", False),
+    (b"TLS-Required: No\r\n", True), (b"tls-required:\r\n no \r\n", True),
+    (b"TLS-Required: Yes\r\n", False),
     (b"TLS-Required: No\r\nTLS-Required: Yes\r\n", False), (b"X-TLS-Required: No\r\n", False)])
 def test_the_header_field(make_relay, make_host, field, optional):
-    """Such messages are of a site of their own; REQUIRETLS counts for more; what the route says stays in force."""
+    """Such messages are of a site of their own; REQUIRETLS counts for more; what the route says
+    stays in force."""
     sink = make_host()
     daemon = make_relay(sink)
     for options in ((), ("REQUIRETLS",)):
@@ -151,6 +157,7 @@ def test_the_header_field(make_relay, make_host, field, optional):
     daemon.restart()
     sink.rule("BANNER", "421 4.3.2 later")
     send(daemon, options=(), data=field + DATA)
-    assert ("tls-required=no" in daemon.wait_log(event="host-failed", reply=re.compile("421"))["site"]) == optional
+    assert ("tls-required=no" in daemon.wait_log(event="host-failed",
+                                                 reply=re.compile("421"))["site"]) == optional
     sink.clear_rules()
     sink.wait(3)

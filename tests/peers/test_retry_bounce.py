@@ -1,7 +1,8 @@
-"""What the next hop refuses, now or for good: retries, bounces, and what the sender asked to be told.
+"""What the next hop refuses, now or for good: retries, bounces, and what the sender asked to be
+told.
 
-Bounces are read twice: by Python's email package, and by Debian's Mail::DeliveryStatus::BounceParser; and held against
-RFC 3464 and 3461 here.
+Bounces are read twice: by Python's email package, and by Debian's
+Mail::DeliveryStatus::BounceParser; and held against RFC 3464 and 3461 here.
 """
 import email
 import email.policy
@@ -17,7 +18,8 @@ from conftest import FAST
 from harness import TIMEOUT, queue_id, split_received, wait_for
 from sink import DROP, FEATURES, RESET, SILENT
 
-DATA = b"From: a@src.test\r\nTo: b@dst.test\r\nSubject: wanted\r\nMessage-ID: <1@src.test>\r\n\r\nSecret body.\r\n"
+DATA = (b"From: a@src.test\r\nTo: b@dst.test\r\nSubject: wanted\r\nMessage-ID: "
+        b"<1@src.test>\r\n\r\nSecret body.\r\n")
 
 PERL = r"""
 use Mail::DeliveryStatus::BounceParser; local $/; my $b = Mail::DeliveryStatus::BounceParser->new(<STDIN>);
@@ -52,7 +54,8 @@ def test_temporary(tramd, sink, step):
 @pytest.mark.parametrize("how", ["drop", "reset", "421"])
 @pytest.mark.parametrize("step", ["BANNER", "EHLO", "MAIL", "RCPT", "DATA", "BODY", "DOT", "QUIT"])
 def test_gone(tramd, sink, step, how):
-    """The next hop goes away at any step: the message is tried again and arrives once (it kept nothing before)."""
+    """The next hop goes away at any step: the message is tried again and arrives once (it kept
+    nothing before)."""
     if how == "421" and step == "BODY":
         pytest.skip("nothing is said there")
     if step in ("DATA", "BODY"):
@@ -66,9 +69,11 @@ def test_gone(tramd, sink, step, how):
 @pytest.mark.parametrize("step, limit, what", [
     ("BANNER", "banner-timeout", "the greeting"), ("EHLO", "ehlo-timeout", "the reply to EHLO"),
     ("MAIL", "mail-timeout", "the reply to MAIL"), ("RCPT", "rcpt-timeout", "the reply to RCPT"),
-    ("DATA", "data-init-timeout", "the reply to DATA"), ("DOT", "dot-timeout", "the reply to the final dot")])
+    ("DATA", "data-init-timeout", "the reply to DATA"),
+    ("DOT", "dot-timeout", "the reply to the final dot")])
 def test_silent(make_tramd, make_sink, step, limit, what):
-    """The next hop says nothing any more: each wait has its own limit, and the message is tried again."""
+    """The next hop says nothing any more: each wait has its own limit, and the message is tried
+    again."""
     sink = make_sink(features=[f for f in FEATURES if f not in ("PIPELINING", "CHUNKING")])
     sink.rule(step, SILENT, times=1)
     tramd = make_tramd(static=sink, queue=FAST, limits={limit: "300ms"})
@@ -91,7 +96,8 @@ def test_body_is_not_read(make_tramd, make_sink):
 
 
 def test_lost_behind_the_dot_is_said(tramd, sink):
-    """The dot was sent and no answer came: it may have arrived. It is tried again, and the doubt is told."""
+    """The dot was sent and no answer came: it may have arrived. It is tried again, and the doubt is
+    told."""
     arrived = []
     sink.rule("DOT", lambda session, line: (arrived.append(line), DROP)[1], times=1)
     message_id = tramd.send(DATA)
@@ -106,7 +112,8 @@ def test_each_its_own(tramd, sink):
     sink.rule("RCPT", "550 5.1.1 no such user", match="gone@")
     sink.rule("RCPT", "450 4.2.1 mailbox busy", match="busy@", times=1)
     sink.rule("RCPT", "553 5.1.3 strange name", match="odd@")
-    message_id = tramd.send(DATA, to=["good@dst.test", "gone@dst.test", "busy@dst.test", "odd@dst.test"])
+    message_id = tramd.send(DATA, to=["good@dst.test", "gone@dst.test", "busy@dst.test",
+                                      "odd@dst.test"])
     tramd.wait_log(event="final", id=message_id, count=4)
     fates = {e["to"]: e["outcome"] for e in tramd.events(event="final", id=message_id)}
     assert fates["good@dst.test"] == fates["busy@dst.test"] == "delivered"
@@ -114,7 +121,8 @@ def test_each_its_own(tramd, sink):
     sink.wait_until(lambda: "a@src.test" in sink.recipients(), 30, "the bounce")
     assert sink.recipients() == {"good@dst.test": 1, "busy@dst.test": 1, "a@src.test": 1}
     report = Bounce(next(m for m in sink.messages if m.sender == ""))
-    assert sorted(r["final-recipient"] for r in report.recipients) == ["rfc822; gone@dst.test", "rfc822; odd@dst.test"]
+    assert sorted(r["final-recipient"] for r in report.recipients) == ["rfc822; gone@dst.test",
+                                                                       "rfc822; odd@dst.test"]
     tramd.wait_empty()
 
 
@@ -136,7 +144,8 @@ def test_too_many_recipients(tramd, sink):
 # ---- bounces
 
 class Bounce:
-    """A bounce, taken apart as strictly as RFC 3464 and 6522 are written; assertions on what every one must have."""
+    """A bounce, taken apart as strictly as RFC 3464 and 6522 are written; assertions on what every
+    one must have."""
 
     def __init__(self, message, expired=False):
         self.raw = split_received(message.data)[1]
@@ -146,7 +155,8 @@ class Bounce:
         parsed = email.message_from_bytes(self.raw, policy=email.policy.default)
         assert not parsed.defects and parsed.get_content_type() == "multipart/report"
         assert parsed.get_param("report-type") == "delivery-status"
-        assert parsed["Auto-Submitted"].startswith("auto-replied") or parsed["Auto-Submitted"] == "auto-generated"
+        assert (parsed["Auto-Submitted"].startswith("auto-replied")
+                or parsed["Auto-Submitted"] == "auto-generated")
         for field in ("From", "To", "Subject", "Date", "Message-ID", "MIME-Version"):
             assert parsed[field], field
         parts = list(parsed.iter_parts())
@@ -154,14 +164,16 @@ class Bounce:
         assert all(not part.defects for part in parts)
         self.parsed, self.text = parsed, parts[0].get_content()
         assert parts[0].get_content_type() == "text/plain"
-        assert parts[1].get_content_type() in ("message/delivery-status", "message/global-delivery-status")
+        assert parts[1].get_content_type() in ("message/delivery-status",
+                                               "message/global-delivery-status")
         self.returned = parts[2] if len(parts) == 3 else None
         self.read_status(expired)
         for line in self.raw.split(b"\r\n"):
             assert len(line) <= 998 and b"\n" not in line and b"\r" not in line
 
     def read_status(self, expired):
-        """The second part once more, from its octets: groups of fields parted by empty lines (RFC 3464 §2.1)."""
+        """The second part once more, from its octets: groups of fields parted by empty lines (RFC
+        3464 §2.1)."""
         boundary = self.parsed.get_boundary().encode()
         section = self.raw.split(b"--" + boundary)[2]
         body = section.partition(b"\r\n\r\n")[2]
@@ -182,7 +194,8 @@ class Bounce:
             assert re.match(r"(rfc822|utf-8); ?\S+@\S+$", r["final-recipient"])
             assert r["action"] in ("failed", "delayed", "delivered", "relayed", "expanded")
             assert re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", r["status"])
-            assert {"failed": "5", "delayed": "4", "delivered": "2", "relayed": "2"}[r["action"]] == r["status"][0] or \
+            assert {"failed": "5", "delayed": "4", "delivered": "2",
+                    "relayed": "2"}[r["action"]] == r["status"][0] or \
                 (r["action"] == "failed" and expired and r["status"][0] == "4")
             if "diagnostic-code" in r:
                 assert re.match(r"(smtp|x-\w+); ?\S", r["diagnostic-code"].lower())
@@ -195,7 +208,8 @@ class Bounce:
 
 
 def bounce_at(sink, timeout=TIMEOUT, expired=False):
-    """The first bounce that arrived. expired: its status may be that of the last reply, 4.x.x (RFC 3463 §2)."""
+    """The first bounce that arrived. expired: its status may be that of the last reply, 4.x.x (RFC
+    3463 §2)."""
     sink.wait_until(lambda: any(m.sender == "" for m in sink.messages), timeout, "a bounce")
     return Bounce(next(m for m in sink.messages if m.sender == ""), expired)
 
@@ -205,12 +219,14 @@ def bounce_at(sink, timeout=TIMEOUT, expired=False):
 def test_bounced(tramd, sink, step):
     if step == "DATA":
         without_chunking(sink)
-    sink.rule(step, "550-5.1.1 no such\r\n550 5.1.1 user" if step == "RCPT" else "550 5.7.1 not here", times=1)
+    sink.rule(step, "550-5.1.1 no such\r\n550 5.1.1 user"
+              if step == "RCPT" else "550 5.7.1 not here", times=1)
     message_id = tramd.send(DATA)
     bounce = bounce_at(sink)
     assert bounce.to == ["a@src.test"]
     fate = bounce.only()
-    assert fate["action"] == "failed" and fate["final-recipient"].replace(" ", "") == "rfc822;b@dst.test"
+    assert fate["action"] == "failed" and fate["final-recipient"].replace(" ",
+                                                                          "") == "rfc822;b@dst.test"
     assert fate["status"] == ("5.1.1" if step == "RCPT" else "5.7.1")
     assert "550" in fate["diagnostic-code"] and "remote-mta" in fate
     assert bounce.returned.get_content_type() in ("message/rfc822", "text/rfc822-headers")
@@ -229,8 +245,8 @@ def test_second_reader(tramd, sink, tmp_path):
     sink.rule("RCPT", "552 5.2.2 mailbox full", match="full@")
     tramd.send(DATA, to=["gone@dst.test", "full@dst.test"])
     bounce = bounce_at(sink)
-    done = subprocess.run([perl, "-e", PERL], input=bounce.raw.replace(b"\r\n", b"\n"), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=TIMEOUT)
+    done = subprocess.run([perl, "-e", PERL], input=bounce.raw.replace(b"\r\n", b"\n"),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT)
     lines = done.stdout.decode().splitlines()
     assert lines[0] == "is_bounce 1", done.stdout + done.stderr
     rows = {row.split("\t")[0]: row.split("\t")[1] for row in lines[1:]}
@@ -262,9 +278,11 @@ def test_one_bounce_for_one_moment(tramd, sink):
     tramd.send(DATA, to=to)
     bounce = bounce_at(sink)
     tramd.wait_empty()
-    told = [r["final-recipient"].split(";")[1].strip() for m in sink.messages for r in Bounce(m).recipients]
+    told = [r["final-recipient"].split(";")[1].strip() for m in sink.messages
+            for r in Bounce(m).recipients]
     assert sorted(told) == sorted(to)
-    assert len(sink.messages) <= 3 and len(bounce.recipients) >= 60, "one report, or one for each transaction"
+    assert len(sink.messages) <= 3 and len(bounce.recipients) >= 60, ("one report, or one for each "
+                                                                      "transaction")
 
 
 @pytest.mark.parametrize("ret", ["HDRS", "FULL", None])
@@ -272,7 +290,8 @@ def test_what_is_returned(tramd, sink, ret):
     sink.rule("RCPT", "550 5.1.1 no such user", match="@dst")
     with tramd.client() as c:
         c.hello()
-        c.message(DATA, mail="RET=%s ENVID=id+2B7" % ret if ret else "", rcpt="ORCPT=rfc822;Old+2BName@dst.test")
+        c.message(DATA, mail="RET=%s ENVID=id+2B7" % ret if ret else "",
+                  rcpt="ORCPT=rfc822;Old+2BName@dst.test")
     bounce = bounce_at(sink)
     assert ("original-envelope-id" in bounce.message) == (ret is not None)
     if ret:
@@ -281,7 +300,8 @@ def test_what_is_returned(tramd, sink, ret):
     whole = bounce.returned.as_bytes()
     assert b"Message-ID: <1@src.test>" in whole
     if ret == "HDRS":
-        assert bounce.returned.get_content_type() == "text/rfc822-headers" and b"Secret body" not in whole
+        assert (bounce.returned.get_content_type() == "text/rfc822-headers"
+                and b"Secret body" not in whole)
     if ret == "FULL":
         assert bounce.returned.get_content_type() == "message/rfc822" and b"Secret body" in whole
 
@@ -293,8 +313,9 @@ def test_large_message_is_not_returned(tramd, sink):
     assert bounce.returned.get_content_type() == "text/rfc822-headers" and len(bounce.raw) < 20000
 
 
-@pytest.mark.parametrize("notify, told", [("NEVER", False), ("SUCCESS", False), ("DELAY", False), ("FAILURE", True),
-                                          ("SUCCESS,FAILURE,DELAY", True)])
+@pytest.mark.parametrize("notify, told",
+                         [("NEVER", False), ("SUCCESS", False), ("DELAY", False), ("FAILURE", True),
+                          ("SUCCESS,FAILURE,DELAY", True)])
 def test_notify_of_failure(tramd, sink, notify, told):
     sink.rule("RCPT", "550 5.1.1 no such user", match="@dst")
     with tramd.client() as c:
@@ -324,7 +345,8 @@ def test_notify_of_success(make_tramd, make_sink, dsn):
         assert not reports and "NOTIFY=SUCCESS" in sink.messages[0].rcpt_params["yes@dst.test"]
         return
     fate = reports[0].only()
-    assert len(reports) == 1 and fate["action"] == "relayed" and "yes@dst.test" in fate["final-recipient"]
+    assert (len(reports) == 1 and fate["action"] == "relayed"
+            and "yes@dst.test" in fate["final-recipient"])
 
 
 # ---- time
@@ -344,7 +366,8 @@ def test_expired(make_tramd, sink):
 def test_expired_at_a_dead_site(make_tramd, sink):
     """The next hop was never there: the report says so."""
     dead = 1
-    tramd = make_tramd(static=("127.0.0.1", dead), routes={"src.test": "smtp:[127.0.0.1]:%d" % sink.port},
+    tramd = make_tramd(static=("127.0.0.1", dead),
+                       routes={"src.test": "smtp:[127.0.0.1]:%d" % sink.port},
                        queue=dict(FAST, lifetime="3s", **{"delay-warning": "0s"}))
     tramd.send(DATA)
     fate = bounce_at(sink, LONG, expired=True).only()
@@ -365,8 +388,10 @@ def test_delayed(make_tramd, sink):
         c.send(DATA + b".\r\n")
         message_id = queue_id(c.reply(250))
     bounce = bounce_at(sink, LONG)
-    assert sorted(r["final-recipient"][-10:] for r in bounce.recipients) == ["b@dst.test", "c@dst.test"]
-    assert {r["action"] for r in bounce.recipients} == {"delayed"} and "will-retry-until" in bounce.recipients[0]
+    assert sorted(r["final-recipient"][-10:] for r in bounce.recipients) == ["b@dst.test",
+                                                                             "c@dst.test"]
+    assert {r["action"]
+            for r in bounce.recipients} == {"delayed"} and "will-retry-until" in bounce.recipients[0]
     sink.wait_rule(busy, busy.used + 4)
     assert sum(m.sender == "" for m in sink.messages) == 1
     sink.clear_rules()
@@ -381,7 +406,8 @@ def test_explain(tramd, sink):
     busy = sink.rule("RCPT", "450 4.2.1 mailbox busy", match="@dst")
     message_id = tramd.send(DATA)
     sink.wait_rule(busy)
-    wait_for(lambda: "mailbox busy" in tramd.ctl("explain", message_id), what="explain has the reply")
+    wait_for(lambda: "mailbox busy" in tramd.ctl("explain", message_id),
+             what="explain has the reply")
     text = tramd.ctl("explain", message_id)
     assert "b@dst.test" in text and "450" in text and "127.0.0.1" in text
     for line in tramd.ctl("queue", "list", "--json").splitlines():
@@ -392,4 +418,5 @@ def test_explain(tramd, sink):
     assert "b@dst.test" in tramd.ctl("explain", message_id)
     hold.set()
     tramd.wait_log(event="final", id=message_id)
-    wait_for(lambda: tramd.ctl("explain", message_id, check=False).returncode != 0, what="it is gone")
+    wait_for(lambda: tramd.ctl("explain", message_id, check=False).returncode != 0,
+             what="it is gone")

@@ -1,4 +1,5 @@
-"""Routes by sender and by user: who goes where, and that it stays so over restarts, reloads and archives."""
+"""Routes by sender and by user: who goes where, and that it stays so over restarts, reloads and
+archives."""
 import os
 import re
 import smtplib
@@ -30,13 +31,14 @@ def got(sink, count):
 @pytest.fixture
 def make_server(make_tramd, tmp_path):
     def make(routes):
-        made = subprocess.run([program("tramctl"), "password", "anna"], input=b"secret 1", stdout=subprocess.PIPE,
-                              check=True)
+        made = subprocess.run([program("tramctl"), "password", "anna"], input=b"secret 1",
+                              stdout=subprocess.PIPE, check=True)
         (tmp_path / "passwords").write_bytes(made.stdout)
         os.chmod(tmp_path / "passwords", 0o600)
         port = free_port()
         daemon = make_tramd(routes=routes, queue=FAST, extra=(
-            "passwords = %s\nlistener users { address = \"127.0.0.1:%d\" auth = optional auth-without-tls = yes }\n"
+            "passwords = %s\nlistener users { address = \"127.0.0.1:%d\" auth = optional "
+            "auth-without-tls = yes }\n"
             % (quoted(str(tmp_path / "passwords")), port)))
         daemon.users = port
         return daemon
@@ -82,7 +84,8 @@ def test_nobody_elses_mail_is_relayed(make_server, sinks):
 
 
 def test_the_choice_survives(make_server, sinks, tmp_path):
-    """A crash, and an archive: where each goes is judged from what is stored; and it is explained."""
+    """A crash, and an archive: where each goes is judged from what is stored; and it is
+    explained."""
     for sink in sinks.values():
         sink.rule("BANNER", "421 4.3.2 later")
     daemon = make_server(by_sender(sinks))
@@ -91,7 +94,8 @@ def test_the_choice_survives(make_server, sinks, tmp_path):
     daemon.wait_log(event="site-backoff", count=3)
     assert "sender=shop.test" in daemon.ctl("explain", shop)
     assert "*" in [row.get("route") for row in daemon.ctl_json_lines("explain", other)]
-    users = [daemon.ctl_json_lines("queue", "show", one)[0]["message"].get("user") for one in daemon.queue_ids()]
+    users = [daemon.ctl_json_lines("queue", "show", one)[0]["message"].get("user")
+             for one in daemon.queue_ids()]
     assert users.count("anna") == 1
     daemon.restart(kill=True)
     daemon.ctl("queue", "hold", "--all")
@@ -102,13 +106,15 @@ def test_the_choice_survives(make_server, sinks, tmp_path):
     for sink in sinks.values():
         sink.clear_rules()
     daemon.ctl("queue", "release", "--all")
-    assert (got(sinks["shop"], 1), got(sinks["other"], 1), got(sinks["anna"], 1)) == ([SHOP], [ELSE], [ELSE])
+    assert (got(sinks["shop"], 1), got(sinks["other"], 1),
+            got(sinks["anna"], 1)) == ([SHOP], [ELSE], [ELSE])
     daemon.wait_empty()
     assert [len(sink.messages) for sink in sinks.values()] == [1, 1, 1, 0, 0]
 
 
 def test_a_reload_judges_each_again(make_server, sinks):
-    """What waits in one lane is taken apart by routes that ask who sends, and goes together again without them."""
+    """What waits in one lane is taken apart by routes that ask who sends, and goes together again
+    without them."""
     for name in ("other", "shop"):
         sinks[name].rule("BANNER", "421 4.3.2 later")
     daemon = make_server({"*": to(sinks["other"])})

@@ -1,5 +1,6 @@
-"""Response rules: a made-up provider that answers 421 and 4.7.x by rate, and what tram does about it: slows down, suspends,
-takes the next host, makes a reply softer or harder; it is told, undone by hand, and not forgotten."""
+"""Response rules: a made-up provider that answers 421 and 4.7.x by rate, and what tram does about
+it: slows down, suspends, takes the next host, makes a reply softer or harder; it is told, undone by
+hand, and not forgotten."""
 import re
 import threading
 import time
@@ -36,7 +37,8 @@ class Provider:
 
 def test_settles_below_a_providers_limit(make_tramd, sink, tmp_path):
     provider = Provider(sink, 20)
-    tramd = make_tramd(static=sink, queue={"retry-first": "1s", "retry-max": "1s", "delay-warning": 0},
+    tramd = make_tramd(static=sink,
+                       queue={"retry-first": "1s", "retry-max": "1s", "delay-warning": 0},
                        limits={"idle-connection": 0}, extra=rules_file(
                            tmp_path, "slow 2 for 60s, class rate-limited\tcode=4xx /\\[RATE\\]/"))
     key = "static:smtp:[127.0.0.1]:%d" % sink.port
@@ -60,13 +62,15 @@ def test_settles_below_a_providers_limit(make_tramd, sink, tmp_path):
 
 
 def test_suspended_site(make_tramd, sink, tmp_path):
-    """The first is told, and tried again; what comes meanwhile is not tried, not even after a kill, until it is ended."""
+    """The first is told, and tried again; what comes meanwhile is not tried, not even after a kill,
+    until it is ended."""
     refuse = sink.rule("MAIL", "421 4.7.0 [WALL] go away", times=1)
     tramd = make_tramd(static=sink, queue=dict(NEVER), limits={"idle-connection": 0},
                        extra=rules_file(tmp_path, "suspend site for 1h\tstatus=4.7.0 /\\[WALL\\]/"))
     first = tramd.send(BODY)
     said = tramd.wait_log(event="suspended", scope="site")
-    assert said["rule"].endswith("response:1") and said["reason"].endswith("[WALL] go away") and said["for"] == "3600"
+    assert (said["rule"].endswith("response:1") and said["reason"].endswith("[WALL] go away")
+            and said["for"] == "3600")
     ids = [tramd.send(BODY) for _ in range(3)]
     for kill in (False, True):
         assert held_by(tramd) == ["suspended"]
@@ -88,7 +92,8 @@ def test_suspended_site(make_tramd, sink, tmp_path):
 
 
 def test_next_host_and_other_fates(make_tramd, make_sink, tmp_path):
-    """next-mx: in the same attempt; who says what is told; temporary and permanent: the reply stays the peer's own."""
+    """next-mx: in the same attempt; who says what is told; temporary and permanent: the reply stays
+    the peer's own."""
     first, second = make_sink(), make_sink()
     first.rule("RCPT", "451 4.3.0 [NEXT] ask another", match="moves@|both@|nobody@")
     first.rule("RCPT", "550 5.1.1 no such user", match="wrong@")
@@ -96,31 +101,42 @@ def test_next_host_and_other_fates(make_tramd, make_sink, tmp_path):
     first.rule("RCPT", "450 4.7.1 [NEVER] not you", match="hard@")
     second.rule("RCPT", "452 4.2.2 full here", match="both@")
     rules = tmp_path / "response"
-    tramd = make_tramd(routes={"*": ", ".join("smtp:[127.0.0.1]:%d" % sink.port for sink in (first, second))}, queue=NEVER,
+    tramd = make_tramd(routes={"*": ", ".join("smtp:[127.0.0.1]:%d" % sink.port
+                                              for sink in (first, second))}, queue=NEVER,
                        limits={"idle-connection": 0}, extra=rules_file(
-                           tmp_path, "next-mx, class transient-failure\tstage=rcpt /\\[NEXT\\]/", "temporary /\\[FREQ\\]/",
-                           "permanent /\\[NEVER\\]/"))
-    id = tramd.send(BODY, to=["%s@dst.test" % name for name in ("moves", "both", "wrong", "good", "soft", "hard")])
-    for name, outcome in ("moves", "delivered"), ("wrong", "failed"), ("good", "delivered"), ("hard", "failed"):
+                           tmp_path, "next-mx, class transient-failure\tstage=rcpt /\\[NEXT\\]/",
+                           "temporary /\\[FREQ\\]/", "permanent /\\[NEVER\\]/"))
+    id = tramd.send(BODY, to=["%s@dst.test" % name
+                              for name in ("moves", "both", "wrong", "good", "soft", "hard")])
+    for name, outcome in ("moves", "delivered"), ("wrong",
+                                                  "failed"), ("good", "delivered"), ("hard",
+                                                                                     "failed"):
         tramd.wait_log(event="final", id=id, to=name + "@dst.test", outcome=outcome)
     assert [m.recipients for m in first.wait(1)[:1]] == [["good@dst.test"]]
     assert [m.recipients for m in second.wait(1)] == [["moves@dst.test"]]
-    wait_for(lambda: len(rows(tramd, "queue", "list", "--domain", "dst.test")) == 2, what="two wait")
-    shown = {row["recipient"]: row["tries"] for row in rows(tramd, "explain", id) if "recipient" in row}
-    assert [t["code"] for t in shown["both@dst.test"]] == [452] and [t["code"] for t in shown["soft@dst.test"]] == [550]
+    wait_for(lambda: len(rows(tramd, "queue", "list", "--domain", "dst.test")) == 2,
+             what="two wait")
+    shown = {row["recipient"]: row["tries"]
+             for row in rows(tramd, "explain", id) if "recipient" in row}
+    assert [t["code"]
+            for t in shown["both@dst.test"]] == [452] and [t["code"]
+                                                           for t in shown["soft@dst.test"]] == [550]
     assert tramd.wait_log(event="delivery", to="soft@dst.test")["fate"] == "deferred"
     report = next(m for m in first.wait(2) + second.messages if b"hard@dst.test" in m.data)
     assert b"[NEVER] not you" in report.data and b"no such user" in report.data
 
-    second.close()							# then the reply of the first counts
+    # then the reply of the first counts
+    second.close()
     id = tramd.send(BODY, to=["nobody@dst.test"])
     line = tramd.wait_log(event="delivery", id=id, to="nobody@dst.test")
     assert line["class"] == "transient-failure"
-    wait_for(lambda: [t["code"] for row in rows(tramd, "explain", id) if "tries" in row for t in row["tries"]] == [451],
+    wait_for(lambda: [t["code"] for row in rows(tramd, "explain", id) if "tries" in row
+                      for t in row["tries"]] == [451],
              what="one attempt, with the reply of the first host")
     assert "backoff" not in held_by(tramd)
 
-    rules.write_text("permanent\tcode=450\n")				# a reload takes effect, a bad file does not
+    # a reload takes effect, a bad file does not
+    rules.write_text("permanent\tcode=450\n")
     tramd.reload()
     tramd.wait_log(event="reload", level="info")
     rules.write_text("halt code=450\npermanent, temporary code=450\n")
@@ -137,18 +153,21 @@ def test_next_host_and_other_fates(make_tramd, make_sink, tmp_path):
 
 
 def test_what_each_host_says_counts(make_tramd, make_sink, tmp_path):
-    """Of one attempt: the first host's greeting where the second takes the mail, and where that refuses, too."""
+    """Of one attempt: the first host's greeting where the second takes the mail, and where that
+    refuses, too."""
     first, second = make_sink(), make_sink()
     first.rule("BANNER", "421 4.7.0 [BUSY] not now")
     refuse = second.rule("BANNER", "554 5.7.1 [WALL] go away", times=0)
-    tramd = make_tramd(routes={"*": ", ".join("smtp:[127.0.0.1]:%d" % sink.port for sink in (first, second))}, queue=NEVER,
+    tramd = make_tramd(routes={"*": ", ".join("smtp:[127.0.0.1]:%d" % sink.port
+                                              for sink in (first, second))}, queue=NEVER,
                        limits={"idle-connection": 0}, extra=rules_file(
                            tmp_path, "slow 4 for 10m\tstage=greeting code=4xx /\\[BUSY\\]/",
                            "suspend site for 1h\tstage=greeting code=5xx /\\[WALL\\]/"))
     tramd.send(BODY)
     second.wait(1)
     slowed = tramd.wait_log(event="slowed", factor="4")
-    assert slowed["rule"].endswith("response:1") and "[BUSY]" in slowed["reason"] and held_by(tramd) == ["slowed"]
+    assert (slowed["rule"].endswith("response:1") and "[BUSY]" in slowed["reason"]
+            and held_by(tramd) == ["slowed"])
     refuse.times = None
     tramd.send(BODY)
     assert tramd.wait_log(event="suspended", scope="site")["rule"].endswith("response:2")
@@ -160,16 +179,19 @@ def test_a_slow_down_divides_rates_of_shapes(make_tramd, sink, tmp_path):
     """By the hour: what is over the divided limit waits, and says so; a reset lets it go."""
     sink.rule("MAIL", "421 4.7.0 [RATE] too many", match="<first@", times=1)
     tramd = make_tramd(static=sink, queue=dict(NEVER), limits={"idle-connection": 0},
-                       extra='shape "s" { site = "127.0.0.1" messages-per-hour = 8 }\n' + rules_file(
+                       extra='shape "s" { site = "127.0.0.1" messages-per-hour = 8 }\n'
+                       + rules_file(
                            tmp_path, "slow 4 for 1h\tstage=mail /\\[RATE\\]/"))
     tramd.send(BODY, "first@src.test")
     tramd.wait_log(event="slowed", factor="4")
     ids = [tramd.send(BODY) for _ in range(4)]
-    told = wait_for(lambda: [hold for row in rows(tramd, "explain", ids[-1])[1:] for hold in row.get("held_by", ())
+    told = wait_for(lambda: [hold for row in rows(tramd, "explain", ids[-1])[1:]
+                             for hold in row.get("held_by", ())
                              if hold["kind"] == "shape"], what="one waits for the shape")
     assert "2 of 2 messages in the last hour (8, if it were not slowed down)" in told[0]["text"], told
     key, = [row["key"] for row in rows(tramd, "sites")]
-    limit, = [row for row in rows(tramd, "what-if", "--to", "b@dst.test") if row.get("limit") == "messages-per-hour"]
+    limit, = [row for row in rows(tramd, "what-if", "--to", "b@dst.test")
+              if row.get("limit") == "messages-per-hour"]
     assert (limit["used"], limit["most"]) == (2, 2)
     tramd.restart(kill=True)
     assert len(sink.messages) < 4
@@ -178,14 +200,16 @@ def test_a_slow_down_divides_rates_of_shapes(make_tramd, sink, tmp_path):
 
 
 def test_by_hand(make_tramd, sink):
-    """A site, a tenant there, a domain: suspended with a reason and a time, resumed; retry does not end it, reset does."""
+    """A site, a tenant there, a domain: suspended with a reason and a time, resumed; retry does not
+    end it, reset does."""
     tramd = make_tramd(static=sink, queue=dict(NEVER), limits={"idle-connection": 0})
     key = "static:smtp:[127.0.0.1]:%d" % sink.port
 
     def delivered(id):
         tramd.wait_log(event="final", id=id, outcome="delivered")
 
-    tramd.ctl("sites", "suspend", key, "--for", "2h", "--reason", "they asked us to")	# before there is any mail
+    # before there is any mail
+    tramd.ctl("sites", "suspend", key, "--for", "2h", "--reason", "they asked us to")
     id = tramd.send(BODY)
     wait_for(lambda: held_by(tramd) == ["suspended"], what="the site sleeps")
     text = tramd.ctl("explain", id)
@@ -197,8 +221,10 @@ def test_by_hand(make_tramd, sink):
     assert tramd.ctl("sites", "resume", "mx:other.test", check=False).returncode != 0
     tramd.ctl("sites", "reset", key)
     delivered(id)
-    for site, options, held, free in ((key, ("--tenant", "src.test"), ("a@src.test", "b@dst.test"), ("a@two.test", "b@dst.test")),
-                                      ("@dst.test", (), ("a@src.test", "b@dst.test"), ("a@src.test", "b@other.test"))):
+    for site, options, held, free in ((key, ("--tenant", "src.test"), ("a@src.test", "b@dst.test"),
+                                       ("a@two.test", "b@dst.test")),
+                                      ("@dst.test", (), ("a@src.test", "b@dst.test"),
+                                       ("a@src.test", "b@other.test"))):
         tramd.ctl("sites", "suspend", site, *options, "--reason", "enough")
         id = tramd.send(BODY, sender=held[0], to=[held[1]])
         delivered(tramd.send(BODY, sender=free[0], to=[free[1]]))
@@ -212,7 +238,8 @@ def test_by_hand(make_tramd, sink):
         tramd.ctl("sites", "resume", site, *options)
         delivered(id)
 
-    hold = threading.Event()				# it is in memory all the while: that must not come back with a restart
+    # it is in memory all the while: that must not come back with a restart
+    hold = threading.Event()
     held = sink.rule("DOT", None, times=1, hold=hold)
     id = tramd.send(BODY)
     wait_for(lambda: held.used, what="it is with the peer")
@@ -231,8 +258,10 @@ def limit(tramd):
 
 
 def test_curve_against_a_peer_that_slows_down(make_tramd, sink):
-    """Connections: up to the limit while all is well, down when answers take long, up again, step by step."""
-    tramd = make_tramd(static=sink, queue=NEVER, limits={"connections-per-site": 12, "messages-per-connection": 1000},
+    """Connections: up to the limit while all is well, down when answers take long, up again, step
+    by step."""
+    tramd = make_tramd(static=sink, queue=NEVER,
+                       limits={"connections-per-site": 12, "messages-per-connection": 1000},
                        extra='log {\n\tlevel = "debug"\n}\n')
     pace = {"delay": 0.02}
 
@@ -274,13 +303,17 @@ def test_curve_against_a_peer_that_slows_down(make_tramd, sink):
 
 
 def test_suspended_source(make_tramd, sink, tmp_path):
-    """Only there, and only what leaves from it: the rest of its pool goes on; the reply is counted once for each."""
-    extra = "".join('source "%s" { address = "%s" ehlo-name = "%s.src.test" }\n' % (name, address, name)
+    """Only there, and only what leaves from it: the rest of its pool goes on; the reply is counted
+    once for each."""
+    extra = "".join('source "%s" { address = "%s" ehlo-name = "%s.src.test" }\n' % (name, address,
+                                                                                    name)
                     for name, address in (("a", "127.0.0.2"), ("b", "127.0.0.3")))
     extra += 'pool "all" { sources = {"a", "b"} }\n' + rules_file(
         tmp_path, "suspend source for 1h\tcode=4xx /\\[IP\\]/")
-    sink.rule("MAIL", lambda session, line: "421 4.7.0 [IP] not from you" if session.helo.startswith("a.") else None)
-    tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "pool": quoted("all")}}, extra=extra,
+    sink.rule("MAIL", lambda session, line: "421 4.7.0 [IP] not from you"
+              if session.helo.startswith("a.") else None)
+    tramd = make_tramd(routes={"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port,
+                                     "pool": quoted("all")}}, extra=extra,
                        queue=dict(NEVER, **{"retry-first": "100ms", "retry-max": "100ms"}))
     ids = [tramd.send(BODY, to=["b%d@dst.test" % i]) for i in range(20)]
     said = tramd.wait_log(event="suspended", scope="source")
@@ -292,8 +325,10 @@ def test_suspended_source(make_tramd, sink, tmp_path):
     count = sink.sessions
     tramd.restart(kill=True)
     for i in range(10):
-        tramd.wait_log(event="final", id=tramd.send(BODY, to=["c%d@dst.test" % i]), outcome="delivered")
-    assert not [line for number, line in sink.lines if number > count and line.startswith("EHLO a.")]
+        tramd.wait_log(event="final", id=tramd.send(BODY, to=["c%d@dst.test" % i]),
+                       outcome="delivered")
+    assert not [line for number, line in sink.lines if number > count
+                and line.startswith("EHLO a.")]
     tramd.ctl("sites", "resume", rows(tramd, "sites", "measures")[0]["site"], "--source", "a")
     sink.clear_rules()
     wait_for(lambda: tramd.send(BODY, to=["d%d@dst.test" % time.monotonic_ns()]) and

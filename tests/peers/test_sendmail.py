@@ -19,14 +19,15 @@ NEVER = {"retry-first": "1h", "retry-max": "1h", "probe-first": "10m", "probe-ma
 
 class Result:
     def __init__(self, done):
-        self.status, self.out, self.err = done.returncode, done.stdout.decode(), done.stderr.decode()
+        self.status, self.out, self.err = (done.returncode, done.stdout.decode(),
+                                           done.stderr.decode())
 
 
 def run(config, *args, stdin=b"", name=None, timeout=60, **how):
     """name: what it is called as (argv[0])."""
     words = [name or "sendmail"] + (["-C", config] if config else []) + list(args)
-    done = subprocess.run(words, executable=harness.program("tram-sendmail"), input=stdin, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=timeout, **how)
+    done = subprocess.run(words, executable=harness.program("tram-sendmail"), input=stdin,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **how)
     assert not harness.SANITIZER.search(done.stderr.decode()), done.stderr.decode()
     return Result(done)
 
@@ -42,7 +43,8 @@ def fields(message):
 
 
 def test_cron(tramd, sink):
-    data = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@x> true\nMIME-Version: 1.0\n\nout\n.\nput\n"
+    data = (b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@x> true\nMIME-Version: "
+            b"1.0\n\nout\n.\nput\n")
     m = sent(tramd, sink, "-FCronDaemon", "-i", "-B8BITMIME", "-oem", "root", stdin=data)
     assert m.recipients == ["root@tram.test"]
     assert m.body == b"out\r\n.\r\nput\r\n"
@@ -54,12 +56,14 @@ CALLERS = {
     "bsd-mailx": (["-i", "b@dst.test", "c@dst.test"], "To: b@dst.test, c@dst.test\n"),
     "s-nail": (["-i", "-r", "jo@src.test", "--", "b@dst.test", "c@dst.test"], ""),
     "mailutils": (["-oi", "-t"], "To: b@dst.test\nCc: c@dst.test\n"),
-    "mutt": (["-oem", "-oi", "-f", "jo@src.test", "--", "b@dst.test", "c@dst.test"], "To: b@dst.test\n"),
+    "mutt": (["-oem", "-oi", "-f", "jo@src.test", "--", "b@dst.test", "c@dst.test"],
+             "To: b@dst.test\n"),
     "php": (["-t", "-i"], "To: b@dst.test\r\nCc: c@dst.test\r\n"),
     "php with a sender": (["-t", "-i", "-fjo@src.test"], "To: b@dst.test\r\nBcc: c@dst.test\r\n"),
     "PHPMailer": (["-oi", "-fjo@src.test", "-t"], "To: b@dst.test, c@dst.test\n"),
     "git send-email": (["-i", "b@dst.test", "c@dst.test"], "To: b@dst.test\nCc: c@dst.test\n"),
-    "git with a sender": (["-f", "jo@src.test", "-i", "b@dst.test", "c@dst.test"], "To: b@dst.test\n"),
+    "git with a sender": (["-f", "jo@src.test", "-i", "b@dst.test", "c@dst.test"],
+                          "To: b@dst.test\n"),
     "Python": (["-t", "-oi", "-oem"], "To: b@dst.test\nBcc: c@dst.test\n"),
     "Perl's MIME::Lite": (["-t", "-oi", "-oem"], "To: b@dst.test\nCc: c@dst.test\n"),
     "Nagios": (["-oi", "-odb", "b@dst.test,c@dst.test"], "To: b@dst.test\n"),
@@ -73,10 +77,12 @@ CALLERS = {
 def test_as_programs_call_it(tramd, sink, who):
     args, header = CALLERS[who]
     newline = "\r\n" if "\r\n" in header else "\n"
-    text = header + "From: jo@src.test" + newline + "Subject: by program" + 2 * newline + "." + newline + "line" + newline
+    text = (header + "From: jo@src.test" + newline + "Subject: by program" + 2 * newline + "."
+            + newline + "line" + newline)
     m = sent(tramd, sink, *args, stdin=text.encode())
     assert sorted(m.recipients) == ["b@dst.test", "c@dst.test"]
-    assert m.body == b".\r\nline\r\n" and fields(m)["Subject"] == "by program" and fields(m)["Bcc"] is None
+    assert (m.body == b".\r\nline\r\n" and fields(m)["Subject"] == "by program"
+            and fields(m)["Bcc"] is None)
     if any("jo@src.test" in a for a in args):
         assert m.sender == "jo@src.test"
 
@@ -92,10 +98,12 @@ def test_fields_are_added(tramd, sink):
 
 
 def test_recipients_from_the_header(tramd, sink):
-    data = (b'To: One <a@dst.test>, "Two, B" <b@dst.test>,\n c@dst.test (three)\nCc: g: d@dst.test, e@dst.test;\n'
+    data = (b'To: One <a@dst.test>, "Two, B" <b@dst.test>,\n c@dst.test (three)\nCc: g: '
+            b'd@dst.test, e@dst.test;\n'
             b"Bcc: secret@dst.test\nSubject: s\n\nTo: not@dst.test\n")
     m = sent(tramd, sink, "-t", "-oi", "extra@dst.test", stdin=data)
-    assert sorted(m.recipients) == ["%s@dst.test" % n for n in ("a", "b", "c", "d", "e", "extra", "secret")]
+    assert sorted(m.recipients) == ["%s@dst.test" % n
+                                    for n in ("a", "b", "c", "d", "e", "extra", "secret")]
     assert b"secret" not in m.data and fields(m)["Cc"] == "g: d@dst.test, e@dst.test;"
 
 
@@ -117,8 +125,10 @@ def test_bodies(tramd, sink, data, args, body):
 
 
 def test_envelope_options(tramd, sink):
-    m = sent(tramd, sink, "-f", "jo@src.test", "-N", "success,delay", "-R", "hdrs", "-V", "a=b", "--", "b@dst.test")
-    assert {"RET=HDRS", "ENVID=a+3Db"} <= {p.upper().replace("ENVID=A+3DB", "ENVID=a+3Db") for p in m.mail_params}
+    m = sent(tramd, sink, "-f", "jo@src.test", "-N", "success,delay", "-R", "hdrs", "-V", "a=b",
+             "--", "b@dst.test")
+    assert {"RET=HDRS", "ENVID=a+3Db"} <= {p.upper().replace("ENVID=A+3DB", "ENVID=a+3Db")
+                                           for p in m.mail_params}
     assert any(p.upper() == "NOTIFY=SUCCESS,DELAY" for p in m.rcpt_params["b@dst.test"])
     m = sent(tramd, sink, "-f", "<>", "c@dst.test", count=2)
     assert m.sender == ""
@@ -126,7 +136,8 @@ def test_envelope_options(tramd, sink):
 
 def test_utf8_addresses(tramd, sink):
     m = sent(tramd, sink, "-f", "jö@src.test", "é@dst.test")
-    assert m.sender == "jö@src.test" and m.recipients == ["é@dst.test"] and "SMTPUTF8" in m.mail_params
+    assert (m.sender == "jö@src.test" and m.recipients == ["é@dst.test"]
+            and "SMTPUTF8" in m.mail_params)
 
 
 def test_the_caller_is_known(tramd, sink):
@@ -138,13 +149,15 @@ def test_the_caller_is_known(tramd, sink):
 
 
 def test_the_environment_is_not_trusted(tramd, sink):
-    m = sent(tramd, sink, "b@dst.test", env={"USER": "evil", "LOGNAME": "evil", "NAME": "Evil", "HOME": "/nowhere",
-                                             "TRAM_SUBMISSION_SOCKET": "/nowhere"})
+    m = sent(tramd, sink, "b@dst.test",
+             env={"USER": "evil", "LOGNAME": "evil", "NAME": "Evil", "HOME": "/nowhere",
+                  "TRAM_SUBMISSION_SOCKET": "/nowhere"})
     assert b"evil" not in m.data.lower() and "evil" not in m.sender
 
 
 def test_refused_recipients(make_tramd, sink):
-    tramd = make_tramd(routes={"bad.test": "reject:550 5.1.1 nobody here", "*": "smtp:[127.0.0.1]:%d" % sink.port},
+    tramd = make_tramd(routes={"bad.test": "reject:550 5.1.1 nobody here",
+                               "*": "smtp:[127.0.0.1]:%d" % sink.port},
                        queue=FAST)
     result = run(tramd.config_path, "a@bad.test", stdin=b"\nhi\n")
     assert result.status == 67 and "a@bad.test: 550 5.1.1 nobody here" in result.err
@@ -177,9 +190,10 @@ def test_usage(tramd):
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
 def test_smtp_on_standard_input(tramd, sink, end):
     """A whole session at once, as programs write it."""
-    lines = [b"EHLO me", b"MAIL FROM:<jo@src.test>", b"RCPT TO:<b@dst.test>", b"DATA", b"Subject: s", b"", b"QUIT",
-             b"..dot", b"x" * 200000, b".", b"MAIL FROM:<jo@src.test>", b"RCPT TO:<c@dst.test>", b"DATA",
-             b"\xc3\xb6", b".", b"QUIT"]
+    lines = [b"EHLO me", b"MAIL FROM:<jo@src.test>", b"RCPT TO:<b@dst.test>", b"DATA",
+             b"Subject: s", b"", b"QUIT",
+             b"..dot", b"x" * 200000, b".", b"MAIL FROM:<jo@src.test>", b"RCPT TO:<c@dst.test>",
+             b"DATA", b"\xc3\xb6", b".", b"QUIT"]
     lines[8] = b"\n".join([b"x" * 990] * 200).replace(b"\n", end)
     result = run(tramd.config_path, "-bs", stdin=end.join(lines) + end)
     assert result.status == 0 and result.out.startswith("220 ") and "\r\n221 " in result.out, result.out
@@ -191,18 +205,21 @@ def test_smtp_on_standard_input(tramd, sink, end):
 def test_smtp_chunks_on_standard_input(tramd, sink):
     body = b"Subject: s\r\nDate: d\r\nMessage-ID: <m@src.test>\r\n\r\n" + b"BDAT 5\r\n" * 20000
     half = len(body) // 2
-    result = run(tramd.config_path, "-bs", stdin=b"EHLO me\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\n" +
-                 b"BDAT %d\r\n%sBDAT %d LAST\r\n%sQUIT\r\n" % (half, body[:half], len(body) - half, body[half:]))
+    result = run(tramd.config_path, "-bs",
+                 stdin=b"EHLO me\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\n" +
+                 b"BDAT %d\r\n%sBDAT %d LAST\r\n%sQUIT\r\n" % (half, body[:half], len(body) - half,
+                                                               body[half:]))
     assert "\r\n221 " in result.out, result.out
     assert sink.wait(1)[0].data.endswith(body)
 
 
 def test_smtp_dialogue(tramd):
     """One that waits for each reply, as a mail program does."""
-    p = subprocess.Popen([harness.program("tram-sendmail"), "-C", tramd.config_path, "-bs"], stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE)
+    p = subprocess.Popen([harness.program("tram-sendmail"), "-C", tramd.config_path, "-bs"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert p.stdout.readline().startswith(b"220 ")
-    for command, code in ((b"NOOP", b"250"), (b"RSET", b"250"), (b"BOGUS", b"500"), (b"QUIT", b"221")):
+    for command, code in ((b"NOOP", b"250"), (b"RSET", b"250"), (b"BOGUS", b"500"),
+                          (b"QUIT", b"221")):
         p.stdin.write(command + b"\r\n")
         p.stdin.flush()
         assert p.stdout.readline().startswith(code)
@@ -219,7 +236,8 @@ def test_mailq(make_tramd):
     out = run(tramd.config_path, "-bp").out
     assert out.count("jo@src.test") == 2 and "a@dst.test" in out
     id = tramd.queue_ids()[0]
-    for args in (["-q"], ["-q15m"], ["-qI" + id], ["-qRdst.test"], ["-qRa@dst.test"], ["-qSjo@src.test"]):
+    for args in (["-q"], ["-q15m"], ["-qI" + id], ["-qRdst.test"], ["-qRa@dst.test"],
+                 ["-qSjo@src.test"]):
         assert run(tramd.config_path, *args).status == 0
     tramd.wait_log(event="control", command="queue-retry", count=6)
     assert run(tramd.config_path, "-qIx").status == 64
@@ -259,7 +277,8 @@ class Daemon:
     """Stands for tramd on the local socket, and says what it is told."""
 
     def __init__(self, path, greetings):
-        self.listener, self.greetings, self.got = socket.socket(socket.AF_UNIX), list(greetings), b""
+        self.listener, self.greetings, self.got = (socket.socket(socket.AF_UNIX), list(greetings),
+                                                   b"")
         self.listener.bind(path)
         self.listener.listen(5)
         self.thread = threading.Thread(target=self.serve, daemon=True)
@@ -279,7 +298,8 @@ class Daemon:
         self.listener.close()
 
 
-OK = [b"220 x\r\n", None, b"250 x\r\n", None, b"250 ok\r\n", None, b"250 ok\r\n", None, b"354 go\r\n", None]
+OK = [b"220 x\r\n", None, b"250 x\r\n", None, b"250 ok\r\n", None, b"250 ok\r\n", None,
+      b"354 go\r\n", None]
 
 
 @pytest.mark.parametrize("scripts,status", [
@@ -304,14 +324,15 @@ def test_answers_of_the_daemon(make_tramd, scripts, status):
 def test_not_with_privilege(tramd, tmp_path):
     if os.getuid() != 0:
         pytest.skip("needs root")
-    place = subprocess.run(["mktemp", "-d", "/tmp/tram-suid.XXXXXX"], capture_output=True, text=True).stdout.strip()
+    place = subprocess.run(["mktemp", "-d", "/tmp/tram-suid.XXXXXX"], capture_output=True,
+                           text=True).stdout.strip()
     copy = os.path.join(place, "sendmail")
     try:
         subprocess.run(["cp", harness.program("tram-sendmail"), copy], check=True)
         os.chmod(place, 0o755)
         os.chmod(copy, 0o4755)
-        done = subprocess.run([copy, "x"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, user="nobody",
-                              group="nogroup", extra_groups=[], cwd="/")
+        done = subprocess.run([copy, "x"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              user="nobody", group="nogroup", extra_groups=[], cwd="/")
         assert done.returncode == 77 and b"set-uid" in done.stderr
     finally:
         subprocess.run(["rm", "-r", place], check=True)
@@ -333,7 +354,8 @@ def test_another_user(make_tramd, sink):
 
 
 def test_the_caller_is_named_and_limited(make_tramd, sink):
-    """The socket is open to all; the kernel says who it is, the log names him, and he may send so much in a minute."""
+    """The socket is open to all; the kernel says who it is, the log names him, and he may send so
+    much in a minute."""
     tramd = make_tramd(static=sink, queue=FAST, limits={"local-rate": "3"})
     assert os.stat(tramd.submission).st_mode & 0o777 == 0o666
     for n in range(3):

@@ -24,7 +24,8 @@ def make_smarthost(make_sink, ca):
 
 @pytest.fixture
 def make_relay(make_tramd, ca, tmp_path):
-    def make(sink, secret="secret 1\n", token=None, smtps=False, user="anna@dst.test", limits=None, **route):
+    def make(sink, secret="secret 1\n", token=None, smtps=False, user="anna@dst.test", limits=None,
+             **route):
         path = tmp_path / "secret"
         path.write_text(secret)
         settings = {"tls": "verify", "tls-names": '"relay.dst.test"', "user": quoted(user),
@@ -117,7 +118,8 @@ def test_a_secret_that_is_not_there(make_relay, make_smarthost, tmp_path):
     (tmp_path / "secret").unlink()
     send(daemon)
     failed = daemon.wait_log(event="secret-failed")
-    assert (failed["file"], failed["why"]) == (str(tmp_path / "secret"), "No such file or directory")
+    assert (failed["file"], failed["why"]) == (str(tmp_path / "secret"),
+                                               "No such file or directory")
     reply = daemon.wait_log(event="host-failed")["reply"]
     assert "its password cannot be read" in reply and str(tmp_path) not in reply, "it may be told to the sender"
     (tmp_path / "secret").write_text("secret 1")
@@ -143,8 +145,8 @@ def test_a_smarthost_that_hangs_in_the_exchange(make_relay, make_smarthost):
 
 
 def test_a_password_is_for_its_own_host(make_tramd, make_smarthost, ca, tmp_path):
-    """A route that leads to another host since a reload, while its mail is still on its way to the first: who goes there
-    by another route does not show the new password."""
+    """A route that leads to another host since a reload, while its mail is still on its way to the
+    first: who goes there by another route does not show the new password."""
     first, second = make_smarthost("PLAIN"), make_smarthost("PLAIN")
     second.users = {"anna@dst.test": "secret 2"}
     for name in "1", "2":
@@ -180,7 +182,8 @@ def test_two_logins_of_one_user(make_tramd, make_smarthost, ca, tmp_path):
         (tmp_path / name).write_text(secret)
     daemon = make_tramd(routes={domain: {
         "tls": "verify", "tls-names": '"relay.dst.test"', "user": '"anna@dst.test"',
-        "password-file": quoted(str(tmp_path / secret)), "deliver": "smtp:[%s]:%d" % (HOST, sink.port)
+        "password-file": quoted(str(tmp_path / secret)),
+        "deliver": "smtp:[%s]:%d" % (HOST, sink.port)
     } for domain, secret in (("one.test", "bad"), ("two.test", "good"))}, queue=FAST,
         extra="delivery-ca = %s\n" % quoted(ca.path))
     send(daemon, "b@one.test")

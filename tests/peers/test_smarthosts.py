@@ -1,4 +1,5 @@
-"""Several smarthosts in one route: who is tried when, and what each must show before it gets the password."""
+"""Several smarthosts in one route: who is tried when, and what each must show before it gets the
+password."""
 import shutil
 import smtplib
 
@@ -16,7 +17,8 @@ HOST, FIRST = "127.0.0.1", "127.0.1.1"
 @pytest.fixture
 def make_smarthost(make_sink, ca):
     def make(names=("relay.dst.test",), **how):
-        sink = make_sink(features=FEATURES + ("AUTH PLAIN",), tls=ca.sign("relay", list(names)), **how)
+        sink = make_sink(features=FEATURES + ("AUTH PLAIN",), tls=ca.sign("relay", list(names)),
+                         **how)
         sink.users = {"anna": "secret 1"}
         return sink
     return make
@@ -29,13 +31,16 @@ def make_relay(make_tramd, ca, tmp_path):
         settings = {"tls": "verify", "tls-names": '"relay.dst.test"', "user": '"anna"',
                     "password-file": quoted(str(tmp_path / "secret")), "deliver": deliver}
         settings.update({k.replace("_", "-"): v for k, v in route.items()})
-        return make_tramd(routes={"*": {k: v for k, v in settings.items() if v is not None}}, queue=FAST,
-                          resolver=resolver, extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
+        return make_tramd(routes={"*": {k: v for k, v in settings.items() if v is not None}},
+                          queue=FAST,
+                          resolver=resolver, extra="delivery-ca = %s\n%s" % (quoted(ca.path),
+                                                                             extra))
     return make
 
 
 def to(*sinks):
-    return ", ".join("smtp:[%s]:%d" % (HOST, sink if isinstance(sink, int) else sink.port) for sink in sinks)
+    return ", ".join("smtp:[%s]:%d" % (HOST, sink if isinstance(sink, int) else sink.port)
+                     for sink in sinks)
 
 
 def send(daemon):
@@ -54,9 +59,11 @@ def test_the_first_one_gets_all_while_it_works(make_relay, make_smarthost):
     assert second.sessions == 0
 
 
-@pytest.mark.parametrize("step, reply", [("BANNER", "421 4.3.2 later"), ("BANNER", "554 5.3.2 no"), ("BANNER", DROP),
-                                         ("EHLO", "451 4.3.0 later"), ("STARTTLS", "454 4.7.0 later"), ("TLS", DROP),
-                                         ("AUTH", "535 5.7.8 no"), ("AUTH", "454 4.7.0 later")])
+@pytest.mark.parametrize("step, reply",
+                         [("BANNER", "421 4.3.2 later"), ("BANNER", "554 5.3.2 no"),
+                          ("BANNER", DROP),
+                          ("EHLO", "451 4.3.0 later"), ("STARTTLS", "454 4.7.0 later"),
+                          ("TLS", DROP), ("AUTH", "535 5.7.8 no"), ("AUTH", "454 4.7.0 later")])
 def test_the_next_one_if_it_does_not(make_relay, make_smarthost, step, reply):
     first, second = make_smarthost(), make_smarthost()
     first.rule(step, reply)
@@ -125,10 +132,12 @@ def nsd():
 
 @pytest.mark.parametrize("name, good", [("relay.mx.test", True), ("first.mx.test", False)])
 def test_the_mx_of_a_domain_among_hosts(make_relay, make_smarthost, nsd, name, good):
-    """Anybody may have forged the MX record: with a password at stake the certificate must name the domain."""
+    """Anybody may have forged the MX record: with a password at stake the certificate must name the
+    domain."""
     middle, last = make_smarthost(names=[name], host=FIRST), make_smarthost(names=["last.mx.test"])
     daemon = make_relay("smtp:null.mx.test, smtp:[dead.mx.test]:%d, smtp:relay.mx.test:%d, smtp:[last.mx.test]:%d" % (
-        free_port(), middle.port, last.port), resolver=nsd.address, tls_names=None, extra="allow-private = yes\n")
+        free_port(), middle.port, last.port), resolver=nsd.address, tls_names=None,
+                        extra="allow-private = yes\n")
     send(daemon)
     assert (middle if good else last).wait(1)[0].user == "anna"
     daemon.wait_empty()

@@ -1,5 +1,6 @@
-"""Sources and pools: from which address mail leaves, under which name, who chooses; warm-up; what is ours to blame is
-held against the source alone. The sources are addresses of loopback; the sink sees who calls."""
+"""Sources and pools: from which address mail leaves, under which name, who chooses; warm-up; what
+is ours to blame is held against the source alone. The sources are addresses of loopback; the sink
+sees who calls."""
 import time
 
 import pytest
@@ -78,7 +79,8 @@ def test_who_chooses(make_tramd, sink):
     """A trusted header, the route, the sender, the tenant: in this order; else the system."""
     pools = (pool("a", ["a"]) + pool("b", ["b"], senders=["b.test", "both.test"]) +
              pool("c", ["c"], tenants=["both.test", "c.test"]))
-    routes = dict(route_to(sink), **{"routed.test": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "pool": '"a"'}})
+    routes = dict(route_to(sink), **{"routed.test": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port,
+                                                     "pool": '"a"'}})
     daemon = make_tramd(routes=routes, queue=FAST, extra=(
         THREE + pools + 'pool-header = "X-Pool"\ntenant-by = "sender-domain"\n'))
     daemon.send(mail(), sender="x@b.test", to="r@routed.test")
@@ -101,18 +103,23 @@ def test_who_chooses(make_tramd, sink):
 
 
 def test_strangers_choose_nothing(make_tramd, sink):
-    daemon = make_tramd(routes=route_to(sink, pool='"a"'), queue=FAST, relay_from=["10.0.0.0/8"], extra=(
-        THREE + pool("a", ["a"]) + pool("c", ["c"]) + 'pool-header = "X-Pool"\nrelay-to = "in.test"\n'))
+    daemon = make_tramd(routes=route_to(sink, pool='"a"'), queue=FAST, relay_from=["10.0.0.0/8"],
+                        extra=(
+                            THREE + pool("a", ["a"]) + pool("c", ["c"])
+                            + 'pool-header = "X-Pool"\nrelay-to = "in.test"\n'))
     daemon.send(mail(b"X-Pool: c\r\n"), sender="x@out.test", to="r@in.test")
     message = sink.wait(1)[0]
     assert message.peer == A and b"X-Pool" not in message.headers
 
 
 def test_ipv6(make_tramd, make_sink):
-    """Each family by its own address; a source without IPv6 never calls an IPv6 host, and one with it does."""
+    """Each family by its own address; a source without IPv6 never calls an IPv6 host, and one with
+    it does."""
     sink = make_sink(host="::1")
-    daemon = make_tramd(routes={"*": {"deliver": "smtp:[::1]:%d" % sink.port, "pool": '"p"'}}, queue=FAST,
-                        extra=source("four", A) + source("both", [B, "::1"]) + pool("p", ["four=1000", "both=1"]))
+    daemon = make_tramd(routes={"*": {"deliver": "smtp:[::1]:%d" % sink.port, "pool": '"p"'}},
+                        queue=FAST,
+                        extra=source("four", A) + source("both", [B, "::1"])
+                        + pool("p", ["four=1000", "both=1"]))
     for i in range(5):
         daemon.send(mail(), to="r%d@dst.test" % i)
     assert {(m.peer, m.helo) for m in sink.wait(5)} == {("::1", "both.sources.test")}
@@ -124,10 +131,14 @@ def test_ipv6(make_tramd, make_sink):
 def test_shares_and_retries(make_tramd, sink):
     """By weight; each recipient stays with its source over retries, and connections with theirs."""
     before = set()			# of each the first try is refused
-    sink.rule("RCPT", lambda _, line: None if line in before else before.add(line) or "451 4.7.1 greylisted")
-    daemon = make_tramd(routes=route_to(sink, pool='"p"'), queue=FAST, extra=THREE + pool("p", ["a", "b=2", "c=3"]))
+    sink.rule("RCPT", lambda _, line: None if line in before else before.add(line)
+              or "451 4.7.1 greylisted")
+    daemon = make_tramd(routes=route_to(sink, pool='"p"'), queue=FAST,
+                        extra=THREE + pool("p", ["a", "b=2", "c=3"]))
     calls = {}
-    sink.rule("MAIL", lambda session, line: calls.setdefault(session.number, session.conn.getpeername()[0]) and None)
+    sink.rule("MAIL",
+              lambda session, line: calls.setdefault(session.number, session.conn.getpeername()[0])
+              and None)
     with daemon.client() as client:
         client.hello()
         for i in range(30):
@@ -145,9 +156,11 @@ def test_shares_and_retries(make_tramd, sink):
 
 
 def test_not_ours(make_tramd, sink):
-    """A warning at start, no back-off of the site, other sources of the pool take over; else it waits and says so."""
+    """A warning at start, no back-off of the site, other sources of the pool take over; else it
+    waits and says so."""
     daemon = make_tramd(routes=route_to(sink), queue=FAST, extra=(
-        source("gone", NOBODYS) + source("a", A) + pool("some", ["gone=1000", "a"], senders=["some.test"]) +
+        source("gone", NOBODYS) + source("a", A) + pool("some", ["gone=1000", "a"],
+                                                        senders=["some.test"]) +
         pool("none", ["gone"], senders=["none.test"])))
     assert "source gone: %s is not an address of this machine" % NOBODYS in daemon.tail()
     daemon.send(mail(), sender="x@some.test")
@@ -157,8 +170,9 @@ def test_not_ours(make_tramd, sink):
     row, reason = held(daemon, waits, "source")
     assert "source gone" in reason["text"] and not row.get("tries")
     assert not daemon.events(event="site-backoff")
-    assert {r["source"]: "is not one of this machine" in r.get("broken", "") for r in daemon.ctl_json_lines("sources")} == {
-        "gone": True, "a": False}
+    assert {r["source"]: "is not one of this machine" in r.get("broken", "")
+            for r in daemon.ctl_json_lines("sources")} == {
+                "gone": True, "a": False}
     reload(daemon, (NOBODYS, B))
     assert sink.wait(2)[1].peer == B
     daemon.wait_log(event="source-up")
@@ -168,22 +182,26 @@ def test_reload(make_tramd, sink):
     """What waits goes on with what its pool is now; a pool that is gone is the system's choice."""
     sink.rule("BANNER", "421 4.3.2 later")
     daemon = make_tramd(routes=route_to(sink), queue=FAST, extra=(
-        source("a", A) + source("b", B) + pool("p", ["a"], senders=["p.test"]) + pool("q", ["a"], senders=["q.test"])))
+        source("a", A) + source("b", B) + pool("p", ["a"], senders=["p.test"])
+        + pool("q", ["a"], senders=["q.test"])))
     daemon.send(mail(), sender="x@p.test")
     daemon.send(mail(), sender="x@q.test")
     daemon.wait_log(event="site-backoff")
     waits = daemon.queue_ids()
     reload(daemon, (pool("p", ["a"], senders=["p.test"]), pool("p", ["b"])),
            (pool("q", ["a"], senders=["q.test"]), ""))
-    pools = {row.get("pool") for one in waits for row in daemon.ctl_json_lines("explain", one)} - {None}
+    pools = {row.get("pool") for one in waits
+             for row in daemon.ctl_json_lines("explain", one)} - {None}
     assert "p" in pools and any("q (there is none any more" in one for one in pools)
     sink.rules.clear()
     daemon.ctl("sites", "retry", "--all")
-    assert seen(sink, 2) == {"x@p.test": (B, "b.sources.test"), "x@q.test": ("127.0.0.1", "tram.test")}
+    assert seen(sink, 2) == {"x@p.test": (B, "b.sources.test"),
+                             "x@q.test": ("127.0.0.1", "tram.test")}
 
 
 def test_one_connection_for_many_sources(make_tramd, sink):
-    """With fewer connections than sources each gets its turn, and what waits does not change them for each message."""
+    """With fewer connections than sources each gets its turn, and what waits does not change them
+    for each message."""
     sink.rule("BANNER", "421 4.3.2 later")
     daemon = make_tramd(routes=route_to(sink, pool='"p"', connections="1"), queue=FAST,
                         extra=THREE + pool("p", ["a", "b", "c"]))
@@ -208,17 +226,21 @@ def warmup(days, *plan):
 
 def by_source(daemon, site=None):
     """What `tramctl sources` says of each source, or of each at a site."""
-    return {row["source"]: row for row in daemon.ctl_json_lines("sources") if (site is None) == ("site" not in row) and
+    return {row["source"]: row for row in daemon.ctl_json_lines("sources")
+            if (site is None) == ("site" not in row) and
             (site is None or site in row["site"])}
 
 
 def test_warmup_flows_over(make_tramd, make_sink):
-    """So many a day to each site leave from the new source; all else from the old one, or (two new ones) the other."""
+    """So many a day to each site leave from the new source; all else from the old one, or (two new
+    ones) the other."""
     not_at_midnight()
     one, two = make_sink(), make_sink()
-    routes = {"one.test": "smtp:[127.0.0.1]:%d" % one.port, "two.test": "smtp:[127.0.0.1]:%d" % two.port}
+    routes = {"one.test": "smtp:[127.0.0.1]:%d" % one.port,
+              "two.test": "smtp:[127.0.0.1]:%d" % two.port}
     daemon = make_tramd(routes=routes, queue=FAST, extra=(
-        source("new", A, **warmup(-1, 1, 5, 9)) + source("old", B) + source("newer", C, **warmup(0, 3)) +
+        source("new", A, **warmup(-1, 1, 5, 9)) + source("old", B) + source("newer", C,
+                                                                            **warmup(0, 3)) +
         pool("p", ["new=1000", "newer", "old"], senders=["p.test"]) +
         pool("q", ["new=1000", "newer"], senders=["q.test"])))
     for i in range(9):
@@ -227,19 +249,21 @@ def test_warmup_flows_over(make_tramd, make_sink):
     daemon.send(mail(), sender="x@p.test", to=["r%d@two.test" % i for i in range(4)])
     daemon.send(mail(), sender="x@q.test", to=["s%d@two.test" % i for i in range(3)])
     daemon.wait_empty()
-    recipients = {peer: sum(len(m.recipients) for m in two.messages if m.peer == peer) for peer in (A, B, C)}
+    recipients = {peer: sum(len(m.recipients) for m in two.messages if m.peer == peer)
+                  for peer in (A, B, C)}
     assert recipients == {A: 5, B: 0, C: 2}, recipients
     row = by_source(daemon, ":%d" % one.port)["new"]
     assert (row["sent_today"], row["ceiling"], row["warmup_day"]) == (5, 5, 2)
     assert by_source(daemon)["old"]["sent_today"] == 4
-    sites = {s["source"]: s["delivered"] for row in daemon.ctl_json_lines("sites") if ":%d" % one.port in row["key"]
+    sites = {s["source"]: s["delivered"]
+             for row in daemon.ctl_json_lines("sites") if ":%d" % one.port in row["key"]
              for s in row["sources"]}
     assert sites == {"new": 5, "old": 4}
 
 
 def test_warmup_waits(make_tramd, sink):
-    """With no other source it waits: that is no try, it is explained with its numbers, outlives kill -9, and a reload
-    that lets more go takes effect."""
+    """With no other source it waits: that is no try, it is explained with its numbers, outlives
+    kill -9, and a reload that lets more go takes effect."""
     not_at_midnight()
     daemon = make_tramd(routes=route_to(sink, pool='"p"'), queue=FAST,
                         extra=source("new", A, **warmup(0, 3, 6)) + pool("p", ["new"]))

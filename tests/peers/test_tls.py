@@ -1,5 +1,6 @@
-"""TLS that clients begin: STARTTLS and TLS from the first octet, versions, certificates by name and by kind of key, tickets,
-certificates of clients, OCSP, and what is refused without it. Attacks are in test_tls_attacks.py."""
+"""TLS that clients begin: STARTTLS and TLS from the first octet, versions, certificates by name and
+by kind of key, tickets, certificates of clients, OCSP, and what is refused without it. Attacks are
+in test_tls_attacks.py."""
 import re
 import smtplib
 import ssl
@@ -65,7 +66,8 @@ def test_plain_text_goes_on_where_tls_is_optional(secure, sink):
 
 
 def test_large_messages(secure, sink, ca):
-    """Both ways of content, many records, over both loops of the stream: what is taken at once and what waits."""
+    """Both ways of content, many records, over both loops of the stream: what is taken at once and
+    what waits."""
     data = b"Subject: large\r\n\r\n" + b"0123456789abcdef" * 60 + b"\r\n"
     data += (b"x" * 70 + b"\r\n") * 40000
     for bdat in (False, True):
@@ -159,9 +161,11 @@ def test_minimum_1_3(make_secure):
 
 
 def test_ciphers_and_groups(make_secure):
-    daemon = make_secure(listener={"tls-ciphers": '"ECDHE-ECDSA-AES256-GCM-SHA384"', "tls-groups": '"P-384"',
+    daemon = make_secure(listener={"tls-ciphers": '"ECDHE-ECDSA-AES256-GCM-SHA384"',
+                                   "tls-groups": '"P-384"',
                                    "tls-ciphersuites": '"TLS_CHACHA20_POLY1305_SHA256"'})
-    for version, cipher in (("1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"), ("1.3", "TLS_CHACHA20_POLY1305_SHA256")):
+    for version, cipher in (("1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+                            ("1.3", "TLS_CHACHA20_POLY1305_SHA256")):
         with connect(daemon) as c:
             c.start_tls(context(version=version))
             assert c.socket.cipher()[0] == cipher
@@ -172,7 +176,8 @@ def test_ciphers_and_groups(make_secure):
 # ---- certificates
 
 def s_client(daemon, *args, stdin=b"QUIT\r\n", check=False):
-    done = subprocess.run(["openssl", "s_client", "-connect", "%s:%d" % (HOST, daemon.port), "-starttls", "smtp",
+    done = subprocess.run(["openssl", "s_client", "-connect", "%s:%d" % (HOST, daemon.port),
+                           "-starttls", "smtp",
                            *map(str, args)], input=stdin, timeout=TIMEOUT, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     assert not check or done.returncode == 0, done.stdout
@@ -183,9 +188,11 @@ def s_client(daemon, *args, stdin=b"QUIT\r\n", check=False):
 def test_name_picks_the_certificate(make_secure, ca, pair, version):
     other = ca.sign("other", ["smtp.other.test", "*.wild.test"])
     daemon = make_secure(certificate("mail", [pair]) + certificate("other", [other]))
-    for asked, names in ((None, ["mail.test"]), ("mail.test", ["mail.test"]), ("unknown.test", ["mail.test"]),
+    for asked, names in ((None, ["mail.test"]), ("mail.test", ["mail.test"]),
+                         ("unknown.test", ["mail.test"]),
                          ("SMTP.other.test", ["smtp.other.test", "*.wild.test"]),
-                         ("a.wild.test", ["smtp.other.test", "*.wild.test"]), ("a.b.wild.test", ["mail.test"])):
+                         ("a.wild.test", ["smtp.other.test", "*.wild.test"]),
+                         ("a.b.wild.test", ["mail.test"])):
         with connect(daemon) as c:
             c.start_tls(context(ca.path, version), name=asked)
             assert c.names() == names, asked
@@ -195,11 +202,14 @@ def test_name_picks_the_certificate(make_secure, ca, pair, version):
 def test_rsa_beside_ecdsa(make_secure, ca, pair):
     daemon = make_secure(certificate("mail", [pair, ca.sign("rsa", ["mail.test"], kind="rsa")]))
     for version, choice, kind in (("-tls1_3", ("-sigalgs", "ECDSA+SHA256"), "id-ecPublicKey"),
-                                  ("-tls1_3", ("-sigalgs", "RSA-PSS+SHA256:RSA+SHA256"), "rsaEncryption"),
-                                  ("-tls1_2", ("-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"), "id-ecPublicKey"),
-                                  ("-tls1_2", ("-cipher", "ECDHE-RSA-AES128-GCM-SHA256"), "rsaEncryption")):
-        text = s_client(daemon, version, *choice, "-CAfile", ca.path, "-verify_hostname", "mail.test",
-                        "-verify_return_error")
+                                  ("-tls1_3", ("-sigalgs", "RSA-PSS+SHA256:RSA+SHA256"),
+                                   "rsaEncryption"),
+                                  ("-tls1_2", ("-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+                                   "id-ecPublicKey"),
+                                  ("-tls1_2", ("-cipher", "ECDHE-RSA-AES128-GCM-SHA256"),
+                                   "rsaEncryption")):
+        text = s_client(daemon, version, *choice, "-CAfile", ca.path, "-verify_hostname",
+                        "mail.test", "-verify_return_error")
         assert "PKEY: " + kind in text and "Verify return code: 0" in text, (choice, text)
 
 
@@ -241,7 +251,8 @@ def test_no_tickets(make_secure, ca, version):
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_a_ticket_passes_no_other_door(make_secure, ca, version):
     """One listener takes anybody, the other one wants a certificate."""
-    daemon = make_secure(on_connect={"client-certificates": "required", "client-ca": '"%s"' % ca.path})
+    daemon = make_secure(on_connect={"client-certificates": "required",
+                                     "client-ca": '"%s"' % ca.path})
     ctx = context(ca.path, version)
     ticket = session_of(daemon.port, ctx)[1]
     assert session_of(daemon.port, ctx, ticket)[0]
@@ -280,7 +291,8 @@ def test_client_certificates(make_secure, ca, foreign, version):
             session_of(daemon.tls_port, ctx, on_connect=True)
     daemon.wait_log(event="session", end="tls failed", count=2)
     errors = [line["tls-error"] for line in daemon.events(event="session", end="tls failed")]
-    assert sorted(errors) == ["peer did not return a certificate", "unable to get local issuer certificate"]
+    assert sorted(errors) == ["peer did not return a certificate",
+                              "unable to get local issuer certificate"]
 
 
 # ---- OCSP
@@ -295,10 +307,12 @@ def test_ocsp(make_secure, ca, pair):
 def test_ocsp_goes_with_its_certificate(make_secure, ca, pair):
     """Two kinds of key, two responses, in any order."""
     rsa = ca.sign("rsa", ["mail.test"], kind="rsa")
-    daemon = make_secure(certificate("mail", [pair, rsa], [ca.ocsp("rsa", rsa[0]), ca.ocsp("mail", pair[0])]))
+    daemon = make_secure(certificate("mail", [pair, rsa],
+                                     [ca.ocsp("rsa", rsa[0]), ca.ocsp("mail", pair[0])]))
     for algorithms, chain in (("ECDSA+SHA256", pair[0]), ("RSA-PSS+SHA256", rsa[0])):
         text = s_client(daemon, "-status", "-sigalgs", algorithms)
-        shown = subprocess.run(["openssl", "x509", "-in", chain, "-noout", "-serial"], stdout=subprocess.PIPE)
+        shown = subprocess.run(["openssl", "x509", "-in", chain, "-noout", "-serial"],
+                               stdout=subprocess.PIPE)
         serial = shown.stdout.decode().strip().split("=")[1]
         assert "Serial Number: " + serial in text, text
 
@@ -333,8 +347,8 @@ def test_smtplib(secure, sink, ca):
 @pytest.mark.parametrize("flag", ["--tls", "--tls-on-connect"])
 def test_swaks(secure, sink, flag):
     port = secure.port if flag == "--tls" else secure.tls_port
-    text = run([need("swaks"), "--server", HOST, "--port", port, "--from", "a@src.test", "--to", "b@dst.test",
-                "--body", "body of swaks", "--helo", "client.test", flag])
+    text = run([need("swaks"), "--server", HOST, "--port", port, "--from", "a@src.test", "--to",
+                "b@dst.test", "--body", "body of swaks", "--helo", "client.test", flag])
     assert "TLS started" in text, text
     assert b"with ESMTPS" in sink.wait(1)[0].data
 
@@ -344,7 +358,8 @@ def test_msmtp(secure, sink, ca, pair, tmp_path, starttls):
     port = secure.port if starttls == "on" else secure.tls_port
     run([need("msmtp"), "--host=localhost", "--port=%d" % port, "--auth=off", "--tls=on",
          "--tls-starttls=" + starttls, "--tls-trust-file=" + ca.path,
-         "--tls-host-override=mail.test", "--from=a@src.test", "--domain=client.test", "b@dst.test"],
+         "--tls-host-override=mail.test", "--from=a@src.test", "--domain=client.test",
+         "b@dst.test"],
         stdin=DATA.replace(b"\r\n", b"\n"), HOME=str(tmp_path))
     assert b"with ESMTPS" in sink.wait(1)[0].data
 
@@ -353,9 +368,10 @@ def test_msmtp(secure, sink, ca, pair, tmp_path, starttls):
 def test_postfix(secure, sink, ca, make_postfix, wrapper):
     """As a client that sends nothing without TLS, and looks at our chain and name."""
     port = secure.port if wrapper == "no" else secure.tls_port
-    postfix = make_postfix("[%s]:%d" % (HOST, port), smtp_tls_security_level="verify" if wrapper == "no" else "encrypt",
-                           smtp_tls_CAfile=ca.path, smtp_tls_wrappermode=wrapper, smtp_tls_loglevel="1",
-                           smtp_tls_verify_cert_match="mail.test")
+    postfix = make_postfix("[%s]:%d" % (HOST, port),
+                           smtp_tls_security_level="verify" if wrapper == "no" else "encrypt",
+                           smtp_tls_CAfile=ca.path, smtp_tls_wrappermode=wrapper,
+                           smtp_tls_loglevel="1", smtp_tls_verify_cert_match="mail.test")
     with smtplib.SMTP(HOST, postfix.port, timeout=TIMEOUT) as client:
         client.sendmail("a@src.test", ["b@dst.test"], DATA)
     assert b"with ESMTPS" in sink.wait(1)[0].data
@@ -364,19 +380,23 @@ def test_postfix(secure, sink, ca, make_postfix, wrapper):
 
 
 def test_openssl_server_name(secure, ca):
-    text = s_client(secure, "-CAfile", ca.path, "-verify_hostname", "mail.test", "-verify_return_error",
-                    "-servername", "mail.test", check=True)
+    text = s_client(secure, "-CAfile", ca.path, "-verify_hostname", "mail.test",
+                    "-verify_return_error", "-servername", "mail.test", check=True)
     assert "Verify return code: 0 (ok)" in text and "250" in text
 
 
 def test_testssl(secure, tmp_path):
-    """Nothing worse than "low", but for what the test's certificate and a lone host without a name bring with them."""
+    """Nothing worse than "low", but for what the test's certificate and a lone host without a name
+    bring with them."""
     report = tmp_path / "report.csv"
-    subprocess.run([need("testssl"), "--starttls", "smtp", "--quiet", "--color", "0", "--warnings", "off",
-                    "--csvfile", str(report), "--protocols", "--std", "--server-defaults", "--fs", "--vulnerable",
-                    "%s:%d" % (HOST, secure.port)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                   stderr=subprocess.STDOUT, timeout=20 * TIMEOUT)
+    subprocess.run([need("testssl"), "--starttls", "smtp", "--quiet", "--color", "0", "--warnings",
+                    "off",
+                    "--csvfile", str(report), "--protocols", "--std", "--server-defaults", "--fs",
+                    "--vulnerable",
+                    "%s:%d" % (HOST, secure.port)], stdin=subprocess.DEVNULL,
+                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20 * TIMEOUT)
     rows = [line.split('","') for line in report.read_text().splitlines()[1:]]
     ours = re.compile("^\"?(cert_|DNS_CAA|OCSP_|scanTime|service)")
-    worse = [row for row in rows if row[3] in ("MEDIUM", "HIGH", "CRITICAL") and not ours.match(row[0])]
+    worse = [row for row in rows if row[3] in ("MEDIUM", "HIGH", "CRITICAL")
+             and not ours.match(row[0])]
     assert len(rows) > 30 and not worse, worse

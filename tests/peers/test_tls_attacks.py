@@ -1,5 +1,6 @@
-"""What is tried against TLS on the way in: commands put before the handshake, ends in the midst of a message, handshakes that
-never end, other protocols, octets one by one. What a client did not say under TLS does not count, and nobody else waits."""
+"""What is tried against TLS on the way in: commands put before the handshake, ends in the midst of
+a message, handshakes that never end, other protocols, octets one by one. What a client did not say
+under TLS does not count, and nobody else waits."""
 import os
 import socket
 import ssl
@@ -33,8 +34,10 @@ def still_serves(daemon, sink, ca):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("behind", [
-    b"NOOP\r\n", b"EHLO evil.test\r\nMAIL FROM:<evil@src.test>\r\nRCPT TO:<b@dst.test>\r\n", b"MAIL FROM:<evil@", b"R",
-    b"EHLO evil.test\r\nMAIL FROM:<evil@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nSubject: evil\r\n\r\n.\r\n",
+    b"NOOP\r\n", b"EHLO evil.test\r\nMAIL FROM:<evil@src.test>\r\nRCPT TO:<b@dst.test>\r\n",
+    b"MAIL FROM:<evil@", b"R",
+    b"EHLO evil.test\r\nMAIL FROM:<evil@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nSubject: "
+    b"evil\r\n\r\n.\r\n",
     b"STARTTLS\r\n", b"QUIT\r\n", b"\r\n" * 100])
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_what_stands_behind_starttls_is_dropped(secure, sink, ca, version, behind):
@@ -133,7 +136,8 @@ def test_all_of_it_and_the_end_in_one_segment(secure, sink, ca):
     client.shake(raw.send)
     raw.send(client.record(b"EHLO client.test\r\n"))
     client.reply(250)
-    flight = client.record(b"MAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nBDAT %d LAST\r\n" % len(DATA) + DATA)
+    flight = client.record(b"MAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nBDAT %d LAST\r\n"
+                           % len(DATA) + DATA)
     with pytest.raises((ssl.SSLWantReadError, ssl.SSLSyscallError)):
         client.tls.unwrap()
     raw.send(flight + client.out())
@@ -144,9 +148,10 @@ def test_all_of_it_and_the_end_in_one_segment(secure, sink, ca):
 # ---- renegotiation
 
 def test_renegotiation_is_refused(secure, sink, ca):
-    done = subprocess.run(["openssl", "s_client", "-connect", "%s:%d" % (HOST, secure.port), "-starttls", "smtp",
-                           "-tls1_2", "-CAfile", ca.path], input=b"R\n", stdout=subprocess.PIPE, timeout=TIMEOUT,
-                          stderr=subprocess.STDOUT)
+    done = subprocess.run(["openssl", "s_client", "-connect", "%s:%d" % (HOST, secure.port),
+                           "-starttls", "smtp",
+                           "-tls1_2", "-CAfile", ca.path], input=b"R\n", stdout=subprocess.PIPE,
+                          timeout=TIMEOUT, stderr=subprocess.STDOUT)
     assert b"RENEGOTIATING" in done.stdout and b"no renegotiation" in done.stdout, done.stdout
     still_serves(secure, sink, ca)
 
@@ -187,10 +192,14 @@ def test_half_open_handshakes(make_secure, sink, ca):
     still_serves(daemon, sink, ca)
 
 
-@pytest.mark.parametrize("said", [b"\0" * 2000, os.urandom(4000), b"EHLO client.test\r\n", b"GET / HTTP/1.1\r\n\r\n",
-                                  b"\x16\x03\x01\xff\xff" + b"a" * 70000, b"\x16\x03\x01\x00\x00" * 1000,
-                                  b"\x80\x2e\x01\x03\x01" + b"\0" * 50, b"\x15\x03\x01\x00\x02\x01\x00" * 50],
-                         ids=["zeros", "noise", "smtp", "http", "huge-record", "empty-records", "sslv2", "alerts"])
+@pytest.mark.parametrize("said", [b"\0" * 2000, os.urandom(4000), b"EHLO client.test\r\n",
+                                  b"GET / HTTP/1.1\r\n\r\n",
+                                  b"\x16\x03\x01\xff\xff" + b"a" * 70000,
+                                  b"\x16\x03\x01\x00\x00" * 1000,
+                                  b"\x80\x2e\x01\x03\x01" + b"\0" * 50,
+                                  b"\x15\x03\x01\x00\x02\x01\x00" * 50],
+                         ids=["zeros", "noise", "smtp", "http", "huge-record", "empty-records",
+                              "sslv2", "alerts"])
 @pytest.mark.parametrize("on_connect", [False, True], ids=["starttls", "smtps"])
 def test_no_client_hello(secure, sink, ca, on_connect, said):
     with SmtpRaw(HOST, secure.tls_port if on_connect else secure.port, greet=not on_connect) as c:
@@ -276,7 +285,8 @@ def test_records_that_were_changed_on_the_way(secure, sink, ca):
         client.shake(raw.send)
         raw.send(client.record(b"EHLO client.test\r\n"))
         client.reply(250)
-        record = bytearray(client.record(b"MAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nBDAT 9 LAST\r\nSubject: "))
+        record = bytearray(client.record(b"MAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nBDAT "
+                                         b"9 LAST\r\nSubject: "))
         record[-20] ^= 1
         raw.send(bytes(record))
         try:

@@ -1,4 +1,5 @@
-"""What the operator is told about TLS: with each try in explain, and by tls-check and dns-records."""
+"""What the operator is told about TLS: with each try in explain, and by tls-check and
+dns-records."""
 import json
 import threading
 
@@ -11,7 +12,8 @@ from dnssec import SignedNsd, Unbound, spki_digest
 from harness import free_port, quoted, wait_for
 from sink import DROP
 from steering import BODY, NEVER, rows, start_tool
-from test_dane import FIRST, SECOND, make_world, nsd, place, resolver		# noqa: F401 (fixtures)
+from test_dane import (FIRST, SECOND, make_world, nsd, place,
+                       resolver)		# noqa: F401 (fixtures)
 
 
 @pytest.mark.quick
@@ -19,14 +21,17 @@ def test_explain_has_the_tls_of_each_try(make_tramd, make_sink, ca, tmp_path):
     """In JSON, in words, and in an archive that another queue takes."""
     sink = make_sink(tls=ca.sign("mx", ["mx.dst.test"]))
     sink.rule("RCPT", "450 4.2.1 mailbox busy")
-    routes = {"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "tls": "verify", "tls-names": '"mx.dst.test"'}}
+    routes = {"*": {"deliver": "smtp:[127.0.0.1]:%d" % sink.port, "tls": "verify",
+                    "tls-names": '"mx.dst.test"'}}
     tramd = make_tramd(routes=routes, queue=NEVER, extra="delivery-ca = %s\n" % quoted(ca.path))
     id = tramd.send(BODY, to=["a@dst.test"])
     line = tramd.wait_log(event="delivery", id=id)
-    assert line["tls"].startswith("TLSv1.3 TLS_") and line["tls"].endswith(" verified") and line["tls_policy"] == "route"
+    assert (line["tls"].startswith("TLSv1.3 TLS_") and line["tls"].endswith(" verified")
+            and line["tls_policy"] == "route")
     wait_for(lambda: "mailbox busy" in tramd.ctl("explain", id), what="explain has the reply")
     first = rows(tramd, "explain", id)[1]["tries"][0]
-    assert first["tls"] == line["tls"] and first["tls_policy"] == "route" and "tls_resumed" not in first
+    assert (first["tls"] == line["tls"] and first["tls_policy"] == "route"
+            and "tls_resumed" not in first)
     assert "TLS: %s, by policy: route\n" % line["tls"] in tramd.ctl("explain", id)
     archive = str(tmp_path / "archive")
     tramd.ctl("queue", "export", archive)
@@ -47,7 +52,8 @@ def test_explain_of_a_plain_try_says_nothing_of_tls(make_tramd, sink):
 # ---- resumption
 
 def again(tramd, sink, to="a@dst.test"):
-    """Another message on another connection; the delivery line, and was it resumed, as both sides see it?"""
+    """Another message on another connection; the delivery line, and was it resumed, as both sides
+    see it?"""
     got = len(sink.messages)
     line = tramd.wait_log(event="delivery", id=tramd.send(BODY, to=[to]))
     message = sink.wait(got + 1)[got]
@@ -60,8 +66,10 @@ def make_resuming(make_tramd, ca):
     """make_resuming(sink, …): each message takes its own connection there."""
     def make(sink, extra="", **route):
         settings = route or {"tls": "verify", "tls-names": '"mx.dst.test"'}
-        return make_tramd(routes={"*": dict(settings, deliver="smtp:[127.0.0.1]:%d" % sink.port)}, queue=FAST,
-                          limits={"messages-per-connection": "1"}, extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
+        return make_tramd(routes={"*": dict(settings, deliver="smtp:[127.0.0.1]:%d" % sink.port)},
+                          queue=FAST,
+                          limits={"messages-per-connection": "1"},
+                          extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
     return make
 
 
@@ -72,7 +80,8 @@ def tls_sink(make_sink, ca):
 
 @pytest.mark.quick
 def test_the_next_connection_resumes_what_was_verified(make_resuming, tls_sink):
-    """What its first handshake has found stands; another policy, or a reload, and it is a full one again."""
+    """What its first handshake has found stands; another policy, or a reload, and it is a full one
+    again."""
     tramd = make_resuming(tls_sink)
     seen = [again(tramd, tls_sink) for _ in range(3)]
     assert [resumed for _, resumed in seen] == [False, True, True]
@@ -90,7 +99,8 @@ def test_the_next_connection_resumes_what_was_verified(make_resuming, tls_sink):
     assert [again(tramd, tls_sink)[1] for _ in range(2)] == [False, True]
 
 
-@pytest.mark.parametrize("extra", ["delivery-tls-sessions = 0", "delivery-tls-session-lifetime = 1s"])
+@pytest.mark.parametrize("extra",
+                         ["delivery-tls-sessions = 0", "delivery-tls-session-lifetime = 1s"])
 def test_no_session_is_resumed_beyond_its_time(make_resuming, tls_sink, extra):
     tramd = make_resuming(tls_sink, extra + "\n")
     again(tramd, tls_sink)
@@ -103,10 +113,13 @@ def test_no_session_is_resumed_beyond_its_time(make_resuming, tls_sink, extra):
 def test_two_routes_never_share_a_session(make_tramd, tls_sink, ca):
     """The same host and port: one route verifies it, the other does not."""
     deliver = "smtp:[127.0.0.1]:%d" % tls_sink.port
-    tramd = make_tramd(routes={"dst.test": {"deliver": deliver, "tls": "verify", "tls-names": '"mx.dst.test"'},
+    tramd = make_tramd(routes={"dst.test": {"deliver": deliver, "tls": "verify",
+                                            "tls-names": '"mx.dst.test"'},
                                "*": {"deliver": deliver, "tls": "required"}},
-                       queue=FAST, limits={"messages-per-connection": "1"}, extra="delivery-ca = %s\n" % quoted(ca.path))
-    assert [again(tramd, tls_sink, to)[1] for to in ("a@src.test", "a@dst.test", "a@src.test", "a@dst.test")] == [False, False, True, True]
+                       queue=FAST, limits={"messages-per-connection": "1"},
+                       extra="delivery-ca = %s\n" % quoted(ca.path))
+    assert [again(tramd, tls_sink, to)[1] for to in ("a@src.test", "a@dst.test", "a@src.test",
+                                                     "a@dst.test")] == [False, False, True, True]
 
 
 def test_what_failed_its_proof_is_not_resumed(make_resuming, make_sink, ca, tls_sink):
@@ -121,7 +134,8 @@ def test_what_failed_its_proof_is_not_resumed(make_resuming, make_sink, ca, tls_
 
 
 def test_a_host_that_cannot_resume_is_met_afresh(make_resuming, tls_sink):
-    """It hangs up when a session is offered: the same address is called again, and nothing goes in plain text."""
+    """It hangs up when a session is offered: the same address is called again, and nothing goes in
+    plain text."""
     tramd = make_resuming(tls_sink, tls="may")
     again(tramd, tls_sink)
     tls_sink.rule("TLS", DROP, times=1)
@@ -140,12 +154,14 @@ def check(tramd, *goal):
 
 def step(found, name, host=None):
     """The last row of this step."""
-    return [row for row in found if row["step"] == name and (host is None or row.get("host") == host)][-1]
+    return [row for row in found if row["step"] == name
+            and (host is None or row.get("host") == host)][-1]
 
 
 @pytest.mark.quick
 def test_check_of_a_domain_with_dane(make_world):
-    """Both of its hosts, each with all that it shows; no mail is said, and a delivery goes where it was said to go."""
+    """Both of its hosts, each with all that it shows; no mail is said, and a delivery goes where it
+    was said to go."""
     world = make_world(tls="dane")
     status, found = check(world.tramd, "d-ee.dane.test")
     assert status == 0, found
@@ -153,29 +169,35 @@ def test_check_of_a_domain_with_dane(make_world):
     assert step(found, "mx")["secure"] and step(found, "mx")["hosts"] == ["first.dane.test"]
     assert step(found, "mta-sts")["verdict"] == "note"
     dane = step(found, "dane", "first.dane.test")
-    assert dane["verdict"] == "good" and len(dane["records"]) == 1 and dane["records"][0].startswith("3 1 1 ")
+    assert (dane["verdict"] == "good" and len(dane["records"]) == 1
+            and dane["records"][0].startswith("3 1 1 "))
     assert step(found, "policy")["policy"] == "dane" and step(found, "policy")["enforced"]
     assert step(found, "addresses")["text"] == FIRST
     assert step(found, "tls")["version"] == "TLSv1.3" and step(found, "tls")["group"]
     leaf = [row for row in found if row["step"] == "certificate"][0]
-    assert leaf["names"].startswith("authority.dane.test, ") and leaf["spki_sha256"] == dane["records"][0][6:]
+    assert (leaf["names"].startswith("authority.dane.test, ")
+            and leaf["spki_sha256"] == dane["records"][0][6:])
     assert step(found, "verified")["verified"] == "dane"
-    assert step(found, "result")["text"] == "mail would go to first.dane.test, with TLS, verified by DANE"
+    assert step(found,
+                "result")["text"] == "mail would go to first.dane.test, with TLS, verified by DANE"
     assert world.delivered("d-ee.dane.test")["host"] == "first.dane.test"
     text = world.tramd.ctl("tls-check", "d-ee.dane.test")
     assert "first.dane.test\n" in text and "good  verified     verified by DANE\n" in text
-    assert [line.split(" ")[0] for line in world.sinks[FIRST].lines_of(1)] == ["EHLO", "STARTTLS", "EHLO", "QUIT"]
+    assert [line.split(" ")[0] for line in world.sinks[FIRST].lines_of(1)] == ["EHLO", "STARTTLS",
+                                                                               "EHLO", "QUIT"]
 
 
 def test_check_tells_which_host_is_wrong(make_world):
-    """The first host's records name another key: mail would go to the second; a monitor sees status 1."""
+    """The first host's records name another key: mail would go to the second; a monitor sees status
+    1."""
     world = make_world()
     status, found = check(world.tramd, "d-next.dane.test")
     assert status == 1
     assert step(found, "verified", "wrong.dane.test")["verdict"] == "bad"
     assert "its certificate is not good" in step(found, "tls", "wrong.dane.test")["text"]
     assert step(found, "delivery", "second.dane.test")["verdict"] == "good"
-    assert step(found, "result")["verdict"] == "note" and "would go to second.dane.test" in step(found, "result")["text"]
+    assert step(found,
+                "result")["verdict"] == "note" and "would go to second.dane.test" in step(found, "result")["text"]
     assert world.delivered("d-next.dane.test")["host"] == "second.dane.test"
 
 
@@ -189,30 +211,38 @@ def test_check_of_what_is_bad(make_world, domain, host, name, text):
 
 
 def check_host(make_tramd, ca, port, extra=""):
-    tramd = make_tramd(static=("127.0.0.1", port), extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
+    tramd = make_tramd(static=("127.0.0.1", port),
+                       extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
     return check(tramd, "--host", "127.0.0.1:%d" % port)
 
 
 def test_check_of_a_host_as_a_route_asks(make_tramd, make_sink, ca):
-    """What must be verified: good, wrong name, expired, an unknown authority, none at all; nobody there."""
-    pairs = {"good": ca.sign("c-good", ["mx.dst.test"]), "name": ca.sign("c-name", ["elsewhere.test"]),
+    """What must be verified: good, wrong name, expired, an unknown authority, none at all; nobody
+    there."""
+    pairs = {"good": ca.sign("c-good", ["mx.dst.test"]),
+             "name": ca.sign("c-name", ["elsewhere.test"]),
              "expired": ca.sign("c-old", ["mx.dst.test"], days=-1), "plain": None}
     sinks = {name: make_sink(tls=pair) for name, pair in pairs.items()}
     ports = dict({name: sink.port for name, sink in sinks.items()}, nobody=free_port())
-    tramd = make_tramd(routes={name + ".test": {"deliver": "smtp:[127.0.0.1]:%d" % port, "tls": "verify",
-                                                "tls-names": '"mx.dst.test"'} for name, port in ports.items()},
+    tramd = make_tramd(routes={name + ".test": {"deliver": "smtp:[127.0.0.1]:%d" % port,
+                                                "tls": "verify",
+                                                "tls-names": '"mx.dst.test"'}
+                               for name, port in ports.items()},
                        extra="delivery-ca = %s\n" % quoted(ca.path))
     status, found = check(tramd, "good.test")
-    assert status == 0 and step(found, "verified")["verified"] == "verified" and step(found, "policy")["policy"] == "route"
-    wanted = {"name": ("verified", "mismatch"), "expired": ("verified", "expired"), "plain": ("tls", "STARTTLS"),
-              "nobody": ("connect", "refused")}
+    assert status == 0 and step(found,
+                                "verified")["verified"] == "verified" and step(found, "policy")["policy"] == "route"
+    wanted = {"name": ("verified", "mismatch"), "expired": ("verified", "expired"),
+              "plain": ("tls", "STARTTLS"), "nobody": ("connect", "refused")}
     for name, (where, what) in wanted.items():
         status, found = check(tramd, name + ".test")
         row = step(found, where)
         assert status == 1 and row["verdict"] == "bad" and what in row["text"], (name, found)
         assert step(found, "result")["verdict"] == "bad"
-    assert "expired on" in [row for row in check(tramd, "expired.test")[1] if row["step"] == "certificate"][0]["text"]
-    status, found = check(tramd, "--host", "127.0.0.1:%d" % ports["plain"])		# no route asks for more
+    assert "expired on" in [row for row in check(tramd, "expired.test")[1]
+                            if row["step"] == "certificate"][0]["text"]
+    # no route asks for more
+    status, found = check(tramd, "--host", "127.0.0.1:%d" % ports["plain"])
     assert status == 0 and "STARTTLS is not offered" in step(found, "tls")["text"]
     assert "in plain text" in step(found, "result")["text"]
     sinks["good"].rule("TLS", DROP)
@@ -223,17 +253,22 @@ def test_check_of_a_host_as_a_route_asks(make_tramd, make_sink, ca):
 
 
 def test_check_of_several_smarthosts(make_tramd, make_sink, ca):
-    """Each of them is looked at, though mail goes to the first: the others must do when that one does not."""
+    """Each of them is looked at, though mail goes to the first: the others must do when that one
+    does not."""
     good, other = ca.sign("s-good", ["mx.dst.test"]), ca.sign("s-other", ["elsewhere.test"])
     sinks = [make_sink(tls=pair) for pair in (good, other, good, None)]
     hosts = ["127.0.0.1:%d" % port for port in [sink.port for sink in sinks] + [free_port()]]
-    tramd = make_tramd(routes={"*": {"deliver": ", ".join("smtp:[127.0.0.1]" + host[9:] for host in hosts),
+    tramd = make_tramd(routes={"*": {"deliver": ", ".join("smtp:[127.0.0.1]" + host[9:]
+                                                          for host in hosts),
                                      "tls": "verify", "tls-names": '"mx.dst.test"'}},
-                       extra="delivery-ca = %s\n" % quoted(ca.path), limits={"addresses-per-attempt": "2"})
+                       extra="delivery-ca = %s\n" % quoted(ca.path),
+                       limits={"addresses-per-attempt": "2"})
     status, found = check(tramd, "dst.test")
     assert status == 1 and "to the hosts it names" in step(found, "route")["text"]
     assert step(found, "verified", hosts[1])["verdict"] == "bad"
-    assert "STARTTLS" in step(found, "tls", hosts[3])["text"] and "refused" in step(found, "connect", hosts[4])["text"]
+    assert "STARTTLS" in step(found, "tls",
+                              hosts[3])["text"] and "refused" in step(found, "connect",
+                                                                      hosts[4])["text"]
     assert [row["host"] for row in found if row["step"] == "delivery"] == [hosts[0], hosts[2]]
     assert "would go to " + hosts[0] in step(found, "result")["text"]
     for sink in sinks:
@@ -252,7 +287,9 @@ def test_a_check_changes_nothing_for_mail(make_tramd, tls_sink):
 def test_check_when_dns_is_down(make_tramd):
     tramd = make_tramd(routes={"*": {"deliver": "mx"}}, resolver="127.0.0.1:%d" % free_port())
     status, found = check(tramd, "dst.test")
-    assert status == 1 and step(found, "mx")["verdict"] == "bad" and step(found, "mta-sts")["verdict"] == "bad"
+    assert status == 1 and step(found,
+                                "mx")["verdict"] == "bad" and step(found,
+                                                                   "mta-sts")["verdict"] == "bad"
 
 
 def test_check_of_nonsense(make_tramd, sink):
@@ -266,7 +303,8 @@ def test_check_of_nonsense(make_tramd, sink):
 
 
 def test_a_check_does_not_hold_up_the_stop(make_tramd, make_sink):
-    """The host says nothing; the operator goes away, and another one waits when the server is stopped."""
+    """The host says nothing; the operator goes away, and another one waits when the server is
+    stopped."""
     sink = make_sink()
     late = threading.Event()
     sink.rule("BANNER", "220 late", hold=late)
@@ -311,16 +349,19 @@ def records(tramd, domain="pub.test"):
 
 @pytest.mark.quick
 def test_what_is_printed_can_be_pasted(make_secure, ca, own_zones):
-    """All is missing; pasted as it is, all is there; with another key on the way, that one's record is missing."""
+    """All is missing; pasted as it is, all is there; with another key on the way, that one's record
+    is missing."""
     nsd, resolver = own_zones
     pair, coming = ca.sign("pub", ["mx.pub.test"]), ca.sign("coming", ["mx.pub.test"])
     other = ca.sign("unused", ["other.test"])
-    tramd = make_secure(certificate("other", [other]) + certificate("mail", [pair]), hostname="mx.pub.test",
-                        resolver=resolver.address, extra=PUBLISHED)
+    tramd = make_secure(certificate("other", [other]) + certificate("mail", [pair]),
+                        hostname="mx.pub.test", resolver=resolver.address, extra=PUBLISHED)
     status, text, found = records(tramd)
     assert status == 1
-    assert found == [("mx", "missing"), ("tlsa", "missing"), ("mta-sts", "missing"), ("tlsrpt", "missing"), ("policy-file", None)]
-    assert "_25._tcp.mx.pub.test. IN TLSA 3 1 1 %s ; EC 256, %s\n" % (spki_digest(pair[0]), pair[0]) in text
+    assert found == [("mx", "missing"), ("tlsa", "missing"), ("mta-sts", "missing"),
+                     ("tlsrpt", "missing"), ("policy-file", None)]
+    assert "_25._tcp.mx.pub.test. IN TLSA 3 1 1 %s ; EC 256, %s\n" % (spki_digest(pair[0]),
+                                                                      pair[0]) in text
     assert ";\tversion: STSv1\n;\tmode: testing\n;\tmx: mx.pub.test\n;\tmax_age: 86400\n" in text
     nsd.set_zone("pub.test", "mx A 127.0.0.1\n" + text)
     wait_for(lambda: records(tramd)[0] == 0, what="all is published")
@@ -329,21 +370,25 @@ def test_what_is_printed_can_be_pasted(make_secure, ca, own_zones):
         config = f.read()
     section = certificate("mail", [pair])
     assert section in config
-    tramd.write_config(config.replace(section, section[:-2] + "\tnext-key = %s\n}\n" % quoted(coming[1])))
+    tramd.write_config(config.replace(section,
+                                      section[:-2] + "\tnext-key = %s\n}\n" % quoted(coming[1])))
     tramd.reload()
     status, text, found = records(tramd)
     assert status == 1 and found[1:3] == [("tlsa", "there"), ("tlsa", "different")]
-    assert "TLSA 3 1 1 %s ; EC 256, %s (the next key)\n" % (spki_digest(coming[0]), coming[1]) in text
+    assert "TLSA 3 1 1 %s ; EC 256, %s (the next key)\n" % (spki_digest(coming[0]),
+                                                            coming[1]) in text
 
 
 def test_records_in_a_zone_that_is_not_signed(make_secure, ca, own_zones):
     nsd, resolver = own_zones
     pair = ca.sign("open", ["open.test"])
-    nsd.set_zone("open.test", "@ MX 10 mx.else.test.\n@ A 127.0.0.1\n_25._tcp TLSA 3 1 1 %s\n" % spki_digest(pair[0]))
-    tramd = make_secure(certificate("mail", [pair]), hostname="open.test", resolver=resolver.address,
-                        extra='resolver-test = "off"\n')
+    nsd.set_zone("open.test", "@ MX 10 mx.else.test.\n@ A 127.0.0.1\n_25._tcp TLSA 3 1 1 %s\n"
+                 % spki_digest(pair[0]))
+    tramd = make_secure(certificate("mail", [pair]), hostname="open.test",
+                        resolver=resolver.address, extra='resolver-test = "off"\n')
     wait_for(lambda: records(tramd, "open.test")[2] == [
-        ("mx", "different"), ("tlsa", "there, but the zone is not signed")], what="what is wrong with each")
+        ("mx", "different"), ("tlsa", "there, but the zone is not signed")],
+             what="what is wrong with each")
 
 
 def test_records_when_dns_is_down_and_nothing_has_tls(make_tramd, sink):

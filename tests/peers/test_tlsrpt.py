@@ -1,4 +1,5 @@
-"""TLS reports (RFC 8460): sessions counted by domain and day, kept over a restart and a kill, and told by mail and HTTPS."""
+"""TLS reports (RFC 8460): sessions counted by domain and day, kept over a restart and a kill, and
+told by mail and HTTPS."""
 import datetime
 import email
 import email.policy
@@ -20,7 +21,8 @@ from clock import Clock
 from sink import DROP, Sink
 
 DATA = b"From: a@src.test\r\nSubject: way\r\n\r\nbody\r\n"
-SECURE, PLAIN, BROKEN, REPORTS, POSTS = "127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4", "127.0.1.5"
+SECURE, PLAIN, BROKEN, REPORTS, POSTS = ("127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4",
+                                         "127.0.1.5")
 
 ZONE = """
     secure      A     127.0.1.1
@@ -46,7 +48,8 @@ ZONE = """
 
 
 class World:
-    """A relay that reports, its name server, hosts for mail with and without TLS, one for reports by mail and by HTTPS."""
+    """A relay that reports, its name server, hosts for mail with and without TLS, one for reports
+    by mail and by HTTPS."""
 
     def __init__(self, make_tramd, ca, pair, host, **how):
         port = free_port_on([SECURE, PLAIN, BROKEN, REPORTS])
@@ -55,7 +58,8 @@ class World:
         self.reports, self.host = self.sinks[REPORTS], host
         self.sinks[BROKEN].rule("TLS", DROP)
         extra = ("allow-private = yes\ndelivery-ca = %s\ntls-report-contact = \"tls@tram.test\"\n"
-                 "tls-report-organization = \"Tram & Sons\"\ntls-report-spread = 0s\n" % quoted(ca.path))
+                 "tls-report-organization = \"Tram & Sons\"\ntls-report-spread = 0s\n"
+                 % quoted(ca.path))
         self.tramd = make_tramd(routes={"*": "mx:%d" % port}, queue=FAST, extra=extra, **how)
 
     def send(self, *domains):
@@ -64,7 +68,8 @@ class World:
             assert self.tramd.wait_log(event="final", id=sent)["outcome"] == "delivered"
 
     def rows(self):
-        return {row["domain"].split(".")[0]: row for row in self.tramd.ctl_json_lines("tls-reports") if "domain" in row}
+        return {row["domain"].split(".")[0]: row
+                for row in self.tramd.ctl_json_lines("tls-reports") if "domain" in row}
 
     def counts(self):
         return {domain: (row["successes"], row["failures"]) for domain, row in self.rows().items()}
@@ -113,9 +118,11 @@ def unpack(message):
     mail = email.message_from_bytes(message.data, policy=email.policy.default)
     assert message.sender == ""
     assert mail["From"] == "tls@tram.test" and mail["TLS-Required"] == "No"
-    assert mail.get_content_type() == "multipart/report" and mail.get_param("report-type") == "tlsrpt"
+    assert (mail.get_content_type() == "multipart/report"
+            and mail.get_param("report-type") == "tlsrpt")
     domain, submitter = mail["TLS-Report-Domain"], mail["TLS-Report-Submitter"]
-    assert submitter == "tram.test" and mail["Subject"].startswith("Report Domain: %s Submitter: tram.test" % domain)
+    assert submitter == "tram.test" and mail["Subject"].startswith("Report Domain: %s Submitter: "
+                                                                   "tram.test" % domain)
     text, attached = mail.iter_parts()
     assert text.get_content_type() == "text/plain" and domain in text.get_content()
     assert attached.get_content_type() == "application/tlsrpt+gzip"
@@ -127,8 +134,10 @@ def unpack(message):
 
 def check(report, domain):
     """Every member of RFC 8460 §4.4 that there is, and none else."""
-    assert set(report) == {"organization-name", "date-range", "contact-info", "report-id", "policies"}
-    assert report["organization-name"] == "Tram & Sons" and report["contact-info"] == "tls@tram.test"
+    assert set(report) == {"organization-name", "date-range", "contact-info", "report-id",
+                           "policies"}
+    assert (report["organization-name"] == "Tram & Sons"
+            and report["contact-info"] == "tls@tram.test")
     dates = report["date-range"]
     assert set(dates) == {"start-datetime", "end-datetime"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT00:00:00Z", dates["start-datetime"])
@@ -138,13 +147,16 @@ def check(report, domain):
         assert policy["policy"]["policy-domain"] == domain
         assert policy["policy"]["policy-type"] in ("tlsa", "sts", "no-policy-found")
         assert set(policy["policy"]) <= {"policy-type", "policy-string", "policy-domain", "mx-host"}
-        assert set(policy["summary"]) == {"total-successful-session-count", "total-failure-session-count"}
+        assert set(policy["summary"]) == {"total-successful-session-count",
+                                          "total-failure-session-count"}
         failures = policy.get("failure-details", [])
         for failure in failures:
             assert {"result-type", "failed-session-count"} <= set(failure) <= {
-                "result-type", "sending-mta-ip", "receiving-mx-hostname", "receiving-mx-helo", "receiving-ip",
+                "result-type", "sending-mta-ip", "receiving-mx-hostname", "receiving-mx-helo",
+                "receiving-ip",
                 "failed-session-count", "additional-information", "failure-reason-code"}
-        assert policy["summary"]["total-failure-session-count"] == sum(f["failed-session-count"] for f in failures)
+        assert policy["summary"]["total-failure-session-count"] == sum(f["failed-session-count"]
+                                                                       for f in failures)
     return report
 
 
@@ -154,28 +166,36 @@ def only_policy(report):
 
 
 def test_counted_kept_and_told(world):
-    """Counters of all kinds over a stop and a kill; then what each domain asked for, and nothing twice."""
+    """Counters of all kinds over a stop and a kill; then what each domain asked for, and nothing
+    twice."""
     world.send("good", "bare", "bad", "quiet", "away")
-    assert world.counts() == {"good": (1, 0), "bare": (0, 1), "bad": (0, 1), "quiet": (1, 0), "away": (1, 0)}
+    assert world.counts() == {"good": (1, 0), "bare": (0, 1), "bad": (0, 1), "quiet": (1, 0),
+                              "away": (1, 0)}
     world.tramd.restart()
     world.send("good", "also")
     assert world.counts()["good"] == (2, 0)             # to list them also writes them
     world.tramd.restart(kill=True)
-    assert world.counts() == {"good": (2, 0), "bare": (0, 1), "bad": (0, 1), "quiet": (1, 0), "away": (1, 0), "also": (1, 0)}
+    assert world.counts() == {"good": (2, 0), "bare": (0, 1), "bad": (0, 1), "quiet": (1, 0),
+                              "away": (1, 0), "also": (1, 0)}
     row = world.rows()["bad"]
-    assert row["results"] == "validation-failure 1" and row["failure_details"][0]["host"] == "broken.rpt.test"
-    assert re.search(r"bare\.rpt\.test +no-policy-found +0 +1 .*starttls-not-supported 1", world.tramd.ctl("tls-reports"))
+    assert (row["results"] == "validation-failure 1"
+            and row["failure_details"][0]["host"] == "broken.rpt.test")
+    assert re.search(r"bare\.rpt\.test +no-policy-found +0 +1 .*starttls-not-supported 1",
+                     world.tramd.ctl("tls-reports"))
 
     world.host.answers["/v1"] = Answer(201, "", b"")
     told = world.report()
     assert (told["sent"], told["unwanted"], told["later"]) == (4, 3, 0)
-    by_domain = {unpack(m)["policies"][0]["policy"]["policy-domain"]: m for m in world.reports.wait(2)}
+    by_domain = {unpack(m)["policies"][0]["policy"]["policy-domain"]: m
+                 for m in world.reports.wait(2)}
     assert sorted(by_domain) == ["bad.rpt.test", "good.rpt.test"]
-    assert sorted(by_domain["good.rpt.test"].recipients) == ["tls@reports.rpt.test", "two@reports.rpt.test"]
+    assert sorted(by_domain["good.rpt.test"].recipients) == ["tls@reports.rpt.test",
+                                                             "two@reports.rpt.test"]
 
     good = only_policy(unpack(by_domain["good.rpt.test"]))
     assert good["policy"] == {"policy-type": "no-policy-found", "policy-domain": "good.rpt.test"}
-    assert good["summary"] == {"total-successful-session-count": 2, "total-failure-session-count": 0}
+    assert good["summary"] == {"total-successful-session-count": 2,
+                               "total-failure-session-count": 0}
     assert "failure-details" not in good
     (bad,) = only_policy(unpack(by_domain["bad.rpt.test"]))["failure-details"]
     assert bad["result-type"] == "validation-failure" and bad["failed-session-count"] == 1
@@ -185,7 +205,8 @@ def test_counted_kept_and_told(world):
     world.host.wait_for(1, "/v1")
     (request,) = world.host.requests
     assert request[0] == "POST" and request[2]["content-type"] == "application/tlsrpt+gzip"
-    (bare,) = only_policy(check(json.loads(gzip.decompress(request[3])), "bare.rpt.test"))["failure-details"]
+    (bare,) = only_policy(check(json.loads(gzip.decompress(request[3])),
+                                "bare.rpt.test"))["failure-details"]
     assert bare["result-type"] == "starttls-not-supported" and bare["receiving-mx-helo"]
 
     # What carried the reports is not reported on, though its domain wants reports; and all is told.
@@ -198,15 +219,18 @@ def test_counted_kept_and_told(world):
 
 
 def test_after_the_end_of_the_day(make_world, tmp_path):
-    """By itself, on the next day; what cannot be posted waits over a restart, while its mail is not sent again."""
+    """By itself, on the next day; what cannot be posted waits over a restart, while its mail is not
+    sent again."""
     clock = Clock(tmp_path)
     world = make_world(env=clock.env)
     now = datetime.datetime.now(datetime.timezone.utc)
     world.send("both")
     world.host.answers["/both"] = Answer(503, "", b"")
     assert world.counts() == {"both": (1, 0)}
-    clock.forward((now.replace(hour=3, minute=0) + datetime.timedelta(days=1) - now).total_seconds())
-    wait_for(lambda: world.rows().get("both", {}).get("tries") == 1, what="it was posted, and was refused")
+    clock.forward((now.replace(hour=3, minute=0)
+                   + datetime.timedelta(days=1) - now).total_seconds())
+    wait_for(lambda: world.rows().get("both", {}).get("tries") == 1,
+             what="it was posted, and was refused")
     report = unpack(world.reports.wait(1)[0])
     assert report["date-range"]["start-datetime"][:10] == now.strftime("%Y-%m-%d")
     world.tramd.wait_log(event="tls-report", outcome="later", reply="status 503")
@@ -260,7 +284,8 @@ def test_a_stop_while_several_are_posted(world):
     world.host.answers["/v1"] = world.host.answers["/both"] = hang
     world.send("bare", "both")
     world.tramd.ctl("tls-reports")
-    asking = threading.Thread(target=world.tramd.ctl, args=("tls-reports", "send"), kwargs={"check": False}, daemon=True)
+    asking = threading.Thread(target=world.tramd.ctl, args=("tls-reports", "send"),
+                              kwargs={"check": False}, daemon=True)
     asking.start()
     world.host.wait_for(1, "/v1")
     world.host.wait_for(1, "/both")
@@ -273,7 +298,8 @@ def test_a_stop_while_several_are_posted(world):
 
 
 @pytest.mark.parametrize("point, kept, reports", [
-    ("note-before-commit:1", 0, 0), ("note-after-commit:1", 1, 0), ("accept-before-commit:2", 1, 0), ("accept-after-commit:2", 0, 1)])
+    ("note-before-commit:1", 0, 0), ("note-after-commit:1", 1, 0), ("accept-before-commit:2", 1, 0),
+    ("accept-after-commit:2", 0, 1)])
 def test_killed_at_point(make_world, point, kept, reports):
     """The counters are there, or the report: never both, never neither, once they were written."""
     faults = os.environ.get("TRAM_FAULTS_BUILD")
@@ -292,5 +318,6 @@ def test_killed_at_point(make_world, point, kept, reports):
     if reports:
         world.reports.wait(1)
     assert world.report()["sent"] == (kept and not reports)
-    assert len(world.reports.wait(kept + reports) if kept + reports else world.reports.messages) == kept + reports
+    assert len(world.reports.wait(kept + reports)
+               if kept + reports else world.reports.messages) == kept + reports
     world.tramd.wait_empty()

@@ -1,5 +1,5 @@
-"""A smarthost's token from a command: how it is run, how often, how long its token is used, and what happens if it
-fails, hangs or prints something else."""
+"""A smarthost's token from a command: how it is run, how often, how long its token is used, and
+what happens if it fails, hangs or prints something else."""
 import os
 import smtplib
 
@@ -17,7 +17,8 @@ class Command:
     """A script that notes each run, and then does what it is told now."""
 
     def __init__(self, place):
-        self.runs_path, self.body_path, self.path = str(place / "runs"), str(place / "body"), str(place / "get token")
+        self.runs_path, self.body_path, self.path = (str(place / "runs"), str(place / "body"),
+                                                     str(place / "get token"))
         with open(self.path, "w", encoding="utf-8") as f:
             f.write('#!/bin/sh\necho "$$ $1" >> "%s"\n. "%s"\n' % (self.runs_path, self.body_path))
         os.chmod(self.path, 0o755)
@@ -44,7 +45,8 @@ def command(tmp_path):
 @pytest.fixture
 def make_smarthost(make_sink, ca):
     def make(token, mechanism="XOAUTH2"):
-        sink = make_sink(features=FEATURES + ("AUTH PLAIN " + mechanism,), tls=ca.sign("smarthost", ["relay.dst.test"]))
+        sink = make_sink(features=FEATURES + ("AUTH PLAIN " + mechanism,),
+                         tls=ca.sign("smarthost", ["relay.dst.test"]))
         sink.users = {USER: token}
         return sink
     return make
@@ -54,8 +56,8 @@ def make_smarthost(make_sink, ca):
 def make_relay(make_tramd, ca, command):
     def make(sink, limits=None, extra="", **route):
         settings = {"tls": "verify", "tls-names": '"relay.dst.test"', "user": quoted(USER),
-                    "token-command": [command.path, "an argument; $HOME"], "messages-per-connection": "1",
-                    "deliver": "smtp:[%s]:%d" % (HOST, sink.port)}
+                    "token-command": [command.path, "an argument; $HOME"],
+                    "messages-per-connection": "1", "deliver": "smtp:[%s]:%d" % (HOST, sink.port)}
         settings.update({k.replace("_", "-"): v for k, v in route.items()})
         return make_tramd(routes={"*": settings}, queue=FAST, limits=limits,
                           extra="delivery-ca = %s\n%s" % (quoted(ca.path), extra))
@@ -73,13 +75,16 @@ def send(daemon, count=1):
 def test_one_run_for_many(make_relay, make_smarthost, command, tmp_path, mechanism):
     """Many deliveries on three threads wait for one run, and its token serves those that follow."""
     go = tmp_path / "go"
-    command.does('while [ ! -e "%s" ]; do sleep 0.05; done; env > "%s/env"; pwd > "%s/pwd"; ls /proc/self/fd > "%s/fds"\n'
-                 'echo \'{"access_token": "eyJ.long~token+/=", "expires_in": "3599", "token_type": "Bearer"}\'' %
+    command.does('while [ ! -e "%s" ]; do sleep 0.05; done; env > "%s/env"; pwd > "%s/pwd"; ls '
+                 '/proc/self/fd > "%s/fds"\n'
+                 'echo \'{"access_token": "eyJ.long~token+/=", "expires_in": "3599", "token_type": '
+                 '"Bearer"}\'' %
                  ((go,) + (tmp_path,) * 3))
     sink = make_smarthost("eyJ.long~token+/=", mechanism)
     daemon = make_relay(sink, extra="threads = 3\n")
     send(daemon, 12)
-    wait_for(lambda: len({s for s, line in sink.lines if line.startswith("EHLO")}) >= 3, what="some connections")
+    wait_for(lambda: len({s for s, line in sink.lines if line.startswith("EHLO")}) >= 3,
+             what="some connections")
     go.touch()
     assert all(message.user == USER for message in sink.wait(12))
     send(daemon, 3)
@@ -88,15 +93,18 @@ def test_one_run_for_many(make_relay, make_smarthost, command, tmp_path, mechani
     assert 3000 < int(daemon.wait_log(event="token")["good_for"]) <= 3599
     environment = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
     environment.pop("PWD", None)		# the shell's own
-    assert set(environment) <= {"PATH", "LANG", "HOME", "_", "OLDPWD", "SHLVL"} and environment["HOME"] == "/"
+    assert set(environment) <= {"PATH", "LANG", "HOME", "_", "OLDPWD",
+                                "SHLVL"} and environment["HOME"] == "/"
     assert (tmp_path / "pwd").read_text() == "/\n"
-    assert len((tmp_path / "fds").read_text().split()) == 4		# 0, 1, 2, and the one that ls reads it by
+    # 0, 1, 2, and the one that ls reads it by
+    assert len((tmp_path / "fds").read_text().split()) == 4
     with open(daemon.log_path, encoding="utf-8") as log:
         assert "eyJ" not in log.read()
 
 
 def test_a_token_ends(make_relay, make_smarthost, command):
-    """One that has expired is not used again; one that does not say is used for token-lifetime; a reload forgets."""
+    """One that has expired is not used again; one that does not say is used for token-lifetime; a
+    reload forgets."""
     command.does("echo '{\"access_token\": \"t\", \"expires_in\": 0}'")
     sink = make_smarthost("t")
     daemon = make_relay(sink)
@@ -140,7 +148,8 @@ def test_a_refused_token_is_got_anew_once(make_relay, make_smarthost, command):
 
 
 @pytest.mark.parametrize("body,why", [
-    ("echo 'no such account' >&2; echo more >&2; exit 3", "it ended with status 3; it says: no such account"),
+    ("echo 'no such account' >&2; echo more >&2; exit 3",
+     "it ended with status 3; it says: no such account"),
     ("sleep 1000 & sleep 1000", "it had not ended after 2000 ms, and was killed"),
     ("head -c 200000 /dev/zero | tr '\\0' x", "it prints more than 1024 octets"),
     ("echo 'Usage: get-token [OPTION]'", "what it prints is not a token"),

@@ -30,9 +30,11 @@ def busy(make_tramd, make_sink):
     well, full = make_sink(), make_sink()
     full.rule("RCPT", "452 4.2.2 mailbox full")
     places = {"well.test": well.port, "full.test": full.port, "dead.test": free_port()}
-    tramd = make_tramd(routes={name: "smtp:[127.0.0.1]:%d" % port for name, port in places.items()}, queue=NEVER,
+    tramd = make_tramd(routes={name: "smtp:[127.0.0.1]:%d" % port for name, port in places.items()},
+                       queue=NEVER,
                        extra='tenant-by = sender-domain\ntenant "shop.test" { weight = 3 }\n')
-    for sender, to, count in (("a@shop.test", "b@well.test", 3), ("a@src.test", "b@full.test", 1), ("a@src.test", "b@dead.test", 1)):
+    for sender, to, count in (("a@shop.test", "b@well.test", 3), ("a@src.test", "b@full.test", 1),
+                              ("a@src.test", "b@dead.test", 1)):
         for _ in range(count):
             tramd.send(BODY, sender=sender, to=to)
     tramd.wait_log(event="final", count=3)
@@ -49,16 +51,20 @@ def test_once(busy):
     rows = {row["key"]: row for row in found}
     well, full, dead = (rows[busy.places[name]] for name in ("well.test", "full.test", "dead.test"))
     assert (well["delivered"], well["deferred"], well["failed"]) == (3, 0, 0)
-    assert well["per_second"] <= 0.3 and well["per_minute"] <= 3 and well["held_by"] == []	# it may be a minute ago
-    assert (full["delivered"], full["deferred"]) == (0, 1) and full["classes"] == {"quota-issues": 1}
+    # it may be a minute ago
+    assert well["per_second"] <= 0.3 and well["per_minute"] <= 3 and well["held_by"] == []
+    assert (full["delivered"], full["deferred"]) == (0,
+                                                     1) and full["classes"] == {"quota-issues": 1}
     assert dead["held_by"][0]["kind"] == "back-off" and dead["held_by"][0]["failures"] == 1
     assert (whole["accepted"], whole["delivered"], whole["queue_messages"]) == (5, 3, 2)
     assert whole["memory_octets"] > 100000 and whole["log_lost"] == 0
     assert whole["accepted_per_second"] == whole["failed_per_second"] == 0
     text = busy.ctl("top")
-    assert re.search(r"^accepted 0\.0/s   delivered 0\.0/s   deferred 0\.0/s   bounced 0\.0/s$", text, re.M)
+    assert re.search(r"^accepted 0\.0/s   delivered 0\.0/s   deferred 0\.0/s   bounced 0\.0/s$",
+                     text, re.M)
     assert re.search(r"^queue 2 messages, .* in flight 0 .* log lines lost 0$", text, re.M)
-    assert re.search(r"^%s +0\.[0-9] +[0-3] .* of [0-9]+ +3 +0 +0 " % re.escape(busy.places["well.test"]), text, re.M)
+    assert re.search(r"^%s +0\.[0-9] +[0-3] .* of [0-9]+ +3 +0 +0 "
+                     % re.escape(busy.places["well.test"]), text, re.M)
     assert re.search(r"back-off +-$", text, re.M) and "quota-issues 1" in text
     assert top(busy, "--sort", "failures", "--limit", "1")[0][0]["key"] == full["key"]
     assert len(top(busy, "--sort", "in-flight", "--limit", "2")[0]) == 2
@@ -74,8 +80,9 @@ def test_once(busy):
 
 def test_tenants(busy):
     found, _ = top(busy, "--tenants")
-    assert [(row["tenant"], row["weight"], row["delivered"], row["deferred"]) for row in found if row["delivered"]] == [
-        ("shop.test", 3, 3, 0)]
+    assert [(row["tenant"], row["weight"], row["delivered"], row["deferred"])
+            for row in found if row["delivered"]] == [
+                ("shop.test", 3, 3, 0)]
     assert [row["deferred"] for row in found if row["tenant"] == "src.test"] == [1]
     assert re.search(r"^shop\.test +0\.[0-9] +[0-3] +3 ", busy.ctl("top", "--tenants"), re.M)
 
@@ -88,7 +95,8 @@ class Terminal:
         self.size(lines, columns)
         self.before = termios.tcgetattr(slave)
         self.slave, self.text = slave, b""
-        self.process = subprocess.Popen([program("tramctl"), "-c", tramd.config_path, "top", *options], stdin=slave,
+        self.process = subprocess.Popen([program("tramctl"), "-c", tramd.config_path, "top",
+                                         *options], stdin=slave,
                                         stdout=slave, stderr=slave, start_new_session=True,
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
 
@@ -111,7 +119,8 @@ class Terminal:
         self.read_until(lambda text: text.count(LEAVE) == 1 and self.process.poll() is not None)
         assert self.process.wait(TIMEOUT) == status
         assert termios.tcgetattr(self.slave) == self.before
-        assert self.text.startswith(ENTER) and self.text.count(ENTER) == 1 and b"\x1b[?25h" in self.text
+        assert (self.text.startswith(ENTER) and self.text.count(ENTER) == 1
+                and b"\x1b[?25h" in self.text)
         os.close(self.slave)
         os.close(self.master)
 
@@ -119,7 +128,8 @@ class Terminal:
 def picture(text):
     """The last whole one: its lines."""
     parts = text.split(b"\x1b[H")
-    return [line.split(b"\x1b[K")[0].decode() for line in (parts[-1] if parts[-1].endswith(b"\x1b[J") else parts[-2]).split(b"\r\n")]
+    return [line.split(b"\x1b[K")[0].decode()
+            for line in (parts[-1] if parts[-1].endswith(b"\x1b[J") else parts[-2]).split(b"\r\n")]
 
 
 @pytest.mark.quick
@@ -156,8 +166,10 @@ def test_it_ends_with_the_server(busy):
 
 def test_many_sites(make_tramd, dead_ports=300):
     """As many rows as were asked for, whatever is in memory."""
-    tramd = make_tramd(routes={"d%d.test" % i: "smtp:[127.0.0.1]:%d" % (1 + i) for i in range(dead_ports)}, queue=NEVER,
+    tramd = make_tramd(routes={"d%d.test" % i: "smtp:[127.0.0.1]:%d" % (1 + i)
+                               for i in range(dead_ports)}, queue=NEVER,
                        limits={"recipients": "1000"})
     tramd.send(BODY, to=["b@d%d.test" % i for i in range(dead_ports)])
-    wait_for(lambda: len(tramd.events(event="site-backoff")) == dead_ports, what="all are in back-off")
+    wait_for(lambda: len(tramd.events(event="site-backoff")) == dead_ports,
+             what="all are in back-off")
     assert len(top(tramd)[0]) == 40 and 190 < len(top(tramd, "--limit", "1000")[0]) <= 200

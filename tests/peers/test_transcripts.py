@@ -1,5 +1,6 @@
-"""Plays the dialogues of tests/transcripts/server to the daemon. Their language is described in tests/transcripts/README.md;
-what it can only be asked in process (policies, TLS, early talk) is left out here."""
+"""Plays the dialogues of tests/transcripts/server to the daemon. Their language is described in
+tests/transcripts/README.md; what it can only be asked in process (policies, TLS, early talk) is
+left out here."""
 import glob
 import os
 import re
@@ -67,7 +68,8 @@ class Transcript:
         elif line in ("close", "tls"):
             self.steps.append((line, number, None))
         else:
-            assert re.match(r"(policy |client |play|cut|early)", line), "line %d: %s" % (number, line)
+            assert re.match(r"(policy |client |play|cut|early)", line), "line %d: %s" % (number,
+                                                                                         line)
 
     def add(self, kind, number, value):
         if kind == "S":
@@ -101,12 +103,14 @@ class Player:
         try:
             self.client.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            pass			# closed before all was said; its last words can still be read
+            # closed before all was said; its last words can still be read
+            pass
 
     def expect(self, number, text):
         line = self.line()
         wanted = unescape(text[:-1] if text.endswith("*") else text).decode("utf-8", "replace")
-        good = line is not None and (line.startswith(wanted) if text.endswith("*") else line == wanted)
+        good = line is not None and (line.startswith(wanted)
+                                     if text.endswith("*") else line == wanted)
         assert good, "line %d: wanted %r, got %r" % (number, text, line)
         queued = re.search(r" queued as ([0-9a-hjkmnp-tv-z]{13})", line)
         self.id = queued[1] if queued else self.id
@@ -117,12 +121,14 @@ class Player:
         found = [m for m in self.sink.messages if self.id.encode() in split_received(m.data)[0]]
         assert len(found) == 1
         rest = split_received(found[0].data)[1]
-        headless = not re.match(rb"[!-9;-~]+:", wanted)		# then a blank line parts it from the Received field
+        # then a blank line parts it from the Received field
+        headless = not re.match(rb"[!-9;-~]+:", wanted)
         assert rest == wanted or (headless and rest == b"\r\n" + wanted), "line %d" % number
 
     def step(self, kind, number, value):
         if kind == "C":
-            assert not self.client.pending, "line %d: nobody waits for %r" % (number, self.client.pending)
+            assert not self.client.pending, "line %d: nobody waits for %r" % (number,
+                                                                              self.client.pending)
             self.send(value)
         elif kind == "S":
             self.expect(number, value)
@@ -145,9 +151,10 @@ def test_transcript(make_tramd, make_sink, path):
     if NOT_HERE.search(transcript.source):
         pytest.skip("is for the test in process only")
     sink = make_sink(features=FEATURES + ("BINARYMIME",))
-    limits = {name: "%s%s" % (value, "B" if name in SIZES else "") for name, value in transcript.limits.items()}
-    tramd = make_tramd(static=sink, hostname="mx.example.net", queue=FAST, listener=transcript.listener,
-                       limits=dict(limits, **{"error-delay": "0s"}))
+    limits = {name: "%s%s" % (value, "B" if name in SIZES else "")
+              for name, value in transcript.limits.items()}
+    tramd = make_tramd(static=sink, hostname="mx.example.net", queue=FAST,
+                       listener=transcript.listener, limits=dict(limits, **{"error-delay": "0s"}))
     player = Player(tramd, sink)
     for step in transcript.steps:
         player.step(*step)

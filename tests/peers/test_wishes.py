@@ -1,4 +1,5 @@
-"""How a message asks to be carried: MT-PRIORITY (RFC 6710, 6758), FUTURERELEASE (4865), DELIVERBY (2852)."""
+"""How a message asks to be carried: MT-PRIORITY (RFC 6710, 6758), FUTURERELEASE (4865), DELIVERBY
+(2852)."""
 import threading
 import time
 
@@ -40,7 +41,8 @@ def test_offered_to_ours_only(make_tramd):
 
 
 def test_priorities(make_tramd):
-    """What waits goes by priority, whatever the order it came in; reports go last; a kill changes nothing."""
+    """What waits goes by priority, whatever the order it came in; reports go last; a kill changes
+    nothing."""
     go = threading.Event()
     with Sink(features=FEATURES + ("MT-PRIORITY",)) as sink:
         sink.rule("MAIL", None, hold=go)
@@ -51,10 +53,13 @@ def test_priorities(make_tramd):
             for n in range(3):
                 tramd.send(BODY, to="p%d@dst.test" % priority, mail="MT-PRIORITY=%d" % priority)
         tramd.send(b"MT-Priority: 4 (ultra)\r\n" + BODY, to="p4@dst.test")
-        assert "Priority" in tramd.ctl("queue", "show", rows(tramd, "queue", "list", "--recipient", "p3@dst.test")[0]["id"])
+        assert "Priority" in tramd.ctl("queue", "show",
+                                       rows(tramd, "queue", "list", "--recipient",
+                                            "p3@dst.test")[0]["id"])
         tramd.restart(kill=True)
         go.set()
-        tramd.send(b"MT-Priority: 9\r\nMT-Priority: 4\r\n" + BODY, to="two@dst.test")	# RFC 6758: a single one counts
+        # RFC 6758: a single one counts
+        tramd.send(b"MT-Priority: 9\r\nMT-Priority: 4\r\n" + BODY, to="two@dst.test")
         got = sink.wait(12)
         # those that were with the connection already may be anywhere in front
         order = [m.recipients[0] for m in got if m.sender and m.recipients != ["two@dst.test"]]
@@ -65,22 +70,27 @@ def test_priorities(make_tramd):
         assert four.headers.count(b"MT-Priority:") == 1 and b"MT-Priority: 4\r\n" in four.headers
         assert b"PRIORITY 4" in four.headers
         # a report goes last here, but tells others the priority of its message
-        assert [[w for w in m.mail_params if "MT-" in w] for m in got if not m.sender] == [["MT-PRIORITY=-2"]]
+        assert [[w for w in m.mail_params if "MT-" in w]
+                for m in got if not m.sender] == [["MT-PRIORITY=-2"]]
         for m in got:
             if m.recipients in (["p0@dst.test"], ["two@dst.test"]):
-                assert "MT-PRIORITY=0" in m.mail_params and m.headers.count(b"MT-Priority: 0\r\n") == 1
+                assert ("MT-PRIORITY=0" in m.mail_params
+                        and m.headers.count(b"MT-Priority: 0\r\n") == 1)
                 assert m.headers.count(b"MT-Priority") == 1
 
 
 def test_a_strangers_field(make_tramd):
-    """Who may not ask for a priority cannot have it written on either, for the next host to trust us for."""
+    """Who may not ask for a priority cannot have it written on either, for the next host to trust
+    us for."""
     with Sink() as sink:
-        tramd = make_tramd(static=sink, listener=WISHES, relay_from=(), extra='relay-to = "dst.test"\ncheck-sender = no\n',
+        tramd = make_tramd(static=sink, listener=WISHES, relay_from=(),
+                           extra='relay-to = "dst.test"\ncheck-sender = no\n',
                            routes={"dst.test": "smtp:[127.0.0.1]:%d" % sink.port})
         tramd.send(b"MT-Priority: 9\r\n" + BODY, to="says@dst.test")
         tramd.send(BODY, to="plain@dst.test")
         got = {m.recipients[0]: m.headers for m in sink.wait(2)}
-        assert b"MT-Priority: 0\r\n" in got["says@dst.test"] and got["says@dst.test"].count(b"MT-Priority") == 1
+        assert (b"MT-Priority: 0\r\n" in got["says@dst.test"]
+                and got["says@dst.test"].count(b"MT-Priority") == 1)
         assert b"MT-Priority" not in got["plain@dst.test"]
 
 
@@ -93,9 +103,12 @@ def test_an_operator_sets_priorities(make_tramd):
         for n in range(12):
             tramd.send(BODY, to="p%d@%s.test" % (n, "dst" if n < 8 else "new"))
         tramd.ctl("queue", "hold", "--domain", "new.test")
-        assert tramd.ctl("queue", "set", "--priority", "-3", "--domain", "new.test") == "4 recipients changed\n"
-        assert tramd.ctl("queue", "set", "--priority=7", "--recipient", "p7@dst.test") == "1 recipient changed\n"
-        assert tramd.ctl("queue", "set", "--priority=7", "--recipient", "p7@dst.test") == "0 recipients changed\n"
+        assert tramd.ctl("queue", "set", "--priority", "-3", "--domain",
+                         "new.test") == "4 recipients changed\n"
+        assert tramd.ctl("queue", "set", "--priority=7", "--recipient",
+                         "p7@dst.test") == "1 recipient changed\n"
+        assert tramd.ctl("queue", "set", "--priority=7", "--recipient",
+                         "p7@dst.test") == "0 recipients changed\n"
         tramd.ctl("queue", "release", "--domain", "new.test")
         assert tramd.ctl("queue", "set", "--all", check=False).returncode == 2
         assert tramd.ctl("queue", "set", "--priority", "10", "--all", check=False).returncode == 2
@@ -110,7 +123,8 @@ def test_an_operator_sets_priorities(make_tramd):
 
 
 def test_future_release(make_tramd, tmp_path):
-    """Held until then, over a kill; explain says why; removable; its life begins with its release."""
+    """Held until then, over a kill; explain says why; removable; its life begins with its
+    release."""
     clock = Clock(tmp_path)
     with Sink() as sink:
         tramd = make_tramd(static=sink, listener=WISHES, env=clock.env,
@@ -123,7 +137,8 @@ def test_future_release(make_tramd, tmp_path):
         tramd.ctl("queue", "remove", gone)
         tramd.restart(kill=True)
         clock.forward(6 * 3600)
-        for _ in range(20):				# it sees the new time when something wakes it
+        # it sees the new time when something wakes it
+        for _ in range(20):
             assert len(tramd.queue_ids()) == 2
         assert sink.messages == [] and not tramd.events(event="delay-warning")
         clock.forward(18 * 3600 + 5)
@@ -139,7 +154,8 @@ def test_deliver_by(make_tramd, mode, status):
     with Sink() as sink:
         tramd = make_tramd(static=("127.0.0.1", free_port()), listener=WISHES,
                            routes={"src.test": "smtp:[127.0.0.1]:%d" % sink.port},
-                           queue={"lifetime": "2m", "delay-warning": "0", "retry-first": "1m", "retry-max": "1m", "probe-first": "1m", "probe-max": "1m"})
+                           queue={"lifetime": "2m", "delay-warning": "0", "retry-first": "1m",
+                                  "retry-max": "1m", "probe-first": "1m", "probe-max": "1m"})
         tramd.send(BODY, mail="BY=3;" + mode)
         tramd.wait_log(event="site-backoff")
         tramd.restart(kill=True)
@@ -148,13 +164,16 @@ def test_deliver_by(make_tramd, mode, status):
         if mode == "R":
             wait_for(lambda: tramd.queue_ids() == [], what="it is gone")
         else:
-            wait_for(lambda: len(tramd.queue_ids()) == 1, what="the warning is gone, the message is not")
+            wait_for(lambda: len(tramd.queue_ids()) == 1,
+                     what="the warning is gone, the message is not")
 
 
 def test_deliver_by_is_passed_on(make_tramd):
-    """With the time that is left. Who does not know it gets what may be late, and its sender is told; the rest comes back."""
+    """With the time that is left. Who does not know it gets what may be late, and its sender is
+    told; the rest comes back."""
     with Sink(features=FEATURES + ("DELIVERBY 10",)) as knows, Sink() as plain:
-        tramd = make_tramd(static=plain, listener=WISHES, routes={"dst.test": "smtp:[127.0.0.1]:%d" % knows.port})
+        tramd = make_tramd(static=plain, listener=WISHES,
+                           routes={"dst.test": "smtp:[127.0.0.1]:%d" % knows.port})
         tramd.send(BODY, mail="BY=600;NT")
         words = [w for w in knows.wait(1)[0].mail_params if w.startswith("BY=")]
         assert len(words) == 1 and words[0].endswith(";NT") and 0 < int(words[0][3:-3]) <= 600
@@ -164,8 +183,10 @@ def test_deliver_by_is_passed_on(make_tramd):
         got = plain.wait(3)
         assert not any(w.startswith("BY=") for m in got for w in m.mail_params)
         assert sum(b"Action: relayed" in m.data for m in got) == 2
-        tramd.send(BODY, to="r@other.test", mail="BY=600;R")	# RFC 2852 §4.1.4.1: not to who does not offer it
+        # RFC 2852 §4.1.4.1: not to who does not offer it
+        tramd.send(BODY, to="r@other.test", mail="BY=600;R")
         assert b"Status: 5.3.3" in plain.wait(4)[3].data
         tramd.send(BODY, to="c@dst.test", mail="BY=5;R")	# less than it wants
         assert b"5.4.7" in plain.wait(5)[4].data
-        assert len(knows.messages) == 1 and not any(m.recipients == ["r@other.test"] for m in plain.messages)
+        assert len(knows.messages) == 1 and not any(m.recipients == ["r@other.test"]
+                                                    for m in plain.messages)

@@ -1,14 +1,16 @@
-"""A raw client that can do TLS: octet for octet, with the handshake and each record in the test's hands."""
+"""A raw client that can do TLS: octet for octet, with the handshake and each record in the test's
+hands."""
 import ssl
 
 from harness import SmtpRaw
 
-VERSIONS = {"1.0": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2,
-            "1.3": ssl.TLSVersion.TLSv1_3}
+VERSIONS = {"1.0": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1,
+            "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def context(ca=None, version=None, pair=None, ciphers=None):
-    """version: "1.1" … "1.3": this one alone ("1.0" too). Names are not checked: tests ask whose certificate it is."""
+    """version: "1.1" … "1.3": this one alone ("1.0" too). Names are not checked: tests ask whose
+    certificate it is."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
     if ca is None:
@@ -50,7 +52,8 @@ class TlsRaw(SmtpRaw):
 
 
 class Records:
-    """A TLS client whose octets go out only as the test says: what it wants to say comes from out()."""
+    """A TLS client whose octets go out only as the test says: what it wants to say comes from
+    out()."""
 
     def __init__(self, raw, ctx):
         self.raw, self.incoming, self.outgoing = raw, ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -1,7 +1,8 @@
 /*
- * addresses: sources, pools of them, and what is new among them: counted apart from the dispatcher, by what is given to
- * connections of each. No more than the plan's ceiling for the day; a message leaves from the address that its first
- * recipient's hash, or its last try, says, unless that one cannot be used. See sim.h.
+ * addresses: sources, pools of them, and what is new among them: counted apart from the dispatcher,
+ * by what is given to connections of each. No more than the plan's ceiling for the day; a message
+ * leaves from the address that its first recipient's hash, or its last try, says, unless that one
+ * cannot be used. See sim.h.
  */
 #include <stdio.h>
 
@@ -12,12 +13,14 @@ enum {
 	NEW_FIRST = 1, NEW_LAST = 2,	/* of the sources */
 	PLAN_DAYS = 5, PLAN_BEGINS = 1,	/* the day after the run begins */
 	PER_MINUTE = 12, PER_HOUR = 150, CONNECTIONS = 3,
-	FORGOTTEN_S = 2,		/* seconds that a crash makes forgotten: one, and what a commit takes */
+	/* seconds that a crash makes forgotten: one, and what a commit takes */
+	FORGOTTEN_S = 2,
 };
 
 static const char *const names[SOURCES] = { "old", "young", "younger", "other" };
 static const uint32_t plan[PLAN_DAYS] = { 12, 24, 48, 96, 200 };
-static const unsigned pools[TENANTS_MAX] = { 7, 7, 6, 9 };	/* of tenants: bits of sources; 0: none */
+/* of tenants: bits of sources; 0: none */
+static const unsigned pools[TENANTS_MAX] = { 7, 7, 6, 9 };
 
 static int64_t
 today(void)
@@ -77,16 +80,21 @@ addresses_config(void)
 		return "";
 	write_day(plan_start(), start);
 	snprintf(text, sizeof(text),
-		 "source \"old\" { address = \"127.0.0.2\" }\nsource \"other\" { address = \"127.0.0.3\" }\n"
-		 "source \"young\" { address = \"127.0.0.4\" warmup-start = \"%s\" warmup-plan = {%u, %u, %u, %u, %u} }\n"
-		 "source \"younger\" { address = \"127.0.0.5\" warmup-start = \"%s\" warmup-plan = {%u, %u, %u, %u, %u} }\n"
-		 "pool \"mixed\" { sources = {\"old=%u\", \"young=2\", \"younger\"} tenants = {\"t0\", \"t1\"} }\n"
+		 "source \"old\" { address = \"127.0.0.2\" }\nsource \"other\" { address = "
+		 "\"127.0.0.3\" }\n"
+		 "source \"young\" { address = \"127.0.0.4\" warmup-start = \"%s\" warmup-plan = "
+		 "{%u, %u, %u, %u, %u} }\n"
+		 "source \"younger\" { address = \"127.0.0.5\" warmup-start = \"%s\" warmup-plan = "
+		 "{%u, %u, %u, %u, %u} }\n"
+		 "pool \"mixed\" { sources = {\"old=%u\", \"young=2\", \"younger\"} tenants = "
+		 "{\"t0\", \"t1\"} }\n"
 		 "pool \"new\" { sources = {\"young\", \"younger=%u\"} tenants = \"t2\" }\n"
 		 "pool \"settled\" { sources = {\"old=%u\", \"other\"} tenants = \"t3\" }\n"
-		 "shape \"sources\" { site = \"*.sources.example\" per = {\"site\", \"source\"} connections = %u "
+		 "shape \"sources\" { site = \"*.sources.example\" per = {\"site\", \"source\"} "
+		 "connections = %u "
 		 "messages-per-minute = %u messages-per-hour = %u }\n",
-		 start, plan[0], plan[1], plan[2], plan[3], plan[4], start, plan[0], plan[1], plan[2], plan[3], plan[4], heavy,
-		 heavy, heavy, CONNECTIONS, PER_MINUTE, PER_HOUR);
+		 start, plan[0], plan[1], plan[2], plan[3], plan[4], start, plan[0], plan[1],
+		 plan[2], plan[3], plan[4], heavy, heavy, heavy, CONNECTIONS, PER_MINUTE, PER_HOUR);
 	return text;
 }
 
@@ -121,7 +129,8 @@ addresses_opened(struct host *h, const struct delivery *d)
 {
 	size_t source = address_number(d);
 
-	if (source < SOURCES && ++h->source_visits[source] > CONNECTIONS && h->class == CLASS_SOURCES)
+	if (source < SOURCES && ++h->source_visits[source] > CONNECTIONS &&
+	    h->class == CLASS_SOURCES)
 		fail("%s: %u connections", names[source], h->source_visits[source]);
 }
 
@@ -134,12 +143,15 @@ addresses_closed(struct host *h, const struct delivery *d)
 		h->source_visits[source]--;
 }
 
-/* ---- warm-up: by site, or provider ------------------------------------------------------------ */
+/*
+ * ---- warm-up: by site, or provider ------------------------------------------------------------
+ */
 
 static struct warm_day *
 warm_of(struct host *h, size_t source)
 {
-	struct warm_day *w = h->class == CLASS_GROUP ? &world->group_warm[source] : &h->warm[source];
+	struct warm_day *w =
+		h->class == CLASS_GROUP ? &world->group_warm[source] : &h->warm[source];
 
 	if (w->day != today())
 		*w = (struct warm_day){ .day = today(), .flying = w->flying, .most = w->flying };
@@ -162,8 +174,9 @@ warm_given(struct host *h, size_t source, uint32_t n)
 	w->most += n;
 	w->flying += n;
 	if (w->given > ceiling(source) && w->given - w->forgotten > ceiling(source))
-		fail("host %u gets %u from %s today, %u is the ceiling (%u forgotten)", (unsigned)(h - world->hosts), w->given,
-		     names[source], ceiling(source), w->forgotten);
+		fail("host %u gets %u from %s today, %u is the ceiling (%u forgotten)",
+		     (unsigned)(h - world->hosts), w->given, names[source], ceiling(source),
+		     w->forgotten);
 }
 
 static uint32_t
@@ -191,7 +204,8 @@ warm_back(struct host *h, size_t source, const struct job *job)
 static bool
 is_excused(struct host *h, size_t source)
 {
-	return h->class == CLASS_SOURCES || rules_source_free_at(h, source) > wall() || warm_of(h, source)->most >= ceiling(source);
+	return h->class == CLASS_SOURCES || rules_source_free_at(h, source) > wall() ||
+	       warm_of(h, source)->most >= ceiling(source);
 }
 
 /* The one that it should leave from; SOURCES: the system chooses. */
@@ -204,7 +218,8 @@ first_choice(const struct rcpt *r)
 	const struct pool *pool;
 	size_t order[POOL_SOURCES_MAX];
 
-	snprintf(address, sizeof(address), "r%u@d%u.example", m->first, world->rcpts[m->first].domain);
+	snprintf(address, sizeof(address), "r%u@d%u.example", m->first,
+		 world->rcpts[m->first].domain);
 	snprintf(tenant, sizeof(tenant), "t%u", m->tenant);
 	pool = pool_choose(all, &(struct pool_facts){ .tenant = span_str(tenant) });
 	if (pool == NULL)
@@ -223,13 +238,14 @@ check_choice(struct host *h, size_t source, const struct rcpt *r)
 	size_t first = first_choice(r);
 
 	if (source == SOURCES ? pool != 0 : (pool >> source & 1) == 0)
-		fail("r%u of t%u leaves from %s, which is not of its pool", (unsigned)(r - world->rcpts),
-		     world->messages[r->message].tenant, source < SOURCES ? names[source] : "anywhere");
+		fail("r%u of t%u leaves from %s, which is not of its pool",
+		     (unsigned)(r - world->rcpts), world->messages[r->message].tenant,
+		     source < SOURCES ? names[source] : "anywhere");
 	if (source == first || r->doubt)
 		return;
 	if (!is_excused(h, first))
-		fail("r%u leaves from %s, not from %s, which could be used", (unsigned)(r - world->rcpts), names[source],
-		     names[first]);
+		fail("r%u leaves from %s, not from %s, which could be used",
+		     (unsigned)(r - world->rcpts), names[source], names[first]);
 	world->overflowed++;
 }
 

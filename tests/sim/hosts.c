@@ -1,7 +1,8 @@
 /*
- * hosts: what answers on the other side: a connection (in the place of mta/delivery) and MX look-ups (of dns/lookup.h),
- * as the world says. Letters between the dispatcher and a connection may take some milliseconds, each way in order, as
- * they do between two loops. See sim.h, and delivery.h for what is promised.
+ * hosts: what answers on the other side: a connection (in the place of mta/delivery) and MX
+ * look-ups (of dns/lookup.h), as the world says. Letters between the dispatcher and a connection
+ * may take some milliseconds, each way in order, as they do between two loops. See sim.h, and
+ * delivery.h for what is promised.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -36,18 +37,19 @@ struct lookup {
 	void *arg;
 };
 
-struct delivery *__wrap_delivery_new(struct reactor *reactor, struct config *config, const struct route *route,
-				     const struct destination *to, struct span site_key,
-				     void (*ended)(struct delivery *delivery), void *owner);
+struct delivery *__wrap_delivery_new(struct reactor *reactor, struct config *config,
+				     const struct route *route, const struct destination *to,
+				     struct span site_key, void (*ended)(struct delivery *delivery),
+				     void *owner);
 void __wrap_delivery_start(struct delivery *d, struct post *home);
 void __wrap_delivery_give(struct delivery *d, struct post *home, struct job *job);
 void __wrap_delivery_quit(struct delivery *d, struct post *home);
 void __wrap_delivery_abort(struct delivery *d, struct post *home);
 void __wrap_delivery_release(struct delivery *d, struct post *home);
 const char *__wrap_delivery_waiting_for(const struct delivery *d);
-struct lookup *__wrap_lookup_mx(struct dns_resolver *resolver, struct span domain, const struct span *own_names,
-				size_t own_count, bool lax, void (*done)(void *arg, const struct mx_set *set),
-				void *arg);
+struct lookup *__wrap_lookup_mx(struct dns_resolver *resolver, struct span domain,
+				const struct span *own_names, size_t own_count, bool lax,
+				void (*done)(void *arg, const struct mx_set *set), void *arg);
 void __wrap_lookup_cancel(struct lookup *lookup);
 
 static void visit_next(struct visit *v);
@@ -139,7 +141,8 @@ visit_take(struct visit *v)
 			d->todo.last = &d->todo.first;
 		rc = queue_read_message(d->reactor->port, job->id, &job->arena, &job->message);
 		if (rc < 0 && rc != -ENOENT)
-			fail("message %llx cannot be read: %s", (unsigned long long)job->id, strerror(-rc));
+			fail("message %llx cannot be read: %s", (unsigned long long)job->id,
+			     strerror(-rc));
 		job->missing = rc == -ENOENT;
 		for (size_t i = 0; i < job->count && rc == 0; i++) {
 			struct job_recipient *r = &job->recipients[i];
@@ -172,7 +175,8 @@ read_report(struct visit *v, struct job *job)
 	while (at < size) {
 		size_t before = buf_len(&content);
 
-		if (queue_read_content(v->d.reactor->port, record, at, size - at, true, &content) < 0 ||
+		if (queue_read_content(v->d.reactor->port, record, at, size - at, true, &content) <
+			    0 ||
 		    buf_len(&content) == before)
 			fail("a report cannot be read");
 		at += buf_len(&content) - before;
@@ -199,7 +203,8 @@ judge(struct visit *v, struct job *job, struct job_recipient *r, struct rcpt *rc
 {
 	static const struct reply later = REPLY_INIT(450, 4, 2, 0, "later, please"),
 				  slower = REPLY_INIT(450, 4, 7, 1, "too many messages from you"),
-				  never = REPLY_INIT(550, 5, 1, 1, "no such user"), fine = REPLY_INIT(250, 2, 0, 0, "OK"),
+				  never = REPLY_INIT(550, 5, 1, 1, "no such user"),
+				  fine = REPLY_INIT(250, 2, 0, 0, "OK"),
 				  late = REPLY_INIT(550, 5, 4, 7, "the time is over");
 
 	if (rcpt == NULL) {			/* a report: its reader takes it, sooner or later */
@@ -273,7 +278,8 @@ job_lost(struct visit *v, bool dot)
 
 		if (r->skipped)
 			continue;
-		outcome(r, dot ? FATE_UNCERTAIN : FATE_TEMPORARY, dot ? STAGE_DOT : STAGE_BODY, reset);
+		outcome(r, dot ? FATE_UNCERTAIN : FATE_TEMPORARY, dot ? STAGE_DOT : STAGE_BODY,
+			reset);
 		if (rcpt != NULL && kept)
 			rcpt->deliveries++;
 		if (rcpt != NULL && dot)
@@ -288,7 +294,8 @@ static void
 on_job_over(struct event *event)
 {
 	struct visit *v = CONTAINER_OF(event, struct visit, event);
-	bool reset = often(CHANCE_FATE, v->host->resets), lost = !reset && often(CHANCE_FATE, v->host->losses);
+	bool reset = often(CHANCE_FATE, v->host->resets),
+	     lost = !reset && often(CHANCE_FATE, v->host->losses);
 
 	if (reset || lost || v->host->down != DOWN_NO) {
 		job_lost(v, lost);
@@ -316,7 +323,8 @@ job_begin(struct visit *v, struct job *job)
 		if (rcpt != NULL)
 			wishes_begun(rcpt, v->host, job);
 		if (rcpt != NULL)
-			ledger_begun(rcpt, v->host, job->count == 1 ? job->recipients[i].due_ms : 0);
+			ledger_begun(rcpt, v->host,
+				     job->count == 1 ? job->recipients[i].due_ms : 0);
 	}
 	v->host->last_begun = world->mono;
 	v->event.happens = on_job_over;
@@ -358,7 +366,8 @@ on_connected(struct event *event)
 		visit_refused(v, refused);
 		return;
 	}
-	if (host->down == DOWN_REJECTS || (host->max_connections > 0 && host->open >= host->max_connections)) {
+	if (host->down == DOWN_REJECTS ||
+	    (host->max_connections > 0 && host->open >= host->max_connections)) {
 		visit_refused(v, rules_hold_for(host) ? *rules_busy() : busy);
 		return;
 	}
@@ -383,8 +392,8 @@ host_named(struct span name)
 
 struct delivery *
 __wrap_delivery_new(struct reactor *reactor, struct config *config, const struct route *route,
-		    const struct destination *to, struct span site_key, void (*ended)(struct delivery *delivery),
-		    void *owner)
+		    const struct destination *to, struct span site_key,
+		    void (*ended)(struct delivery *delivery), void *owner)
 {
 	struct visit *v = xcalloc(1, sizeof(*v));
 
@@ -416,8 +425,9 @@ __wrap_delivery_start(struct delivery *d, struct post *home)
 	d->reactor->delivery_count++;
 	reactor_config_use(d->reactor, d->config);
 	v->event.happens = on_connected;
-	event_in(&v->event, v->host->down == DOWN_HANGS ? d->config->limits.connect_timeout_ms
-							: draw_around(CHANCE_HOSTS, v->host->connect_ms));
+	event_in(&v->event, v->host->down == DOWN_HANGS
+				    ? d->config->limits.connect_timeout_ms
+				    : draw_around(CHANCE_HOSTS, v->host->connect_ms));
 }
 
 /* ---- what arrives ------------------------------------------------------------------------- */
@@ -571,14 +581,16 @@ static void
 on_answer(struct event *event)
 {
 	static const struct reply none = REPLY_INIT(550, 5, 1, 2, "no such domain"),
-				  silent = REPLY_INIT(451, 4, 4, 3, "no answer from the name servers");
+				  silent = REPLY_INIT(451, 4, 4, 3,
+						      "no answer from the name servers");
 	struct lookup *l = CONTAINER_OF(event, struct lookup, event);
 	const struct domain *domain = l->domain;
 	char name[64];
 	struct mx_host host = { .preference = 10 };
 	struct mx_set set = { .hosts = &host, .ttl_ms = l->domain->ttl_ms };
 
-	snprintf(name, sizeof(name), "mx.h%u.%s.example", domain->host, class_names[world->hosts[domain->host].class]);
+	snprintf(name, sizeof(name), "mx.h%u.%s.example", domain->host,
+		 class_names[world->hosts[domain->host].class]);
 	host.name = span_str(name);
 	if (domain->unknown)
 		set.failure = none;
@@ -591,8 +603,9 @@ on_answer(struct event *event)
 }
 
 struct lookup *
-__wrap_lookup_mx(struct dns_resolver *resolver, struct span name, const struct span *own_names, size_t own_count,
-		 bool lax, void (*done)(void *arg, const struct mx_set *set), void *arg)
+__wrap_lookup_mx(struct dns_resolver *resolver, struct span name, const struct span *own_names,
+		 size_t own_count, bool lax, void (*done)(void *arg, const struct mx_set *set),
+		 void *arg)
 {
 	struct lookup *l = xcalloc(1, sizeof(*l));
 	unsigned n = 0;

@@ -1,9 +1,9 @@
 /*
- * ledger: every recipient that was handed in, and what became of it, as the world outside saw it. What must never be is
- * told by fail(). See sim.h.
+ * ledger: every recipient that was handed in, and what became of it, as the world outside saw it.
+ * What must never be is told by fail(). See sim.h.
  *
- *	nothing twice at once; nothing after its end (but for what a crash or a lost reply left in doubt)
- *	not before its time: the schedule of tries
+ *	nothing twice at once; nothing after its end (but for what a crash or a lost reply left in
+ *	doubt) not before its time: the schedule of tries
  *	one end for each: delivered, or reported to its sender, or removed
  *	nobody waits for a host that takes mail longer than what waits before it explains
  */
@@ -34,7 +34,8 @@ static struct map flights;
 static struct flight *
 flight_of(uint64_t id, uint32_t recipient)
 {
-	for (struct map_node *node = map_find(&flights, id); node != NULL; node = map_next_same(node)) {
+	for (struct map_node *node = map_find(&flights, id); node != NULL;
+	     node = map_next_same(node)) {
 		struct flight *flight = CONTAINER_OF(node, struct flight, node);
 
 		if (flight->recipient == recipient)
@@ -52,7 +53,8 @@ ledger_given(struct job *job)
 		struct flight *flight = xcalloc(1, sizeof(*flight));
 
 		if (flight_of(job->id, job->recipients[i].recipient) != NULL)
-			fail("recipient %u of %" PRIx64 " is given twice at once", job->recipients[i].recipient, job->id);
+			fail("recipient %u of %" PRIx64 " is given twice at once",
+			     job->recipients[i].recipient, job->id);
 		flight->recipient = job->recipients[i].recipient;
 		map_add(&flights, &flight->node, job->id);
 	}
@@ -85,7 +87,8 @@ ledger_home(struct job *job)
 		flights = (struct map){ 0 };
 }
 
-static const char *const state_names[] = { "none", "offered", "waiting", "given", "flying", "delivered",
+static const char *const state_names[] = { "none", "offered", "waiting", "given", "flying",
+					   "delivered",
 					   "failed", "reported", "removed", "unknown" };
 
 static const char *
@@ -213,8 +216,9 @@ ledger_trace(const struct rcpt *r, const char *what)
 	if (r == NULL || number(r) != world->set.traced)
 		return;
 	fprintf(stderr, "%" PRId64 ".%03d %s: %s, %u tries, from %" PRId64 " by %" PRId64 "%s%s\n",
-		(world->mono - world->began) / 1000, (int)(world->mono % 1000), what, state_names[r->state], r->attempts,
-		(r->from - world->began) / 1000, (r->by - world->began) / 1000, r->held ? " held" : "", r->doubt ? " doubt" : "");
+		(world->mono - world->began) / 1000, (int)(world->mono % 1000), what,
+		state_names[r->state], r->attempts, (r->from - world->began) / 1000,
+		(r->by - world->began) / 1000, r->held ? " held" : "", r->doubt ? " doubt" : "");
 }
 
 /* ---- tries -------------------------------------------------------------------------------- */
@@ -222,7 +226,8 @@ ledger_trace(const struct rcpt *r, const char *what)
 static bool
 is_over(const struct rcpt *r)
 {
-	return r->state == R_DELIVERED || r->state == R_FAILED || r->state == R_REPORTED || r->state == R_REMOVED;
+	return r->state == R_DELIVERED || r->state == R_FAILED || r->state == R_REPORTED ||
+	       r->state == R_REMOVED;
 }
 
 int64_t
@@ -261,13 +266,14 @@ check_attempts(const struct rcpt *r)
 	if (m->id != 0 && !r->doubt && !r->edited &&
 	    queue_read_history(life_home->port, m->id, number(r) - m->first, &arena, &h) == 0 &&
 	    h.attempt_count != r->attempts)
-		fail("r%u has been tried %u times, and is charged for %u", number(r), r->attempts, h.attempt_count);
+		fail("r%u has been tried %u times, and is charged for %u", number(r), r->attempts,
+		     h.attempt_count);
 	arena_free(&arena);
 }
 
 /*
- * Where the host is well, and nothing of ours is in the way, a first try does not wait for what others send: it is
- * counted from when it could go in this life.
+ * Where the host is well, and nothing of ours is in the way, a first try does not wait for what
+ * others send: it is counted from when it could go in this life.
  */
 static void
 check_turn(const struct rcpt *r, const struct host *host)
@@ -275,19 +281,23 @@ check_turn(const struct rcpt *r, const struct host *host)
 	const struct message *m = &world->messages[r->message];
 	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 12 / 10;
 	int64_t waited = world->mono - later(m->accepted, world->life_began);
-	uint64_t ahead = world->begun - (m->others > world->life_others ? m->others : world->life_others);
+	uint64_t ahead =
+		world->begun - (m->others > world->life_others ? m->others : world->life_others);
 	bool other = m->tenant != 0;
 
-	if (r->attempts > 0 || r->doubt || r->edited || r->was_held || m->accepted == 0 || host->class != CLASS_PLAIN ||
-	    host->max_connections > 0 || host->service_ms > SECOND || m->accepted < host->ok_since + probe ||
+	if (r->attempts > 0 || r->doubt || r->edited || r->was_held || m->accepted == 0 ||
+	    host->class != CLASS_PLAIN || host->max_connections > 0 || host->service_ms > SECOND ||
+	    m->accepted < host->ok_since + probe ||
 	    m->accepted < world->domains[r->domain].ok_since + probe)
 		return;
 	if (waited > world->slowest[other].ms)
 		world->slowest[other] = (struct slowest){ waited, number(r) };
 	if (other && world->set.first_try_ms > 0 && waited > world->set.first_try_ms)
-		fail("r%u of tenant %u waits %" PRId64 " s for its first try", number(r), m->tenant, waited / 1000);
+		fail("r%u of tenant %u waits %" PRId64 " s for its first try", number(r), m->tenant,
+		     waited / 1000);
 	if (other && world->set.first_try_others > 0 && ahead > world->set.first_try_others)
-		fail("r%u of tenant %u waits for its first try behind %" PRIu64 " of tenant 0", number(r), m->tenant, ahead);
+		fail("r%u of tenant %u waits for its first try behind %" PRIu64 " of tenant 0",
+		     number(r), m->tenant, ahead);
 }
 
 void
@@ -302,18 +312,20 @@ ledger_begun(struct rcpt *r, struct host *host, int64_t due_ms)
 	if (r->held && !r->releasing)
 		fail("r%u is sent, though it is on hold", number(r));
 	if (world->mono < r->from && !r->doubt)
-		fail("r%u is sent %" PRId64 " ms too early after %u tries", number(r), r->from - world->mono, r->attempts);
+		fail("r%u is sent %" PRId64 " ms too early after %u tries", number(r),
+		     r->from - world->mono, r->attempts);
 	check_attempts(r);
 	check_turn(r, host);
 	if (world->domains[r->domain].host != (uint32_t)(host - world->hosts))
-		fail("r%u of d%u is sent to host %u, not %u", number(r), r->domain, (uint32_t)(host - world->hosts),
-		     world->domains[r->domain].host);
+		fail("r%u of d%u is sent to host %u, not %u", number(r), r->domain,
+		     (uint32_t)(host - world->hosts), world->domains[r->domain].host);
 	ledger_trace(r, "begun");
 	if (r->place == 0)
 		open_add(r);
 	r->state = R_FLYING;
 	r->changed = world->mono;
-	due_ms = due_ms - world->wall_ahead < world->mono ? due_ms - world->wall_ahead : world->mono;
+	due_ms =
+		due_ms - world->wall_ahead < world->mono ? due_ms - world->wall_ahead : world->mono;
 	if (due_ms > *last_due(r))
 		*last_due(r) = due_ms;
 	host->tenant_begun[m->tenant % 16]++;
@@ -381,14 +393,15 @@ ledger_removed(struct rcpt *r)
 static void
 reported(struct rcpt *r)
 {
-	bool may = r->state == R_FAILED || r->state == R_REMOVED || r->edited || r->doubt || world->domains[r->domain].unknown ||
-		   age(r) >= world->set.lifetime_ms || wishes_too_late(r);
+	bool may = r->state == R_FAILED || r->state == R_REMOVED || r->edited || r->doubt ||
+		   world->domains[r->domain].unknown || age(r) >= world->set.lifetime_ms ||
+		   wishes_too_late(r);
 
 	ledger_trace(r, "reported");
 	if (r->state == R_FLYING || r->state == R_DELIVERED || !may)
 		if (!r->doubt)
-			fail("r%u is reported as failed, though it is %s, %" PRId64 " s old", number(r), state_name(r),
-			     age(r) / 1000);
+			fail("r%u is reported as failed, though it is %s, %" PRId64 " s old",
+			     number(r), state_name(r), age(r) / 1000);
 	if (++r->reports > 1 && !r->doubt)
 		fail("r%u is reported as failed twice", number(r));
 	world->reports++;
@@ -442,9 +455,11 @@ could_go_since(const struct rcpt *r)
 	struct host *host = &world->hosts[domain->host];
 	int64_t probe = life_home->config->queue.schedule.probe_max_ms * 11 / 10;
 
-	if (r->state != R_WAITING || r->held || wishes_too_late(r) || domain->unknown || domain->silent || host->down != DOWN_NO)
+	if (r->state != R_WAITING || r->held || wishes_too_late(r) || domain->unknown ||
+	    domain->silent || host->down != DOWN_NO)
 		return INT64_MAX;
-	return later(later(later(r->by, world->life_began), later(host->ok_since, domain->ok_since) + probe),
+	return later(later(later(r->by, world->life_began),
+			   later(host->ok_since, domain->ok_since) + probe),
 		     later(rules_free_at(r, host), addresses_free_at(r, host)) - world->wall_ahead);
 }
 
@@ -462,24 +477,33 @@ ledger_tell_lane(uint64_t id)
 
 	if (queue_read_lane(port, id, &arena, &lane) < 0)
 		return;
-	fprintf(stderr, "lane %" PRIu64 " %.*s %.*s: %" PRIu64 " entries, site %" PRIu64 " until %" PRId64 ", asleep %" PRId64 "\n",
+	fprintf(stderr,
+		"lane %" PRIu64 " %.*s %.*s: %" PRIu64 " entries, site %" PRIu64 " until %" PRId64
+		", asleep %" PRId64 "\n",
 		id, SPAN_FMT(lane.name.domain), SPAN_FMT(lane.name.route), lane.count, lane.site,
 		(lane.site_until_ms - wall_ms()) / 1000, (lane.asleep_ms - wall_ms()) / 1000);
 	if (queue_read_site(port, lane.site, &arena, &site) == 0)
-		fprintf(stderr, "site %.*s: wake %" PRId64 ", back-off %u, %" PRId64 "\n", SPAN_FMT(site.key),
-			(site.wake_ms - wall_ms()) / 1000, site.state.backoff.failures,
+		fprintf(stderr, "site %.*s: wake %" PRId64 ", back-off %u, %" PRId64 "\n",
+			SPAN_FMT(site.key), (site.wake_ms - wall_ms()) / 1000,
+			site.state.backoff.failures,
 			(site.state.backoff.next_ms - wall_ms()) / 1000);
 	if (there != NULL)
-		fprintf(stderr, "lane in memory: ready %zu, in flight %zu, more %" PRId64 ", timer %" PRId64 ", stale %d\n",
-			there->ready_count, there->in_flight, (there->more_due_ms - wall_ms()) / 1000,
+		fprintf(stderr,
+			"lane in memory: ready %zu, in flight %zu, more %" PRId64 ", timer %" PRId64
+			", stale %d\n",
+			there->ready_count, there->in_flight,
+			(there->more_due_ms - wall_ms()) / 1000,
 			(there->timer.at_ms - wall_ms()) / 1000, there->stale);
 	its = there != NULL ? there->site : window_site(&d->window, lane.site);
 	if (its != NULL)
-		fprintf(stderr, "site in memory: %.*s id %" PRIu64 " mode %d, timer %d %" PRId64 ", connections %zu, %zu up\n",
+		fprintf(stderr,
+			"site in memory: %.*s id %" PRIu64 " mode %d, timer %d %" PRId64
+			", connections %zu, %zu up\n",
 			SPAN_FMT(its->key), its->id, its->mode, heap_holds(&its->timer),
-			(its->timer.at_ms - wall_ms()) / 1000, its->connection_count, its->connection_count - its->connecting);
-	fprintf(stderr, "dispatcher: wakes at %" PRId64 " s, %zu connections\n", (d->wake_at_ms - wall_ms()) / 1000,
-		d->connections);
+			(its->timer.at_ms - wall_ms()) / 1000, its->connection_count,
+			its->connection_count - its->connecting);
+	fprintf(stderr, "dispatcher: wakes at %" PRId64 " s, %zu connections\n",
+		(d->wake_at_ms - wall_ms()) / 1000, d->connections);
 	arena_free(&arena);
 }
 
@@ -493,16 +517,17 @@ ledger_explain(const struct rcpt *r)
 	uint32_t n = number(r) - m->first;
 	uint64_t id;
 
-	fprintf(stderr, "r%u@d%u (%" PRIx64 ": %u) %s, from %" PRId64 " by %" PRId64 " s\n", number(r), r->domain, m->id, n,
-		state_name(r), (r->from - world->mono) / 1000, (r->by - world->mono) / 1000);
+	fprintf(stderr, "r%u@d%u (%" PRIx64 ": %u) %s, from %" PRId64 " by %" PRId64 " s\n",
+		number(r), r->domain, m->id, n, state_name(r), (r->from - world->mono) / 1000,
+		(r->by - world->mono) / 1000);
 	if (queue_read_message(life_home->port, m->id, &arena, &message) < 0) {
 		fprintf(stderr, "it is not in the queue\n");
 		return;
 	}
 	id = message.lanes[n];
 	if (queue_read_history(life_home->port, m->id, n, &arena, &h) == 0) {
-		fprintf(stderr, "history: state %u, due %" PRId64 " s, %u attempts\n", h.state, (h.due_ms - wall_ms()) / 1000,
-			h.attempt_count);
+		fprintf(stderr, "history: state %u, due %" PRId64 " s, %u attempts\n", h.state,
+			(h.due_ms - wall_ms()) / 1000, h.attempt_count);
 		id = h.lane;
 	}
 	ledger_tell_lane(id);
@@ -515,7 +540,8 @@ explain_host(uint32_t host)
 	for (uint32_t i = 0; i < world->open_count; i++) {
 		const struct rcpt *r = &world->rcpts[world->open[i]];
 
-		if (world->domains[r->domain].host == host && could_go_since(r) == world->hosts[host].oldest) {
+		if (world->domains[r->domain].host == host &&
+		    could_go_since(r) == world->hosts[host].oldest) {
 			ledger_explain(r);
 			return;
 		}
@@ -532,28 +558,35 @@ scan_one(struct rcpt *r)
 	wishes_scan(r);
 	if (r->state == R_FAILED && world->mono - r->changed > report)
 		fail("r%u has failed, and its sender was not told", number(r));
-	if (!r->held && world->mono > world->unsettled && age(r) > world->set.lifetime_ms + report && !r->doubt)
+	if (!r->held && world->mono > world->unsettled &&
+	    age(r) > world->set.lifetime_ms + report && !r->doubt)
 		fail("r%u is %s, and past its lifetime", number(r), state_name(r));
-	if (since == INT64_MAX || since > world->mono || world->mono < world->unsettled || age(r) > world->set.lifetime_ms)
+	if (since == INT64_MAX || since > world->mono || world->mono < world->unsettled ||
+	    age(r) > world->set.lifetime_ms)
 		return;
 	if (since + OVERTAKEN < *last_due(r) && !ledger_is_given(r)) {
 		ledger_explain(r);
-		fail("r%u could go since %" PRId64 " s, and what was due %" PRId64 " s later has gone before it", number(r),
-		     (world->mono - since) / 1000, (*last_due(r) - since) / 1000);
+		fail("r%u could go since %" PRId64 " s, and what was due %" PRId64
+		     " s later has gone before it",
+		     number(r), (world->mono - since) / 1000, (*last_due(r) - since) / 1000);
 	}
 	host->waiting++;
 	if (host->oldest == 0 || since < host->oldest)
 		host->oldest = since;
 }
 
-/* How long the one that waits longest may: behind all others, over one connection, at a quarter of the speed (some come twice). */
+/*
+ * How long the one that waits longest may: behind all others, over one connection, at a quarter of
+ * the speed (some come twice).
+ */
 static int64_t
 patience_of(const struct host *h, int64_t plain)
 {
 	int64_t most = limits_patience(h, plain) + (int64_t)h->peak * h->service_ms * 4;
 
 	if (h->class != CLASS_PLAIN || h->max_connections > 0)
-		most += limits_patience(h, plain) + (int64_t)h->peak * (MINUTE + limits_pace(h) * 2);
+		most += limits_patience(h, plain) +
+			(int64_t)h->peak * (MINUTE + limits_pace(h) * 2);
 	if (world->set.shared)			/* reports go there, too */
 		most += h->service_ms * 30;
 	return most;
@@ -581,12 +614,14 @@ ledger_scan(void)
 			continue;
 		if (world->mono - host->oldest > patience_of(host, patience)) {
 			explain_host(i);
-			fail("host %u takes mail, %u wait, %u at most, the first since %" PRId64 " s: others go before it", i,
-			     host->waiting, host->peak, (world->mono - host->oldest) / 1000);
+			fail("host %u takes mail, %u wait, %u at most, the first since %" PRId64
+			     " s: others go before it",
+			     i, host->waiting, host->peak, (world->mono - host->oldest) / 1000);
 		}
 		if (world->mono - host->oldest > most && world->mono - host->last_begun > most) {
 			explain_host(i);
-			fail("host %u takes mail, %u wait, the first since %" PRId64 " s: none has gone for %" PRId64 " s",
+			fail("host %u takes mail, %u wait, the first since %" PRId64
+			     " s: none has gone for %" PRId64 " s",
 			     i, host->waiting, (world->mono - host->oldest) / 1000,
 			     (world->mono - host->last_begun) / 1000);
 		}
@@ -618,7 +653,8 @@ ledger_end(void)
 	for (uint32_t i = 0; i < world->rcpt_count; i++) {
 		const struct rcpt *r = &world->rcpts[i];
 
-		if (r->state != R_UNKNOWN && r->state != R_DELIVERED && r->state != R_REPORTED && r->state != R_REMOVED)
+		if (r->state != R_UNKNOWN && r->state != R_DELIVERED && r->state != R_REPORTED &&
+		    r->state != R_REMOVED)
 			fail("r%u is lost: %s", i, state_name(r));
 		wishes_end(r);
 	}

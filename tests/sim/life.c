@@ -1,6 +1,7 @@
 /*
- * life: one life of the process, on the queue that the last one left: started as mta/server.c does it; it ends when
- * all is over, for a restart, or by death: then nothing is closed, and nothing written. See sim.h.
+ * life: one life of the process, on the queue that the last one left: started as mta/server.c does
+ * it; it ends when all is over, for a restart, or by death: then nothing is closed, and nothing
+ * written. See sim.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,13 +123,17 @@ check_row(uint64_t id)
 
 	if (id == 0)				/* its row stays where it was */
 		return;
-	if (queue_read_asleep(reactor.port, id, &first, INT64_MAX, &lane, 1, &n, &next, &tenants) == 0 && n > 0)
+	if (queue_read_asleep(reactor.port, id, &first, INT64_MAX, &lane, 1, &n, &next, &tenants) ==
+		    0 &&
+	    n > 0)
 		ledger_tell_lane(lane.lane);
 	if (queue_read_site(reactor.port, id, &arena, &site) < 0)
 		fail("site %llu, which is not there, has a row in wake", (unsigned long long)id);
-	fail("site %llu, %.*s, is woken for nothing: %llu lanes, in %lld s, %u failures until %lld s", (unsigned long long)id,
-	     SPAN_FMT(site.key), (unsigned long long)site.lanes, (long long)(site.wake_ms - wall_ms()) / 1000,
-	     site.state.backoff.failures, (long long)(site.state.backoff.next_ms - wall_ms()) / 1000);
+	fail("site %llu, %.*s, is woken for nothing: %llu lanes, in %lld s, %u failures until %lld "
+	     "s",
+	     (unsigned long long)id, SPAN_FMT(site.key), (unsigned long long)site.lanes,
+	     (long long)(site.wake_ms - wall_ms()) / 1000, site.state.backoff.failures,
+	     (long long)(site.state.backoff.next_ms - wall_ms()) / 1000);
 }
 
 /* What is empty has no rows, and costs nothing. */
@@ -147,7 +152,8 @@ check_empty(void)
 	for (until = world->mono + QUIET_MS; world->mono < until;)
 		machine_step(until);
 	if (world->turns - turns > QUIET_TURNS)
-		fail("%llu turns of the loop in an hour with nothing to do", (unsigned long long)(world->turns - turns));
+		fail("%llu turns of the loop in an hour with nothing to do",
+		     (unsigned long long)(world->turns - turns));
 	queue_facts(reactor.queue, &facts);
 	if (facts.messages > 0)
 		fail("%llu messages are left in the queue", (unsigned long long)facts.messages);
@@ -155,8 +161,8 @@ check_empty(void)
 	for (size_t i = 0; i < n; i++)
 		check_row(wakes[i].site);
 	if (reactor.dispatcher->window.sites > 1 || reactor.dispatcher->window.lanes.count > 0)
-		fail("%zu sites and %zu lanes stay in memory with nothing to do", reactor.dispatcher->window.sites - 1,
-		     reactor.dispatcher->window.lanes.count);
+		fail("%zu sites and %zu lanes stay in memory with nothing to do",
+		     reactor.dispatcher->window.sites - 1, reactor.dispatcher->window.lanes.count);
 	if (queue_check(reactor.queue, on_fault, NULL) < 0)
 		fail("the queue is damaged");
 }
@@ -183,7 +189,8 @@ least(int64_t a, int64_t b)
 static bool
 all_is_over(void)
 {
-	return world->draining && world->open_count == 0 && traffic_idle() && dispatcher_idle(reactor.dispatcher);
+	return world->draining && world->open_count == 0 && traffic_idle() &&
+	       dispatcher_idle(reactor.dispatcher);
 }
 
 /* Whatever is going on: for a new life, or struck dead. */

@@ -1,6 +1,7 @@
 /*
- * limits: what the shapes of the configuration allow, counted apart from how the dispatcher counts: by the times of the
- * last messages (or connections) of each host, provider, tenant. More than that is told by fail(). See sim.h.
+ * limits: what the shapes of the configuration allow, counted apart from how the dispatcher counts:
+ * by the times of the last messages (or connections) of each host, provider, tenant. More than that
+ * is told by fail(). See sim.h.
  */
 #include <stdio.h>
 #include <sys/mman.h>
@@ -15,7 +16,8 @@ enum {
 	FORGOTTEN_MS = 5 * SECOND,	/* a crash forgets what was counted last */
 };
 
-const char *const class_names[CLASSES] = { "plain", "paced", "hourly", "daily", "big", "tenants", "ruled", "group", "sources" };
+const char *const class_names[CLASSES] = { "plain", "paced", "hourly", "daily", "big", "tenants",
+					   "ruled", "group", "sources" };
 
 void
 gauge_make(struct gauge *g, uint32_t most, int64_t span_ms)
@@ -61,7 +63,9 @@ gauge_forget(struct gauge *g, int64_t since)
 void
 gauge_restart(struct gauge *g, bool died)
 {
-	gauge_forget(g, g->span_ms <= MINUTE ? 0 : died ? world->mono - FORGOTTEN_MS : world->mono + 1);
+	gauge_forget(g, g->span_ms <= MINUTE ? 0
+			: died		     ? world->mono - FORGOTTEN_MS
+					     : world->mono + 1);
 }
 
 void
@@ -92,15 +96,18 @@ limits_config(void)
 
 	snprintf(text, sizeof(text),
 		 "provider \"big\" { mx = \"*.big.example\" }\n"
-		 "shape \"big\" { site = \"big\" connections = %u messages-per-second = %u messages-per-minute = %u "
+		 "shape \"big\" { site = \"big\" connections = %u messages-per-second = %u "
+		 "messages-per-minute = %u "
 		 "messages-per-hour = %u }\n"
-		 "shape \"paced\" { site = \"*.paced.example\" connections = %u connections-per-minute = %u "
+		 "shape \"paced\" { site = \"*.paced.example\" connections = %u "
+		 "connections-per-minute = %u "
 		 "messages-per-minute = %u }\n"
 		 "shape \"hourly\" { site = \"*.hourly.example\" messages-per-hour = %u }\n"
 		 "shape \"daily\" { site = \"*.daily.example\" messages-per-day = %u }\n"
-		 "shape \"tenants\" { site = \"*.tenants.example\" per = {\"site\", \"tenant\"} messages-per-minute = %u }\n",
-		 BIG_CONNECTIONS, BIG_SECOND, BIG_MINUTE, BIG_HOUR, PACED_CONNECTIONS, PACED_OPENED, PACED_MINUTE, HOURLY,
-		 DAILY, TENANT_MINUTE);
+		 "shape \"tenants\" { site = \"*.tenants.example\" per = {\"site\", \"tenant\"} "
+		 "messages-per-minute = %u }\n",
+		 BIG_CONNECTIONS, BIG_SECOND, BIG_MINUTE, BIG_HOUR, PACED_CONNECTIONS, PACED_OPENED,
+		 PACED_MINUTE, HOURLY, DAILY, TENANT_MINUTE);
 	return text;
 }
 
@@ -191,8 +198,10 @@ int64_t
 limits_patience(const struct host *h, int64_t plain)
 {
 	static const int64_t more[CLASSES] = {
-		[CLASS_HOURLY] = HOUR + 10 * MINUTE, [CLASS_DAILY] = DAY + HOUR, [CLASS_BIG] = 2 * HOUR,
-		[CLASS_RULED] = 20 * MINUTE, [CLASS_GROUP] = 20 * MINUTE, [CLASS_SOURCES] = HOUR + 10 * MINUTE,
+		[CLASS_HOURLY] = HOUR + 10 * MINUTE, [CLASS_DAILY] = DAY + HOUR,
+		[CLASS_BIG] = 2 * HOUR,
+		[CLASS_RULED] = 20 * MINUTE, [CLASS_GROUP] = 20 * MINUTE, [CLASS_SOURCES] = HOUR +
+		10 * MINUTE,
 	};
 
 	return plain + more[h->class];
@@ -202,7 +211,8 @@ int64_t
 limits_pace(const struct host *h)
 {
 	static const int64_t each[CLASSES] = {
-		[CLASS_PACED] = MINUTE / PACED_MINUTE, [CLASS_HOURLY] = HOUR / HOURLY, [CLASS_DAILY] = DAY / DAILY,
+		[CLASS_PACED] = MINUTE / PACED_MINUTE, [CLASS_HOURLY] = HOUR / HOURLY,
+		[CLASS_DAILY] = DAY / DAILY,
 		[CLASS_BIG] = MINUTE / BIG_MINUTE, [CLASS_TENANTS] = MINUTE / TENANT_MINUTE,
 	};
 

@@ -1,7 +1,7 @@
 /*
- * machine: time, chance, the order of events, and the queue's writer, which is a thread elsewhere and here a coroutine
- * that runs when an event says so: after a while, so that operations are on their way for some time, and what they
- * did is on disk before we are told. See sim.h.
+ * machine: time, chance, the order of events, and the queue's writer, which is a thread elsewhere
+ * and here a coroutine that runs when an event says so: after a while, so that operations are on
+ * their way for some time, and what they did is on disk before we are told. See sim.h.
  *
  * The linker leads the calls here (--wrap); clock_gettime is libuv's too.
  */
@@ -30,10 +30,12 @@
 
 enum { STACK = 1 << 20, TURNS_MAX = 20000, KEY_SHIFT = 20 };
 
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+			  void *arg);
 int __wrap_pthread_join(pthread_t thread, void **ret);
 int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
-int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *at);
+int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+				  const struct timespec *at);
 int __wrap_pthread_cond_signal(pthread_cond_t *cond);
 int __wrap_uv_async_send(uv_async_t *async);
 int __real_uv_async_send(uv_async_t *async);
@@ -122,7 +124,8 @@ clock_gettime(clockid_t which, struct timespec *ts)
 
 	if (world == NULL)
 		return (int)syscall(SYS_clock_gettime, which, ts);
-	ms = world->mono + (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE ? world->wall_ahead : 0);
+	ms = world->mono +
+	     (which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE ? world->wall_ahead : 0);
 	*ts = (struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
 	return 0;
 }
@@ -137,7 +140,8 @@ fail(const char *format, ...)
 	vsnprintf(why, sizeof(why), format, ap);
 	va_end(ap);
 	snprintf(world->failure, sizeof(world->failure), "after %lld.%03d s (life %u): %s",
-		 (long long)((world->mono - world->began) / 1000), (int)(world->mono % 1000), world->life, why);
+		 (long long)((world->mono - world->began) / 1000), (int)(world->mono % 1000),
+		 world->life, why);
 	fprintf(stderr, "sim: %s\n", world->failure);
 	if (getenv("SIM_ABORT") != NULL)
 		abort();
@@ -151,7 +155,8 @@ event_in(struct event *event, int64_t ms)
 {
 	int64_t at = world->mono + (ms > 0 ? ms : 0);
 
-	heap_set(&events, &event->node, at << KEY_SHIFT | (int64_t)(event_number++ & ((1u << KEY_SHIFT) - 1)));
+	heap_set(&events, &event->node,
+		 at << KEY_SHIFT | (int64_t)(event_number++ & ((1u << KEY_SHIFT) - 1)));
 }
 
 void
@@ -179,7 +184,8 @@ static void
 switch_to_main(bool last)
 {
 #ifdef WITH_ASAN
-	__sanitizer_start_switch_fiber(last ? NULL : &writer.fake, writer.back_bottom, writer.back_size);
+	__sanitizer_start_switch_fiber(last ? NULL : &writer.fake, writer.back_bottom,
+				       writer.back_size);
 #endif
 	(void)last;
 	writer.running = false;
@@ -215,12 +221,14 @@ writer_resume(void)
 }
 
 int
-__wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
+__wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
+		      void *arg)
 {
 	(void)attr;
 	*thread = pthread_self();
 	if (writer.stack == NULL)
-		writer.stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		writer.stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (writer.stack == MAP_FAILED)
 		return EAGAIN;
 	writer.run = run;
@@ -257,7 +265,8 @@ __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 }
 
 int
-__wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *at)
+__wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+			      const struct timespec *at)
 {
 	int64_t ms = (int64_t)at->tv_sec * 1000 + (at->tv_nsec + 999999) / 1000000;
 

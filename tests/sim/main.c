@@ -1,6 +1,6 @@
 /*
- * main: sim [options]: one run of a scenario; a life of the simulated process is a process of its own. The last line
- * says how it went, and how to have the same run again. See sim.h.
+ * main: sim [options]: one run of a scenario; a life of the simulated process is a process of its
+ * own. The last line says how it went, and how to have the same run again. See sim.h.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -18,12 +18,15 @@ static int
 usage(void)
 {
 	fprintf(stderr,
-		"usage: sim [-s SEED] [-c SCENARIO] [-d DAYS] [-h HOSTS] [-t TENANTS] [-m MESSAGES] [-v] [-r N] [-1] [-q DIR]\n"
+		"usage: sim [-s SEED] [-c SCENARIO] [-d DAYS] [-h HOSTS] [-t TENANTS] [-m "
+		"MESSAGES] [-v] [-r N] [-1] [-q DIR]\n"
 		"  -v  the log of the dispatcher, on standard error\n"
 		"  -r  the life of recipient N, on standard error\n"
 		"  -1  all in this process (for a debugger): no restarts\n"
-		"  -q  the queue's directory (must be empty): else a temporary one, in /dev/shm if there is one\n"
-		"scenarios: %s\n", scenario_names());
+		"  -q  the queue's directory (must be empty): else a temporary one, in /dev/shm if "
+		"there is one\n"
+		"scenarios: %s\n",
+		scenario_names());
 	return 2;
 }
 
@@ -53,8 +56,11 @@ seconds(void)
 
 	getrusage(RUSAGE_SELF, &own);
 	getrusage(RUSAGE_CHILDREN, &children);
-	return (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec + children.ru_utime.tv_sec + children.ru_stime.tv_sec) +
-	       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec + children.ru_utime.tv_usec + children.ru_stime.tv_usec) / 1e6;
+	return (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec + children.ru_utime.tv_sec +
+			children.ru_stime.tv_sec) +
+	       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec + children.ru_utime.tv_usec +
+			children.ru_stime.tv_usec) /
+		       1e6;
 }
 
 static void
@@ -62,23 +68,29 @@ tell(int result)
 {
 	const struct settings *s = &world->set;
 
-	printf("%s seed %llu: %.1f days, %u hosts, %u messages in, %u recipients: %llu delivered, %llu times put off, %llu "
-	       "failed, %llu reported, %llu warned of; %u lives (%llu crashes), %llu connections refused, %llu edits, "
-	       "%llu reloads; first tries after %.1f s (tenant 0: r%u), %.1f s (others: r%u) at most; %llu "
-	       "suspended, %llu slowed, %llu by another source, %llu out of order; %llu turns, %.1f s of CPU\n",
-	       s->scenario, (unsigned long long)s->seed, (double)(world->mono - world->began) / DAY, s->hosts,
-	       world->handed_in, world->rcpt_count, (unsigned long long)world->delivered,
+	printf("%s seed %llu: %.1f days, %u hosts, %u messages in, %u recipients: %llu delivered, "
+	       "%llu times put off, %llu "
+	       "failed, %llu reported, %llu warned of; %u lives (%llu crashes), %llu connections "
+	       "refused, %llu edits, "
+	       "%llu reloads; first tries after %.1f s (tenant 0: r%u), %.1f s (others: r%u) at "
+	       "most; %llu "
+	       "suspended, %llu slowed, %llu by another source, %llu out of order; %llu turns, "
+	       "%.1f s of CPU\n",
+	       s->scenario, (unsigned long long)s->seed, (double)(world->mono - world->began) / DAY,
+	       s->hosts, world->handed_in, world->rcpt_count, (unsigned long long)world->delivered,
 	       (unsigned long long)world->temporary, (unsigned long long)world->failed,
-	       (unsigned long long)world->reports, (unsigned long long)world->warnings, world->life + 1,
-	       (unsigned long long)world->crashed, (unsigned long long)world->refused,
-	       (unsigned long long)world->edits, (unsigned long long)world->reloads,
-	       (double)world->slowest[0].ms / 1000, world->slowest[0].rcpt, (double)world->slowest[1].ms / 1000,
-	       world->slowest[1].rcpt, (unsigned long long)world->suspended, (unsigned long long)world->slowed,
-	       (unsigned long long)world->overflowed, (unsigned long long)world->overtaken, (unsigned long long)world->turns,
-	       seconds());
+	       (unsigned long long)world->reports, (unsigned long long)world->warnings,
+	       world->life + 1, (unsigned long long)world->crashed,
+	       (unsigned long long)world->refused, (unsigned long long)world->edits,
+	       (unsigned long long)world->reloads, (double)world->slowest[0].ms / 1000,
+	       world->slowest[0].rcpt, (double)world->slowest[1].ms / 1000, world->slowest[1].rcpt,
+	       (unsigned long long)world->suspended, (unsigned long long)world->slowed,
+	       (unsigned long long)world->overflowed, (unsigned long long)world->overtaken,
+	       (unsigned long long)world->turns, seconds());
 	if (result != LIFE_OVER)
-		printf("FAILED %s\nagain: sim -c %s -s %llu -d %lld -h %u -t %u -m %u\n", world->failure, s->scenario,
-		       (unsigned long long)s->seed, (long long)(s->days_ms / DAY), s->hosts, s->tenants, s->messages);
+		printf("FAILED %s\nagain: sim -c %s -s %llu -d %lld -h %u -t %u -m %u\n",
+		       world->failure, s->scenario, (unsigned long long)s->seed,
+		       (long long)(s->days_ms / DAY), s->hosts, s->tenants, s->messages);
 }
 
 static void
@@ -132,9 +144,10 @@ main(int argc, char **argv)
 {
 	static char shm[] = "/dev/shm/tram-sim-XXXXXX", tmp[] = "/tmp/tram-sim-XXXXXX";
 	struct settings set = {
-		.seed = 1, .traced = UINT32_MAX, .scenario = "steady", .days_ms = 2 * DAY, .hosts = 1000, .tenants = 5, .messages = 5000,
-		.lifetime_ms = 5 * (int64_t)DAY, .window_entries = 50000, .window_sites = 10000, .deliveries = 200, .per_site = 20,
-		.several = 10,
+		.seed = 1, .traced = UINT32_MAX, .scenario = "steady", .days_ms = 2 * DAY,
+		.hosts = 1000, .tenants = 5, .messages = 5000,
+		.lifetime_ms = 5 * (int64_t)DAY, .window_entries = 50000, .window_sites = 10000,
+		.deliveries = 200, .per_site = 20, .several = 10,
 	};
 	bool alone = false, own;
 	int result = LIFE_RESTART;

@@ -1,8 +1,9 @@
 /*
- * rules: a provider that was made up: it takes so much a minute, in all and from each address, and says so by 421 and
- * 4.7.x; sometimes it has had enough of a tenant, a domain, or us. A file of rules makes measures of that; what they
- * come to is known here apart from the dispatcher, by what was said when: nothing may be sent to who is suspended, nor
- * may who is slowed have more connections than are left, or faster messages. See sim.h.
+ * rules: a provider that was made up: it takes so much a minute, in all and from each address, and
+ * says so by 421 and 4.7.x; sometimes it has had enough of a tenant, a domain, or us. A file of
+ * rules makes measures of that; what they come to is known here apart from the dispatcher, by what
+ * was said when: nothing may be sent to who is suspended, nor may who is slowed have more
+ * connections than are left, or faster messages. See sim.h.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,17 +26,23 @@ struct answer {
 };
 
 static const struct answer answers[] = {
-	{ "suspend source for 10m, slow 2 for 10m", REPLY_INIT(421, 4, 7, 0, "too many from your address"), SCOPE_SOURCE,
-	  10 * MINUTE, 2 },
+	{ "suspend source for 10m, slow 2 for 10m",
+	  REPLY_INIT(421, 4, 7, 0, "too many from your address"), SCOPE_SOURCE, 10 * MINUTE, 2 },
 	{ "slow 2 for 10m", REPLY_INIT(450, 4, 7, 1, "slow down"), SCOPE_NONE, 0, 2 },
-	{ "suspend site for 20m", REPLY_INIT(451, 4, 7, 50, "not now"), SCOPE_SITE, 20 * MINUTE, 0 },
-	{ "suspend tenant for 15m", REPLY_INIT(450, 4, 7, 51, "not for these"), SCOPE_TENANT, 15 * MINUTE, 0 },
-	{ "suspend domain for 15m", REPLY_INIT(450, 4, 7, 52, "not to those"), SCOPE_DOMAIN, 15 * MINUTE, 0 },
-	{ "temporary, suspend source for 1h", REPLY_INIT(550, 5, 7, 53, "not from there"), SCOPE_SOURCE, HOUR, 0 },
+	{ "suspend site for 20m", REPLY_INIT(451, 4, 7, 50, "not now"), SCOPE_SITE, 20 * MINUTE,
+	  0 },
+	{ "suspend tenant for 15m", REPLY_INIT(450, 4, 7, 51, "not for these"), SCOPE_TENANT,
+	  15 * MINUTE, 0 },
+	{ "suspend domain for 15m", REPLY_INIT(450, 4, 7, 52, "not to those"), SCOPE_DOMAIN,
+	  15 * MINUTE, 0 },
+	{ "temporary, suspend source for 1h", REPLY_INIT(550, 5, 7, 53, "not from there"),
+	  SCOPE_SOURCE, HOUR, 0 },
 	{ "permanent", REPLY_INIT(450, 4, 7, 54, "never"), SCOPE_NONE, 0, 0 },
-	{ "slow 4 for 10m", REPLY_INIT(421, 4, 7, 55, "too busy"), SCOPE_NONE, 0, 4 },	/* to a connection */
+	/* to a connection */
+	{ "slow 4 for 10m", REPLY_INIT(421, 4, 7, 55, "too busy"), SCOPE_NONE, 0, 4 },
 };
-enum { ANSWERS = sizeof(answers) / sizeof(answers[0]), OF_SOURCE = 0, OF_ALL = 1, WHIM_FIRST = 2, TOO_BUSY = ANSWERS - 1 };
+enum { ANSWERS = sizeof(answers) / sizeof(answers[0]), OF_SOURCE = 0, OF_ALL = 1, WHIM_FIRST = 2,
+       TOO_BUSY = ANSWERS - 1 };
 
 static const int64_t slow_ms = 10 * MINUTE;
 
@@ -56,9 +63,10 @@ write_file(const char *path)
 		fail("%s cannot be written", path);
 	for (size_t i = 0; i < ANSWERS; i++)
 		for (int group = 0; group < 2; group++)
-			fprintf(f, "%s\tcode=%u status=%u.%u.%u %s\n", answers[i].actions, answers[i].reply.code,
-				answers[i].reply.status.klass, answers[i].reply.status.subject,
-				answers[i].reply.status.detail, group ? "provider=group" : "site=*.ruled.example");
+			fprintf(f, "%s\tcode=%u status=%u.%u.%u %s\n", answers[i].actions,
+				answers[i].reply.code, answers[i].reply.status.klass,
+				answers[i].reply.status.subject, answers[i].reply.status.detail,
+				group ? "provider=group" : "site=*.ruled.example");
 	fclose(f);
 }
 
@@ -73,7 +81,9 @@ rules_config(void)
 	snprintf(path, sizeof(path), "%s/response.rules", world->set.path);
 	write_file(path);
 	snprintf(text, sizeof(text),
-		 "response-rules = \"%s\"\nresponse-rules-builtin = no\nprovider \"group\" { mx = \"*.group.example\" }\n", path);
+		 "response-rules = \"%s\"\nresponse-rules-builtin = no\nprovider \"group\" { mx = "
+		 "\"*.group.example\" }\n",
+		 path);
 	return text;
 }
 
@@ -116,8 +126,8 @@ static const struct answer *
 answer_of(const struct reply *reply)
 {
 	for (size_t i = 0; i < ANSWERS; i++)
-		if (answers[i].reply.status.detail == reply->status.detail && reply->status.subject == 7 &&
-		    answers[i].reply.code == reply->code)
+		if (answers[i].reply.status.detail == reply->status.detail &&
+		    reply->status.subject == 7 && answers[i].reply.code == reply->code)
 			return &answers[i];
 	return NULL;
 }
@@ -153,11 +163,15 @@ slow(struct bans *b, uint32_t factor, uint32_t visits)
 		return;
 	}
 	world->slowed++;
-	/* it may be that the one before has not been cleared away yet, and what it divides is kept */
+	/*
+	 * it may be that the one before has not been cleared away yet, and what it divides is kept
+	 */
 	if (m->factor > 0 && measure_over_ms(m) + FORGOTTEN_MS > wall() && m->connections > visits)
 		visits = (uint32_t)m->connections;
-	*m = (struct measure){ .kind = MEASURE_SLOW, .scope = SCOPE_SITE, .since_ms = wall(), .until_ms = wall() + slow_ms,
-			       .factor = factor, .for_ms = slow_ms, .step_ms = wall(), .connections = visits };
+	*m = (struct measure){ .kind = MEASURE_SLOW, .scope = SCOPE_SITE, .since_ms = wall(),
+			       .until_ms = wall() + slow_ms,
+			       .factor = factor, .for_ms = slow_ms, .step_ms = wall(),
+			       .connections = visits };
 }
 
 static void
@@ -185,7 +199,8 @@ rules_back(struct host *h, const struct job *job)
 	for (size_t i = 0; i < job->count && job->tried && rules_hold_for(h); i++) {
 		const struct job_recipient *j = &job->recipients[i];
 		const struct answer *a = j->skipped ? NULL : answer_of(&j->outcome.reply);
-		const struct rcpt *r = ledger_rcpt(job->message.envelope.recipients[j->recipient].address);
+		const struct rcpt *r =
+			ledger_rcpt(job->message.envelope.recipients[j->recipient].address);
 
 		if (a != NULL && j->rule == NULL)
 			fail("no rule fits %s", answers[a - answers].actions);
@@ -209,7 +224,9 @@ rules_refused(struct host *h, const struct delivery *d)
 static uint64_t
 left_of(const struct measure *m, uint64_t number)
 {
-	return m->factor > 0 && measure_factor(m, wall()) > MEASURE_UNIT ? measure_divided(m, number, wall()) : UINT64_MAX;
+	return m->factor > 0 && measure_factor(m, wall()) > MEASURE_UNIT
+		       ? measure_divided(m, number, wall())
+		       : UINT64_MAX;
 }
 
 void
@@ -219,20 +236,22 @@ rules_opened(struct host *h)
 	uint64_t most = left_of(&b->slow, b->slow.connections);
 
 	if (rules_hold_for(h) && h->visits >= most)
-		fail("host %u is slowed by %u, to %llu connections, and gets one to %u", (unsigned)(h - world->hosts),
-		     b->slow.factor, (unsigned long long)most, h->visits);
+		fail("host %u is slowed by %u, to %llu connections, and gets one to %u",
+		     (unsigned)(h - world->hosts), b->slow.factor, (unsigned long long)most,
+		     h->visits);
 	h->visits++;
 }
 
 /*
- * How fast it took mail when it was slowed down is what the dispatcher has measured; it is to keep to it, but for one
- * message when the site has come back to memory.
+ * How fast it took mail when it was slowed down is what the dispatcher has measured; it is to keep
+ * to it, but for one message when the site has come back to memory.
  */
 static void
 check_pace(struct host *h, const struct delivery *d)
 {
 	struct measures *ms = life_home->dispatcher->measures;
-	struct span place = h->class == CLASS_GROUP ? SPAN("provider:group") : site_key_place(d->site_key);
+	struct span place =
+		h->class == CLASS_GROUP ? SPAN("provider:group") : site_key_place(d->site_key);
 	const struct kept_measure *k = measures_find(ms, MEASURE_SLOW, SCOPE_SITE, place, SPAN(""));
 	uint64_t most = k != NULL ? left_of(&k->m, k->m.per_minute) : UINT64_MAX;
 
@@ -241,8 +260,9 @@ check_pace(struct host *h, const struct delivery *d)
 		return;
 	}
 	if (wall() < h->next_slowed && wall() - h->early < MINUTE)
-		fail("host %u is slowed to %llu messages a minute, and gets one %lld ms too early", (unsigned)(h - world->hosts),
-		     (unsigned long long)most, (long long)(h->next_slowed - wall()));
+		fail("host %u is slowed to %llu messages a minute, and gets one %lld ms too early",
+		     (unsigned)(h - world->hosts), (unsigned long long)most,
+		     (long long)(h->next_slowed - wall()));
 	if (wall() < h->next_slowed)
 		h->early = wall();
 	h->next_slowed = wall() + MINUTE / (int64_t)most;
@@ -252,8 +272,8 @@ static void
 check_ban(const struct host *h, const struct ban *b, const char *what)
 {
 	if (holds(b))
-		fail("host %u is sent mail, though its %s is suspended for %lld s", (unsigned)(h - world->hosts), what,
-		     (long long)(b->until - wall()) / 1000);
+		fail("host %u is sent mail, though its %s is suspended for %lld s",
+		     (unsigned)(h - world->hosts), what, (long long)(b->until - wall()) / 1000);
 }
 
 int64_t
@@ -299,7 +319,8 @@ rules_free_at(const struct rcpt *r, struct host *h)
 
 	if (!rules_hold_for(h))
 		return at;
-	return later(later(at, b->all.longest), b->tenant[world->messages[r->message].tenant].longest);
+	return later(later(at, b->all.longest),
+		     b->tenant[world->messages[r->message].tenant].longest);
 }
 
 static void

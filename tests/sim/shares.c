@@ -1,4 +1,7 @@
-/* shares: who gets how much of one host, where all tenants have mail for it (struct settings: fair). See sim.h. */
+/*
+ * shares: who gets how much of one host, where all tenants have mail for it (struct settings:
+ * fair). See sim.h.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,8 +9,8 @@
 #include "tests/sim/sim.h"
 
 /*
- * All tenants have mail for one host: each gets what its weight says, in recipients, within 5 % (and one message: somebody
- * is first), counted from when all have begun.
+ * All tenants have mail for one host: each gets what its weight says, in recipients, within 5 %
+ * (and one message: somebody is first), counted from when all have begun.
  */
 static void
 check_shares(void)
@@ -23,17 +26,22 @@ check_shares(void)
 			return;				/* it has not enough any more */
 	}
 	for (uint32_t i = 0; i < world->set.tenants; i++) {
-		uint64_t due = total * (weights[i] > 0 ? weights[i] : 1) / all, got = s->given[i] - s->first[i];
+		uint64_t due = total * (weights[i] > 0 ? weights[i] : 1) / all,
+			 got = s->given[i] - s->first[i];
 
-		if (total > 500 && (got + due / 20 + RCPTS_MANY + 3 < due || got > due + due / 20 + RCPTS_MANY + 3))
-			fail("tenant %u has got %" PRIu64 " of %" PRIu64 ", %" PRIu64 " are its share", i, got, total, due);
+		if (total > 500 && (got + due / 20 + RCPTS_MANY + 3 < due ||
+				    got > due + due / 20 + RCPTS_MANY + 3))
+			fail("tenant %u has got %" PRIu64 " of %" PRIu64 ", %" PRIu64
+			     " are its share",
+			     i, got, total, due);
 	}
 }
 
 void
 shares_given(const struct job *job)
 {
-	const struct lane *lane = window_lane(&life_home->dispatcher->window, job->recipients[0].lane);
+	const struct lane *lane =
+		window_lane(&life_home->dispatcher->window, job->recipients[0].lane);
 	struct shares *s = &world->shares;
 	unsigned tenant = 0;
 	bool all = true;

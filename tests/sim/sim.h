@@ -1,6 +1,7 @@
 /*
- * sim: days of mail in seconds: the real dispatcher, window, lanes, connections, settlement, reporter and queue, on a
- * clock that is told what time it is, with hosts, DNS and an operator that are made up from a seed.
+ * sim: days of mail in seconds: the real dispatcher, window, lanes, connections, settlement,
+ * reporter and queue, on a clock that is told what time it is, with hosts, DNS and an operator that
+ * are made up from a seed.
  *
  *	machine.c	time, chance, events, the queue's writer: everything that is not decided by the seed is shut out here
  *	hosts.c		the other side: connections (struct delivery) and look-ups that answer as the world says
@@ -16,8 +17,8 @@
  *	life.c		one life of the process: from the start of the dispatcher to its stop, or death
  *	main.c		command line; lives follow each other as processes, on one queue
  *
- * One thread. What outlives a life is in memory that the processes share (struct world); a seed gives the same run
- * again, event for event.
+ * One thread. What outlives a life is in memory that the processes share (struct world); a seed
+ * gives the same run again, event for event.
  */
 #ifndef TRAM_SIM_H
 #define TRAM_SIM_H
@@ -45,18 +46,22 @@ struct event {
 };
 
 /* Streams of chance: one may be drawn from more often without a change to the others. */
-enum dice { CHANCE_PRODUCT, CHANCE_TRAFFIC, CHANCE_HOSTS, CHANCE_DELAYS, CHANCE_FATE, CHANCE_STREAMS };
+enum dice { CHANCE_PRODUCT, CHANCE_TRAFFIC, CHANCE_HOSTS, CHANCE_DELAYS, CHANCE_FATE,
+	    CHANCE_STREAMS };
 
 uint64_t draw(enum dice stream, uint64_t below);
 bool often(enum dice stream, uint32_t per_million);
-int64_t draw_around(enum dice stream, int64_t mean);		/* exponential, at most 8 × the mean */
+/* exponential, at most 8 × the mean */
+int64_t draw_around(enum dice stream, int64_t mean);
 
-void event_in(struct event *event, int64_t ms);			/* of those at one moment the first set comes first */
+/* of those at one moment the first set comes first */
+void event_in(struct event *event, int64_t ms);
 void event_cancel(struct event *event);
 void machine_start(struct reactor *home);
 /* To the next moment at which anything happens, but not beyond `until` (monotonic). */
 void machine_step(int64_t until);
-bool machine_quiet(void);					/* the queue has nothing to do for us */
+/* the queue has nothing to do for us */
+bool machine_quiet(void);
 void machine_free(void);
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
@@ -64,7 +69,8 @@ void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn
 
 enum { RCPTS_MANY = 12 };		/* of one message, at most */
 
-enum down { DOWN_NO, DOWN_REFUSES, DOWN_HANGS, DOWN_REJECTS };	/* REJECTS: 421 in the place of a greeting */
+/* REJECTS: 421 in the place of a greeting */
+enum down { DOWN_NO, DOWN_REFUSES, DOWN_HANGS, DOWN_REJECTS };
 
 /* Under which limits of ours a host stands: the name of its domain, for the patterns of shapes. */
 enum class {
@@ -75,7 +81,8 @@ enum class {
 };
 extern const char *const class_names[CLASSES];
 
-struct gauge {				/* at most so many in any such time: the times of the last ones */
+/* at most so many in any such time: the times of the last ones */
+struct gauge {
 	uint32_t most, at;
 	int64_t span_ms;
 	int64_t *times;
@@ -89,7 +96,8 @@ struct ban {				/* wall time */
 };
 
 struct bans {				/* of a site or provider: rules.c */
-	struct ban all, source[SOURCES + 1], tenant[TENANTS_MAX];	/* the last source: the system's choice; never */
+	/* the last source: the system's choice; never */
+	struct ban all, source[SOURCES + 1], tenant[TENANTS_MAX];
 	struct measure slow;		/* factor 0: none */
 	int64_t slow_changed;
 };
@@ -105,11 +113,13 @@ struct warm_day {			/* of a source at a site: addresses.c */
 struct host {				/* one site: what its hosts do */
 	enum class class;
 	struct gauge sent, opened;	/* most 0: any number */
-	uint32_t connections, most_connections;		/* as the dispatcher has them; 0: any number */
+	/* as the dispatcher has them; 0: any number */
+	uint32_t connections, most_connections;
 	int64_t connect_ms, service_ms;
 	uint32_t max_connections;	/* more get 421; 0: any number */
 	uint32_t temporary, permanent;	/* per million recipients */
-	uint32_t resets, losses;	/* per million messages: before the dot; after it, before the reply */
+	/* per million messages: before the dot; after it, before the reply */
+	uint32_t resets, losses;
 	uint32_t per_minute;		/* messages; more get 450 4.7.1; 0: any number */
 	enum down down;
 	int64_t next_change;		/* up or down; 0: never */
@@ -126,11 +136,13 @@ struct host {				/* one site: what its hosts do */
 	uint32_t visits;		/* connections that the dispatcher has not done with */
 	struct bans bans;
 	uint32_t by_source[SOURCES + 1];	/* in_minute */
-	int64_t next_slowed, early;	/* wall: while it is slowed, the next message; the last before that */
+	/* wall: while it is slowed, the next message; the last before that */
+	int64_t next_slowed, early;
 	struct warm_day warm[SOURCES];
 	struct gauge source_sent[SOURCES][2];
 	uint32_t source_visits[SOURCES];
-	uint32_t turns[TENANTS_MAX + 1];	/* since the last that was out of order; of reports */
+	/* since the last that was out of order; of reports */
+	uint32_t turns[TENANTS_MAX + 1];
 	/* for the scan */
 	uint32_t waiting, peak;
 	int64_t oldest;
@@ -147,7 +159,8 @@ struct domain {
 };
 
 enum rcpt_state { R_NONE,
-	R_OFFERED, R_WAITING, R_GIVEN, R_FLYING, R_DELIVERED, R_FAILED, R_REPORTED, R_REMOVED, R_UNKNOWN };
+	R_OFFERED, R_WAITING, R_GIVEN, R_FLYING, R_DELIVERED, R_FAILED, R_REPORTED, R_REMOVED,
+		  R_UNKNOWN };
 
 struct rcpt {
 	uint32_t message, domain, place;	/* place: in world->open, + 1 */
@@ -159,7 +172,8 @@ struct rcpt {
 	uint8_t passed_on;		/* reports that it has gone on */
 	bool by_unknown;		/* … to a host that knows nothing of times */
 	uint8_t deliveries, reports;
-	uint8_t moves;			/* a reload: it is tried anew in another lane, once or twice */
+	/* a reload: it is tried anew in another lane, once or twice */
+	uint8_t moves;
 	uint16_t attempts;
 	int64_t from, by;		/* monotonic: not to be tried before; due at the latest */
 	int64_t changed;
@@ -183,27 +197,33 @@ struct settings {			/* of a run: the command line, then the scenario */
 	uint32_t hosts, domains, tenants, messages;
 	int64_t lifetime_ms;
 	uint32_t window_entries, window_sites, deliveries, per_site;
-	uint32_t dead, flapping, slow, moody, silent, unknown, providers;	/* per million hosts or domains */
+	/* per million hosts or domains */
+	uint32_t dead, flapping, slow, moody, silent, unknown, providers;
 	int64_t life_mean;		/* until a restart; 0: none */
 	uint32_t crashes;		/* of these, deaths: per million */
 	uint32_t storm;			/* messages of one tenant at once */
 	uint32_t several;		/* one message in so many has a recipient more */
 	int64_t reload_every, edit_every, jump_every;
-	bool far_jumps;			/* the third jump is of years, backwards; so is one of hours before the second life */
+	/* the third jump is of years, backwards; so is one of hours before the second life */
+	bool far_jumps;
 	int64_t slow_disk;		/* a commit takes up to this */
 	int64_t flap_ms;		/* the longest mean of times up and down; 0: hours */
 	uint32_t traced;		/* a recipient whose life is told */
 	bool verbose;
 	const char *config;		/* more of the configuration */
 	uint32_t shaped;		/* per million hosts: our own limits hold there */
-	/* all tenants at once, to one host, with one recipient, some or many: they share it by weight */
+	/*
+	 * all tenants at once, to one host, with one recipient, some or many: they share it by
+	 * weight
+	 */
 	bool fair;
 	bool spread;			/* the storm: each message goes to another domain */
 	bool rules, sources;		/* rules.c, addresses.c */
 	bool shared;			/* those who hand mail in live where it goes, too */
 	uint32_t urgent, later, by;	/* per million messages: wishes.c */
 	int64_t first_try_ms;		/* of tenants without a storm, where the host is well */
-	uint32_t first_try_others;	/* … and so many messages of the storm may begin meanwhile; 0: any number */
+	/* … and so many messages of the storm may begin meanwhile; 0: any number */
+	uint32_t first_try_others;
 };
 
 struct world {
@@ -218,15 +238,18 @@ struct world {
 	uint32_t rcpt_count, message_count, handed_in;
 	uint32_t *open;			/* recipients that are not at their end */
 	uint32_t open_count;
-	int64_t *last_due;		/* of each lane, by tenant, domain and priority: the latest that was begun; monotonic */
+	/* of each lane, by tenant, domain and priority: the latest that was begun; monotonic */
+	int64_t *last_due;
 	int64_t began, traffic_ends;
 	uint32_t life;
-	struct shares {			/* recipients of each tenant, where they are to share one host */
+	/* recipients of each tenant, where they are to share one host */
+	struct shares {
 		uint32_t offered[16], given[16], first[16];
 		bool counts;		/* all have had some: first, by then */
 	} shares;
 	uint64_t begun, life_others;	/* by tenant 0; when this life began */
-	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed, reloads, edits, jumps;
+	uint64_t delivered, temporary, failed, reports, warnings, refused, removed, crashed,
+		reloads, edits, jumps;
 	int64_t next_message, next_reload, next_edit, next_jump, storm_at;
 	int64_t scanned, crowded;	/* crowded: a limit of all sites was reached last then */
 	int64_t unsettled;		/* a jump of the clock: until then nobody is impatient */
@@ -250,7 +273,10 @@ void world_heal(void);			/* all is well from now on */
 bool scenario_apply(struct settings *settings);
 const char *scenario_names(void);
 
-/* ---- limits.c: those that the configuration sets (shapes), kept apart from the product's own counting --- */
+/*
+ * ---- limits.c: those that the configuration sets (shapes), kept apart from the product's own
+ * counting ---
+ */
 
 void limits_make(struct host *host);
 const char *limits_config(void);
@@ -277,7 +303,8 @@ const struct reply *rules_answer(struct host *host, const struct delivery *d);
 bool rules_hold_for(const struct host *host);
 void rules_opened(struct host *host);
 void rules_given(struct host *host, const struct delivery *d, const struct job *job);
-void rules_back(struct host *host, const struct job *job);	/* the dispatcher is about to hear of it */
+/* the dispatcher is about to hear of it */
+void rules_back(struct host *host, const struct job *job);
 void rules_refused(struct host *host, const struct delivery *d);
 const struct reply *rules_busy(void);
 void rules_restart(bool died);
@@ -288,7 +315,8 @@ int64_t rules_source_free_at(struct host *host, size_t source);
 /* ---- addresses.c: sources and pools ------------------------------------------------------- */
 
 const char *addresses_config(void);
-size_t address_number(const struct delivery *d);	/* of its source; SOURCES: the system's choice */
+/* of its source; SOURCES: the system's choice */
+size_t address_number(const struct delivery *d);
 void addresses_make(struct host *host);
 void addresses_opened(struct host *host, const struct delivery *d);
 void addresses_closed(struct host *host, const struct delivery *d);
@@ -327,7 +355,8 @@ void ledger_home(struct job *job);	/* it goes back to the dispatcher */
 /* The recipient of the ledger that a stored address means; NULL: none, it is a report's. */
 struct rcpt *ledger_rcpt(struct span address);
 struct rcpt *ledger_find(uint64_t id, uint32_t recipient);	/* the same */
-void ledger_begun(struct rcpt *rcpt, struct host *host, int64_t due_ms);	/* the key of its entry; 0: it goes along with another */
+/* the key of its entry; 0: it goes along with another */
+void ledger_begun(struct rcpt *rcpt, struct host *host, int64_t due_ms);
 /* sure: the other side knows that it has it, and so do we */
 void ledger_delivered(struct rcpt *rcpt);
 void ledger_temporary(struct rcpt *rcpt);
@@ -335,7 +364,10 @@ void ledger_failed(struct rcpt *rcpt);
 void ledger_trace(const struct rcpt *rcpt, const char *what);
 void ledger_removed(struct rcpt *rcpt);
 void ledger_report(struct span content);	/* a report has reached its reader */
-/* Since when nothing of the world, or of rules, keeps it from going: monotonic. INT64_MAX: something does. */
+/*
+ * Since when nothing of the world, or of rules, keeps it from going: monotonic. INT64_MAX:
+ * something does.
+ */
 int64_t could_go_since(const struct rcpt *r);
 int64_t wall(void);
 void ledger_scan(void);			/* who waits too long? */

@@ -1,7 +1,8 @@
-"""Days of mail in seconds, on a clock and with hosts that are made up (tests/sim/sim.h): fixed seeds, and some by chance.
+"""Days of mail in seconds, on a clock and with hosts that are made up (tests/sim/sim.h): fixed
+seeds, and some by chance.
 
-What fails says how to have the same run again, with any build: it depends on the seed alone. SIM_SEEDS=N runs N of each
-scenario by chance (1)."""
+What fails says how to have the same run again, with any build: it depends on the seed alone.
+SIM_SEEDS=N runs N of each scenario by chance (1)."""
 import os
 import random
 import subprocess
@@ -30,18 +31,23 @@ SCENARIOS = {
     "wishes": ["-m", "800"],
     "market": ["-m", "700"],
 }
-# what has once gone wrong: a reload between a commit and its arrival; a row left behind by an edit; going along in a
-# transaction is no overtaking, nor a long queue before a limit by the hour a forgotten one; a later edit of a message
-# went before an earlier one; a domain that was suspended got mail with another one's; who was on hold at the time by
-# which it was to be there was not told of; a lane stayed until its only message, which was removed, would have gone
-OLD = [("operator", 1, "-m", "3000"), ("operator", 2, "-m", "1500"), ("operator", 8, "-m", "3000"), ("busy", 14, "-m", "1500"),
-       ("shapes", 2037762828, "-m", "2500", "-h", "300"), ("rules", 13, "-m", "700"), ("market", 8, "-m", "700"),
-       ("market", 2, "-m", "700")]
+# what has once gone wrong: a reload between a commit and its arrival; a row left behind by an edit;
+# going along in a transaction is no overtaking, nor a long queue before a limit by the hour a
+# forgotten one; a later edit of a message went before an earlier one; a domain that was suspended
+# got mail with another one's; who was on hold at the time by which it was to be there was not told
+# of; a lane stayed
+# until its only
+# message, which was removed,
+# would have gone
+OLD = [("operator", 1, "-m", "3000"), ("operator", 2, "-m", "1500"), ("operator", 8, "-m", "3000"),
+       ("busy", 14, "-m", "1500"),
+       ("shapes", 2037762828, "-m", "2500", "-h", "300"), ("rules", 13, "-m", "700"),
+       ("market", 8, "-m", "700"), ("market", 2, "-m", "700")]
 
 
 def run(scenario, seed, *options):
-    done = subprocess.run([SIM, "-c", scenario, "-s", str(seed), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=300, check=False)
+    done = subprocess.run([SIM, "-c", scenario, "-s", str(seed), *options], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=300, check=False)
     out = done.stdout.decode(errors="replace")
     print(out)
     assert done.returncode == 0, out

@@ -1,6 +1,6 @@
 /*
- * traffic: messages that are handed in, one by one and in storms; what an operator does to them; reloads; jumps of the
- * wall clock. See sim.h.
+ * traffic: messages that are handed in, one by one and in storms; what an operator does to them;
+ * reloads; jumps of the wall clock. See sim.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -40,10 +40,14 @@ config_make(void)
 	struct config *config = NULL;
 	uint32_t tight = world->reloads % 3 == 2 ? 2 : 1;	/* reloads change something */
 
-	buf_printf(&text, "hostname = \"relay.example.org\"\nresolver = {\"127.0.0.1:1\"}\nresolver-test = \"off\"\n"
+	buf_printf(&text,
+		   "hostname = \"relay.example.org\"\nresolver = {\"127.0.0.1:1\"}\nresolver-test "
+		   "= \"off\"\n"
 		   "mta-sts = no\ncheck-sender = no\n"
-		   "queue { path = \"%s\" map-size = 8GB max-size = 4GB min-free = 1MB lifetime = %llds }\n"
-		   "limits { deliveries = %u connections-per-site = %u window-entries = %u window-sites = %u }\n"
+		   "queue { path = \"%s\" map-size = 8GB max-size = 4GB min-free = 1MB lifetime = "
+		   "%llds }\n"
+		   "limits { deliveries = %u connections-per-site = %u window-entries = %u "
+		   "window-sites = %u }\n"
 		   "listener smtp { address = \"127.0.0.1:25\" }\n"
 		   "route \"*\" { deliver = \"mx\" tls = off }\n%s",
 		   s->path, (long long)(s->lifetime_ms / 1000), s->deliveries / tight, s->per_site,
@@ -51,8 +55,10 @@ config_make(void)
 	buf_append(&text, span_str(limits_config()));
 	buf_append(&text, span_str(rules_config()));
 	buf_append(&text, span_str(addresses_config()));
-	if (world->reloads % 2 == 1)			/* the mark of every lane's label is another one */
-		buf_printf(&text, "route \"*\" { sender = \"t0@d0.example\" deliver = \"mx\" tls = off }\n");
+	/* the mark of every lane's label is another one */
+	if (world->reloads % 2 == 1)
+		buf_printf(&text, "route \"*\" { sender = \"t0@d0.example\" deliver = \"mx\" tls = "
+				  "off }\n");
 	if (config_parse(buf_span(&text), "sim", &config, error, &warnings) < 0 ||
 	    config_open_files(config, error, &warnings) < 0)
 		fail("%s", error);
@@ -78,15 +84,18 @@ on_accepted(struct queue_op *op)
 }
 
 static void
-offer_lane(struct offer *offer, struct lane_name *lane, struct span sender, struct span address, uint32_t tenant)
+offer_lane(struct offer *offer, struct lane_name *lane, struct span sender, struct span address,
+	   uint32_t tenant)
 {
 	const struct routes *routes = &home->config->access.routes;
 	struct route_facts facts = { .domain = address_domain_of(address), .sender = sender };
 
 	lane->tenant = arena_printf(&offer->arena, "t%u", tenant);
 	lane->domain = facts.domain;
-	lane->pool = pool_chosen(&home->config->sources, &(struct pool_facts){ .sender = sender, .tenant = lane->tenant });
-	lane->route = route_label(routes, facts.domain, route_choose(routes, &facts), WISH_NONE, &offer->arena);
+	lane->pool = pool_chosen(&home->config->sources,
+				 &(struct pool_facts){ .sender = sender, .tenant = lane->tenant });
+	lane->route = route_label(routes, facts.domain, route_choose(routes, &facts), WISH_NONE,
+				  &offer->arena);
 }
 
 static const char large[LARGE];
@@ -115,7 +124,8 @@ hand_in(uint32_t tenant, const uint32_t *domains, uint32_t count)
 	offer->arena = arena;
 	offer->number = ledger_offer(tenant, domains, count);
 	offer->envelope = (struct envelope){ .recipients = to, .recipient_count = count };
-	offer->envelope.reverse_path = arena_printf(&offer->arena, "t%u@d%u.example", tenant, tenant);
+	offer->envelope.reverse_path =
+		arena_printf(&offer->arena, "t%u@d%u.example", tenant, tenant);
 	for (uint32_t i = 0; i < count; i++) {
 		to[i].address = arena_printf(&offer->arena, "r%u@d%u.example",
 					     world->messages[offer->number].first + i, domains[i]);
@@ -129,7 +139,8 @@ hand_in(uint32_t tenant, const uint32_t *domains, uint32_t count)
 		.envelope = &offer->envelope,
 		.lanes = lanes,
 		.header = SPAN("Subject: sim\r\n\r\n"),
-		.body = world->set.fair && tenant == 4 ? span_of(large, sizeof(large)) : SPAN("Hello\r\n"),
+		.body = world->set.fair &&
+		tenant == 4 ? span_of(large, sizeof(large)) : SPAN("Hello\r\n"),
 		.client = SPAN("sim"),
 	};
 	submit(offer, lanes);
@@ -169,12 +180,14 @@ hand_in_any(void)
 static void
 edited(struct rcpt *r, enum edit_kind kind)
 {
-	static const char *const names[] = { "hold", "release", "retry", "remove", "return", "move" };
+	static const char *const names[] = { "hold", "release", "retry", "remove", "return",
+					     "move" };
 
 	ledger_trace(r, names[kind]);
 	if (r->state == R_FLYING)
 		fail("r%u is edited while it is being sent", (unsigned)(r - world->rcpts));
-	r->edited = r->edited || kind == EDIT_FAIL || (kind == EDIT_REMOVE && r->state == R_DELIVERED);
+	r->edited =
+		r->edited || kind == EDIT_FAIL || (kind == EDIT_REMOVE && r->state == R_DELIVERED);
 	if (kind == EDIT_REMOVE && (r->state == R_WAITING || r->state == R_FAILED))
 		ledger_removed(r);
 	if (r->state != R_WAITING)
@@ -257,10 +270,13 @@ edit_go(enum edit_kind kind, const uint32_t *messages, size_t count)
 		if (kind == EDIT_RELEASE || kind == EDIT_RETRY)
 			may_go(&world->messages[messages[i]], kind == EDIT_RELEASE);
 	}
-	e->attempt = (struct attempt){ .at_ms = wall_ms(), .status = { 5, 0, 0 }, .text = SPAN("returned by the operator") };
+	e->attempt = (struct attempt){ .at_ms = wall_ms(), .status = { 5, 0, 0 },
+				       .text = SPAN("returned by the operator") };
 	e->edit.done = on_edited;
-	e->edit.edit = (struct queue_edit){ .kind = kind, .ids = e->ids, .count = count, .only_recipient = UINT32_MAX,
-					    .due_ms = wall_ms(), .attempt = kind == EDIT_FAIL ? &e->attempt : NULL };
+	e->edit.edit = (struct queue_edit){ .kind = kind, .ids = e->ids, .count = count,
+					    .only_recipient = UINT32_MAX,
+					    .due_ms = wall_ms(),
+					    .attempt = kind == EDIT_FAIL ? &e->attempt : NULL };
 	list_add_last(&asked, &e->node);
 	edits++;
 	world->edits++;
@@ -270,12 +286,14 @@ edit_go(enum edit_kind kind, const uint32_t *messages, size_t count)
 static void
 edit_any(void)
 {
-	static const enum edit_kind kinds[] = { EDIT_HOLD, EDIT_HOLD, EDIT_RELEASE, EDIT_RELEASE, EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL };
+	static const enum edit_kind kinds[] = { EDIT_HOLD, EDIT_HOLD, EDIT_RELEASE, EDIT_RELEASE,
+						EDIT_RETRY, EDIT_REMOVE, EDIT_FAIL };
 	uint32_t messages[EDIT_MESSAGES];
 	size_t count = 0, most = 1 + draw(CHANCE_TRAFFIC, EDIT_MESSAGES);
 
 	for (size_t i = 0; i < most && world->open_count > 0; i++) {
-		uint32_t message = world->rcpts[world->open[draw(CHANCE_TRAFFIC, world->open_count)]].message;
+		uint32_t message =
+			world->rcpts[world->open[draw(CHANCE_TRAFFIC, world->open_count)]].message;
 		bool twice = false;
 
 		for (size_t k = 0; k < count; k++)
@@ -284,7 +302,8 @@ edit_any(void)
 			messages[count++] = message;
 	}
 	if (count > 0)
-		edit_go(kinds[draw(CHANCE_TRAFFIC, sizeof(kinds) / sizeof(kinds[0]))], messages, count);
+		edit_go(kinds[draw(CHANCE_TRAFFIC, sizeof(kinds) / sizeof(kinds[0]))], messages,
+			count);
 }
 
 void
@@ -333,7 +352,9 @@ on_config_unused(struct reactor *r, struct config *config)
 
 /* ---- time --------------------------------------------------------------------------------- */
 
-/* The dates that were stored are nearer now; or further away, and then what they were for is due. */
+/*
+ * The dates that were stored are nearer now; or further away, and then what they were for is due.
+ */
 void
 traffic_jump(int64_t by)
 {
@@ -397,7 +418,10 @@ hand_in_fair(uint32_t tenant, uint32_t domain)
 	hand_in(tenant, domains, count);
 }
 
-/* All of tenant 0, to the busiest domains, or to all there are; or of all tenants, to one; or as ever. */
+/*
+ * All of tenant 0, to the busiest domains, or to all there are; or of all tenants, to one; or as
+ * ever.
+ */
 static void
 storm(void)
 {
@@ -405,8 +429,10 @@ storm(void)
 
 	for (uint32_t i = 0; world->set.fair && world->message_count < world->set.messages; i++)
 		hand_in_fair(i % one, one);
-	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages; i++) {
-		uint32_t domain = world->set.spread ? one + i % (world->set.domains - one) : draw_domain();
+	for (uint32_t i = 0; i < world->set.storm && world->message_count < world->set.messages;
+	     i++) {
+		uint32_t domain =
+			world->set.spread ? one + i % (world->set.domains - one) : draw_domain();
 
 		if (world->set.rules)
 			hand_in_any();
@@ -428,7 +454,8 @@ int64_t
 traffic_turn(void)
 {
 	const struct settings *set = &world->set;
-	const int64_t *all[] = { &world->next_message, &world->next_edit, &world->next_reload, &world->next_jump, &world->storm_at };
+	const int64_t *all[] = { &world->next_message, &world->next_edit, &world->next_reload,
+				 &world->next_jump, &world->storm_at };
 	int64_t mean = set->days_ms / (set->messages - set->storm + 1), next = INT64_MAX;
 
 	if (world->message_count >= set->messages)

@@ -1,5 +1,6 @@
 /*
- * watch: what the dispatcher holds in memory: within its bounds, and nothing of it forgotten. See sim.h.
+ * watch: what the dispatcher holds in memory: within its bounds, and nothing of it forgotten. See
+ * sim.h.
  */
 #include <inttypes.h>
 
@@ -17,13 +18,15 @@ watch_step(struct dispatcher *d)
 		fail("%zu sites in memory, %zu is the limit", w->sites, w->max_sites);
 	if (w->lanes.count > w->max_entries + SITE_LANES_PAGE)
 		fail("%zu lanes in memory, %zu is the limit", w->lanes.count, w->max_entries);
-	if (d->connections > d->max_connections && d->connections > connections)	/* a reload may have made them fewer */
+	/* a reload may have made them fewer */
+	if (d->connections > d->max_connections && d->connections > connections)
 		fail("%zu connections, %zu is the limit", d->connections, d->max_connections);
 	if (d->lookups > config_of(d)->limits.lookups + 1)
 		fail("%zu look-ups, %zu is the limit", d->lookups, config_of(d)->limits.lookups);
 	connections = d->connections;
-	if (d->connections >= d->max_connections || sites_are_many(d) || w->entries >= w->max_entries / 2 ||
-	    w->lanes.count >= w->max_entries / 2 || d->lookups >= config_of(d)->limits.lookups)
+	if (d->connections >= d->max_connections || sites_are_many(d) ||
+	    w->entries >= w->max_entries / 2 || w->lanes.count >= w->max_entries / 2 ||
+	    d->lookups >= config_of(d)->limits.lookups)
 		world->crowded = world->mono;
 }
 
@@ -41,11 +44,12 @@ watch_lane(struct dispatcher *d, struct lane *lane, size_t *entries)
 		fail("a lane has %zu ready entries, and counts %zu", ready, lane->ready_count);
 	*entries += ready + lane->in_flight;
 	if ((ready > 0) != (ring_holds(&lane->turn) || (ready > 0 && lane->wait.queue != NULL)))
-		fail("a lane of %.*s with %zu ready entries has %s turn", SPAN_FMT(lane->domain), ready,
-		     ready > 0 ? "no" : "a");
-	if (!d->stopping && lane_idle(lane) && lane->more_due_ms != INT64_MAX && !heap_holds(&lane->timer) &&
-	    !lane->passed_over)
-		fail("a lane of %.*s has more to send, and nothing wakes it", SPAN_FMT(lane->domain));
+		fail("a lane of %.*s with %zu ready entries has %s turn", SPAN_FMT(lane->domain),
+		     ready, ready > 0 ? "no" : "a");
+	if (!d->stopping && lane_idle(lane) && lane->more_due_ms != INT64_MAX &&
+	    !heap_holds(&lane->timer) && !lane->passed_over)
+		fail("a lane of %.*s has more to send, and nothing wakes it",
+		     SPAN_FMT(lane->domain));
 	if (!d->stopping && lane_idle(lane) && !heap_holds(&lane->timer) && !lane->passed_over)
 		fail("an idle lane of %.*s stays for ever", SPAN_FMT(lane->domain));
 }
@@ -84,11 +88,15 @@ watch_deep(struct dispatcher *d)
 	size_t sites = 0, lanes = 0, entries = 0;
 
 	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next) {
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL;
+		     n = n->next) {
 			watch_site(d, CONTAINER_OF(n, struct site, by_key), &lanes, &entries);
 			sites++;
 		}
-	if (sites != d->window.sites || lanes != d->window.lanes.count || entries != d->window.entries)
-		fail("the window has lost count: %zu sites of %zu, %zu lanes of %zu, %zu entries of %zu", sites,
-		     d->window.sites, lanes, d->window.lanes.count, entries, d->window.entries);
+	if (sites != d->window.sites || lanes != d->window.lanes.count ||
+	    entries != d->window.entries)
+		fail("the window has lost count: %zu sites of %zu, %zu lanes of %zu, %zu entries "
+		     "of %zu",
+		     sites, d->window.sites, lanes, d->window.lanes.count, entries,
+		     d->window.entries);
 }

@@ -1,11 +1,12 @@
 /*
- * wishes: what senders ask for with a message: a priority (RFC 6710), a time before which it must not go (4865), one by
- * which it is to be there (2852). See sim.h.
+ * wishes: what senders ask for with a message: a priority (RFC 6710), a time before which it must
+ * not go (4865), one by which it is to be there (2852). See sim.h.
  *
- *	nothing leaves before its time, whatever happens to the process, the configuration or the clock
- *	what is late is returned, or its sender is told, soon after the time
- *	of one tenant, at one site, what is more urgent is not overtaken by what has become ready later, but for one turn
- *	in RING_LOWER_EVERY; reports come last of all, but for one in RING_LAST_EVERY
+ *	nothing leaves before its time, whatever happens to the process, the configuration or the
+ *	clock what is late is returned, or its sender is told, soon after the time
+ *	of one tenant, at one site, what is more urgent is not overtaken by what has become ready
+ *	later, but for one turn in RING_LOWER_EVERY; reports come last of all, but for one in
+ *	RING_LAST_EVERY
  */
 #include "policy/source.h"
 #include "tests/sim/sim.h"
@@ -13,7 +14,8 @@
 enum {
 	STEP = 4,			/* between priorities: -4, 0, 4 */
 	READY_MS = 2 * MINUTE,		/* so long ready it is in memory, too */
-	TOLD_MS = 20 * MINUTE,		/* a walk each 30 s; twice what may be in flight is waited for */
+	/* a walk each 30 s; twice what may be in flight is waited for */
+	TOLD_MS = 20 * MINUTE,
 };
 
 size_t
@@ -30,15 +32,18 @@ wishes_draw(struct message *m)
 	if (often(CHANCE_TRAFFIC, s->urgent))
 		m->priority = (int8_t)((int)draw(CHANCE_TRAFFIC, WISHED_PRIORITIES) * STEP - STEP);
 	if (often(CHANCE_TRAFFIC, s->later))
-		m->release = wall() + MINUTE + (int64_t)draw(CHANCE_TRAFFIC, (uint64_t)s->days_ms / 2);
+		m->release =
+			wall() + MINUTE + (int64_t)draw(CHANCE_TRAFFIC, (uint64_t)s->days_ms / 2);
 	if (!often(CHANCE_TRAFFIC, s->by))
 		return;
 	m->by_mode = draw(CHANCE_TRAFFIC, 2) == 0 ? BY_RETURN : BY_NOTIFY;
-	m->deadline = (m->release > 0 ? m->release : wall()) + MINUTE + (int64_t)draw(CHANCE_TRAFFIC, 4 * HOUR);
+	m->deadline = (m->release > 0 ? m->release : wall()) + MINUTE +
+		      (int64_t)draw(CHANCE_TRAFFIC, 4 * HOUR);
 }
 
 void
-wishes_write(const struct message *m, struct queue_accept *accept, struct envelope *envelope, struct lane_name *lanes)
+wishes_write(const struct message *m, struct queue_accept *accept, struct envelope *envelope,
+	     struct lane_name *lanes)
 {
 	envelope->priority = m->priority;
 	for (size_t i = 0; i < envelope->recipient_count; i++)
@@ -67,11 +72,14 @@ who_is_first(const struct host *host, const struct rcpt *r)
 {
 	for (uint32_t i = 0; i < world->open_count; i++) {
 		const struct rcpt *w = &world->rcpts[world->open[i]];
-		const struct message *m = &world->messages[w->message], *its = r != NULL ? &world->messages[r->message] : NULL;
+		const struct message *m = &world->messages[w->message],
+				     *its = r != NULL ? &world->messages[r->message] : NULL;
 
-		if (&world->hosts[world->domains[w->domain].host] != host || w->state != R_WAITING || w->doubt)
+		if (&world->hosts[world->domains[w->domain].host] != host ||
+		    w->state != R_WAITING || w->doubt)
 			continue;
-		if (r != NULL && (m->tenant != its->tenant || m->priority <= its->priority || r->by <= w->by))
+		if (r != NULL &&
+		    (m->tenant != its->tenant || m->priority <= its->priority || r->by <= w->by))
 			continue;
 		if (is_ready(w) && !ledger_is_given(w))
 			return w;
@@ -83,7 +91,8 @@ void
 wishes_given(struct host *host, const struct job *job)
 {
 	const struct rcpt *r = ledger_find(job->id, job->recipients[0].recipient), *first;
-	uint32_t *turns = &host->turns[r != NULL ? world->messages[r->message].tenant : TENANTS_MAX];
+	uint32_t *turns =
+		&host->turns[r != NULL ? world->messages[r->message].tenant : TENANTS_MAX];
 	uint32_t least = r != NULL ? RING_LOWER_EVERY : RING_LAST_EVERY;
 
 	if (world->set.urgent == 0)
@@ -97,9 +106,11 @@ wishes_given(struct host *host, const struct job *job)
 	}
 	if (*turns + 1 < least) {
 		ledger_explain(first);
-		fail("r%u of priority %d waits for host %u since %lld s, and %s goes before it, after %u turns",
+		fail("r%u of priority %d waits for host %u since %lld s, and %s goes before it, "
+		     "after %u turns",
 		     (unsigned)(first - world->rcpts), world->messages[first->message].priority,
-		     (unsigned)(host - world->hosts), (long long)(world->mono - could_go_since(first)) / 1000,
+		     (unsigned)(host - world->hosts),
+		     (long long)(world->mono - could_go_since(first)) / 1000,
 		     r != NULL ? "what is less urgent" : "a report", *turns);
 	}
 	*turns = 0;
@@ -116,7 +127,8 @@ wishes_begun(struct rcpt *r, const struct host *host, struct job *job)
 	job->by_passed = (host - world->hosts) % 2 == 0;
 	r->by_unknown = m->by_mode != BY_NONE && !job->by_passed;
 	if (m->release > 0 && wall() < m->release && !r->hurried)
-		fail("r%u leaves %lld s before its time", (unsigned)(r - world->rcpts), (long long)(m->release - wall()) / 1000);
+		fail("r%u leaves %lld s before its time", (unsigned)(r - world->rcpts),
+		     (long long)(m->release - wall()) / 1000);
 }
 
 bool
@@ -136,7 +148,8 @@ is_seen_to(const struct rcpt *r, bool *given_up)
 	struct arena arena = { 0 };
 	struct queue_message message;
 	struct history_record h = { 0 };
-	bool there = queue_read_message(life_home->port, m->id, &arena, &message) == 0 && message.open[n];
+	bool there = queue_read_message(life_home->port, m->id, &arena, &message) == 0 &&
+		     message.open[n];
 
 	if (there)
 		queue_read_history(life_home->port, m->id, n, &arena, &h);
@@ -156,8 +169,8 @@ wishes_scan(struct rcpt *r)
 		return;
 	if (!is_seen_to(r, &given_up)) {
 		ledger_explain(r);
-		fail("r%u was to be there %lld s ago, and its sender %s", (unsigned)(r - world->rcpts),
-		     (long long)(wall() - m->deadline) / 1000,
+		fail("r%u was to be there %lld s ago, and its sender %s",
+		     (unsigned)(r - world->rcpts), (long long)(wall() - m->deadline) / 1000,
 		     m->by_mode == BY_RETURN ? "does not get it back" : "is not told");
 	}
 	if (given_up)
@@ -168,7 +181,8 @@ void
 wishes_passed_on(struct rcpt *r)
 {
 	if (!r->by_unknown && !r->doubt)
-		fail("r%u is told to have gone on, and nobody wanted to know", (unsigned)(r - world->rcpts));
+		fail("r%u is told to have gone on, and nobody wanted to know",
+		     (unsigned)(r - world->rcpts));
 	if (++r->passed_on > 1 && !r->doubt)
 		fail("r%u is told twice to have gone on", (unsigned)(r - world->rcpts));
 }
@@ -176,7 +190,9 @@ wishes_passed_on(struct rcpt *r)
 void
 wishes_end(const struct rcpt *r)
 {
-	if (r->state == R_DELIVERED && r->by_unknown && r->passed_on == 0 && !r->doubt && !r->edited)
-		fail("r%u has gone on to a host that knows nothing of times, and its sender was not told",
+	if (r->state == R_DELIVERED && r->by_unknown && r->passed_on == 0 && !r->doubt &&
+	    !r->edited)
+		fail("r%u has gone on to a host that knows nothing of times, and its sender was "
+		     "not told",
 		     (unsigned)(r - world->rcpts));
 }

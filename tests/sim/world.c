@@ -1,4 +1,7 @@
-/* world: hosts and domains as the seed makes them, what happens to them, and the scenarios. See sim.h. */
+/*
+ * world: hosts and domains as the seed makes them, what happens to them, and the scenarios. See
+ * sim.h.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -8,7 +11,8 @@
 static void *
 shared(size_t count, size_t size)
 {
-	void *at = mmap(NULL, count * size + 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *at = mmap(NULL, count * size + 1, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		abort();
@@ -53,7 +57,10 @@ host_make(struct host *h, bool home)
 	}
 	if (is_one(set->dead)) {		/* half of them come back one day */
 		h->down = DOWN_REFUSES + (enum down)draw(CHANCE_HOSTS, 3);
-		h->next_change = is_one(500000) ? world->mono + (int64_t)draw(CHANCE_HOSTS, (uint64_t)set->days_ms) : 0;
+		h->next_change =
+			is_one(500000)
+				? world->mono + (int64_t)draw(CHANCE_HOSTS, (uint64_t)set->days_ms)
+				: 0;
 	} else if (is_one(set->flapping)) {
 		h->up_mean = HOUR + (int64_t)draw(CHANCE_HOSTS, DAY);
 		h->down_mean = MINUTE + (int64_t)draw(CHANCE_HOSTS, 6 * HOUR);
@@ -80,7 +87,8 @@ world_make(const struct settings *settings)
 	world->domains = shared(settings->domains, sizeof(struct domain));
 	world->messages = shared(settings->messages + 1, sizeof(struct message));
 	world->rcpts = shared((size_t)settings->messages * RCPTS_MANY + 64, sizeof(struct rcpt));
-	world->last_due = shared((size_t)settings->tenants * settings->domains * WISHED_PRIORITIES, sizeof(int64_t));
+	world->last_due = shared((size_t)settings->tenants * settings->domains * WISHED_PRIORITIES,
+				 sizeof(int64_t));
 	world->open = shared((size_t)settings->messages * RCPTS_MANY + 64, sizeof(uint32_t));
 	for (uint32_t i = 0; i < settings->hosts; i++)
 		host_make(&world->hosts[i], i < settings->tenants);
@@ -88,8 +96,10 @@ world_make(const struct settings *settings)
 		struct domain *d = &world->domains[i];
 		bool home = i < settings->tenants && !settings->shared;
 
-		d->host = home ? i : settings->tenants +
-					     (uint32_t)draw(CHANCE_HOSTS, settings->hosts - settings->tenants);
+		d->host = home ? i
+			       : settings->tenants +
+					  (uint32_t)draw(CHANCE_HOSTS,
+							 settings->hosts - settings->tenants);
 		d->ttl_ms = 30 * SECOND + (int64_t)draw(CHANCE_HOSTS, DAY);
 		d->unknown = !home && is_one(settings->unknown);
 		if (!home && is_one(settings->silent))
@@ -107,7 +117,9 @@ host_change(struct host *h)
 		h->down = DOWN_NO;
 		h->ok_since = world->mono;
 		h->refusals = 0;
-		h->next_change = h->up_mean > 0 ? world->mono + draw_around(CHANCE_HOSTS, h->up_mean) + 1 : 0;
+		h->next_change = h->up_mean > 0
+					 ? world->mono + draw_around(CHANCE_HOSTS, h->up_mean) + 1
+					 : 0;
 	} else {
 		h->down = DOWN_REFUSES + (enum down)draw(CHANCE_HOSTS, 3);
 		h->next_change = world->mono + draw_around(CHANCE_HOSTS, h->down_mean) + 1;
@@ -271,7 +283,10 @@ fair(struct settings *s)
 	s->config = "tenant \"t1\" { weight = 3 }\ntenant \"t3\" { weight = 10 }\n";
 }
 
-/* One tenant's mail goes to far more sites than there is room for; what others send comes and goes between. */
+/*
+ * One tenant's mail goes to far more sites than there is room for; what others send comes and goes
+ * between.
+ */
 static void
 wide(struct settings *s)
 {
@@ -288,7 +303,9 @@ wide(struct settings *s)
 	s->first_try_ms = MINUTE;
 }
 
-/* Few lanes, which are never empty for long: what is put off must be met again beside what is new. */
+/*
+ * Few lanes, which are never empty for long: what is put off must be met again beside what is new.
+ */
 static void
 busy(struct settings *s)
 {
@@ -407,10 +424,14 @@ static const struct scenario {
 	const char *name;
 	void (*apply)(struct settings *settings);
 } scenarios[] = {
-	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight", tight },
-	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers }, { "storms", storms },
-	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair }, { "wide", wide },
-	{ "rules", rules }, { "warm", warm }, { "wishes", wishes }, { "market", market }, { "chaos", chaos },
+	{ "steady", steady },	    { "dead", dead },	{ "lives", lives },	    { "tight",
+										      tight },
+	{ "operator", operator },   { "clock", clock_jumps }, { "providers", providers },
+	{ "storms", storms },
+	{ "lone", lone }, { "busy", busy }, { "shapes", shapes }, { "fair", fair },
+	{ "wide", wide },
+	{ "rules", rules }, { "warm", warm }, { "wishes", wishes }, { "market", market },
+	{ "chaos", chaos },
 };
 
 bool
@@ -431,7 +452,7 @@ scenario_names(void)
 
 	names[0] = '\0';
 	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
-		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i > 0 ? ", " : "",
-			 scenarios[i].name);
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+			 i > 0 ? ", " : "", scenarios[i].name);
 	return names;
 }

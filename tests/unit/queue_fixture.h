@@ -1,6 +1,6 @@
 /*
- * queue_fixture: a queue in a directory of its own, one port, and operations that are waited for. Waiting has a
- * deadline: a test that hangs dies by SIGALRM.
+ * queue_fixture: a queue in a directory of its own, one port, and operations that are waited for.
+ * Waiting has a deadline: a test that hangs dies by SIGALRM.
  */
 #ifndef TRAM_TEST_QUEUE_FIXTURE_H
 #define TRAM_TEST_QUEUE_FIXTURE_H
@@ -80,9 +80,11 @@ fixture_init(struct fixture *f)
 	const char *tmp = getenv("TMPDIR");
 
 	*f = (struct fixture){ .event = eventfd(0, 0) };
-	snprintf(f->path, sizeof(f->path), "%s/tram-queue-XXXXXX", tmp != NULL && strlen(tmp) < 32 ? tmp : "/tmp");
+	snprintf(f->path, sizeof(f->path), "%s/tram-queue-XXXXXX",
+		 tmp != NULL && strlen(tmp) < 32 ? tmp : "/tmp");
 	assert_non_null(mkdtemp(f->path));
-	f->config = (struct queue_config){ .path = f->path, .map_size = 256 << 20, .max_size = 128 << 20, .readers = 8 };
+	f->config = (struct queue_config){ .path = f->path, .map_size = 256 << 20,
+					   .max_size = 128 << 20, .readers = 8 };
 	alarm(300);
 }
 
@@ -144,7 +146,8 @@ fixture_free(struct fixture *f)
 
 /* A message to count recipients rN@domainN.example of `domains` domains. */
 static inline void
-fixture_message(struct fixture *f, struct queue_accept *a, size_t count, size_t domains, size_t body)
+fixture_message(struct fixture *f, struct queue_accept *a, size_t count, size_t domains,
+		size_t body)
 {
 	struct envelope *e = arena_alloc(&f->arena, sizeof(*e));
 	struct lane_name *lanes = arena_alloc(&f->arena, count * sizeof(*lanes));
@@ -156,14 +159,16 @@ fixture_message(struct fixture *f, struct queue_accept *a, size_t count, size_t 
 	for (size_t i = 0; i < count; i++) {
 		lanes[i].domain = arena_printf(&f->arena, "domain%zu.example", i % domains);
 		lanes[i].route = SPAN("*");
-		e->recipients[i].address = arena_printf(&f->arena, "r%zu@%.*s", i, SPAN_FMT(lanes[i].domain));
+		e->recipients[i].address =
+			arena_printf(&f->arena, "r%zu@%.*s", i, SPAN_FMT(lanes[i].domain));
 	}
 	for (size_t i = 0; i < body; i++)
 		octets[i] = (char)(i * 7 + i / 251);
 	*a = (struct queue_accept){
-		.id = queue_next_id(f->queue), .arrival_ms = wall_ms(), .envelope = e, .lanes = lanes,
-		.header = SPAN("Received: by test\r\nSubject: x\r\n\r\n"), .client = SPAN("client=[127.0.0.1]"),
-		.body = span_of(octets, body),
+		.id = queue_next_id(f->queue), .arrival_ms = wall_ms(), .envelope = e,
+		.lanes = lanes,
+		.header = SPAN("Received: by test\r\nSubject: x\r\n\r\n"),
+		.client = SPAN("client=[127.0.0.1]"), .body = span_of(octets, body),
 	};
 	a->due_ms = a->arrival_ms;
 }
@@ -188,7 +193,8 @@ fixture_deliverable(struct fixture *f, size_t recipients, size_t domains, size_t
 
 /* Settles one recipient where the message says it is. */
 static inline int
-fixture_settle_one(struct fixture *f, uint64_t id, uint32_t recipient, struct settle_recipient s, bool *removed)
+fixture_settle_one(struct fixture *f, uint64_t id, uint32_t recipient, struct settle_recipient s,
+		   bool *removed)
 {
 	struct queue_settle settle = { .op.urgent = true, .id = id, .recipients = &s, .count = 1 };
 	struct history_record h;

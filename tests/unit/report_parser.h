@@ -1,6 +1,6 @@
 /*
- * report_parser: reads a delivery report back, strictly: anything that RFC 5322, 2046, 6522 or 3464 does not allow is a
- * failed test. Knows nothing of how reports are made. For tests only.
+ * report_parser: reads a delivery report back, strictly: anything that RFC 5322, 2046, 6522 or 3464
+ * does not allow is a failed test. Knows nothing of how reports are made. For tests only.
  */
 #ifndef TRAM_TESTS_REPORT_PARSER_H
 #define TRAM_TESTS_REPORT_PARSER_H
@@ -35,7 +35,10 @@ struct parsed_report {
 	size_t recipient_count;
 };
 
-/* Every line ends in CRLF and holds no other CR, LF or control octet but tabs, and at most 998 octets. */
+/*
+ * Every line ends in CRLF and holds no other CR, LF or control octet but tabs, and at most 998
+ * octets.
+ */
 static inline void
 check_lines(struct span text, bool eight_bit)
 {
@@ -100,7 +103,8 @@ parse_block(struct span *text, struct arena *arena, struct parsed_block *ret)
 		if (line.at[0] == ' ' || line.at[0] == '\t') {
 			assert_true(ret->count > 0);
 			field = &ret->fields[ret->count - 1];
-			field->value = arena_printf(arena, "%.*s%.*s", SPAN_FMT(field->value), SPAN_FMT(line));
+			field->value = arena_printf(arena, "%.*s%.*s", SPAN_FMT(field->value),
+						    SPAN_FMT(line));
 			continue;
 		}
 		assert_non_null(span_find(line, ':'));
@@ -141,7 +145,8 @@ parse_parts(struct parsed_report *p, struct span body)
 	const char *quote, *at;
 
 	assert_non_null(type);
-	assert_true(span_starts(type->value, SPAN("multipart/report; report-type=delivery-status;")));
+	assert_true(span_starts(type->value,
+				SPAN("multipart/report; report-type=delivery-status;")));
 	quote = strstr(type->value.at, "boundary=\"");
 	assert_non_null(quote);
 	rest = span_str(quote + 10);

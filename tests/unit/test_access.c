@@ -46,7 +46,8 @@ setup(void **state)
 				    .reject = REPLY(550, 5, 1, 6, "moved") };
 	f.rules = (struct access_rules){ .relay_from = f.from, .relay_from_count = 2,
 					 .relay_to = f.to, .relay_to_count = 2,
-					 .hostname = SPAN("relay.example.net"), .routes = { f.list, 4, false } };
+					 .hostname = SPAN("relay.example.net"),
+					 .routes = { f.list, 4, false } };
 	for (size_t i = 0; i < 4; i++)
 		f.list[i].name = f.list[i].pattern;
 	routes_sort(&f.rules.routes);
@@ -126,9 +127,12 @@ test_local_part_is_opaque(void **state)
 {
 	struct fixture *f = *state;
 
-	expect(f, &f->outside, "a%victim.test@example.org", "250 2.1.5", "a%victim.test@example.org");
-	expect(f, &f->outside, "victim.test!a@example.org", "250 2.1.5", "victim.test!a@example.org");
-	expect(f, &f->outside, "\"a@victim.test\"@example.org", "250 2.1.5", "\"a@victim.test\"@example.org");
+	expect(f, &f->outside, "a%victim.test@example.org", "250 2.1.5",
+	       "a%victim.test@example.org");
+	expect(f, &f->outside, "victim.test!a@example.org", "250 2.1.5",
+	       "victim.test!a@example.org");
+	expect(f, &f->outside, "\"a@victim.test\"@example.org", "250 2.1.5",
+	       "\"a@victim.test\"@example.org");
 	expect(f, &f->outside, "\"a@example.org\"@victim.test", "550 5.7.1", NULL);
 	expect(f, &f->outside, "a%example.org@victim.test", "550 5.7.1", NULL);
 }
@@ -144,7 +148,8 @@ test_postmaster(void **state)
 	f->rules.postmaster = SPAN("admin@sub.example.com");
 	expect(f, &f->outside, "postmaster", "250 2.1.5", "admin@sub.example.com");
 	expect(f, &f->outside, "PostMaster", "250 2.1.5", "admin@sub.example.com");
-	expect(f, &f->outside, "Postmaster@relay.example.net", "250 2.1.5", "admin@sub.example.com");
+	expect(f, &f->outside, "Postmaster@relay.example.net", "250 2.1.5",
+	       "admin@sub.example.com");
 	expect(f, &f->outside, "postmaster@[192.0.2.25]", "250 2.1.5", "admin@sub.example.com");
 	expect(f, &f->outside, "postmaster@[192.0.2.26]", "550 5.7.1", NULL);
 	expect(f, &f->outside, "postmaster@example.com", "550 5.7.1", NULL);
@@ -152,7 +157,8 @@ test_postmaster(void **state)
 	expect(f, &f->outside, "postmaster2@relay.example.net", "550 5.7.1", NULL);
 	expect(f, &f->local, "postmaster", "250 2.1.5", "admin@sub.example.com");
 	assert_true(netaddr_parse(SPAN("2001:db8::25"), 25, &f->outside.server));
-	expect(f, &f->outside, "postmaster@[IPv6:2001:db8:0::25]", "250 2.1.5", "admin@sub.example.com");
+	expect(f, &f->outside, "postmaster@[IPv6:2001:db8:0::25]", "250 2.1.5",
+	       "admin@sub.example.com");
 	f->outside.server.family = 0;
 	expect(f, &f->outside, "postmaster@[IPv6:2001:db8::25]", "550 5.7.1", NULL);
 }

@@ -110,7 +110,8 @@ static const struct sample paths[] = {
 	{ "<" A64 "@b>", 0, ADDRESS_OK, A64 "@b", "" },
 	{ "<a" A64 A64 A64 A64 "@b>", 0, ADDRESS_TOO_LONG, NULL, NULL },
 	{ "<a@" A64 ".b>", 0, ADDRESS_SYNTAX, NULL, NULL },
-	{ "<a@" D60 "." D60 "." D60 "." D60 ".ddddddd>", 0, ADDRESS_OK, "a@" D60 "." D60 "." D60 "." D60 ".ddddddd",
+	{ "<a@" D60 "." D60 "." D60 "." D60 ".ddddddd>", 0, ADDRESS_OK,
+	  "a@" D60 "." D60 "." D60 "." D60 ".ddddddd",
 	  "" },
 	{ "<a@" D60 "." D60 "." D60 "." D60 ".ddddddddd>", 0, ADDRESS_TOO_LONG, NULL, NULL },
 };
@@ -132,8 +133,10 @@ test_paths(void **state)
 		if (error == ADDRESS_OK) {
 			struct span text = address_text(&address, &arena);
 
-			if (!span_eq(text, span_str(s->address)) || !span_eq(rest, span_str(s->rest)))
-				fail_msg("%s: read as %.*s, rest %.*s", s->text, SPAN_FMT(text), SPAN_FMT(rest));
+			if (!span_eq(text, span_str(s->address)) ||
+			    !span_eq(rest, span_str(s->rest)))
+				fail_msg("%s: read as %.*s, rest %.*s", s->text, SPAN_FMT(text),
+					 SPAN_FMT(rest));
 			assert_true(span_eq(address_local_of(text), address.local));
 			assert_true(span_eq(address_domain_of(text), address.domain));
 		}
@@ -195,21 +198,24 @@ static void
 test_utf8(void **state)
 {
 	static const char *const bad[] = {
-		"\200", "\277", "\301\201", "\340\237\277", "\355\277\277", "\360\217\277\277", "\364\220\200\200",
+		"\200", "\277", "\301\201", "\340\237\277", "\355\277\277", "\360\217\277\277",
+		"\364\220\200\200",
 		"\365\200\200\200", "\377", "\303", "\342\202", "\360\237\230", "a\303b",
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_false(utf8_valid(span_str(bad[i])));
-	assert_true(utf8_valid(SPAN("a\303\251\342\202\254\360\237\230\200\355\237\277\364\217\277\277")));
+	assert_true(utf8_valid(
+		SPAN("a\303\251\342\202\254\360\237\230\200\355\237\277\364\217\277\277")));
 	assert_true(utf8_valid(SPAN("")));
 }
 
 static void
 test_xtext(void **state)
 {
-	static const char *const bad[] = { "+", "+4", "a+4", "+4G", "+G4", "a b", "a\tb", "a\001", "\303\251", "+0D+0A",
+	static const char *const bad[] = { "+", "+4", "a+4", "+4G", "+G4", "a b", "a\tb", "a\001",
+					   "\303\251", "+0D+0A",
 					   "+00", "+7F", "a\177" };
 	struct arena arena = { 0 };
 	struct span text;

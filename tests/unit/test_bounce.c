@@ -11,7 +11,9 @@
 #include "mta/bounce/bounce.h"
 #include "tests/unit/report_parser.h"
 
-#define HEADER "Received: from a by b; now\r\nMessage-ID:\r\n <orig.1@example.org>\r\nSubject: hello\r\n\r\n"
+#define HEADER                                                                            \
+	"Received: from a by b; now\r\nMessage-ID:\r\n <orig.1@example.org>\r\nSubject: " \
+	"hello\r\n\r\n"
 #define MINUTES 60000LL
 #define HOURS (60 * MINUTES)
 #define ARRIVAL 1700000000000LL
@@ -34,16 +36,19 @@ begin(struct fixture *f)
 {
 	*f = (struct fixture){ 0 };
 	f->attempts[0] = (struct attempt){ .at_ms = ARRIVAL + HOURS, .host = SPAN("mx.example.net"),
-					   .address = SPAN("192.0.2.1:25"), .code = 550, .status = { 5, 1, 1 },
-					   .text = SPAN("no such user") };
-	f->history = (struct history_record){ .attempts = f->attempts, .kept = 1, .attempt_count = 1 };
+					   .address = SPAN("192.0.2.1:25"), .code = 550,
+					   .status = { 5, 1, 1 }, .text = SPAN("no such user") };
+	f->history = (struct history_record){ .attempts = f->attempts, .kept = 1,
+					      .attempt_count = 1 };
 	f->recipient.address = SPAN("user@example.net");
 	f->bounce = (struct bounce_recipient){ .recipient = &f->recipient, .action = REPORT_FAILED,
 					       .history = &f->history };
 	f->message.record = (struct message_record){ .id = 77, .arrival_ms = ARRIVAL };
 	f->message.envelope.reverse_path = SPAN("sender@example.org");
-	f->facts = (struct bounce_facts){ .id = 4711, .now_ms = ARRIVAL + 5 * HOURS, .hostname = SPAN("relay.example.org"),
-					  .message = &f->message, .recipients = &f->bounce, .count = 1,
+	f->facts = (struct bounce_facts){ .id = 4711, .now_ms = ARRIVAL + 5 * HOURS,
+					  .hostname = SPAN("relay.example.org"),
+					  .message = &f->message, .recipients = &f->bounce,
+					  .count = 1,
 					  .content = SPAN(HEADER "body\r\n"), .full = true };
 }
 
@@ -87,7 +92,8 @@ test_failed(void **state)
 	f.message.envelope.envid = SPAN("QQ+2B314");
 	f.recipient.orcpt = SPAN("rfc822;User+2Bx@Example.NET");
 	build(&f);
-	expect_field(&f.report.header, "From", "Mail Delivery System <MAILER-DAEMON@relay.example.org>");
+	expect_field(&f.report.header, "From",
+		     "Mail Delivery System <MAILER-DAEMON@relay.example.org>");
 	expect_field(&f.report.header, "To", "<sender@example.org>");
 	expect_field(&f.report.header, "Subject", "Your message could not be delivered");
 	expect_field(&f.report.header, "Auto-Submitted", "auto-replied");
@@ -111,7 +117,8 @@ test_failed(void **state)
 	expect_field(&f.report.message, "Deliver-By-Date", NULL);
 	expect_field(&f.report.message, "Future-Release-Request", NULL);
 	assert_true(says(&f, "<user@example.net>"));
-	assert_true(says(&f, "The server mx.example.net refused it:\r\n        550 5.1.1 no such user\r\n"));
+	assert_true(says(
+		&f, "The server mx.example.net refused it:\r\n        550 5.1.1 no such user\r\n"));
 	assert_true(says(&f, "typing mistakes"));
 	assert_true(span_eq(type_of(&f.report.parts[0]), SPAN("text/plain; charset=us-ascii")));
 	assert_true(span_eq(type_of(&f.report.parts[1]), SPAN("message/delivery-status")));
@@ -192,7 +199,8 @@ test_expired(void **state)
 	struct fixture f;
 
 	(void)state;
-	begin(&f);			/* tried itself: the words are those of the last real attempt */
+	/* tried itself: the words are those of the last real attempt */
+	begin(&f);
 	f.attempts[0].code = 451;
 	f.attempts[0].status = (struct status){ 4, 3, 2 };
 	f.attempts[0].text = SPAN("busy");
@@ -210,7 +218,8 @@ test_expired(void **state)
 	assert_true(says(&f, "Send the message again later"));
 	end(&f);
 
-	for (int i = 0; i < 2; i++) {	/* never tried itself, with and without a note of its expiry */
+	/* never tried itself, with and without a note of its expiry */
+	for (int i = 0; i < 2; i++) {
 		begin(&f);
 		f.attempts[0] = expiry;
 		f.bounce.history = i ? &f.history : NULL;
@@ -282,7 +291,8 @@ test_success(void **state)
 	assert_true(span_eq(type_of(&f.report.parts[2]), SPAN("text/rfc822-headers")));
 	end(&f);
 
-	begin(&f);			/* of several the worst gives the subject, and comes first */
+	/* of several the worst gives the subject, and comes first */
+	begin(&f);
 	three[0] = three[1] = three[2] = f.bounce;
 	three[0].action = REPORT_DELIVERED;
 	three[1].action = REPORT_EXPANDED;
@@ -370,7 +380,8 @@ test_international(void **state)
 	assert_int_equal(f.flags, MESSAGE_REPORT | MESSAGE_8BIT);
 	end(&f);
 
-	begin(&f);			/* a sender who does not speak it, octets that are no UTF-8 */
+	/* a sender who does not speak it, octets that are no UTF-8 */
+	begin(&f);
 	f.recipient.address = SPAN("用@example.net");
 	f.attempts[0].text = SPAN("f\374r");
 	f.facts.content = SPAN("Subject: f\374r\r\n\r\nx\r\n");
@@ -395,7 +406,8 @@ test_injection(void **state)
 	for (int utf8 = 0; utf8 < 2; utf8++) {
 		begin(&f);
 		f.message.envelope.smtputf8 = utf8;
-		f.attempts[0].text = span_of(evil, sizeof(evil) - 1 - (size_t)utf8);	/* the last octet is no UTF-8 */
+		/* the last octet is no UTF-8 */
+		f.attempts[0].text = span_of(evil, sizeof(evil) - 1 - (size_t)utf8);
 		f.attempts[0].host = f.attempts[0].address = f.attempts[0].text;
 		f.bounce.site_host = f.bounce.site_text = f.attempts[0].text;
 		f.recipient.orcpt = f.recipient.address = f.attempts[0].text;
@@ -405,9 +417,14 @@ test_injection(void **state)
 		expect_field(&f.report.header, "Bcc", NULL);
 		expect_field(&f.report.header, "X", NULL);
 		expect_field(&f.report.header, "In-Reply-To", NULL);
-		/* From, To, Subject, Date, Message-ID, Auto-Submitted, MIME-Version and two of Content- */
+		/*
+		 * From, To, Subject, Date, Message-ID, Auto-Submitted, MIME-Version and two of
+		 * Content-
+		 */
 		assert_int_equal(f.report.header.count,
-				 8u + (find_field(&f.report.header, "Content-Transfer-Encoding") != NULL));
+				 8u +
+				 (find_field(&f.report.header,
+					     "Content-Transfer-Encoding") != NULL));
 		assert_int_equal(f.report.part_count, 3);
 		expect_field(&f.report.message, "X", NULL);
 		expect(&f, "Bcc", NULL);
@@ -435,12 +452,13 @@ test_long_texts(void **state)
 	build(&f);
 	assert_int_equal(find_field(&f.report.recipients[0], "Diagnostic-Code")->value.len,
 			 strlen("smtp; 550 5.1.1 ") + 1000);
-	assert_true(span_ends(find_field(&f.report.recipients[0], "Diagnostic-Code")->value, span_of(words, 1000)));
+	assert_true(span_ends(find_field(&f.report.recipients[0], "Diagnostic-Code")->value,
+			      span_of(words, 1000)));
 	end(&f);
 	for (size_t len = 890; len < 5000; len += len < 1010 ? 1 : 500) {
 		begin(&f);
-		f.attempts[0].text = f.attempts[0].host = f.recipient.orcpt = f.message.envelope.envid =
-			span_of(solid, len);
+		f.attempts[0].text = f.attempts[0].host = f.recipient.orcpt =
+			f.message.envelope.envid = span_of(solid, len);
 		f.facts.full = false;
 		f.facts.content = span_of(solid, len);
 		build(&f);
@@ -479,7 +497,9 @@ test_unfit_content(void **state)
 			buf_clear(&text);
 			buf_append(&text, SPAN("Subject: a\0b\rc"));
 			for (size_t k = 0; k < len; k++)
-				buf_append(&text, blanks == 2 ? SPAN("ü") : blanks && k % 50 == 0 ? SPAN(" ") : SPAN("s"));
+				buf_append(&text, blanks == 2		  ? SPAN("ü")
+						  : blanks && k % 50 == 0 ? SPAN(" ")
+									  : SPAN("s"));
 			buf_append(&text, SPAN("\r\nTo: x\r\n\r\nbody\r\n"));
 			begin(&f);
 			f.facts.content = buf_span(&text);
@@ -577,7 +597,8 @@ test_many(void **state)
 static void
 test_said_once(void **state)
 {
-	static const char *const texts[] = { "no such user", "5.1.1 no such user", "550 5.1.1 no such user" };
+	static const char *const texts[] = { "no such user", "5.1.1 no such user",
+					     "550 5.1.1 no such user" };
 	struct fixture f;
 
 	(void)state;

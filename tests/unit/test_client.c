@@ -1,4 +1,7 @@
-/* smtp/client: what transcripts do not show: waits and their names, what stands in a transaction, wrong moments. */
+/*
+ * smtp/client: what transcripts do not show: waits and their names, what stands in a transaction,
+ * wrong moments.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +12,10 @@
 #include "mta/smtp/client_commands.h"
 
 static const struct smtp_client_config config = {
-	.ehlo_name = { "tram.example.org", 16 }, .pipelining = true, .chunking = true, .max_reply = 8192,
-	.timeouts = { .banner = 1, .ehlo = 2, .mail = 3, .rcpt = 4, .data = 5, .block = 6, .dot = 7, .quit = 8 },
+	.ehlo_name = { "tram.example.org", 16 }, .pipelining = true, .chunking = true,
+	.max_reply = 8192,
+	.timeouts = { .banner = 1, .ehlo = 2, .mail = 3, .rcpt = 4, .data = 5, .block = 6, .dot = 7,
+		      .quit = 8 },
 };
 
 struct fixture {
@@ -25,7 +30,8 @@ struct fixture {
 static void
 set_up(struct fixture *f)
 {
-	*f = (struct fixture){ .recipients = { { .address = SPAN("b@example.net") }, { .address = SPAN("c@example.net") } } };
+	*f = (struct fixture){ .recipients = { { .address = SPAN("b@example.net") },
+					       { .address = SPAN("c@example.net") } } };
 	f->envelope.reverse_path = SPAN("a@example.org");
 	f->transaction = (struct smtp_transaction){ .arena = &f->arena, .envelope = &f->envelope,
 		.recipients = f->outcomes, .recipient_count = 2, .size = 5 };
@@ -262,16 +268,20 @@ test_features(void **state)
 	struct smtp_features features;
 
 	(void)state;
-	client_read_features(SPAN("PIPELINING SIZE 5\nsize 1000 \nPiPelining\n8BITMIME\nBINARYMIME\nCHUNKING\nDSN\n"
-		"SMTPUTF8\nENHANCEDSTATUSCODES\nSTARTTLS\nLIMITS rcptmax=5 MAILMAX=x RCPTDOMAINMAX=2 =7 RCPTMAX="), &features);
-	assert_true(features.esmtp && features.pipelining && features.size && features.eightbitmime &&
-		    features.binarymime && features.chunking && features.dsn && features.smtputf8 &&
-		    features.enhanced && features.starttls);
+	client_read_features(SPAN("PIPELINING SIZE 5\nsize 1000 "
+				  "\nPiPelining\n8BITMIME\nBINARYMIME\nCHUNKING\nDSN\n"
+				  "SMTPUTF8\nENHANCEDSTATUSCODES\nSTARTTLS\nLIMITS rcptmax=5 "
+				  "MAILMAX=x RCPTDOMAINMAX=2 =7 RCPTMAX="),
+			     &features);
+	assert_true(features.esmtp && features.pipelining && features.size &&
+		    features.eightbitmime && features.binarymime && features.chunking &&
+		    features.dsn && features.smtputf8 && features.enhanced && features.starttls);
 	assert_int_equal(features.size_limit, 1000);
 	assert_int_equal(features.limit_rcpt, 5);
 	assert_int_equal(features.limit_mail, 0);
 	assert_int_equal(features.limit_rcpt_domains, 2);
-	client_read_features(SPAN("PIPELINING\nSIZE\nSIZE 99999999999999999999\nXPIPELINING\nDSNX\n\n"), &features);
+	client_read_features(SPAN("PIPELINING\nSIZE\nSIZE "
+				  "99999999999999999999\nXPIPELINING\nDSNX\n\n"), &features);
 	assert_true(features.size && !features.pipelining && !features.dsn);
 	assert_int_equal(features.size_limit, 0);
 }
@@ -280,7 +290,8 @@ static void
 test_greeting_name(void **state)
 {
 	(void)state;
-	assert_true(span_eq(client_greeting_name(SPAN("mx-1.Example.net ESMTP")), SPAN("mx-1.Example.net")));
+	assert_true(span_eq(client_greeting_name(SPAN("mx-1.Example.net ESMTP")),
+			    SPAN("mx-1.Example.net")));
 	assert_true(span_eq(client_greeting_name(SPAN("[192.0.2.1]\nx")), SPAN("[192.0.2.1]")));
 	assert_int_equal(client_greeting_name(SPAN("mx<script> x")).len, 0);
 	assert_int_equal(client_greeting_name(SPAN("")).len, 0);
@@ -291,8 +302,10 @@ test_greeting_name(void **state)
 static void
 test_commands_stay_one_line(void **state)
 {
-	struct recipient recipient = { .address = SPAN("b\r\nDATA\r\n@x"), .orcpt = SPAN("rfc822;\r\n") };
-	struct envelope envelope = { .reverse_path = SPAN("a\n@x\0"), .envid = SPAN("\r"), .ret = RET_FULL };
+	struct recipient recipient = { .address = SPAN("b\r\nDATA\r\n@x"),
+				       .orcpt = SPAN("rfc822;\r\n") };
+	struct envelope envelope = { .reverse_path = SPAN("a\n@x\0"), .envid = SPAN("\r"),
+				     .ret = RET_FULL };
 	struct smtp_features features = { .dsn = true };
 	struct smtp_transaction t = { .envelope = &envelope };
 	struct buf out = { 0 };
@@ -311,7 +324,8 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waits), cmocka_unit_test(test_transaction_facts),
 		cmocka_unit_test(test_given_too_late), cmocka_unit_test(test_quit_before_greeting),
-		cmocka_unit_test(test_reply_begun_too_early), cmocka_unit_test(test_reply_across_the_end),
+		cmocka_unit_test(test_reply_begun_too_early),
+		cmocka_unit_test(test_reply_across_the_end),
 		cmocka_unit_test(test_more_than_promised), cmocka_unit_test(test_features),
 		cmocka_unit_test(test_greeting_name), cmocka_unit_test(test_commands_stay_one_line),
 	};

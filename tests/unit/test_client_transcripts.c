@@ -1,6 +1,7 @@
 /*
- * test_client_transcripts: plays tests/transcripts/client/ to the client machine, whole, cut in every way, and with
- * the connection lost at every step. The format is told in tests/transcripts/client/README.md.
+ * test_client_transcripts: plays tests/transcripts/client/ to the client machine, whole, cut in
+ * every way, and with the connection lost at every step. The format is told in
+ * tests/transcripts/client/README.md.
  *
  * test_client_transcripts [DIRECTORY or FILE]
  */
@@ -77,8 +78,10 @@ struct play {
 	unsigned line;
 };
 
-static const char *const fate_names[] = { "pending", "delivered", "temporary", "permanent", "not-tried", "uncertain" };
-static const char *const stage_names[] = { "connect", "banner", "ehlo", "tls", "mail", "rcpt", "data", "body", "dot",
+static const char *const fate_names[] = { "pending", "delivered", "temporary", "permanent",
+					  "not-tried", "uncertain" };
+static const char *const stage_names[] = { "connect", "banner", "ehlo", "tls", "mail", "rcpt",
+					   "data", "body", "dot",
 	"quit", "auth" };
 static unsigned plays;
 
@@ -100,11 +103,15 @@ complain_play(struct play *play, const char *what, struct span detail)
 {
 	const struct manner *m = play->manner;
 
-	complain(play->script->path, play->line, "%s%.*s\n(cut %lld, each %d, lose %lld, lose in body %d)", what,
-		 SPAN_FMT(detail), (long long)m->cut, m->each, (long long)m->lose, m->lose_in_body);
+	complain(play->script->path, play->line,
+		 "%s%.*s\n(cut %lld, each %d, lose %lld, lose in body %d)", what, SPAN_FMT(detail),
+		 (long long)m->cut, m->each, (long long)m->lose, m->lose_in_body);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------- */
+/*
+ * ---- reading
+ * -------------------------------------------------------------------------------------------
+ */
 
 static unsigned
 hex(char c)
@@ -120,7 +127,8 @@ unescape(struct span text, struct buf *out)
 		size_t took = 2;
 
 		if (c == '{' && span_find(text, '}') != NULL) {
-			struct span inner = span_of(text.at + 1, (size_t)(span_find(text, '}') - text.at) - 1);
+			struct span inner =
+				span_of(text.at + 1, (size_t)(span_find(text, '}') - text.at) - 1);
 			struct span rest = inner, unit = span_cut(&rest, '*');
 			uint64_t count = 0;
 
@@ -135,8 +143,11 @@ unescape(struct span text, struct buf *out)
 			buf_byte(out, (char)(hex(text.at[2]) << 4 | hex(text.at[3])));
 			took = 4;
 		} else {
-			buf_byte(out, next == 'r' ? '\r' : next == 'n' ? '\n' : next == 't' ? '\t' : next == '0' ? '\0'
-				 : next);
+			buf_byte(out, next == 'r'   ? '\r'
+				      : next == 'n' ? '\n'
+				      : next == 't' ? '\t'
+				      : next == '0' ? '\0'
+						    : next);
 		}
 		text = span_skip(text, took);
 	}
@@ -174,8 +185,10 @@ read_notify(struct span list)
 	while (list.len > 0) {
 		struct span word = span_cut(&list, ',');
 
-		notify |= (uint8_t)(span_eq(word, SPAN("never")) ? NOTIFY_NEVER : span_eq(word, SPAN("success"))
-			? NOTIFY_SUCCESS : span_eq(word, SPAN("failure")) ? NOTIFY_FAILURE : NOTIFY_DELAY);
+		notify |= (uint8_t)(span_eq(word, SPAN("never"))     ? NOTIFY_NEVER
+				    : span_eq(word, SPAN("success")) ? NOTIFY_SUCCESS
+				    : span_eq(word, SPAN("failure")) ? NOTIFY_FAILURE
+								     : NOTIFY_DELAY);
 	}
 	return notify;
 }
@@ -307,9 +320,11 @@ read_line(struct script *s, struct span text, unsigned line)
 		read_message(s, rest, line);
 	else if (span_eq(word, SPAN("body")) && last != NULL)
 		buf_append(&last->body, line_text(s, rest));
-	else if (span_eq(word, SPAN("body-stops")) && last != NULL && span_to_u64(rest, 1 << 20, &n))
+	else if (span_eq(word, SPAN("body-stops")) && last != NULL &&
+		 span_to_u64(rest, 1 << 20, &n))
 		last->stops = (int64_t)n;
-	else if (span_eq(word, SPAN("body-fails")) && last != NULL && span_to_u64(rest, 1 << 20, &n))
+	else if (span_eq(word, SPAN("body-fails")) && last != NULL &&
+		 span_to_u64(rest, 1 << 20, &n))
 		last->fails = (int64_t)n;
 	else if (span_eq(word, SPAN("S:")))
 		add_step(s, STEP_SERVER, line_text(s, rest), line);
@@ -341,7 +356,8 @@ read_script(struct script *s, const char *path)
 		complain(path, 0, "cannot be opened");
 	*s = (struct script){ .path = path, .queue = true, .quit = true };
 	s->config = (struct smtp_client_config){
-		.ehlo_name = SPAN("tram.example.org"), .pipelining = true, .chunking = true, .max_reply = 8192,
+		.ehlo_name = SPAN("tram.example.org"), .pipelining = true, .chunking = true,
+		.max_reply = 8192,
 	};
 	text = arena_copy(&s->arena, span_of(bytes, fread(bytes, 1, sizeof(bytes), f)));
 	fclose(f);
@@ -357,7 +373,10 @@ free_script(struct script *s)
 	arena_free(&s->arena);
 }
 
-/* ---- playing ------------------------------------------------------------------------------------------- */
+/*
+ * ---- playing
+ * -------------------------------------------------------------------------------------------
+ */
 
 static void pump(struct play *play, struct span in);
 
@@ -489,7 +508,8 @@ expect_output(struct play *play, struct span want)
 		buf_printf(&text, "\n%.*s\ncame, wanted was\n%.*s", SPAN_FMT(out), SPAN_FMT(want));
 		complain_play(play, "other commands:", buf_span(&text));
 	}
-	for (size_t i = 0; i < out.len && play->script->messages[0].envelope.body != BODY_BINARYMIME; i++)
+	for (size_t i = 0;
+	     i < out.len && play->script->messages[0].envelope.body != BODY_BINARYMIME; i++)
 		if (out.at[i] == '\n')
 			assert(i > 0 && out.at[i - 1] == '\r');
 	buf_clear(&play->client.out);
@@ -527,7 +547,10 @@ play_steps(struct play *play)
 	buf_free(&want);
 }
 
-/* ---- judging ------------------------------------------------------------------------------------------- */
+/*
+ * ---- judging
+ * -------------------------------------------------------------------------------------------
+ */
 
 static bool
 reply_matches(const struct reply *reply, struct span want)
@@ -569,7 +592,8 @@ judge_whole(struct play *play, struct script *s)
 			complain_play(play, "this message has not ended", SPAN(""));
 		r = recipient_of(play, fate);
 		if (!span_eq(fate->fate, span_str(fate_names[r->fate])) ||
-		    !span_eq(fate->stage, span_str(stage_names[r->stage])) || !reply_matches(&r->reply, fate->reply)) {
+		    !span_eq(fate->stage, span_str(stage_names[r->stage])) ||
+		    !reply_matches(&r->reply, fate->reply)) {
 			fprintf(stderr, "%s %s\n", fate_names[r->fate], stage_names[r->stage]);
 			complain_play(play, "another fate", SPAN(""));
 		}
@@ -579,17 +603,20 @@ judge_whole(struct play *play, struct script *s)
 	for (size_t n = 0; n < play->begun; n++)
 		recipients += play->done[n] ? play->transactions[n].recipient_count : 0;
 	if (judged != recipients)
-		complain_play(play, "each recipient of a message that ended needs a fate", SPAN(""));
+		complain_play(play, "each recipient of a message that ended needs a fate",
+			      SPAN(""));
 	if (play->closed == s->open)
 		complain_play(play, s->open ? "it is closed" : "it is still open", SPAN(""));
-	if (play->closed && !s->fails && (play->client.failure.code != 0 || play->client.failure.text.len != 0))
+	if (play->closed && !s->fails &&
+	    (play->client.failure.code != 0 || play->client.failure.text.len != 0))
 		complain_play(play, "it failed: ", play->client.failure.text);
 	if (s->fails) {
 		struct span want = s->failed, stage = span_cut(&want, ' ');
 
 		if (!span_eq(stage, span_str(stage_names[play->client.failure_stage])) ||
 		    !reply_matches(&play->client.failure, want))
-			complain_play(play, "another failure, at ", span_str(stage_names[play->client.failure_stage]));
+			complain_play(play, "another failure, at ",
+				      span_str(stage_names[play->client.failure_stage]));
 	}
 }
 
@@ -707,7 +734,8 @@ main(int argc, char **argv)
 	struct stat st;
 	unsigned files = 1;
 
-	snprintf(path, sizeof(path), "%.*s/../transcripts/client", (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__);
+	snprintf(path, sizeof(path), "%.*s/../transcripts/client",
+		 (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__);
 	if (argc > 1)
 		snprintf(path, sizeof(path), "%s", argv[1]);
 	if (stat(path, &st) < 0)

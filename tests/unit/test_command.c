@@ -12,7 +12,8 @@
 static const struct smtp_command_limits plain = { .extended = true, .offer_binarymime = true };
 
 static struct smtp_command
-parse(struct span line, const struct smtp_command_limits *limits, struct arena *arena, struct reply *error)
+parse(struct span line, const struct smtp_command_limits *limits, struct arena *arena,
+      struct reply *error)
 {
 	struct smtp_command command;
 
@@ -35,7 +36,8 @@ test_texts(void **state)
 		else
 			assert_int_equal(reply->status.klass, reply_class(reply));
 		for (size_t k = 0; k < reply->text.len; k++)
-			assert_true(reply->text.at[k] == '\n' || (reply->text.at[k] >= ' ' && reply->text.at[k] < 127));
+			assert_true(reply->text.at[k] == '\n' ||
+				    (reply->text.at[k] >= ' ' && reply->text.at[k] < 127));
 	}
 }
 
@@ -47,7 +49,8 @@ test_good(void **state)
 	struct reply error;
 
 	(void)state;
-	c = parse(SPAN("mail from:<A@B> size=10 body=8bitmime smtputf8 ret=hdrs envid=a+2Bb"), &plain, &arena, &error);
+	c = parse(SPAN("mail from:<A@B> size=10 body=8bitmime smtputf8 ret=hdrs envid=a+2Bb"),
+		  &plain, &arena, &error);
 	assert_int_equal(error.code, 0);
 	assert_int_equal(c.verb, VERB_MAIL);
 	assert_true(span_eq(address_text(&c.path, &arena), SPAN("A@b")));
@@ -55,11 +58,13 @@ test_good(void **state)
 	assert_int_equal(c.body, BODY_8BITMIME);
 	assert_int_equal(c.ret, RET_HDRS);
 	assert_true(c.smtputf8 && span_eq(c.envid, SPAN("a+2Bb")));
-	c = parse(SPAN("MAIL FROM:<>  SIZE=99999999999999999999  BODY=BINARYMIME "), &plain, &arena, &error);
+	c = parse(SPAN("MAIL FROM:<>  SIZE=99999999999999999999  BODY=BINARYMIME "), &plain, &arena,
+		  &error);
 	assert_int_equal(error.code, 0);
 	assert_int_equal(c.size, UINT64_MAX);
 	assert_int_equal(c.body, BODY_BINARYMIME);
-	c = parse(SPAN("RCPT To:<x@y> NOTIFY=success,FAILURE,delay ORCPT=rfc822;x+2B@y"), &plain, &arena, &error);
+	c = parse(SPAN("RCPT To:<x@y> NOTIFY=success,FAILURE,delay ORCPT=rfc822;x+2B@y"), &plain,
+		  &arena, &error);
 	assert_int_equal(error.code, 0);
 	assert_int_equal(c.notify, NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY);
 	assert_true(span_eq(c.orcpt, SPAN("rfc822;x+2B@y")));
@@ -82,7 +87,8 @@ test_good(void **state)
 }
 
 static void
-expect_error(const char *line, const struct smtp_command_limits *limits, unsigned code, const char *status)
+expect_error(const char *line, const struct smtp_command_limits *limits, unsigned code,
+	     const char *status)
 {
 	struct arena arena = { 0 };
 	struct reply error;
@@ -102,39 +108,59 @@ test_bad(void **state)
 		unsigned code;
 		const char *status;
 	} samples[] = {
-		{ "", 500, "5.5.1" }, { " ", 500, "5.5.1" }, { "XYZZY", 500, "5.5.1" }, { " MAIL FROM:<a@b>", 500, "5.5.1" },
-		{ "MAI", 500, "5.5.1" }, { "MAILFROM:<a@b>", 500, "5.5.1" }, { "DATA\t", 500, "5.5.2" },
-		{ "\001", 500, "5.5.2" }, { "NOOP \033[2J", 500, "5.5.2" }, { "MAIL FROM:<a\177@b>", 500, "5.5.2" },
-		{ "\303\251", 500, "5.5.1" },
-		{ "MAIL", 501, "5.5.2" }, { "MAIL FROM", 501, "5.5.2" }, { "MAIL <a@b>", 501, "5.5.2" },
-		{ "MAIL TO:<a@b>", 501, "5.5.2" }, { "MAIL FROM:", 501, "5.1.7" }, { "MAIL FROM:<", 501, "5.1.7" },
+		{ "", 500, "5.5.1" }, { " ", 500, "5.5.1" }, { "XYZZY", 500, "5.5.1" },
+		{ " MAIL FROM:<a@b>", 500, "5.5.1" },
+		{ "MAI", 500, "5.5.1" }, { "MAILFROM:<a@b>", 500, "5.5.1" },
+		{ "DATA\t", 500, "5.5.2" },
+		{ "\001", 500, "5.5.2" }, { "NOOP \033[2J", 500, "5.5.2" },
+		{ "MAIL FROM:<a\177@b>", 500, "5.5.2" }, { "\303\251", 500, "5.5.1" },
+		{ "MAIL", 501, "5.5.2" }, { "MAIL FROM", 501, "5.5.2" },
+		{ "MAIL <a@b>", 501, "5.5.2" },
+		{ "MAIL TO:<a@b>", 501, "5.5.2" }, { "MAIL FROM:", 501, "5.1.7" },
+		{ "MAIL FROM:<", 501, "5.1.7" },
 		{ "MAIL FROM:<a>", 501, "5.1.7" }, { "MAIL FROM:<a@b", 501, "5.1.7" },
-		{ "MAIL FROM:<a@b>SIZE=1", 501, "5.1.7" }, { "MAIL FROM:<postmaster>", 501, "5.1.7" },
+		{ "MAIL FROM:<a@b>SIZE=1", 501, "5.1.7" },
+		{ "MAIL FROM:<postmaster>", 501, "5.1.7" },
 		{ "MAIL FROM:<\303\251@b>", 553, "5.6.7" }, { "MAIL FROM:<\351@b>", 553, "5.6.7" },
 		{ "MAIL FROM:<\351@b> SMTPUTF8", 501, "5.1.7" },
 		{ "MAIL FROM:<\"\303\251 SMTPUTF8 \"@b>", 553, "5.6.7" },
 		{ "MAIL FROM:<a@b> SIZE", 501, "5.5.4" }, { "MAIL FROM:<a@b> SIZE=", 501, "5.5.4" },
-		{ "MAIL FROM:<a@b> SIZE=-1", 501, "5.5.4" }, { "MAIL FROM:<a@b> SIZE=1x", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> SIZE=-1", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> SIZE=1x", 501, "5.5.4" },
 		{ "MAIL FROM:<a@b> SIZE=123456789012345678901", 501, "5.5.4" },
-		{ "MAIL FROM:<a@b> SIZE=1 SIZE=1", 501, "5.5.4" }, { "MAIL FROM:<a@b> BODY=9BIT", 501, "5.5.4" },
-		{ "MAIL FROM:<a@b> RET=SOME", 501, "5.5.4" }, { "MAIL FROM:<a@b> ENVID=", 501, "5.5.4" },
-		{ "MAIL FROM:<a@b> ENVID=a+0D", 501, "5.5.4" }, { "MAIL FROM:<a@b> SMTPUTF8=YES", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> SIZE=1 SIZE=1", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> BODY=9BIT", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> RET=SOME", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> ENVID=", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> ENVID=a+0D", 501, "5.5.4" },
+		{ "MAIL FROM:<a@b> SMTPUTF8=YES", 501, "5.5.4" },
 		{ "MAIL FROM:<a@b> FOO=BAR", 555, "5.5.4" }, { "MAIL FROM:<a@b> =", 555, "5.5.4" },
-		{ "MAIL FROM:<a@b> AUTH=<>", 555, "5.5.4" }, { "MAIL FROM:<a@b> NOTIFY=NEVER", 555, "5.5.4" },
-		{ "RCPT TO:<>", 501, "5.1.3" }, { "RCPT TO:<a>", 501, "5.1.3" }, { "RCPT FROM:<a@b>", 501, "5.5.2" },
+		{ "MAIL FROM:<a@b> AUTH=<>", 555, "5.5.4" },
+		{ "MAIL FROM:<a@b> NOTIFY=NEVER", 555, "5.5.4" },
+		{ "RCPT TO:<>", 501, "5.1.3" }, { "RCPT TO:<a>", 501, "5.1.3" },
+		{ "RCPT FROM:<a@b>", 501, "5.5.2" },
 		{ "RCPT TO:<\303\251@b>", 553, "5.6.7" }, { "RCPT TO:<a@b> SIZE=3", 555, "5.5.4" },
-		{ "RCPT TO:<a@b> NOTIFY=", 501, "5.5.4" }, { "RCPT TO:<a@b> NOTIFY=NEVER,DELAY", 501, "5.5.4" },
-		{ "RCPT TO:<a@b> NOTIFY=DELAY,", 501, "5.5.4" }, { "RCPT TO:<a@b> NOTIFY=,DELAY", 501, "5.5.4" },
-		{ "RCPT TO:<a@b> NOTIFY=OFTEN", 501, "5.5.4" }, { "RCPT TO:<a@b> ORCPT=a@b", 501, "5.5.4" },
-		{ "RCPT TO:<a@b> ORCPT=;a@b", 501, "5.5.4" }, { "RCPT TO:<a@b> ORCPT=rfc822;", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> NOTIFY=", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> NOTIFY=NEVER,DELAY", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> NOTIFY=DELAY,", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> NOTIFY=,DELAY", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> NOTIFY=OFTEN", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> ORCPT=a@b", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> ORCPT=;a@b", 501, "5.5.4" },
+		{ "RCPT TO:<a@b> ORCPT=rfc822;", 501, "5.5.4" },
 		{ "RCPT TO:<a@b> ORCPT=rfc822;a+0A", 501, "5.5.4" },
 		{ "RCPT TO:<a@b> ORCPT=utf-8;\303\251@b", 501, "5.5.4" },
-		{ "EHLO", 501, "5.5.4" }, { "EHLO a b", 501, "5.5.4" }, { "EHLO \303\251", 501, "5.5.4" },
-		{ "EHLO a(b)", 501, "5.5.4" }, { "HELO ", 501, "5.5.4" }, { "DATA now", 501, "5.5.4" },
-		{ "RSET all", 501, "5.5.4" }, { "QUIT now", 501, "5.5.4" }, { "VRFY", 501, "5.5.4" },
-		{ "STARTTLS now", 501, "5.5.4" }, { "EXPN list", 502, "5.5.1" }, { "AUTH", 501, "5.5.4" },
+		{ "EHLO", 501, "5.5.4" }, { "EHLO a b", 501, "5.5.4" },
+		{ "EHLO \303\251", 501, "5.5.4" },
+		{ "EHLO a(b)", 501, "5.5.4" }, { "HELO ", 501, "5.5.4" },
+		{ "DATA now", 501, "5.5.4" },
+		{ "RSET all", 501, "5.5.4" }, { "QUIT now", 501, "5.5.4" },
+		{ "VRFY", 501, "5.5.4" },
+		{ "STARTTLS now", 501, "5.5.4" }, { "EXPN list", 502, "5.5.1" },
+		{ "AUTH", 501, "5.5.4" },
 		{ "TURN", 502, "5.5.1" }, { "BDAT", 501, "5.5.4" }, { "BDAT x", 501, "5.5.4" },
-		{ "BDAT -1", 501, "5.5.4" }, { "BDAT 1 FIRST", 501, "5.5.4" }, { "BDAT 1 LAST LAST", 501, "5.5.4" },
+		{ "BDAT -1", 501, "5.5.4" }, { "BDAT 1 FIRST", 501, "5.5.4" },
+		{ "BDAT 1 LAST LAST", 501, "5.5.4" },
 		{ "BDAT 123456789012345678901", 501, "5.5.4" },
 	};
 
@@ -146,7 +172,8 @@ test_bad(void **state)
 static void
 test_limits(void **state)
 {
-	struct smtp_command_limits strict = plain, helo = plain, local = plain, utf8 = plain, binary = plain;
+	struct smtp_command_limits strict = plain, helo = plain, local = plain, utf8 = plain,
+				   binary = plain;
 	struct arena arena = { 0 };
 	struct reply error;
 	char name[300];

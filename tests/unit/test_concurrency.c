@@ -1,4 +1,7 @@
-/* test_concurrency: the curve of connections against peers that are well, that refuse, and that grow slow. */
+/*
+ * test_concurrency: the curve of connections against peers that are well, that refuse, and that
+ * grow slow.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,7 +60,8 @@ test_settles_below_the_limit(void **state)
 	}
 	assert_in_range(troubles, 0, 20);	/* a tenth of the rounds, and not each second one */
 	assert_in_range(c.limit, 6, 9);
-	for (int i = 0; i < 100; i++)		/* the limit is no more: after a while it goes up again */
+	/* the limit is no more: after a while it goes up again */
+	for (int i = 0; i < 100; i++)
 		round_of(&c, MOST, 10, 300 * SECOND + CONCURRENCY_FADE_MS + i * SECOND);
 	assert_int_equal(c.limit, MOST);
 }

@@ -27,8 +27,8 @@
 	"relay-from = \"127.0.0.0/8\"\n"                                                          \
 	"route \"*\" { deliver = \"mx\" }\n"
 
-#define BY_SENDER(sender)                                                                            \
-	"hostname = a.example.org\nlistener smtp { address = \"127.0.0.1:2525\" }\n"                   \
+#define BY_SENDER(sender)                                                            \
+	"hostname = a.example.org\nlistener smtp { address = \"127.0.0.1:2525\" }\n" \
 	"relay-from = \"127.0.0.0/8\"\nroute \"*\" { sender = " sender " deliver = mx }\n"
 
 static char source_folder[PATH_MAX];	/* tests/config, absolute */
@@ -68,13 +68,16 @@ has(const struct buf *warnings, const char *text)
 static void
 test_international(void **state)
 {
-	struct config *c = parse("relay-to = \"*.B\xc3\x9c" "cher.example\"\n"
-				 "route \"*.b\xc3\xbc" "cher.example\" { deliver = \"mx:2525\" }\n" THREE_LINES,
+	struct config *c = parse("relay-to = \"*.B\xc3\x9c"
+				 "cher.example\"\n"
+				 "route \"*.b\xc3\xbc"
+				 "cher.example\" { deliver = \"mx:2525\" }\n" THREE_LINES,
 				 NULL);
 
 	(void)state;
 	assert_true(span_eq(c->access.relay_to[0], SPAN("*.xn--bcher-kva.example")));
-	assert_int_equal(route_find(&c->access.routes, SPAN("a.xn--bcher-kva.example"))->mx_port, 2525);
+	assert_int_equal(route_find(&c->access.routes, SPAN("a.xn--bcher-kva.example"))->mx_port,
+			 2525);
 	config_free(c);
 	expect_error("route \"b\xc3\xbc" "cher.example\" { deliver = \"mx\" }\n"
 		     "route \"xn--bcher-kva.example\" { deliver = \"mx\" }\n" THREE_LINES,
@@ -127,7 +130,8 @@ check_example(const char *name)
 	fclose(f);
 	user = strstr(text, "\"tram\"");
 	if (user == NULL || strstr(text, "\ninclude ") != NULL)
-		return;			/* a part, or what includes it: tests/peers/test_contrib.py */
+		/* a part, or what includes it: tests/peers/test_contrib.py */
+		return;
 	memcpy(user, "\"root\"", 6);
 	if (config_parse(span_str(text), name, &config, error, NULL) != 0)
 		fail_msg("%s", error);
@@ -182,7 +186,8 @@ test_unreadable(void **state)
 	(void)state;
 	assert_true(fd >= 0);
 	assert_int_equal(config_load("/nowhere/tram.conf", &config, error, NULL), -ENOENT);
-	assert_string_equal(error, "/nowhere/tram.conf: cannot read it: No such file or directory; check its name and "
+	assert_string_equal(error, "/nowhere/tram.conf: cannot read it: No such file or directory; "
+				   "check its name and "
 			    "permissions");
 	assert_int_equal(config_load("/", &config, error, NULL), -EINVAL);
 	assert_non_null(strstr(error, "/: cannot read it: it is a directory"));
@@ -255,25 +260,35 @@ static void
 test_values(void **state)
 {
 	struct config *c = parse(
-		"# each kind of value\nhostname = Relay.Example.ORG names = {\"mx.example.org\", \"mail.example.org\",}\n"
-		"queue { lifetime = 2d max-size = 5GB bounce-size = 0 bounce-lifetime = 1d retry-first = 500ms }\n"
+		"# each kind of value\nhostname = Relay.Example.ORG names = {\"mx.example.org\", "
+		"\"mail.example.org\",}\n"
+		"queue { lifetime = 2d max-size = 5GB bounce-size = 0 bounce-lifetime = 1d "
+		"retry-first = 500ms }\n"
 		"resolver = {\"127.0.0.1:5353\", \"::1\"} resolver-tcp = on control-mode = 600\n"
 		"limits { recipients = 50 message-size = 25MB error-delay = 0 }\n"
-		"listener smtp { address = {\"0.0.0.0:25\", \"[::]:25\"} message-size = 1MB strict-addresses = yes\n"
+		"listener smtp { address = {\"0.0.0.0:25\", \"[::]:25\"} message-size = 1MB "
+		"strict-addresses = yes\n"
 		"\tbanner = 'ESMTP \"ready\" $1' }\n"
-		"listener other { address = \"127.0.0.1:587\" binarymime = yes normalise-newlines = true recipients = 7 }\n"
-		"relay-from = {10.0.0.0/8, \"2001:db8::/32\"} relay-to = {\"Example.org\", \"*.example.org\"}\n"
-		"postmaster = \"Admin@Example.org\" ehlo-name = \"out.example.org\" pipelining = no chunking = off\n"
-		"route \"Example.ORG\" { deliver = \"smtp:[127.0.0.1]:2526\" connections = 3 messages-per-connection = 4 }\n"
-		"route \"*.example.org\" { deliver = \"smtp:mail.example.net\" } /* and the\n rest */ route '*' { deliver = mx }\n"
-		"log { level = debug format = json file = \"/var/log/tram.log\" } // the end\nthreads = 3 stop-timeout = 1m\n",
+		"listener other { address = \"127.0.0.1:587\" binarymime = yes normalise-newlines "
+		"= true recipients = 7 }\n"
+		"relay-from = {10.0.0.0/8, \"2001:db8::/32\"} relay-to = {\"Example.org\", "
+		"\"*.example.org\"}\n"
+		"postmaster = \"Admin@Example.org\" ehlo-name = \"out.example.org\" pipelining = "
+		"no chunking = off\n"
+		"route \"Example.ORG\" { deliver = \"smtp:[127.0.0.1]:2526\" connections = 3 "
+		"messages-per-connection = 4 }\n"
+		"route \"*.example.org\" { deliver = \"smtp:mail.example.net\" } /* and the\n rest "
+		"*/ route '*' { deliver = mx }\n"
+		"log { level = debug format = json file = \"/var/log/tram.log\" } // the "
+		"end\nthreads = 3 stop-timeout = 1m\n",
 		NULL);
 	const struct route *route = route_find(&c->access.routes, SPAN("example.org"));
 
 	(void)state;
 	assert_true(span_eq(c->hostname, SPAN("relay.example.org")));
 	assert_int_equal(c->own_name_count, 3);
-	assert_true(span_eq(c->own_names[0], c->hostname) && span_eq(c->own_names[2], SPAN("mail.example.org")));
+	assert_true(span_eq(c->own_names[0], c->hostname) &&
+		    span_eq(c->own_names[2], SPAN("mail.example.org")));
 	assert_int_equal(c->queue.schedule.report_lifetime_ms, 86400000);
 	assert_int_equal(c->queue.schedule.retry_first_ms, 500);
 	assert_false(c->queue.return_full);
@@ -289,7 +304,8 @@ test_values(void **state)
 	assert_true(span_eq(c->listeners[0].smtp.banner, SPAN("ESMTP \"ready\" $1")));
 	assert_int_equal(c->listeners[1].smtp.max_message_size, 25 << 20);
 	assert_int_equal(c->listeners[1].smtp.max_recipients, 7);
-	assert_true(c->listeners[1].smtp.offer_binarymime && c->listeners[1].smtp.normalise_newlines);
+	assert_true(c->listeners[1].smtp.offer_binarymime &&
+		    c->listeners[1].smtp.normalise_newlines);
 	assert_int_equal(c->access.relay_from_count, 2);
 	assert_int_equal(c->access.relay_to_count, 2);
 	assert_true(span_eq(c->access.relay_to[0], SPAN("example.org")));
@@ -318,18 +334,23 @@ test_environment(void **state)
 	(void)state;
 	setenv("TRAM_TEST_HOST", "env.example.org", 1);
 	unsetenv("TRAM_TEST_UNSET");
-	c = parse("hostname = ${TRAM_TEST_HOST} names = {\"${TRAM_TEST_UNSET:-other.example.org}\", \"x.${TRAM_TEST_HOST}\"}\n"
-		  THREE_LINES, NULL);
+	c = parse(
+		"hostname = ${TRAM_TEST_HOST} names = {\"${TRAM_TEST_UNSET:-other.example.org}\", "
+		"\"x.${TRAM_TEST_HOST}\"}\n" THREE_LINES,
+		NULL);
 	assert_true(span_eq(c->hostname, SPAN("env.example.org")));
 	assert_true(span_eq(c->own_names[1], SPAN("other.example.org")));
 	assert_true(span_eq(c->own_names[2], SPAN("x.env.example.org")));
 	config_free(c);
 	setenv("TRAM_TEST_HOST", "a\nb", 1);
-	expect_error("hostname = \"${TRAM_TEST_HOST}\"\n" THREE_LINES, "test.conf:1: hostname has a control octet");
+	expect_error("hostname = \"${TRAM_TEST_HOST}\"\n" THREE_LINES,
+		     "test.conf:1: hostname has a control octet");
 	setenv("TRAM_TEST_HOST", "caf\xe9", 1);
-	expect_error("hostname = \"${TRAM_TEST_HOST}\"\n" THREE_LINES, "test.conf:1: hostname is not UTF-8");
+	expect_error("hostname = \"${TRAM_TEST_HOST}\"\n" THREE_LINES,
+		     "test.conf:1: hostname is not UTF-8");
 	setenv("TRAM_TEST_HOST", "x\" } } evil = {", 1);
-	expect_error("hostname = \"${TRAM_TEST_HOST}\"\n" THREE_LINES, "test.conf:1: hostname = \"x\" } } evil = {\": it is not");
+	expect_error("hostname = \"${TRAM_TEST_HOST}\"\n" THREE_LINES,
+		     "test.conf:1: hostname = \"x\" } } evil = {\": it is not");
 	unsetenv("TRAM_TEST_HOST");
 }
 
@@ -354,11 +375,14 @@ test_many_routes(void **state)
 	(void)state;
 	buf_append(&text, SPAN(THREE_LINES));
 	for (int i = 0; i < 5000; i++)
-		buf_printf(&text, "route \"d%d.example.org\" { deliver = \"smtp:[192.0.2.1]:%d\" }\n", i, i + 1);
+		buf_printf(&text,
+			   "route \"d%d.example.org\" { deliver = \"smtp:[192.0.2.1]:%d\" }\n", i,
+			   i + 1);
 	buf_byte(&text, '\0');
 	c = parse(buf_span(&text).at, NULL);
 	assert_int_equal(c->access.routes.count, 5001);
-	assert_int_equal(route_find(&c->access.routes, SPAN("d4321.example.org"))->hosts[0].port, 4322);
+	assert_int_equal(route_find(&c->access.routes, SPAN("d4321.example.org"))->hosts[0].port,
+			 4322);
 	config_free(c);
 	buf_free(&text);
 }
@@ -389,7 +413,8 @@ test_resolver_warnings(void **state)
 		{ "route \"*\" { deliver = \"smtp:[mail.example.org]\" }", true },
 		{ "route \"*\" { deliver = \"smtp:[192.0.2.1]\" }", false },
 		{ "route \"*\" { deliver = discard } relay-to = example.org", true },
-		{ "route \"*\" { deliver = discard } relay-to = example.org check-sender = no", false },
+		{ "route \"*\" { deliver = discard } relay-to = example.org check-sender = no",
+		  false },
 		{ "route \"*\" { deliver = mx } resolver-tcp = yes", false },
 		{ "route \"*\" { deliver = mx } resolver = \"127.0.0.1\"", false },
 	};
@@ -402,7 +427,8 @@ test_resolver_warnings(void **state)
 		buf_clear(&w);
 		buf_append(&w, SPAN("warnings: "));
 		config_free(parse(text, &w));
-		assert_int_equal(has(&w, "the system's resolver"), cases[i].asks && system_is_elsewhere());
+		assert_int_equal(has(&w, "the system's resolver"),
+				 cases[i].asks && system_is_elsewhere());
 	}
 	buf_free(&w);
 }
@@ -412,21 +438,30 @@ static void
 test_vain_limits(void **state)
 {
 	static const struct { const char *shape, *warning; } cases[] = {
-		{ "messages-per-hour = 100 messages-per-day = 100", "messages-per-hour = 100 is never reached" },
-		{ "messages-per-hour = 100 messages-per-day = 2400", "messages-per-day = 2400 is never reached" },
-		{ "messages-per-second = 2 messages-per-minute = 120", "messages-per-minute = 120 is never reached" },
-		{ "messages-per-second = 60 messages-per-minute = 60", "messages-per-second = 60 is never reached" },
-		{ "recipients-per-hour = 5 recipients-per-day = 5", "recipients-per-hour = 5 is never reached" },
-		{ "connections = 21", "connections = 21 is never reached, for connections-per-site is 20" },
+		{ "messages-per-hour = 100 messages-per-day = 100",
+		  "messages-per-hour = 100 is never reached" },
+		{ "messages-per-hour = 100 messages-per-day = 2400",
+		  "messages-per-day = 2400 is never reached" },
+		{ "messages-per-second = 2 messages-per-minute = 120",
+		  "messages-per-minute = 120 is never reached" },
+		{ "messages-per-second = 60 messages-per-minute = 60",
+		  "messages-per-second = 60 is never reached" },
+		{ "recipients-per-hour = 5 recipients-per-day = 5",
+		  "recipients-per-hour = 5 is never reached" },
+		{ "connections = 21", "connections = 21 is never reached, for connections-per-site "
+				      "is 20" },
 		{ "connections = 21 per = {\"site\", \"source\"}", NULL },
-		{ "connections = 20 messages-per-second = 2 messages-per-minute = 100 messages-per-hour = 5000", NULL },
+		{ "connections = 20 messages-per-second = 2 messages-per-minute = 100 "
+		  "messages-per-hour = 5000", NULL },
 	};
 	char text[512];
 	struct buf w = { 0 };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		snprintf(text, sizeof(text), "hostname = a.example.org\n" THREE_LINES "shape a { %s }\n", cases[i].shape);
+		snprintf(text, sizeof(text),
+			 "hostname = a.example.org\n" THREE_LINES "shape a { %s }\n",
+			 cases[i].shape);
 		buf_clear(&w);
 		buf_append(&w, SPAN("warnings: "));
 		config_free(parse(text, &w));
@@ -447,7 +482,9 @@ test_warnings(void **state)
 	assert_true(has(&w, "test.conf:1: resolver 192.0.2.53 is not on this machine"));
 	assert_int_equal(geteuid() == 0, has(&w, "would run as root"));
 	buf_clear(&w);
-	config_free(parse("hostname = a.example.org resolver = 192.0.2.53 resolver-tcp = yes\n" THREE_LINES, &w));
+	config_free(parse(
+		"hostname = a.example.org resolver = 192.0.2.53 resolver-tcp = yes\n" THREE_LINES,
+		&w));
 	assert_false(has(&w, "resolver"));
 	buf_clear(&w);
 	config_free(parse("hostname = relay\n" THREE_LINES, &w));
@@ -457,7 +494,9 @@ test_warnings(void **state)
 	assert_true(has(&w, "test.conf:2: relay-to has *.lan: mail for a whole top-level domain"));
 	assert_true(has(&w, "mail for postmaster is refused"));
 	buf_clear(&w);
-	config_free(parse("hostname = a.example.org\nlistener smtp { address = \"127.0.0.1:0\" } route \"*\" { deliver = mx }", &w));
+	config_free(parse("hostname = a.example.org\nlistener smtp { address = \"127.0.0.1:0\" } "
+			  "route \"*\" { deliver = mx }",
+			  &w));
 	assert_true(has(&w, "nobody may send anything"));
 	buf_clear(&w);
 	config_free(parse(BY_SENDER("\"b.example\""), &w));
@@ -468,13 +507,18 @@ test_warnings(void **state)
 	config_free(parse("hostname = a.example.org\n" THREE_LINES, &w));
 	assert_false(has(&w, "no route takes"));
 	buf_clear(&w);
-	config_free(parse(BY_SENDER("\"b.example\"") "route \"*\" { deliver = \"reject:550 5.7.1 no\" }\n", &w));
+	config_free(parse(
+		BY_SENDER("\"b.example\"") "route \"*\" { deliver = \"reject:550 5.7.1 no\" }\n",
+		&w));
 	assert_true(has(&w, "test.conf:4: no route takes"));
 	buf_clear(&w);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	if (limit.rlim_max < 1000000) {
-		config_free(parse("hostname = a.example.org\nlimits { connections = 1000000 }\n" THREE_LINES, &w));
-		assert_true(has(&w, "test.conf:2: connections (1000000) and deliveries (500) need 1000564 descriptors"));
+		config_free(parse(
+			"hostname = a.example.org\nlimits { connections = 1000000 }\n" THREE_LINES,
+			&w));
+		assert_true(has(&w, "test.conf:2: connections (1000000) and deliveries (500) need "
+				    "1000564 descriptors"));
 	}
 	buf_free(&w);
 }
@@ -482,9 +526,13 @@ test_warnings(void **state)
 static void
 test_own_networks_are_fine(void **state)
 {
-	struct config *c = parse("hostname = a.example.org\nrelay-from = {\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", "
-				 "\"127.0.0.0/8\", \"198.51.0.0/16\", \"2001:db8::/32\", \"fc00::/7\", \"::1\"}\n"
-				 "listener smtp { address = {\"0.0.0.0:25\", \"[::]:25\"} } route \"*\" { deliver = mx }", NULL);
+	struct config *c = parse(
+		"hostname = a.example.org\nrelay-from = {\"10.0.0.0/8\", \"172.16.0.0/12\", "
+		"\"192.168.0.0/16\", "
+		"\"127.0.0.0/8\", \"198.51.0.0/16\", \"2001:db8::/32\", \"fc00::/7\", \"::1\"}\n"
+		"listener smtp { address = {\"0.0.0.0:25\", \"[::]:25\"} } route \"*\" { deliver = "
+		"mx }",
+		NULL);
 
 	(void)state;
 	assert_int_equal(c->access.relay_from_count, 8);
@@ -496,14 +544,16 @@ test_needs_restart(void **state)
 {
 	struct config *a = parse("threads = 2\n" THREE_LINES, NULL);
 	struct config *b = parse("threads = 2 stop-timeout = 1s relay-to = {}\n" THREE_LINES, NULL);
-	struct config *c = parse("threads = 3 submission-socket = \"/run/x\" queue { path = \"/q\" map-size = 1024GB }\n" THREE_LINES,
+	struct config *c = parse("threads = 3 submission-socket = \"/run/x\" queue { path = \"/q\" "
+				 "map-size = 1024GB }\n" THREE_LINES,
 				 NULL);
 	struct arena arena = { 0 };
 
 	(void)state;
 	assert_int_equal(config_needs_restart(a, b, &arena).len, 0);
 	assert_string_equal(config_needs_restart(a, c, &arena).at,
-			    "changed, but in effect only after a restart: submission-socket, threads, queue.path");
+			    "changed, but in effect only after a restart: submission-socket, "
+			    "threads, queue.path");
 	arena_free(&arena);
 	config_free(a);
 	config_free(b);
@@ -580,7 +630,8 @@ main(void)
 	};
 	char folder[PATH_MAX];
 
-	snprintf(folder, sizeof(folder), "%.*s/../config", (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__);
+	snprintf(folder, sizeof(folder), "%.*s/../config", (int)(strrchr(__FILE__, '/') - __FILE__),
+		 __FILE__);
 	if (realpath(folder, source_folder) == NULL) {
 		perror(folder);
 		return 1;

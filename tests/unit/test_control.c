@@ -22,7 +22,10 @@ assert_span(struct span got, const char *want)
 		fail_msg("got \"%.*s\", want \"%s\"", SPAN_FMT(got), want);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------------- */
+/*
+ * ---- requests
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static struct arena arena;
 
@@ -56,7 +59,8 @@ test_selection(void **state)
 	struct control_request r;
 
 	(void)state;
-	r = parsed("{\"command\":\"queue-list\",\"domain\":\"Example.ORG\",\"older_ms\":3600000,\"state\":\"held\","
+	r = parsed("{\"command\":\"queue-list\",\"domain\":\"Example.ORG\",\"older_ms\":3600000,"
+		   "\"state\":\"held\","
 		   "\"limit\":7}");
 	assert_int_equal(r.command, CONTROL_QUEUE_LIST);
 	assert_span(r.domain, "example.org");
@@ -64,14 +68,16 @@ test_selection(void **state)
 	assert_int_equal(r.state, CONTROL_HELD);
 	assert_int_equal(r.limit, 7);
 	assert_true(control_selects(&r));
-	r = parsed("{\"command\":\"queue-remove\",\"sender\":\"Jo.Doe@Example.ORG\",\"recipient\":\"X@Y\"}");
+	r = parsed("{\"command\":\"queue-remove\",\"sender\":\"Jo.Doe@Example.ORG\",\"recipient\":"
+		   "\"X@Y\"}");
 	assert_span(r.sender, "Jo.Doe@example.org");
 	assert_span(r.recipient, "X@y");
 	r = parsed("{\"command\":\"queue-hold\",\"all\":true}");
 	assert_true(r.all && !control_selects(&r));
 	r = parsed("{\"command\":\"explain\",\"ids\":[\"038fwm8s6j000\"]}");
 	assert_int_equal(r.id_count, 1);
-	r = parsed("{\"command\":\"queue-hold\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\",\"038FWM8S6J000\"]}");
+	r = parsed("{\"command\":\"queue-hold\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\","
+		   "\"038FWM8S6J000\"]}");
 	assert_int_equal(r.id_count, 2);
 	arena_free(&arena);
 }
@@ -97,17 +103,22 @@ test_refused(void **state)
 	refused("{\"command\":\"queue-list\",\"state\":\"dead\"}", "\"state\" is not valid");
 	refused("{\"command\":\"queue-list\",\"ids\":[]}", "\"ids\" is not valid");
 	refused("{\"command\":\"queue-list\",\"ids\":[\"short\"]}", "\"ids\" is not valid");
-	refused("{\"command\":\"queue-show\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\"]}", "for one message");
+	refused("{\"command\":\"queue-show\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\"]}",
+		"for one message");
 	refused("{\"command\":\"queue-remove\"}", "Nothing was selected");
 	refused("{\"command\":\"queue-remove\",\"all\":true,\"domain\":\"x\"}", "contradict");
 	refused("{\"command\":\"queue-set\",\"all\":true}", "What is to be set");
 	refused("{\"command\":\"queue-set\",\"priority\":1}", "Nothing was selected");
 	refused("{\"command\":\"sites-retry\"}", "Which site");
 	refused("{\"command\":\"import-recipient\"}", "no address");
-	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"attempts\":1001}", "\"attempts\" is not valid");
-	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"action\":9}", "\"action\" is not valid");
-	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"priority\":-10}", "\"priority\" is not valid");
-	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"priority\":\"5\"}", "\"priority\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"attempts\":1001}",
+		"\"attempts\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"action\":9}",
+		"\"action\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"priority\":-10}",
+		"\"priority\" is not valid");
+	refused("{\"command\":\"import-recipient\",\"address\":\"a@x\",\"priority\":\"5\"}",
+		"\"priority\" is not valid");
 	refused("{\"command\":\"import-attempt\",\"stage\":256}", "\"stage\" is not valid");
 	refused("{\"command\":\"import-content\",\"data\":\"****\"}", "\"data\" is not valid");
 	refused("{\"a\":[[[[[1]]]]]}", "nested");
@@ -126,7 +137,8 @@ test_too_long(void **state)
 	while (buf_len(&line) < CONTROL_LINE_MAX)
 		buf_byte(&line, ' ');
 	assert_false(control_request_parse(buf_span(&line), &arena, &r, &error));
-	assert_true(control_request_parse(span_first(buf_span(&line), CONTROL_LINE_MAX - 1), &arena, &r, &error));
+	assert_true(control_request_parse(span_first(buf_span(&line), CONTROL_LINE_MAX - 1), &arena,
+					  &r, &error));
 	buf_free(&line);
 	arena_free(&arena);
 }
@@ -137,7 +149,8 @@ test_round_trip(void **state)
 	static const char *const lines[] = {
 		"{\"command\":\"stats\"}",
 		"{\"command\":\"queue-bounce\",\"ids\":[\"038fwm8s6j000\",\"038fwm8s6j001\"],\"state\":\"waiting\"}",
-		"{\"command\":\"queue-list\",\"error_text\":\"try \\\"later\\\"\",\"newer_ms\":5,\"limit\":3}",
+		"{\"command\":\"queue-list\",\"error_text\":\"try "
+		"\\\"later\\\"\",\"newer_ms\":5,\"limit\":3}",
 		"{\"command\":\"sites-retry\",\"site\":\"mx:a.example,b.example\"}",
 		"{\"command\":\"queue-set\",\"domain\":\"x\",\"priority\":-3}",
 		"{\"command\":\"drain\",\"off\":true}",
@@ -162,7 +175,8 @@ test_round_trip(void **state)
 		buf_byte(&out, '\0');
 		assert_int_equal(out.at[out.end - 2], '\n');
 		out.at[out.end - 2] = '\0';
-		r = parsed(out.at);		/* members may stand in another order: compare what they say */
+		/* members may stand in another order: compare what they say */
+		r = parsed(out.at);
 		buf_free(&out);
 		assert_true(control_request_format(&r, &out));
 		assert_int_equal(buf_len(&out), strlen(lines[i]) + 1);
@@ -189,16 +203,20 @@ test_what_cannot_be_said(void **state)
 	buf_free(&out);
 }
 
-/* ---- text -------------------------------------------------------------------------------------------------------- */
+/*
+ * ---- text
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static void
 test_base64(void **state)
 {
 	static const char *const pairs[][2] = {
-		{ "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" },
-		{ "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
+		{ "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
+		{ "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
 	};
-	static const char *const bad[] = { "Z", "Zg=", "Zg", "Z===", "====", "Zm 9", "Zh==", "Zm9=", "Zg==Zg==", "\xff\xff\xff\xff" };
+	static const char *const bad[] = { "Z", "Zg=", "Zg", "Z===", "====", "Zm 9", "Zh==", "Zm9=",
+					   "Zg==Zg==", "\xff\xff\xff\xff" };
 	struct span got;
 
 	(void)state;
@@ -221,9 +239,11 @@ static void
 test_json_text(void **state)
 {
 	static const struct { struct span from; const char *to; } cases[] = {
-		{ { "plain", 5 }, "plain" }, { { "a\0b\nc", 5 }, "a?b?c" }, { { "j\xc3\xb6", 3 }, "j\xc3\xb6" },
+		{ { "plain", 5 }, "plain" }, { { "a\0b\nc", 5 }, "a?b?c" },
+		{ { "j\xc3\xb6", 3 }, "j\xc3\xb6" },
 		{ { "\xff\xfe", 2 }, "??" }, { { "\xc3", 1 }, "?" }, { { "\xc0\x80", 2 }, "??" },
-		{ { "\xed\xa0\x80", 3 }, "???" }, { { "\xf0\x9f\x98\x80", 4 }, "\xf0\x9f\x98\x80" }, { { NULL, 0 }, "" },
+		{ { "\xed\xa0\x80", 3 }, "???" }, { { "\xf0\x9f\x98\x80", 4 }, "\xf0\x9f\x98\x80" },
+		{ { NULL, 0 }, "" },
 	};
 
 	(void)state;
@@ -263,8 +283,10 @@ test_for_people(void **state)
 	buf_free(&out);
 	assert_true(text_parse_age(SPAN("90s"), &ms) && ms == 90000);
 	assert_true(text_parse_age(SPAN("2w"), &ms) && ms == 1209600000);
-	assert_false(text_parse_age(SPAN("5"), &ms) || text_parse_age(SPAN("0d"), &ms) || text_parse_age(SPAN("d"), &ms));
-	assert_false(text_parse_age(SPAN("5x"), &ms) || text_parse_age(SPAN("-5d"), &ms) || text_parse_age(SPAN(""), &ms));
+	assert_false(text_parse_age(SPAN("5"), &ms) || text_parse_age(SPAN("0d"), &ms) ||
+		     text_parse_age(SPAN("d"), &ms));
+	assert_false(text_parse_age(SPAN("5x"), &ms) || text_parse_age(SPAN("-5d"), &ms) ||
+		     text_parse_age(SPAN(""), &ms));
 }
 
 static void
@@ -312,7 +334,10 @@ test_seen(void **state)
 	seen_free(&seen);
 }
 
-/* ---- archives ---------------------------------------------------------------------------------------------------- */
+/*
+ * ---- archives
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void
 test_archive(void **state)
@@ -326,18 +351,22 @@ test_archive(void **state)
 	archive_record_encode(ARCHIVE_MESSAGE, SPAN("{\"a\":1}"), &file);
 	archive_record_encode(ARCHIVE_CONTENT, SPAN("x\0y\r\n"), &file);
 	for (size_t cut = 0; cut < 7 + ARCHIVE_HEAD + ARCHIVE_TAIL; cut++)
-		assert_int_equal(archive_record_decode(span_first(buf_span(&file), cut), &type, &payload, &used),
+		assert_int_equal(archive_record_decode(span_first(buf_span(&file), cut), &type,
+						       &payload, &used),
 				 ARCHIVE_MORE);
-	assert_int_equal(archive_record_decode(buf_span(&file), &type, &payload, &used), ARCHIVE_OK);
+	assert_int_equal(archive_record_decode(buf_span(&file), &type, &payload, &used),
+			 ARCHIVE_OK);
 	assert_int_equal(type, ARCHIVE_MESSAGE);
 	assert_span(payload, "{\"a\":1}");
 	buf_consume(&file, used);
-	assert_int_equal(archive_record_decode(buf_span(&file), &type, &payload, &used), ARCHIVE_OK);
+	assert_int_equal(archive_record_decode(buf_span(&file), &type, &payload, &used),
+			 ARCHIVE_OK);
 	assert_int_equal(type, ARCHIVE_CONTENT);
 	assert_true(span_eq(payload, SPAN("x\0y\r\n")));
 	for (size_t i = 0; i < buf_len(&file); i++) {		/* any octet changed is seen */
 		file.at[file.start + i] ^= 1;
-		assert_int_not_equal(archive_record_decode(buf_span(&file), &type, &payload, &used), ARCHIVE_OK);
+		assert_int_not_equal(archive_record_decode(buf_span(&file), &type, &payload, &used),
+				     ARCHIVE_OK);
 		file.at[file.start + i] ^= 1;
 	}
 	buf_free(&file);
@@ -361,9 +390,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_selection), cmocka_unit_test(test_refused), cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_selection), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_too_long),
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_what_cannot_be_said),
-		cmocka_unit_test(test_base64), cmocka_unit_test(test_json_text), cmocka_unit_test(test_for_people),
+		cmocka_unit_test(test_base64), cmocka_unit_test(test_json_text),
+		cmocka_unit_test(test_for_people),
 		cmocka_unit_test(test_table), cmocka_unit_test(test_seen),
 		cmocka_unit_test(test_archive), cmocka_unit_test(test_archive_order),
 	};

@@ -49,7 +49,8 @@ expect_same(struct span in, size_t first, size_t step, struct span want)
 	struct span got = convert_cut(in, first, step, &out);
 
 	if (!span_eq(got, want))
-		fail_msg("cut %zu, %zu: \"%.*s\" is not \"%.*s\"", first, step, SPAN_FMT(got), SPAN_FMT(want));
+		fail_msg("cut %zu, %zu: \"%.*s\" is not \"%.*s\"", first, step, SPAN_FMT(got),
+			 SPAN_FMT(want));
 	buf_free(&out);
 }
 
@@ -77,22 +78,29 @@ test_one_part(void **state)
 	expect(HEAD "\r\nGr" U "n\r\n", HEAD CTE "quoted-printable\r\n" MIME TYPE
 	       "text/plain; charset=unknown-8bit\r\n\r\nGr=C3=BCn\r\n");
 	/* text, declared; the field may be anywhere, and in any case */
-	expect(MIME "content-transfer-ENCODING:\r\n 8BIT (really)\r\n" TYPE "text/plain; charset=utf-8\r\n\r\n" U "\r\n",
+	expect(MIME "content-transfer-ENCODING:\r\n 8BIT (really)\r\n" TYPE
+		    "text/plain; charset=utf-8\r\n\r\n" U "\r\n",
 	       MIME TYPE "text/plain; charset=utf-8\r\n" CTE "quoted-printable\r\n\r\n=C3=BC\r\n");
 	/* text, not declared, but the message has octets above 127 somewhere */
-	expect(MIME TYPE "text/html\r\n\r\n<b>" U "</b>", MIME TYPE "text/html\r\n" CTE "quoted-printable\r\n\r\n<b>=C3=BC</b>");
+	expect(MIME TYPE "text/html\r\n\r\n<b>" U "</b>",
+	       MIME TYPE "text/html\r\n" CTE "quoted-printable\r\n\r\n<b>=C3=BC</b>");
 	expect(MIME CTE "7bit\r\n\r\n" U, MIME CTE "quoted-printable\r\n" TYPE
 	       "text/plain; charset=unknown-8bit\r\n\r\n=C3=BC");
 	/* no text */
-	expect(MIME TYPE "image/png\r\n" CTE "8bit\r\n\r\n\xff\xfe\r\n", MIME TYPE "image/png\r\n" CTE "base64\r\n\r\n//4NCg==\r\n");
-	expect(MIME TYPE "text/plain\r\n" CTE "binary\r\n\r\n\xff", MIME TYPE "text/plain\r\n" CTE "base64\r\n\r\n/w==\r\n");
+	expect(MIME TYPE "image/png\r\n" CTE "8bit\r\n\r\n\xff\xfe\r\n",
+	       MIME TYPE "image/png\r\n" CTE "base64\r\n\r\n//4NCg==\r\n");
+	expect(MIME TYPE "text/plain\r\n" CTE "binary\r\n\r\n\xff",
+	       MIME TYPE "text/plain\r\n" CTE "base64\r\n\r\n/w==\r\n");
 	/* encoded already */
-	expect(MIME TYPE "image/png\r\n" CTE "base64\r\n\r\n//4=\r\n", MIME TYPE "image/png\r\n" CTE "base64\r\n\r\n//4=\r\n");
+	expect(MIME TYPE "image/png\r\n" CTE "base64\r\n\r\n//4=\r\n",
+	       MIME TYPE "image/png\r\n" CTE "base64\r\n\r\n//4=\r\n");
 	expect(MIME CTE "x-strange\r\n\r\n" U, MIME CTE "x-strange\r\n\r\n" U);
 	/* hardly a message */
 	expect("", CTE "quoted-printable\r\n" MIME TYPE "text/plain; charset=unknown-8bit\r\n");
-	expect("Subject: a", "Subject: a\r\n" CTE "quoted-printable\r\n" MIME TYPE "text/plain; charset=unknown-8bit\r\n");
-	expect("Subject: a\r\nno field " U "\r\n", "Subject: a\r\n" CTE "quoted-printable\r\n" MIME TYPE
+	expect("Subject: a", "Subject: a\r\n" CTE "quoted-printable\r\n" MIME TYPE
+			     "text/plain; charset=unknown-8bit\r\n");
+	expect("Subject: a\r\nno field " U "\r\n",
+	       "Subject: a\r\n" CTE "quoted-printable\r\n" MIME TYPE
 	       "text/plain; charset=unknown-8bit\r\n\r\nno field =C3=BC\r\n");
 }
 
@@ -118,7 +126,8 @@ test_quoted(void **state)
 
 	(void)state;
 	expect_body("a=b\r\n\r\n.\r\n", "a=3Db\r\n\r\n.\r\n");
-	expect_body("blank \r\ntab\t\r\na b\r\n \r\nend ", "blank=20\r\ntab=09\r\na b\r\n=20\r\nend=20");
+	expect_body("blank \r\ntab\t\r\na b\r\n \r\nend ",
+		    "blank=20\r\ntab=09\r\na b\r\n=20\r\nend=20");
 	expect_body("\x01\x7f", "=01=7F");
 	expect_body(SEVENTY "12345\r\n", SEVENTY "12345\r\n");
 	expect_body(SEVENTY "123456\r\n", SEVENTY "12345=\r\n6\r\n");
@@ -154,7 +163,8 @@ test_base64(void **state)
 	snprintf(out, sizeof(out), "%sbase64\r\n\r\n%s\r\n", head,
 		 "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh");
 	expect(in, out);
-	expect(TYPE "x/y\r\n" MIME CTE "8bit\r\n\r\n\r\n\r\na\r\n", TYPE "x/y\r\n" MIME CTE "base64\r\n\r\nDQoNCmENCg==\r\n");
+	expect(TYPE "x/y\r\n" MIME CTE "8bit\r\n\r\n\r\n\r\na\r\n",
+	       TYPE "x/y\r\n" MIME CTE "base64\r\n\r\nDQoNCmENCg==\r\n");
 	expect(TYPE "x/y\r\n" MIME CTE "8bit\r\n\r\n", TYPE "x/y\r\n" MIME CTE "base64\r\n\r\n");
 }
 
@@ -175,27 +185,36 @@ test_parts(void **state)
 	       "--b b\r\n\r\nno header\r\n"
 	       "--b b\r\n--b b--\r\nepilogue\r\n--b b\r\n");
 	/* one in another, whose boundary begins alike; the inner one is ended by the outer one */
-	expect(TYPE "multipart/mixed; boundary=x\r\n" MIME "\r\n--x\r\n" TYPE "multipart/alternative; boundary=xy\r\n\r\n"
-	       "--xy\r\n" CTE "8bit\r\n\r\n" U "\r\n--x\r\n" CTE "8bit\r\n\r\n" U "\r\n--xy\r\n" U "\r\n--x--",
-	       TYPE "multipart/mixed; boundary=x\r\n" MIME "\r\n--x\r\n" TYPE "multipart/alternative; boundary=xy\r\n\r\n"
-	       "--xy\r\n" CTE "quoted-printable\r\n\r\n=C3=BC\r\n--x\r\n" CTE "quoted-printable\r\n\r\n=C3=BC\r\n--xy\r\n=C3=BC\r\n--x--");
+	expect(TYPE "multipart/mixed; boundary=x\r\n" MIME "\r\n--x\r\n" TYPE
+		    "multipart/alternative; boundary=xy\r\n\r\n"
+		    "--xy\r\n" CTE "8bit\r\n\r\n" U "\r\n--x\r\n" CTE "8bit\r\n\r\n" U
+		    "\r\n--xy\r\n" U "\r\n--x--",
+	       TYPE "multipart/mixed; boundary=x\r\n" MIME "\r\n--x\r\n" TYPE
+		    "multipart/alternative; boundary=xy\r\n\r\n"
+		    "--xy\r\n" CTE "quoted-printable\r\n\r\n=C3=BC\r\n--x\r\n" CTE
+		    "quoted-printable\r\n\r\n=C3=BC\r\n--xy\r\n=C3=BC\r\n--x--");
 	/* a header that a delimiter ends, without a blank line */
-	expect(TYPE "multipart/mixed; boundary=x\r\n\r\n--x\r\n" CTE "8bit\r\n--x--\r\n",
-	       TYPE "multipart/mixed; boundary=x\r\n\r\n--x\r\n" CTE "quoted-printable\r\n--x--\r\n");
+	expect(TYPE "multipart/mixed; boundary=x\r\n\r\n--x\r\n" CTE "8bit\r\n--x--\r\n", TYPE
+	       "multipart/mixed; boundary=x\r\n\r\n--x\r\n" CTE "quoted-printable\r\n--x--\r\n");
 }
 
 static void
 test_messages(void **state)
 {
 	(void)state;
-	expect(MIME TYPE "multipart/digest; boundary=d\r\n" CTE "8bit\r\n\r\n--d\r\n\r\nSubject: in a digest\r\n" CTE "8bit\r\n\r\n" U
-	       "\r\n--d\r\n" TYPE "message/rfc822\r\n" CTE "8bit\r\n\r\n" TYPE "multipart/mixed; boundary=\"e\\\"\"\r\n\r\n--e\"\r\n" CTE
-	       "8bit\r\n\r\n" U "\r\n--e\"--\r\n--d--\r\n",
-	       MIME TYPE "multipart/digest; boundary=d\r\n" CTE "7bit\r\n\r\n--d\r\n\r\nSubject: in a digest\r\n" CTE
-	       "quoted-printable\r\n\r\n=C3=BC\r\n--d\r\n" TYPE "message/rfc822\r\n" CTE "7bit\r\n\r\n" TYPE
-	       "multipart/mixed; boundary=\"e\\\"\"\r\n\r\n--e\"\r\n" CTE "quoted-printable\r\n\r\n=C3=BC\r\n--e\"--\r\n--d--\r\n");
+	expect(MIME TYPE "multipart/digest; boundary=d\r\n" CTE "8bit\r\n\r\n--d\r\n\r\nSubject: "
+			 "in a digest\r\n" CTE "8bit\r\n\r\n" U "\r\n--d\r\n" TYPE
+			 "message/rfc822\r\n" CTE "8bit\r\n\r\n" TYPE
+			 "multipart/mixed; boundary=\"e\\\"\"\r\n\r\n--e\"\r\n" CTE "8bit\r\n\r\n" U
+			 "\r\n--e\"--\r\n--d--\r\n",
+	       MIME TYPE "multipart/digest; boundary=d\r\n" CTE "7bit\r\n\r\n--d\r\n\r\nSubject: "
+			 "in a digest\r\n" CTE "quoted-printable\r\n\r\n=C3=BC\r\n--d\r\n" TYPE
+			 "message/rfc822\r\n" CTE "7bit\r\n\r\n" TYPE
+			 "multipart/mixed; boundary=\"e\\\"\"\r\n\r\n--e\"\r\n" CTE
+			 "quoted-printable\r\n\r\n=C3=BC\r\n--e\"--\r\n--d--\r\n");
 	/* a message in a message that begins without a header */
-	expect(TYPE "message/rfc822\r\n" MIME "\r\n" U "\r\n", TYPE "message/rfc822\r\n" MIME "\r\n" U "\r\n");
+	expect(TYPE "message/rfc822\r\n" MIME "\r\n" U "\r\n",
+	       TYPE "message/rfc822\r\n" MIME "\r\n" U "\r\n");
 }
 
 static void
@@ -221,12 +240,20 @@ test_types(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		snprintf(in, sizeof(in), "Content-Type: %s\r\n" CTE "base64\r\n\r\n--b\r\n" CTE "8bit\r\n\r\n" U "\r\n", cases[i].value);
-		expect(in, in);
-		snprintf(in, sizeof(in), TYPE "multipart/x; boundary=a\r\n\r\n--a\r\n" TYPE "%s\r\n\r\n--b\r\n" CTE "8bit\r\n\r\n" U "\r\n",
+		snprintf(in, sizeof(in),
+			 "Content-Type: %s\r\n" CTE "base64\r\n\r\n--b\r\n" CTE "8bit\r\n\r\n" U
+			 "\r\n",
 			 cases[i].value);
-		snprintf(out, sizeof(out), TYPE "multipart/x; boundary=a\r\n\r\n--a\r\n" TYPE "%s\r\n\r\n--b\r\n" CTE "%s\r\n\r\n%s\r\n",
-			 cases[i].value, cases[i].multipart ? "quoted-printable" : "8bit", cases[i].multipart ? "=C3=BC" : U);
+		expect(in, in);
+		snprintf(in, sizeof(in),
+			 TYPE "multipart/x; boundary=a\r\n\r\n--a\r\n" TYPE "%s\r\n\r\n--b\r\n" CTE
+			      "8bit\r\n\r\n" U "\r\n",
+			 cases[i].value);
+		snprintf(out, sizeof(out),
+			 TYPE "multipart/x; boundary=a\r\n\r\n--a\r\n" TYPE "%s\r\n\r\n--b\r\n" CTE
+			      "%s\r\n\r\n%s\r\n",
+			 cases[i].value, cases[i].multipart ? "quoted-printable" : "8bit",
+			 cases[i].multipart ? "=C3=BC" : U);
 		expect(in, out);
 	}
 }
@@ -243,17 +270,25 @@ test_limits(void **state)
 		buf_printf(&want, TYPE "multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i);
 	}
 	buf_append(&in, SPAN(CTE "8bit\r\n\r\n" U "\r\n--b0\r\n" CTE "8bit\r\n\r\n" U));
-	buf_append(&want, SPAN(CTE "8bit\r\n\r\n" U "\r\n--b0\r\n" CTE "quoted-printable\r\n\r\n=C3=BC"));
+	buf_append(&want,
+		   SPAN(CTE "8bit\r\n\r\n" U "\r\n--b0\r\n" CTE "quoted-printable\r\n\r\n=C3=BC"));
 	expect_span(buf_span(&in), buf_span(&want));
 	/* a boundary of 70 is the longest */
-	expect(TYPE "multipart/mixed; boundary=" SEVENTY "\r\n\r\n--" SEVENTY "\r\n" CTE "8bit\r\n\r\n" U,
-	       TYPE "multipart/mixed; boundary=" SEVENTY "\r\n\r\n--" SEVENTY "\r\n" CTE "quoted-printable\r\n\r\n=C3=BC");
-	expect(TYPE "multipart/mixed; boundary=1" SEVENTY "\r\n\r\n--1" SEVENTY "\r\n" CTE "8bit\r\n\r\n" U,
-	       TYPE "multipart/mixed; boundary=1" SEVENTY "\r\n\r\n--1" SEVENTY "\r\n" CTE "8bit\r\n\r\n" U);
-	/* one line of a header, and one of a body, without end; a delimiter with very many blanks */
+	expect(TYPE "multipart/mixed; boundary=" SEVENTY "\r\n\r\n--" SEVENTY "\r\n" CTE
+		    "8bit\r\n\r\n" U,
+	       TYPE "multipart/mixed; boundary=" SEVENTY "\r\n\r\n--" SEVENTY "\r\n" CTE
+		    "quoted-printable\r\n\r\n=C3=BC");
+	expect(TYPE "multipart/mixed; boundary=1" SEVENTY "\r\n\r\n--1" SEVENTY "\r\n" CTE
+		    "8bit\r\n\r\n" U,
+	       TYPE "multipart/mixed; boundary=1" SEVENTY "\r\n\r\n--1" SEVENTY "\r\n" CTE
+		    "8bit\r\n\r\n" U);
+	/*
+	 * one line of a header, and one of a body, without end; a delimiter with very many blanks
+	 */
 	for (int field = 0; field < 2; field++) {
 		buf_clear(&huge);
-		buf_printf(&huge, TYPE "multipart/mixed; boundary=b\r\n\r\n--b\r\n%s", field ? "X: " : "");
+		buf_printf(&huge, TYPE "multipart/mixed; boundary=b\r\n\r\n--b\r\n%s",
+			   field ? "X: " : "");
 		for (int i = 0; i < 30000; i++)
 			buf_append(&huge, SPAN(TEN));
 		buf_append(&huge, SPAN("\r\n" CTE "8bit\r\n\r\n" U "\r\n"));

@@ -159,7 +159,8 @@ check_rows(const struct dane_question *question, const struct row *rows, size_t 
 			print_error("%s: %.*s\n", rows[i].zone, SPAN_FMT(verdict.reason));
 		assert_int_equal(verdict.outcome, rows[i].outcome);
 		assert_true(span_eq(verdict.base, span_str(rows[i].base)));
-		assert_true(span_eq(buf_span(&names), span_str(rows[i].names ? rows[i].names : "")));
+		assert_true(span_eq(buf_span(&names),
+				    span_str(rows[i].names ? rows[i].names : "")));
 		if (rows[i].asked != NULL) {
 			buf_byte(&asked, '\0');
 			assert_string_equal(buf_span(&asked).at, rows[i].asked);
@@ -174,13 +175,16 @@ test_plain(void **state)
 {
 	static const struct row rows[] = {
 		/* insecure addresses: TLSA is not even asked for */
-		{ "mx.test A insecure; " FOUR " TLSA secure 3,1,1,32", DANE_NONE, NULL, NULL, ADDRESSES },
+		{ "mx.test A insecure; " FOUR " TLSA secure 3,1,1,32", DANE_NONE, NULL, NULL,
+		  ADDRESSES },
 		{ "mx.test A insecure; " FOUR " TLSA servfail", DANE_NONE, NULL, NULL, ADDRESSES },
-		{ "mx.test A secure; mx.test AAAA insecure; " FOUR " TLSA secure 3,1,1,32", DANE_NONE,
-		  NULL, NULL, ADDRESSES },
-		{ "mx.test A secure; mx.test AAAA nodata; " FOUR " TLSA secure 3,1,1,32", DANE_USABLE,
+		{ "mx.test A secure; mx.test AAAA insecure; " FOUR " TLSA secure 3,1,1,32",
+		  DANE_NONE, NULL, NULL, ADDRESSES },
+		{ "mx.test A secure; mx.test AAAA nodata; " FOUR " TLSA secure 3,1,1,32",
+		  DANE_USABLE,
 		  "mx.test", "mx.test, dom.test", ADDRESSES ", TLSA " FOUR },
-		{ "mx.test AAAA secure; mx.test A nodata; " FOUR " TLSA secure 2,0,1,32", DANE_USABLE,
+		{ "mx.test AAAA secure; mx.test A nodata; " FOUR " TLSA secure 2,0,1,32",
+		  DANE_USABLE,
 		  "mx.test", "mx.test, dom.test", NULL },
 		/* one of two address look-ups failed: the other is enough */
 		{ "mx.test A secure; mx.test AAAA servfail; " FOUR " TLSA secure 3,1,2,64",
@@ -189,7 +193,8 @@ test_plain(void **state)
 		{ "mx.test A secure; " FOUR " TLSA nodata", DANE_NONE, NULL, NULL, NULL },
 		{ "mx.test A secure; " FOUR " TLSA nxdomain", DANE_NONE, NULL, NULL, NULL },
 		{ "mx.test A secure; " FOUR " TLSA insecure nodata", DANE_NONE, NULL, NULL, NULL },
-		{ "mx.test A secure; " FOUR " TLSA insecure 3,1,1,32", DANE_NONE, NULL, NULL, NULL },
+		{ "mx.test A secure; " FOUR " TLSA insecure 3,1,1,32", DANE_NONE, NULL, NULL,
+		  NULL },
 		/* bogus: skip */
 		{ "mx.test A secure; " FOUR " TLSA servfail", DANE_SKIP, NULL, NULL, NULL },
 		{ "mx.test A servfail; mx.test AAAA nodata", DANE_SKIP, NULL, NULL, ADDRESSES },

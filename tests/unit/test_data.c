@@ -112,7 +112,8 @@ compare(struct span in, bool normalise)
 			assert_int_equal(got.faults, want.faults);
 			/* what the end of the input leaves open is not content yet */
 			if (want.end)
-				assert_true(span_eq(buf_span(&got.content), buf_span(&want.content)));
+				assert_true(span_eq(buf_span(&got.content),
+						    buf_span(&want.content)));
 			result_free(&got);
 		}
 	}
@@ -192,8 +193,10 @@ test_chunks(void **state)
 		uint8_t faults;
 	} samples[] = {
 		{ "", 0 }, { "a", 0 }, { "a\r\nb", 0 }, { ".\r\n.\r\n", 0 }, { "\r\n", 0 },
-		{ "a\nb", DATA_BARE_NEWLINE }, { "a\rb", DATA_BARE_NEWLINE }, { "a\r\n\r", DATA_BARE_NEWLINE },
-		{ "\n", DATA_BARE_NEWLINE }, { "\r", DATA_BARE_NEWLINE }, { "\r\r\n", DATA_BARE_NEWLINE },
+		{ "a\nb", DATA_BARE_NEWLINE }, { "a\rb", DATA_BARE_NEWLINE },
+		{ "a\r\n\r", DATA_BARE_NEWLINE },
+		{ "\n", DATA_BARE_NEWLINE }, { "\r", DATA_BARE_NEWLINE },
+		{ "\r\r\n", DATA_BARE_NEWLINE },
 		{ "\r\n\n", DATA_BARE_NEWLINE }, { "123456789012345678\r\n", 0 },
 		{ "1234567890123456789\r\n", DATA_LONG_LINE },
 	};
@@ -236,7 +239,8 @@ test_encode(void **state)
 				assert_int_equal(r.taken, buf_len(&out));
 				assert_int_equal(r.faults, 0);
 				assert_true(span_starts(buf_span(&r.content), buf_span(&content)));
-				assert_true(buf_len(&r.content) - buf_len(&content) == (start ? 0 : 2));
+				assert_true(buf_len(&r.content) - buf_len(&content) ==
+					    (start ? 0 : 2));
 				result_free(&r);
 				buf_free(&out);
 			}
@@ -249,7 +253,8 @@ test_encode(void **state)
 static struct buf
 odd_text(unsigned seed)
 {
-	static const char *const odd[] = { "\r", "\n", "\r\n.", "\r\n..x", ".", "\r\n\r\n", "\r\r\n", "\n.\r\n", "\r\n.\r" };
+	static const char *const odd[] = { "\r", "\n", "\r\n.", "\r\n..x", ".", "\r\n\r\n",
+					   "\r\r\n", "\n.\r\n", "\r\n.\r" };
 	const unsigned rare = 1 + seed % 40;
 	uint64_t chance = seed + 1;
 	struct buf text = { 0 };
@@ -258,7 +263,8 @@ odd_text(unsigned seed)
 		chance = chance * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 		for (int i = (int)(chance >> 40 & 0xff) % 90; i > 0; i--)
 			buf_byte(&text, (char)('a' + i % 26));
-		buf_append(&text, (chance >> 50) % rare == 0 ? span_str(odd[(chance >> 33) % 9]) : SPAN("\r\n"));
+		buf_append(&text, (chance >> 50) % rare == 0 ? span_str(odd[(chance >> 33) % 9])
+							     : SPAN("\r\n"));
 	}
 	return text;
 }
@@ -284,13 +290,15 @@ test_long_texts(void **state)
 
 			data_check(&checked, rest, i + 1 == in.len);
 			data_encode(rest, &slow_start, &slow);
-			for (size_t taken = 1; !end && (taken > 0 || content.len > 0); rest = span_skip(rest, taken)) {
+			for (size_t taken = 1; !end && (taken > 0 || content.len > 0);
+			     rest = span_skip(rest, taken)) {
 				taken = data_decode(&d, rest, &content, &end);
 				buf_append(&octets, content);
 			}
 		}
 		assert_int_equal(d.faults, whole.faults);
-		assert_true(end == whole.end && span_eq(buf_span(&octets), buf_span(&whole.content)));
+		assert_true(end == whole.end &&
+			    span_eq(buf_span(&octets), buf_span(&whole.content)));
 		data_encode(in, &start, &out);
 		assert_true(span_eq(buf_span(&out), buf_span(&slow)) && start == slow_start);
 		buf_clear(&out);

@@ -16,7 +16,9 @@
 #include "mta/auth/dovecot.h"
 #include "mta/base/base64.h"
 
-#define HELLO "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tmutual-auth\nMECH\tNTLM\nMECH\tLOGIN\tprivate\n" \
+#define HELLO                                                                 \
+	"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tmutual-" \
+	"auth\nMECH\tNTLM\nMECH\tLOGIN\tprivate\n"                            \
 	"SPID\t1\nCUID\t2\nCOOKIE\tabc\nDONE\n"
 
 /* What was heard, in words; piece: octets given at a time. */
@@ -59,15 +61,18 @@ test_codec(void **state)
 		  "ready 12;ok 1 user=anna;cont 2 YWJj;cont 3 ;fail 4 user=bert 0 ;" },
 		{ HELLO "FAIL\t1\ttemp\nFAIL\t2\tuser=x\tcode=temp_fail\treason=down\nFAIL\t3\tauthz\n"
 		  "FAIL\t4\tcode=user_disabled\nFAIL\t5\tpass_expired\nFAIL\t6\n",
-		  "ready 12;fail 1 user= 1 ;fail 2 user=x 1 down;fail 3 user= 2 ;fail 4 user= 3 ;fail 5 user= 4 ;"
+		  "ready 12;fail 1 user= 1 ;fail 2 user=x 1 down;fail 3 user= 2 ;fail 4 user= 3 "
+		  ";fail 5 user= 4 ;"
 		  "fail 6 user= 0 ;" },
 		{ HELLO "OK\t1\tuser=a\1tb\n", "ready 12;broken" },
 		{ HELLO "OK\t1\tuser=\n", "ready 12;broken" },
 		{ HELLO "OK\t1\tuser=\xff\n", "ready 12;broken" },
 		{ HELLO "OK\t4294967296\tuser=a\n", "ready 12;broken" },
-		{ HELLO "OK\tx\tuser=a\n", "ready 12;broken" }, { HELLO "CONT\n", "ready 12;broken" },
+		{ HELLO "OK\tx\tuser=a\n", "ready 12;broken" },
+		{ HELLO "CONT\n", "ready 12;broken" },
 		{ HELLO "NOVELTY\t1\t2\n\n\nOK\t7\tuser=a\tx=y\tlogin\n", "ready 12;ok 7 user=a;" },
-		{ "VERSION\t2\t0\n", "broken" }, { "SPID\t1\n", "broken" }, { "+OK Dovecot ready.\r\n", "broken" },
+		{ "VERSION\t2\t0\n", "broken" }, { "SPID\t1\n", "broken" },
+		{ "+OK Dovecot ready.\r\n", "broken" },
 		{ "\n", "broken" }, { "VERSION\t1\n DONE\nDONE\n", "ready 0;" },
 	};
 
@@ -112,13 +117,14 @@ static void
 test_put(void **state)
 {
 	struct netaddr client, local;
-	struct dovecot_facts facts = { .client = &client, .local = &local, .tls = true, .valid_certificate = true,
-				       .session = SPAN("01k\tx") };
+	struct dovecot_facts facts = { .client = &client, .local = &local, .tls = true,
+				       .valid_certificate = true, .session = SPAN("01k\tx") };
 	struct span message = SPAN("\0anna\0pw");
 	struct buf out = { 0 };
 
 	(void)state;
-	assert_true(netaddr_parse(SPAN("2001:db8::1"), 1234, &client) && netaddr_parse(SPAN("192.0.2.1"), 587, &local));
+	assert_true(netaddr_parse(SPAN("2001:db8::1"), 1234, &client) &&
+		    netaddr_parse(SPAN("192.0.2.1"), 587, &local));
 	dovecot_put_hello(7, &out);
 	dovecot_put_auth(1, SPAN("PLAIN"), SPAN("smtp"), &facts, &message, &out);
 	dovecot_put_auth(2, SPAN("LOGIN"), SPAN("a\nb"), &(struct dovecot_facts){ 0 }, NULL, &out);
@@ -126,18 +132,21 @@ test_put(void **state)
 	dovecot_put_cancel(2, &out);
 	buf_byte(&out, '\0');
 	assert_string_equal(out.at,
-		"VERSION\t1\t2\nCPID\t7\n"
-		"AUTH\t1\tPLAIN\tservice=smtp\tnologin\tsecured=tls\tvalid-client-cert\trip=2001:db8::1\trport=1234"
-		"\tlip=192.0.2.1\tlport=587\tsession=01k\1tx\tresp=AGFubmEAcHc=\n"
-		"AUTH\t2\tLOGIN\tservice=a\1nb\tnologin\nCONT\t2\tYWJj\nCANCEL\t2\n");
+			    "VERSION\t1\t2\nCPID\t7\n"
+			    "AUTH\t1\tPLAIN\tservice=smtp\tnologin\tsecured=tls\tvalid-client-"
+			    "cert\trip=2001:db8::1\trport=1234"
+			    "\tlip=192.0.2.1\tlport=587\tsession=01k\1tx\tresp=AGFubmEAcHc=\n"
+			    "AUTH\t2\tLOGIN\tservice=a\1nb\tnologin\nCONT\t2\tYWJj\nCANCEL\t2\n");
 	buf_free(&out);
 }
 
 /* A backend on the same loop. */
 struct backend {
 	uv_pipe_t listener;
-	uv_pipe_t *peer;		/* NULL: nobody; the next one may come before the last has closed */
-	uv_timer_t tick;		/* so that uv_run() comes back when a timer's callback was all */
+	/* NULL: nobody; the next one may come before the last has closed */
+	uv_pipe_t *peer;
+	/* so that uv_run() comes back when a timer's callback was all */
+	uv_timer_t tick;
 	uv_loop_t loop;
 	struct stream_scratch scratch;
 	char path[64];
@@ -188,16 +197,19 @@ answer_line(struct backend *b, struct span line)
 	char text[200];
 
 	if (span_eq(command, SPAN("CONT"))) {
-		snprintf(text, sizeof(text), span_eq(line, SPAN("cmlnaHQ=")) ? "OK\t%.*s\tuser=Anna\n" : "FAIL\t%.*s\n",
+		snprintf(text, sizeof(text),
+			 span_eq(line, SPAN("cmlnaHQ=")) ? "OK\t%.*s\tuser=Anna\n" : "FAIL\t%.*s\n",
 			 SPAN_FMT(id));
 		say(b, text);
 	} else if (span_eq(command, SPAN("AUTH"))) {
 		if (span_starts(line, SPAN("SCRAM")))
 			snprintf(text, sizeof(text), "CONT\t%.*s\tYWJj\n", SPAN_FMT(id));
 		else if (span_ends(line, SPAN("resp=AGFubmEAcHc=")))
-			snprintf(text, sizeof(text), "OK\t%.*s\tuser=anna@example.org\tx\n", SPAN_FMT(id));
+			snprintf(text, sizeof(text), "OK\t%.*s\tuser=anna@example.org\tx\n",
+				 SPAN_FMT(id));
 		else if (span_ends(line, SPAN("resp=AGRvd24AcHc=")))
-			snprintf(text, sizeof(text), "FAIL\t%.*s\ttemp\treason=ldap\n", SPAN_FMT(id));
+			snprintf(text, sizeof(text), "FAIL\t%.*s\ttemp\treason=ldap\n",
+				 SPAN_FMT(id));
 		else
 			snprintf(text, sizeof(text), "FAIL\t%.*s\tuser=anna\n", SPAN_FMT(id));
 		say(b, text);
@@ -351,15 +363,16 @@ ask(struct dovecot *d, struct asker *a, const char *user, const char *password)
 	static const struct dovecot_facts facts = { .tls = true };
 
 	*a = new_asker();
-	dovecot_start_password(d, &a->request, &facts, SPAN(""), span_str(user), span_str(password));
+	dovecot_start_password(d, &a->request, &facts, SPAN(""), span_str(user),
+			       span_str(password));
 	assert_false(a->done);
 }
 
 static struct dovecot *
 connect_to(struct backend *b, int64_t timeout_ms)
 {
-	struct dovecot_config config = { .path = span_str(b->path), .timeout_ms = timeout_ms, .retry_ms = 1,
-					 .retry_max_ms = 2, .max_pending = 3 };
+	struct dovecot_config config = { .path = span_str(b->path), .timeout_ms = timeout_ms,
+					 .retry_ms = 1, .retry_max_ms = 2, .max_pending = 3 };
 
 	return dovecot_new(&b->loop, &b->scratch, &config);
 }
@@ -451,7 +464,8 @@ test_never_answers(void **state)
 	assert_true(dovecot_connected(d));
 	/* the client may think as long as it likes; then the backend has its time again */
 	b.silent = false;
-	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 }, &first);
+	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 },
+		      &first);
 	while (resting.challenges == 0)
 		uv_run(&b.loop, UV_RUN_ONCE);
 	b.silent = true;
@@ -465,7 +479,8 @@ test_never_answers(void **state)
 static void
 test_no_handshake(void **state)
 {
-	static const char *const hellos[] = { "", "VERSION\t1\t2\nMECH\tPLAIN\n", "HTTP/1.1 400\r\n\r\n", "VERSION\t9\t0\n" };
+	static const char *const hellos[] = { "", "VERSION\t1\t2\nMECH\tPLAIN\n",
+					      "HTTP/1.1 400\r\n\r\n", "VERSION\t9\t0\n" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(hellos) / sizeof(hellos[0]); i++) {
@@ -508,7 +523,8 @@ test_lost(void **state)
 	run_until(&b, &a.done);
 	listen_on(&b);
 	run_until_connected(&b, d);
-	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 }, &first);
+	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 },
+		      &first);
 	while (resting.challenges == 0)
 		uv_run(&b.loop, UV_RUN_ONCE);
 	b.silent = true;
@@ -518,7 +534,8 @@ test_lost(void **state)
 		uv_run(&b.loop, UV_RUN_ONCE);
 	hang_up(&b);
 	run_until(&b, &other.done);
-	assert_true(a.done && a.result.verdict == SASL_TEMPORARY && other.result.verdict == SASL_TEMPORARY);
+	assert_true(a.done && a.result.verdict == SASL_TEMPORARY &&
+		    other.result.verdict == SASL_TEMPORARY);
 	assert_false(resting.done);
 	dovecot_continue(&resting.request, SPAN("right"));
 	assert_false(resting.done);
@@ -555,9 +572,12 @@ test_close(void **state)
 	run_until(&b, &a.done);
 	assert_false(other.done);
 	assert_null(other.request.dovecot);
-	d = dovecot_new(&b.loop, &b.scratch, &(struct dovecot_config){ .path = SPAN(
-		"/a/path/that/is/longer/than/a/socket/may/have/it/because/the/kernel/has/room/for/108/octets/and/not/for/more"
-		"/of/them") });
+	d = dovecot_new(
+		&b.loop, &b.scratch,
+		&(struct dovecot_config){
+			.path = SPAN("/a/path/that/is/longer/than/a/socket/may/have/it/because/the/"
+				     "kernel/has/room/for/108/octets/and/not/for/more"
+				     "/of/them") });
 	ask(d, &a, "anna", "pw");
 	run_until(&b, &a.done);
 	assert_string_equal(dovecot_trouble(d), "connect: File name too long");
@@ -578,8 +598,10 @@ test_retire(void **state)
 	backend_init(&b, HELLO, true);
 	d = connect_to(&b, 60000);
 	run_until_connected(&b, d);
-	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 }, &first);
-	dovecot_start(d, &cancelled.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 }, &first);
+	dovecot_start(d, &resting.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 },
+		      &first);
+	dovecot_start(d, &cancelled.request, SASL_SCRAM_SHA_256, &(struct dovecot_facts){ 0 },
+		      &first);
 	while (resting.challenges == 0 || cancelled.challenges == 0)
 		uv_run(&b.loop, UV_RUN_ONCE);
 	b.silent = true;
@@ -600,14 +622,17 @@ test_retire(void **state)
 
 /* Users: any, password "pw" (tests/peers/dovecot.py). */
 static void
-ask_real(struct backend *b, struct dovecot *d, const char *authzid, const char *password, enum sasl_verdict expected)
+ask_real(struct backend *b, struct dovecot *d, const char *authzid, const char *password,
+	 enum sasl_verdict expected)
 {
 	struct netaddr client;
-	struct dovecot_facts facts = { .client = &client, .local = &client, .tls = true, .session = SPAN("s1") };
+	struct dovecot_facts facts = { .client = &client, .local = &client, .tls = true,
+				       .session = SPAN("s1") };
 	struct asker a = new_asker();
 
 	assert_true(netaddr_parse(SPAN("192.0.2.7"), 4711, &client));
-	dovecot_start_password(d, &a.request, &facts, span_str(authzid), SPAN("anna"), span_str(password));
+	dovecot_start_password(d, &a.request, &facts, span_str(authzid), SPAN("anna"),
+			       span_str(password));
 	run_until(b, &a.done);
 	assert_int_equal(a.result.verdict, expected);
 	if (expected == SASL_OK)
@@ -615,7 +640,8 @@ ask_real(struct backend *b, struct dovecot *d, const char *authzid, const char *
 }
 
 static void
-ask_real_scram(struct backend *b, struct dovecot *d, const char *password, enum sasl_verdict expected)
+ask_real_scram(struct backend *b, struct dovecot *d, const char *password,
+	       enum sasl_verdict expected)
 {
 	struct scram_client client = { .user = SPAN("anna"), .password = span_str(password) };
 	struct asker a = new_asker();
@@ -645,10 +671,12 @@ test_real(void **state)
 		skip();
 	backend_init(&b, HELLO, false);
 	first = dovecot_new(&b.loop, &b.scratch, &config);
-	second = dovecot_new(&b.loop, &b.scratch, &config);	/* as another reactor of this process */
+	/* as another reactor of this process */
+	second = dovecot_new(&b.loop, &b.scratch, &config);
 	run_until_connected(&b, first);
 	run_until_connected(&b, second);
-	assert_int_equal(dovecot_mechanisms(first), 1 << SASL_PLAIN | 1 << SASL_LOGIN | 1 << SASL_SCRAM_SHA_256);
+	assert_int_equal(dovecot_mechanisms(first),
+			 1 << SASL_PLAIN | 1 << SASL_LOGIN | 1 << SASL_SCRAM_SHA_256);
 	ask_real(&b, first, "", "pw", SASL_OK);
 	ask_real(&b, second, "", "no", SASL_REFUSED);
 	ask_real(&b, second, "bert", "pw", SASL_REFUSED);
@@ -663,10 +691,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_codec), cmocka_unit_test(test_codec_endless), cmocka_unit_test(test_put),
+		cmocka_unit_test(test_codec), cmocka_unit_test(test_codec_endless),
+		cmocka_unit_test(test_put),
 		cmocka_unit_test(test_connection), cmocka_unit_test(test_never_answers),
-		cmocka_unit_test(test_no_handshake), cmocka_unit_test(test_lost), cmocka_unit_test(test_close),
-		cmocka_unit_test(test_retire),
+		cmocka_unit_test(test_no_handshake), cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_close), cmocka_unit_test(test_retire),
 		cmocka_unit_test(test_real),
 	};
 

@@ -31,7 +31,9 @@ static const struct sample samples[] = {
 	{ "A: b\r\nno field", 6, 0, 1, false },
 	{ ": b\r\n\r\n", 0, 0, 0, false },
 	{ "A : b\r\nB:\r\n\r\n", 13, 0, 2, false },
-	{ "Received: x\r\n\ty\r\nRECEIVED: z\r\nX-Received: q\r\nreceived :\r\n\r\nReceived: no\r\n", 59, 3, 5, false },
+	{ "Received: x\r\n\ty\r\nRECEIVED: z\r\nX-Received: q\r\nreceived :\r\n\r\nReceived: "
+	  "no\r\n",
+	  59, 3, 5, false },
 	{ "Subject: caf\303\251\r\n\r\n", 18, 0, 1, true },
 	{ "Subject: x\r\n\r\ncaf\303\251\r\n", 14, 0, 1, false },
 	{ "\303\251: x\r\n\r\n", 0, 0, 0, false },
@@ -126,7 +128,8 @@ test_limits(void **state)
 static void
 test_fields(void **state)
 {
-	struct span at = SPAN("From:a\r\nTO \t: \tb\r\n\tc \r\nnonsense\r\nX: \r\n\r\n"), block = at, name, value;
+	struct span at = SPAN("From:a\r\nTO \t: \tb\r\n\tc \r\nnonsense\r\nX: \r\n\r\n"),
+		    block = at, name, value;
 	struct buf rest = { 0 };
 
 	(void)state;
@@ -146,7 +149,8 @@ test_fields(void **state)
 	assert_true(header_next_named(&at, SPAN("X"), &value) && span_eq(value, SPAN("1")));
 	assert_true(header_next_named(&at, SPAN("X"), &value) && span_eq(value, SPAN("\r\n 3")));
 	assert_false(header_next_named(&at, SPAN("X"), &value));
-	header_copy_without(SPAN("A: 1\r\nx-tenant: n\r\n folded\r\nB: 2\r\nX-Tenant : m\r\nX-Tenants: k\r\n\r\n"),
+	header_copy_without(SPAN("A: 1\r\nx-tenant: n\r\n folded\r\nB: 2\r\nX-Tenant : "
+				 "m\r\nX-Tenants: k\r\n\r\n"),
 			    SPAN("X-Tenant"), &rest);
 	assert_true(span_eq(buf_span(&rest), SPAN("A: 1\r\nB: 2\r\nX-Tenants: k\r\n\r\n")));
 	buf_free(&rest);

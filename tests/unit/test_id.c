@@ -12,7 +12,8 @@
 static void
 test_round_trip(void **state)
 {
-	static const uint64_t ids[] = { 1, 31, 32, 0xFFFF, 1ULL << 48, UINT64_MAX, 0x019A9A9A9A9A0001 };
+	static const uint64_t ids[] = { 1, 31, 32, 0xFFFF, 1ULL << 48, UINT64_MAX,
+					0x019A9A9A9A9A0001 };
 	char text[ID_TEXT_LEN + 1];
 	uint64_t back;
 
@@ -49,8 +50,10 @@ static void
 test_refused(void **state)
 {
 	static const char *const bad[] = {
-		"", "0000000000000", "000000000001", "00000000000001", "g000000000000", "000000000000i",
-		"000000000000l", "000000000000o", "000000000000u", "00000000000-1", "000000000000 ", "zzzzzzzzzzzzz",
+		"", "0000000000000", "000000000001", "00000000000001", "g000000000000",
+		"000000000000i",
+		"000000000000l", "000000000000o", "000000000000u", "00000000000-1", "000000000000 ",
+		"zzzzzzzzzzzzz",
 	};
 	uint64_t id = 77;
 

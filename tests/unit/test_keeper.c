@@ -1,6 +1,6 @@
 /*
- * test_keeper: what the keeper does for a server, and what it does not do for one that has been taken
- * over: it opens no file and runs no command that its configuration does not name.
+ * test_keeper: what the keeper does for a server, and what it does not do for one that has been
+ * taken over: it opens no file and runs no command that its configuration does not name.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -48,12 +48,15 @@ configure(const char *more)
 {
 	struct buf text = { 0 };
 
-	buf_printf(&text, "hostname = \"a.test\"\nsubmission-socket = \"%s/socket\"\n"
-			  "listener smtp { address = {\"127.0.0.1:%u\"} }\n%s"
-			  "route \"*\" { deliver = \"smtp:[127.0.0.1]:9\" user = \"u\" auth-unverified = yes %s }\n"
-			  "route \"b.test\" { deliver = \"smtp:[127.0.0.1]:9\" user = \"u\" auth-unverified = yes "
-			  "password-file = \"%s\" }\n", place, port, more,
-		   "token-command = {\"/bin/echo\", \"a token\"}", secret_path);
+	buf_printf(&text,
+		   "hostname = \"a.test\"\nsubmission-socket = \"%s/socket\"\n"
+		   "listener smtp { address = {\"127.0.0.1:%u\"} }\n%s"
+		   "route \"*\" { deliver = \"smtp:[127.0.0.1]:9\" user = \"u\" auth-unverified = "
+		   "yes %s }\n"
+		   "route \"b.test\" { deliver = \"smtp:[127.0.0.1]:9\" user = \"u\" "
+		   "auth-unverified = yes "
+		   "password-file = \"%s\" }\n",
+		   place, port, more, "token-command = {\"/bin/echo\", \"a token\"}", secret_path);
 	buf_byte(&text, '\0');
 	write_file(config_path, text.at + text.start);
 	buf_free(&text);
@@ -212,7 +215,8 @@ test_mistakes(void **state)
 	assert_int_equal(send(two.link.channel, "\xff\xff\xff", 3, 0), 3);
 	assert_int_equal(send(two.link.channel, "\x02\x00", 2, 0), 2);
 	configure("nonsense = 1\n");
-	assert_int_equal(keeper_link_fetch(&two.link, KEEPER_RELOAD, &files, &doors, error), -EINVAL);
+	assert_int_equal(keeper_link_fetch(&two.link, KEEPER_RELOAD, &files, &doors, error),
+			 -EINVAL);
 	assert_non_null(strstr(error, "nonsense"));
 	assert_null(files);
 	keeper_link_tell(&two.link, KEEPER_DROPPED, "");
@@ -278,7 +282,8 @@ test_too_many_descriptors(void **state)
 static int
 lingering(int *ret_peer)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct linger linger = { 1, 3600 };
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -319,7 +324,8 @@ test_slow_to_close(void **state)
 		send_along(&two, fd, count);
 		close(fd);
 		assert_int_equal(kill(two.keeper, SIGCONT), 0);
-		assert_int_equal(keeper_link_fetch(&two.link, KEEPER_RELOAD, &files, &doors, error), 0);
+		assert_int_equal(keeper_link_fetch(&two.link, KEEPER_RELOAD, &files, &doors, error),
+				 0);
 		files_free(files);
 		files_free(doors);
 		close(peer);
@@ -330,7 +336,8 @@ test_slow_to_close(void **state)
 static unsigned
 free_port(void)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(sa);
 

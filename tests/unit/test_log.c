@@ -67,7 +67,8 @@ test_escaping(void **state)
 		{ SPAN("a=b"), "\"a=b\"", "\"a=b\"" },
 		{ SPAN("a\"b\\"), "\"a\\\"b\\\\\"", "\"a\\\"b\\\\\"" },
 		{ SPAN("x\nlevel=error"), "\"x\\x0alevel=error\"", "\"x\\u000alevel=error\"" },
-		{ SPAN("\r\0\x1b[2J\x7f"), "\"\\x0d\\x00\\x1b[2J\\x7f\"", "\"\\u000d\\u0000\\u001b[2J\\u007f\"" },
+		{ SPAN("\r\0\x1b[2J\x7f"), "\"\\x0d\\x00\\x1b[2J\\x7f\"",
+		  "\"\\u000d\\u0000\\u001b[2J\\u007f\"" },
 		{ SPAN("grüße"), "grüße", "\"grüße\"" },
 		{ SPAN("\xff\xfe"), "\"\\xff\\xfe\"", "\"\\ufffd\\ufffd\"" },
 		{ SPAN("\xc0\xaf"), "\"\\xc0\\xaf\"", "\"\\ufffd\\ufffd\"" },
@@ -76,7 +77,8 @@ test_escaping(void **state)
 		{ SPAN("\xc2\x9b" "2J"), "\"\\xc2\\x9b2J\"", "\"\\u009b2J\"" },
 		{ SPAN("\xe2\x80\xae"), "\"\\xe2\\x80\\xae\"", "\"\\u202e\"" },
 		{ SPAN("\xf0\x9f\x93\xae"), "\xf0\x9f\x93\xae", "\"\xf0\x9f\x93\xae\"" },
-		{ SPAN("\xf4\x90\x80\x80"), "\"\\xf4\\x90\\x80\\x80\"", "\"\\ufffd\\ufffd\\ufffd\\ufffd\"" },
+		{ SPAN("\xf4\x90\x80\x80"), "\"\\xf4\\x90\\x80\\x80\"",
+		  "\"\\ufffd\\ufffd\\ufffd\\ufffd\"" },
 	};
 
 	(void)state;
@@ -121,9 +123,10 @@ test_kinds(void **state)
 	log_stop();
 	contents(path);
 	assert_int_equal(strncmp(text, "time=20", 7), 0);
-	assert_non_null(strstr(text, "Z level=info event=all id=0000000000001 i=-9223372036854775808 "
-		"u=18446744073709551615 peer=192.0.2.1:25 reply=\"550 5.7.1 no / more\" "
-		"error=\"ENOENT: No such file or directory\" other=\"error -99999\"\n"));
+	assert_non_null(strstr(
+		text, "Z level=info event=all id=0000000000001 i=-9223372036854775808 "
+		      "u=18446744073709551615 peer=192.0.2.1:25 reply=\"550 5.7.1 no / more\" "
+		      "error=\"ENOENT: No such file or directory\" other=\"error -99999\"\n"));
 	assert_non_null(strstr(text, " level=error event=said msg=\"3 of them\"\n"));
 	assert_null(strstr(text, "never"));
 	unlink(path);
@@ -133,7 +136,9 @@ test_kinds(void **state)
 	log_stop();
 	contents(path);
 	assert_int_equal(strncmp(text, "{\"time\":\"20", 11), 0);
-	assert_non_null(strstr(text, "\",\"level\":\"info\",\"event\":\"all\",\"id\":\"0000000000001\","
+	assert_non_null(strstr(
+		text,
+		"\",\"level\":\"info\",\"event\":\"all\",\"id\":\"0000000000001\","
 		"\"i\":-9223372036854775808,\"u\":18446744073709551615,\"peer\":\"192.0.2.1:25\","
 		"\"reply\":\"550 5.7.1 no / more\",\"error\":\"ENOENT: No such file or directory\","
 		"\"other\":\"error -99999\"}\n"));
@@ -152,7 +157,8 @@ test_cut(void **state)
 		for (size_t first = 3900; first < 4100; first++) {
 			log_line_shape(LOG_INFO, (enum log_format)format);
 			assert_true(log_begin(&line, LOG_INFO, "e"));
-			log_span(&line, "a", span_of("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 48));
+			log_span(&line, "a",
+				 span_of("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 48));
 			log_span(&line, "b", span_of(huge, first / 6));
 			log_u64(&line, "n", 12345678);
 			log_str(&line, "c", "ccccccccc cccccccccccccccccc");
@@ -190,7 +196,8 @@ many_lines(void *arg)
 static void
 test_threads(void **state)
 {
-	struct log_config config = config_for(LOG_LOGFMT), debug = { LOG_DEBUG, LOG_LOGFMT, path, 1 << 20, 0, 0 };
+	struct log_config config = config_for(LOG_LOGFMT),
+			  debug = { LOG_DEBUG, LOG_LOGFMT, path, 1 << 20, 0, 0 };
 	int next[THREADS] = { 0 };
 	pthread_t threads[THREADS];
 	uint64_t lost = log_lost();
@@ -378,8 +385,10 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_escaping), cmocka_unit_test(test_kinds), cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_threads), cmocka_unit_test(test_reopen), cmocka_unit_test(test_full_fifo),
+		cmocka_unit_test(test_escaping), cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_threads), cmocka_unit_test(test_reopen),
+		cmocka_unit_test(test_full_fifo),
 		cmocka_unit_test(test_blocked_forever), cmocka_unit_test(test_failing_sink),
 	};
 

@@ -1,4 +1,7 @@
-/* test_mail_wishes: what the field MT-Priority may look like. The parameters of MAIL are played in transcripts. */
+/*
+ * test_mail_wishes: what the field MT-Priority may look like. The parameters of MAIL are played in
+ * transcripts.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,4 +1,7 @@
-/* test_measure: how a slow-down deepens and recovers, step by step; what is stored of it comes back. */
+/*
+ * test_measure: how a slow-down deepens and recovers, step by step; what is stored of it comes
+ * back.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,9 +16,12 @@ enum { SECOND = 1000, TIME = 400 * SECOND };
 static struct measure
 slowed(uint32_t factor)
 {
-	return (struct measure){ .kind = MEASURE_SLOW, .scope = SCOPE_SITE, .place = SPAN("mx:a.example:25"),
-				 .rule = SPAN("rules:3"), .reason = SPAN("421 4.7.0 too many"), .since_ms = SECOND,
-				 .until_ms = SECOND + TIME, .count = 1, .factor = factor, .for_ms = TIME, .step_ms = SECOND,
+	return (struct measure){ .kind = MEASURE_SLOW, .scope = SCOPE_SITE,
+				 .place = SPAN("mx:a.example:25"),
+				 .rule = SPAN("rules:3"), .reason = SPAN("421 4.7.0 too many"),
+				 .since_ms = SECOND,
+				 .until_ms = SECOND + TIME, .count = 1, .factor = factor,
+				 .for_ms = TIME, .step_ms = SECOND,
 				 .connections = 20, .per_minute = 600 };
 }
 
@@ -44,7 +50,8 @@ static void
 test_clock_set_back(void **state)
 {
 	const int64_t years = INT64_C(3650) * 86400 * SECOND, now = 10 * SECOND;
-	struct measure m = slowed(8), held = { .kind = MEASURE_SUSPEND, .since_ms = years, .until_ms = MEASURE_FOR_GOOD_MS };
+	struct measure m = slowed(8), held = { .kind = MEASURE_SUSPEND, .since_ms = years,
+					       .until_ms = MEASURE_FOR_GOOD_MS };
 
 	(void)state;
 	assert_false(measure_set_back(&m, now));
@@ -91,8 +98,10 @@ test_stored(void **state)
 	(void)state;
 	measure_encode(&m, &out);
 	assert_int_equal(measure_decode(buf_span(&out), &arena, &got), 0);
-	assert_true(span_eq(got.place, m.place) && span_eq(got.rule, m.rule) && span_eq(got.reason, m.reason));
-	assert_true(got.kind == m.kind && got.factor == 8 && got.until_ms == m.until_ms && got.per_minute == 600);
+	assert_true(span_eq(got.place, m.place) && span_eq(got.rule, m.rule) &&
+		    span_eq(got.reason, m.reason));
+	assert_true(got.kind == m.kind && got.factor == 8 && got.until_ms == m.until_ms &&
+		    got.per_minute == 600);
 	for (size_t i = 0; i < buf_len(&out); i++)
 		assert_true(measure_decode(span_first(buf_span(&out), i), &arena, &got) < 0);
 	buf_clear(&out);
@@ -100,8 +109,8 @@ test_stored(void **state)
 	measure_encode(&m, &out);
 	assert_int_equal(measure_decode(buf_span(&out), &arena, &got), -EBADMSG);
 	buf_clear(&out);
-	m = (struct measure){ .kind = MEASURE_SUSPEND, .scope = SCOPE_DOMAIN, .name = SPAN("a.example"),
-			      .until_ms = MEASURE_FOR_GOOD_MS };
+	m = (struct measure){ .kind = MEASURE_SUSPEND, .scope = SCOPE_DOMAIN,
+			      .name = SPAN("a.example"), .until_ms = MEASURE_FOR_GOOD_MS };
 	measure_encode(&m, &out);
 	assert_int_equal(measure_decode(buf_span(&out), &arena, &got), 0);
 	assert_int_equal(measure_factor(&got, 0), MEASURE_UNIT);

@@ -35,7 +35,8 @@ test_record(void **state)
 		{ "v=STSv1 \t; \tid=1 ; ", "1" },
 		{ "v=STSv1; id=1; id=2", "1" },
 		{ "v=STSv1; x-y.z_1=a/b:c; id=7", "7" },
-		{ "v=STSv1; id=12345678901234567890123456789012", "12345678901234567890123456789012" },
+		{ "v=STSv1; id=12345678901234567890123456789012",
+		  "12345678901234567890123456789012" },
 		{ "v=STSv1; id=123456789012345678901234567890123", NULL },
 		{ "", NULL },
 		{ "v=STSv1", NULL },
@@ -175,9 +176,11 @@ static void
 test_policy_forms(void **state)
 {
 	static const char *const good[] = {
-		"version: STSv1\nmode: testing\nmx: a.test\nmax_age: 0",	/* LF, no last end */
+		/* LF, no last end */
+		"version: STSv1\nmode: testing\nmx: a.test\nmax_age: 0",
 		"max_age:1\nmx:A.Test\nmode:enforce\nversion:STSv1\n",		/* any order */
-		"version: STSv1 \t\r\nmode:   none\r\nmax_age: 86400\r\n",	/* none needs no mx */
+		/* none needs no mx */
+		"version: STSv1 \t\r\nmode:   none\r\nmax_age: 86400\r\n",
 		/* the first counts */
 		("version: STSv1\nmode: enforce\nmode: none\nmx: a.test\nmax_age: 1\nmax_age: x\n"
 		 "version: STSv2\n"),
@@ -441,7 +444,8 @@ test_back_off(void **state)
 static void
 test_max_age_zero(void **state)
 {
-	struct sts_entry entry = entry_of("version: STSv1\nmode: enforce\nmx: a.test\nmax_age: 0\n");
+	struct sts_entry entry =
+		entry_of("version: STSv1\nmode: enforce\nmx: a.test\nmax_age: 0\n");
 
 	(void)state;
 	expect(&entry, &id1, start, STS_USE_NOTHING, false, false);
@@ -466,8 +470,10 @@ test_names(void **state)
 	char domain[250];
 
 	(void)state;
-	assert_true(span_eq(sts_record_name(SPAN("example.com"), &arena), SPAN("_mta-sts.example.com")));
-	assert_true(span_eq(sts_policy_host(SPAN("example.com"), &arena), SPAN("mta-sts.example.com")));
+	assert_true(span_eq(sts_record_name(SPAN("example.com"), &arena),
+			    SPAN("_mta-sts.example.com")));
+	assert_true(span_eq(sts_policy_host(SPAN("example.com"), &arena),
+			    SPAN("mta-sts.example.com")));
 	memset(domain, 'a', sizeof(domain));
 	for (size_t i = 49; i < sizeof(domain) - 1; i += 50)
 		domain[i] = '.';
@@ -496,7 +502,8 @@ test_stored(void **state)
 	sts_entry_encode(&back, &again);
 	assert_true(span_eq(octets, buf_span(&again)));
 	for (size_t len = 0; len < octets.len; len++)
-		assert_int_equal(sts_entry_decode(span_first(octets, len), &arena, &back), -EBADMSG);
+		assert_int_equal(sts_entry_decode(span_first(octets, len), &arena, &back),
+				 -EBADMSG);
 	for (size_t i = 0; i < octets.len; i++) {
 		out.at[i] ^= 0x10;
 		assert_int_equal(sts_entry_decode(octets, &arena, &back), -EBADMSG);

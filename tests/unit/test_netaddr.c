@@ -40,7 +40,8 @@ test_parse_and_format(void **state)
 static void
 test_parse_refuses(void **state)
 {
-	static const char *const bad[] = { "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ", "::1%lo",
+	static const char *const bad[] = { "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4",
+					   "1.2.3.4 ", "::1%lo",
 		":::", "fe80::1::2", "host", "0x7f.1.1.1", "[::1]" };
 	struct netaddr addr;
 
@@ -53,7 +54,12 @@ test_parse_refuses(void **state)
 static void
 test_parse_port(void **state)
 {
-	static const struct { const char *in; uint16_t fallback; bool ok; const char *out; } rows[] = {
+	static const struct {
+		const char *in;
+		uint16_t fallback;
+		bool ok;
+		const char *out;
+	} rows[] = {
 		{ "192.0.2.1:2525", 0, true, "192.0.2.1:2525" },
 		{ "192.0.2.1", 25, true, "192.0.2.1:25" },
 		{ "[2001:db8::1]:25", 0, true, "[2001:db8::1]:25" },
@@ -77,7 +83,8 @@ test_parse_port(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		assert_int_equal(netaddr_parse_port(span_str(rows[i].in), rows[i].fallback, &addr), rows[i].ok);
+		assert_int_equal(netaddr_parse_port(span_str(rows[i].in), rows[i].fallback, &addr),
+				 rows[i].ok);
 		if (rows[i].ok)
 			assert_string_equal(netaddr_format_port(&addr, out), rows[i].out);
 	}
@@ -110,11 +117,16 @@ test_sockaddr(void **state)
 static void
 test_private(void **state)
 {
-	static const char *const yes[] = { "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.1.1", "172.16.0.1",
-		"172.31.255.255", "192.168.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fd00::1",
-		"ff02::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::10.0.0.1", "2002:7f00:1::1" };
-	static const char *const no[] = { "1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",
-		"172.15.255.255", "172.32.0.0", "192.167.255.255", "223.255.255.255", "2001:4860::1", "64:ff9b::1.1.1.1",
+	static const char *const yes[] = { "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1",
+					   "169.254.1.1", "172.16.0.1",
+		"172.31.255.255", "192.168.0.1", "224.0.0.1", "255.255.255.255", "::", "::1",
+					   "fe80::1", "fd00::1",
+		"ff02::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::10.0.0.1",
+					   "2002:7f00:1::1" };
+	static const char *const no[] = { "1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255",
+					  "100.128.0.0",
+		"172.15.255.255", "172.32.0.0", "192.167.255.255", "223.255.255.255",
+					  "2001:4860::1", "64:ff9b::1.1.1.1",
 		"2002:101:101::1" };
 
 	(void)state;
@@ -133,22 +145,27 @@ test_networks(void **state)
 {
 	static const struct { const char *network, *addr; bool holds; } rows[] = {
 		{ "10.0.0.0/8", "10.255.0.1", true }, { "10.0.0.0/8", "11.0.0.0", false },
-		{ "192.0.2.128/25", "192.0.2.128", true }, { "192.0.2.128/25", "192.0.2.127", false },
+		{ "192.0.2.128/25", "192.0.2.128", true },
+		{ "192.0.2.128/25", "192.0.2.127", false },
 		{ "192.0.2.1", "192.0.2.1", true }, { "192.0.2.1", "192.0.2.2", false },
 		{ "0.0.0.0/0", "203.0.113.9", true }, { "0.0.0.0/0", "2001:db8::1", false },
 		{ "::/0", "2001:db8::1", true }, { "::/0", "10.0.0.1", false },
-		{ "2001:db8::/33", "2001:db8:7fff::1", true }, { "2001:db8::/33", "2001:db8:8000::1", false },
+		{ "2001:db8::/33", "2001:db8:7fff::1", true },
+		{ "2001:db8::/33", "2001:db8:8000::1", false },
 		{ "::1", "::1", true }, { "10.0.0.0/8", "::ffff:10.1.1.1", true },
 		{ "::ffff:10.0.0.0/104", "10.9.9.9", true },
 	};
-	static const char *const bad[] = { "10.0.0.1/8", "10.0.0.0/33", "2001:db8::/129", "2001:db8::1/64", "10.0.0.0/",
+	static const char *const bad[] = { "10.0.0.1/8", "10.0.0.0/33", "2001:db8::/129",
+					   "2001:db8::1/64", "10.0.0.0/",
 		"/8", "", "10.0.0.0/8/8", "10.0.0.0/-1", "::ffff:0:0/95", "a/8", "10/8" };
 	struct network network;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		assert_true(network_parse(span_str(rows[i].network), &network));
-		assert_int_equal(network_holds(&network, (struct netaddr[]){ parsed(rows[i].addr) }), rows[i].holds);
+		assert_int_equal(network_holds(&network,
+					       (struct netaddr[]){ parsed(rows[i].addr) }),
+				 rows[i].holds);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_false(network_parse(span_str(bad[i]), &network));
@@ -178,7 +195,8 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_and_format), cmocka_unit_test(test_parse_refuses),
 		cmocka_unit_test(test_parse_port), cmocka_unit_test(test_sockaddr),
-		cmocka_unit_test(test_private), cmocka_unit_test(test_networks), cmocka_unit_test(test_limit_key),
+		cmocka_unit_test(test_private), cmocka_unit_test(test_networks),
+		cmocka_unit_test(test_limit_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,8 +86,10 @@ make_place(void **state)
 	    mkdir(at("his"), 0755) < 0 || mkdir(at("all"), 0777) < 0 || chmod(at("all"), 01777) < 0)
 		return -1;
 	make("root/secret", 0600);
-	if (symlink("secret", at("root/link")) < 0 || symlink("../his/link", at("root/there")) < 0 ||
-	    symlink("../root/secret", at("his/link")) < 0 || symlink("../root", at("his/folder")) < 0 ||
+	if (symlink("secret", at("root/link")) < 0 ||
+	    symlink("../his/link", at("root/there")) < 0 ||
+	    symlink("../root/secret", at("his/link")) < 0 ||
+	    symlink("../root", at("his/folder")) < 0 ||
 	    symlink("../root/secret", at("all/link")) < 0 || symlink("loop", at("loop")) < 0)
 		return -1;
 	return geteuid() == 0 && (chown(at("his"), NOBODY, NOBODY) < 0 ||
@@ -97,7 +99,8 @@ make_place(void **state)
 static int
 remove_place(void **state)
 {
-	static const char *const names[] = { "root/made", "root/secret", "root/link", "root/there", "his/made",
+	static const char *const names[] = { "root/made", "root/secret", "root/link", "root/there",
+					     "his/made",
 					     "his/link", "his/folder", "all/link", "loop" };
 	static const char *const folders[] = { "root", "his", "all" };
 

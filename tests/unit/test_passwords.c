@@ -1,4 +1,7 @@
-/* test_passwords: the password file, its faults, its hashes; and the checker that calculates them in the pool. */
+/*
+ * test_passwords: the password file, its faults, its hashes; and the checker that calculates them
+ * in the pool.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,8 +16,9 @@
 /* "secret", by Python's crypt */
 #define YESCRYPT \
 	"$y$j9T$F5Jx5fExrKuPp53xLKQ..1$GmcwIgvdUC9qLWcKCi6gklUa1dM3ziD43YxYNURLKy0"
-#define SHA512 \
-	"$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1"
+#define SHA512                                                                                   \
+	"$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN." \
+	"Pq.H91p5hVO1"
 #define SHA256 "$5$rounds=5000$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA"
 #define BCRYPT "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
 #define MD5 "$1$saltsalt$9xy1btjgzLYfb7hivXtC//"
@@ -23,8 +27,9 @@
 #define COMPOSED "$5$saltsalt$jCzctZPuSp6n9OZQjZ0kGu4bXPOziIJjnIQAtfHRIh4"
 #define DECOMPOSED "$5$saltsalt$D6jq3.5qNWcsYK5/sP5oLn9AZGKqZFDsshfKXP9q.77"
 /* "pencil" */
-#define VERIFIER \
-	"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=," \
+#define VERIFIER                                        \
+	"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==," \
+	"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=," \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 static struct passwords *
@@ -40,7 +45,8 @@ parse(const char *text)
 }
 
 static bool
-check_one(const struct passwords *p, const char *user, const char *password, const char *expected_spelling)
+check_one(const struct passwords *p, const char *user, const char *password,
+	  const char *expected_spelling)
 {
 	struct password_hash hash;
 	struct span spelling;
@@ -54,9 +60,11 @@ static void
 test_hashes(void **state)
 {
 	struct passwords *p = parse("# users\n\n"
-		"yes:" YESCRYPT "\nSha512:{SHA512-CRYPT}" SHA512 "\r\n sha256 : " SHA256 " \nbcrypt:{BLF-CRYPT}" BCRYPT "\n"
-		"scram:" VERIFIER "\nboth:" VERIFIER "\nboth:" SHA256 ":\nno:" SHA256 ":disabled\n"
-		"composed:" COMPOSED "\ndecomposed:" DECOMPOSED);
+				    "yes:" YESCRYPT "\nSha512:{SHA512-CRYPT}" SHA512
+				    "\r\n sha256 : " SHA256 " \nbcrypt:{BLF-CRYPT}" BCRYPT "\n"
+				    "scram:" VERIFIER "\nboth:" VERIFIER "\nboth:" SHA256
+				    ":\nno:" SHA256 ":disabled\n"
+				    "composed:" COMPOSED "\ndecomposed:" DECOMPOSED);
 	struct passwords_facts facts = passwords_facts(p);
 	struct span spelling;
 
@@ -95,7 +103,8 @@ test_hashes(void **state)
 static void
 test_unknown_costs_the_same(void **state)
 {
-	struct passwords *p = parse("a:" SHA256 "\nb:" SHA512 "\nc:" SHA512 "\nd:" SHA512 ":disabled\ne:" VERIFIER);
+	struct passwords *p = parse("a:" SHA256 "\nb:" SHA512 "\nc:" SHA512 "\nd:" SHA512
+				    ":disabled\ne:" VERIFIER);
 	struct password_hash hash;
 	struct span spelling;
 
@@ -128,19 +137,23 @@ test_faults(void **state)
 		{ "\n:" SHA256 "\n", "users:2: no user's name before the first ':'" },
 		{ "a\tb:" SHA256 "\n", "users:1: no user's name" },
 		{ "a\x01" "b:" SHA256 "\n", "users:1: a control character" },
-		{ "anna:" MD5 "\n", "users:1: \"anna\": MD5 is too weak; make a new hash with tramctl password" },
+		{ "anna:" MD5 "\n", "users:1: \"anna\": MD5 is too weak; make a new hash with "
+				    "tramctl password" },
 		{ "anna:" DES "\n", "users:1: \"anna\": DES is too weak" },
 		{ "anna:secret\n", "users:1: \"anna\": not a strong hash of crypt(3)" },
 		{ "anna:{PLAIN}secret\n", "users:1: \"anna\": a scheme that is not known" },
 		{ "anna:{SSHA}c2VjcmV0\n", "users:1: \"anna\": a scheme that is not known" },
-		{ "anna:*\n", "users:1: \"anna\": a locked account" }, { "anna:!" SHA256 "\n", "users:1: \"anna\": a locked" },
+		{ "anna:*\n", "users:1: \"anna\": a locked account" },
+		{ "anna:!" SHA256 "\n", "users:1: \"anna\": a locked" },
 		{ "anna:$6$saltsalt$8Y6\n", "users:1: \"anna\": the hash is not complete" },
 		{ "anna:$6$\n", "users:1: \"anna\": the hash is not complete" },
 		{ "anna:$5$rounds=999999999$s$1234567890123456789012345678901234567890123\n",
 		  "users:1: \"anna\": one check of it would take seconds" },
 		{ "anna:" SHA256 ":admin\n", "users:1: \"anna\": an option that is not known" },
-		{ "anna:" SHA256 "\nAnna:" SHA512 "\n", "users:2: \"Anna\": a second hash of this user" },
-		{ "anna:" VERIFIER "\nanna:" VERIFIER "\n", "users:2: \"anna\": a second SCRAM verifier" },
+		{ "anna:" SHA256 "\nAnna:" SHA512 "\n",
+		  "users:2: \"Anna\": a second hash of this user" },
+		{ "anna:" VERIFIER "\nanna:" VERIFIER "\n",
+		  "users:2: \"anna\": a second SCRAM verifier" },
 		{ "anna:{SCRAM-SHA-256}1,a,b,c\n", "users:1: \"anna\": the iterations" },
 	};
 
@@ -149,7 +162,8 @@ test_faults(void **state)
 		struct passwords *p = NULL;
 		struct buf errors = { 0 };
 
-		assert_int_equal(passwords_parse(SPAN("users"), span_str(faults[i].text), &errors, &p), -EINVAL);
+		assert_int_equal(passwords_parse(SPAN("users"), span_str(faults[i].text), &errors,
+						 &p), -EINVAL);
 		assert_null(p);
 		if (!span_starts(buf_span(&errors), span_str(faults[i].error)))
 			fail_msg("%.*s", SPAN_FMT(buf_span(&errors)));
@@ -187,8 +201,8 @@ test_make_entry(void **state)
 	struct passwords *p;
 
 	(void)state;
-	assert_null(passwords_make_entry(SPAN("anna@example.org"), SPAN("p\xc3\xa4ss w"), PASSWORD_YESCRYPT | PASSWORD_SCRAM,
-					 &out));
+	assert_null(passwords_make_entry(SPAN("anna@example.org"), SPAN("p\xc3\xa4ss w"),
+					 PASSWORD_YESCRYPT | PASSWORD_SCRAM, &out));
 	buf_byte(&out, '\0');
 	p = parse(out.at);
 	assert_int_equal(passwords_facts(p).with_crypt, 1);
@@ -240,12 +254,14 @@ ask_as(struct checker_port *port, int id, enum check_rank rank, uint64_t client,
 
 	askers[id] = (struct asker){ .check.done = on_done, .id = id };
 	memcpy(h.crypt, hash, strlen(hash));
-	assert_int_equal(checker_submit(port, &askers[id].check, rank, client, &h, span_str(password)), expected);
+	assert_int_equal(checker_submit(port, &askers[id].check, rank, client, &h,
+					span_str(password)), expected);
 	assert_false(askers[id].done);
 }
 
 static void
-ask(struct checker_port *port, int id, uint64_t client, const char *hash, const char *password, int expected)
+ask(struct checker_port *port, int id, uint64_t client, const char *hash, const char *password,
+    int expected)
 {
 	ask_as(port, id, CHECK_UNKNOWN, client, hash, password, expected);
 }
@@ -276,12 +292,14 @@ test_checker(void **state)
 	assert_int_equal(uv_sem_init(&held, 0), 0);
 	assert_int_equal(uv_queue_work(&loop, &holder, hold, NULL), 0);
 	assert_int_equal(checker_port_init(&port, checker, &loop), 0);
-	ask(&port, 0, 1, SHA256, "secret", 0);			/* client 1 asks on and on: to its half */
+	/* client 1 asks on and on: to its half */
+	ask(&port, 0, 1, SHA256, "secret", 0);
 	ask(&port, 1, 1, SHA256, "no", 0);
 	ask(&port, 2, 1, SHA512, "secret", 0);
 	ask(&port, 3, 1, SHA256, "secret", 0);
 	ask(&port, 4, 1, SHA256, "secret", -EBUSY);
-	ask(&port, 5, 2, SHA256, "secret", 0);			/* others do not stand behind all of that */
+	/* others do not stand behind all of that */
+	ask(&port, 5, 2, SHA256, "secret", 0);
 	ask(&port, 6, 3, SHA256, "secret", 0);
 	ask(&port, 7, 4, SHA256, "secret", 0);
 	ask(&port, 8, 5, SHA256, "secret", -EBUSY);		/* nothing more at all */
@@ -412,9 +430,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hashes), cmocka_unit_test(test_unknown_costs_the_same),
-		cmocka_unit_test(test_faults), cmocka_unit_test(test_many_faults), cmocka_unit_test(test_make_entry),
-		cmocka_unit_test(test_checker), cmocka_unit_test(test_checker_ranks), cmocka_unit_test(test_checker_remembers),
-		cmocka_unit_test(test_checker_closes),
+		cmocka_unit_test(test_faults), cmocka_unit_test(test_many_faults),
+		cmocka_unit_test(test_make_entry),
+		cmocka_unit_test(test_checker), cmocka_unit_test(test_checker_ranks),
+		cmocka_unit_test(test_checker_remembers), cmocka_unit_test(test_checker_closes),
 	};
 
 	setenv("UV_THREADPOOL_SIZE", "1", 1);

@@ -1,6 +1,6 @@
 /*
- * queue_faults: full disks, failed syncs, crashes, a clock that steps back. LMDB's writes and syncs, and the clock, are
- * this program's own functions, so that they can fail or lie.
+ * queue_faults: full disks, failed syncs, crashes, a clock that steps back. LMDB's writes and
+ * syncs, and the clock, are this program's own functions, so that they can fail or lie.
  */
 #include <errno.h>
 #include <signal.h>
@@ -10,7 +10,10 @@
 
 #include "tests/unit/queue_fixture.h"
 
-/* ---- what LMDB calls ---------------------------------------------------------------------------------------------- */
+/*
+ * ---- what LMDB calls
+ * ----------------------------------------------------------------------------------------------
+ */
 
 static _Atomic size_t write_most = SIZE_MAX;	/* larger writes find the disk full */
 static _Atomic int sync_error, sync_count;
@@ -66,7 +69,10 @@ test_clock_gettime(clockid_t which, struct timespec *ret)
 	return r;
 }
 
-/* ---- set-up ------------------------------------------------------------------------------------------------------- */
+/*
+ * ---- set-up
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static char poison_text[256];
 
@@ -105,10 +111,14 @@ teardown(void **state)
 static int
 settle_result(struct fixture *f, uint64_t id)
 {
-	return fixture_settle_one(f, id, 0, (struct settle_recipient){ .kind = SETTLE_DELIVERED }, NULL);
+	return fixture_settle_one(f, id, 0, (struct settle_recipient){ .kind = SETTLE_DELIVERED },
+				  NULL);
 }
 
-/* ---- no room ------------------------------------------------------------------------------------------------------ */
+/*
+ * ---- no room
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void
 quota_stops_accepts_only(void **state)
@@ -164,7 +174,10 @@ a_full_map_lets_settles_through(void **state)
 	fixture_check(f);
 }
 
-/* In one batch: the halves part the accept, whose pages do not fit the disk, from the settle, whose do. */
+/*
+ * In one batch: the halves part the accept, whose pages do not fit the disk, from the settle, whose
+ * do.
+ */
 static void
 a_settle_gets_through_where_an_accept_cannot(void **state)
 {
@@ -208,7 +221,8 @@ a_full_disk_loses_nothing(void **state)
 	write_most = SIZE_MAX;
 	assert_int_equal(settle_result(f, id), 0);
 	do {
-		r = fixture_accept(f, &a);		/* refused without trying for up to a second */
+		/* refused without trying for up to a second */
+		r = fixture_accept(f, &a);
 		usleep(20000);
 	} while (r == -ENOSPC);
 	assert_int_equal(r, 0);
@@ -242,7 +256,10 @@ a_draft_that_finds_no_room_is_deleted(void **state)
 	fixture_check(f);
 }
 
-/* ---- poison --------------------------------------------------------------------------------------------------------- */
+/*
+ * ---- poison
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void
 a_failed_sync_poisons(void **state)
@@ -287,7 +304,10 @@ each_commit_syncs(void **state)
 	}
 }
 
-/* ---- restart -------------------------------------------------------------------------------------------------------- */
+/*
+ * ---- restart
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 /* Runs part in a process that ends without closing, or is killed. */
 static void
@@ -312,15 +332,20 @@ part_with_doubt(struct fixture *f)
 	const struct attempt attempt = { .code = 451 };
 	uint64_t taken;
 
-	taken = fixture_deliverable(f, 2, 2, 100);			/* taken, one recipient settled, then again */
+	/* taken, one recipient settled, then again */
+	taken = fixture_deliverable(f, 2, 2, 100);
 	queue_taken(f->port, &taken, 1);
-	fixture_settle_one(f, taken, 0, (struct settle_recipient){ .kind = SETTLE_DELIVERED }, NULL);
+	fixture_settle_one(f, taken, 0, (struct settle_recipient){ .kind = SETTLE_DELIVERED },
+			   NULL);
 	queue_taken(f->port, &taken, 1);
-	taken = fixture_deliverable(f, 1, 1, 100);			/* tried, and due later: no doubt */
+	/* tried, and due later: no doubt */
+	taken = fixture_deliverable(f, 1, 1, 100);
 	queue_taken(f->port, &taken, 1);
-	fixture_settle_one(f, taken, 0, (struct settle_recipient){ .kind = SETTLE_RETRY, .due_ms = wall_ms() + 3600000,
-								   .attempt = &attempt }, NULL);
-	fixture_message(f, &a, 1, 1, 100);				/* due long ago, and not handed out */
+	fixture_settle_one(f, taken, 0,
+			   (struct settle_recipient){ .kind = SETTLE_RETRY, .due_ms = wall_ms() +
+						      3600000, .attempt = &attempt }, NULL);
+	/* due long ago, and not handed out */
+	fixture_message(f, &a, 1, 1, 100);
 	a.due_ms -= 3600000;
 	fixture_accept(f, &a);
 	fixture_message(f, &a, 1, 1, 100);				/* due just now */
@@ -339,7 +364,8 @@ a_crash_leaves_doubt_where_it_belongs(void **state)
 	size_t count;
 
 	crash_in(f, part_with_doubt);
-	clock_offset_s = 3600;		/* the last second is that before the last commit, whenever we come back */
+	/* the last second is that before the last commit, whenever we come back */
+	clock_offset_s = 3600;
 	fixture_open(f);
 	queue_facts(f->queue, &facts);
 	assert_false(facts.clean_start);
@@ -364,7 +390,8 @@ static void
 part_with_draft(struct fixture *f)
 {
 	char *octets = calloc(1, 400000);
-	struct draft *draft = draft_begin(&(struct draft_config){ .port = f->port, .id = queue_next_id(f->queue) });
+	struct draft *draft = draft_begin(
+		&(struct draft_config){ .port = f->port, .id = queue_next_id(f->queue) });
 
 	fixture_deliverable(f, 1, 1, 200000);
 	draft_append(draft, span_of(octets, 400000));
@@ -385,7 +412,10 @@ drafts_are_swept(void **state)
 	assert_in_range(facts.live_bytes, 200000, 220000);
 }
 
-/* What was acknowledged is written to a pipe; after the kill it must be there, unless its settle had begun. */
+/*
+ * What was acknowledged is written to a pipe; after the kill it must be there, unless its settle
+ * had begun.
+ */
 struct acknowledged { uint64_t id; bool settling; };
 
 static int ack_pipe[2], load_rounds;
@@ -404,15 +434,18 @@ part_under_load(struct fixture *f)
 	uint64_t id, old = 0;
 	uint32_t recipient = 0;
 	struct queue_accept dsn;
-	struct queue_report report = { .op.urgent = true, .recipients = &recipient, .count = 1, .accept = &dsn };
+	struct queue_report report = { .op.urgent = true, .recipients = &recipient, .count = 1,
+				       .accept = &dsn };
 
 	for (int i = 0; i < load_rounds; i++) {
-		struct queue_edit edit = { .kind = EDIT_RETRY, .ids = &id, .count = 1, .only_recipient = UINT32_MAX, .due_ms = i };
+		struct queue_edit edit = { .kind = EDIT_RETRY, .ids = &id, .count = 1,
+					   .only_recipient = UINT32_MAX, .due_ms = i };
 		struct draft *draft;
 		struct queue_accept a;
 
 		fixture_message(f, &a, 1, 2, 150000);
-		draft = a.draft = draft_begin(&(struct draft_config){ .port = f->port, .id = a.id });
+		draft = a.draft =
+			draft_begin(&(struct draft_config){ .port = f->port, .id = a.id });
 		draft_append(draft, a.body);
 		fixture_settle(f);
 		assert_int_equal(fixture_accept(f, &a), 0);
@@ -513,8 +546,10 @@ static void
 nothing_acknowledged_is_lost_at_any_point(void **state)
 {
 	static const char *const points[] = {
-		"accept-before-commit:3", "accept-after-commit:4", "settle-before-commit:5", "settle-after-commit:3",
-		"report-before-commit:2", "report-after-commit:2", "chunk-before-commit:2", "chunk-after-commit:3", "sweep",
+		"accept-before-commit:3", "accept-after-commit:4", "settle-before-commit:5",
+		"settle-after-commit:3",
+		"report-before-commit:2", "report-after-commit:2", "chunk-before-commit:2",
+		"chunk-after-commit:3", "sweep",
 		"edit-before-commit:7", "edit-after-commit:5",
 	};
 	struct fixture *f = *state;
@@ -552,9 +587,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(quota_stops_accepts_only), TEST(a_full_map_lets_settles_through),
 		TEST(a_settle_gets_through_where_an_accept_cannot), TEST(a_full_disk_loses_nothing),
-		TEST(a_draft_that_finds_no_room_is_deleted), TEST(a_failed_sync_poisons), TEST(each_commit_syncs),
+		TEST(a_draft_that_finds_no_room_is_deleted), TEST(a_failed_sync_poisons),
+		TEST(each_commit_syncs),
 		TEST(a_crash_leaves_doubt_where_it_belongs), TEST(drafts_are_swept),
-		TEST(nothing_acknowledged_is_lost_by_a_kill), TEST(nothing_acknowledged_is_lost_at_any_point),
+		TEST(nothing_acknowledged_is_lost_by_a_kill),
+		TEST(nothing_acknowledged_is_lost_at_any_point),
 		TEST(ids_grow_when_the_clock_steps_back),
 	};
 

@@ -1,6 +1,6 @@
 /*
- * notes: put, replaced, removed, read by prefix in pages; bounded; committed with an accept or not at all; kept over a
- * kill; a store from before there were notes opens; salvage passes them over.
+ * notes: put, replaced, removed, read by prefix in pages; bounded; committed with an accept or not
+ * at all; kept over a kill; a store from before there were notes opens; salvage passes them over.
  */
 #include <lmdb.h>
 #include <signal.h>
@@ -56,7 +56,8 @@ static bool
 is(struct fixture *f, enum note_kind kind, struct span key, struct span value)
 {
 	struct buf out = { 0 };
-	bool same = queue_read_note(f->port, kind, key, &out) == 0 && span_eq(buf_span(&out), value);
+	bool same =
+		queue_read_note(f->port, kind, key, &out) == 0 && span_eq(buf_span(&out), value);
 
 	buf_free(&out);
 	return same;
@@ -79,7 +80,8 @@ kept_replaced_and_removed(void **state)
 	assert_true(is(f, NOTE_STS_POLICY, SPAN("empty"), SPAN("")));
 	assert_int_equal(take_away(f, NOTE_STS_POLICY, SPAN("a.example")), 0);
 	assert_int_equal(take_away(f, NOTE_STS_POLICY, SPAN("a.example")), 0);
-	assert_int_equal(queue_read_note(f->port, NOTE_STS_POLICY, SPAN("a.example"), &out), -ENOENT);
+	assert_int_equal(queue_read_note(f->port, NOTE_STS_POLICY, SPAN("a.example"), &out),
+			 -ENOENT);
 	assert_true(is(f, NOTE_TLS_REPORT, SPAN("a.example"), SPAN("other kind")));
 }
 
@@ -93,7 +95,8 @@ too_long_is_refused(void **state)
 	assert_int_equal(put(f, 1, SPAN(""), SPAN("x")), -EMSGSIZE);
 	assert_int_equal(put(f, 1, span_of(octets, NOTE_KEY_MAX + 1), SPAN("x")), -EMSGSIZE);
 	assert_int_equal(put(f, 1, SPAN("x"), span_of(octets, NOTE_VALUE_MAX + 1)), -EMSGSIZE);
-	assert_int_equal(put(f, 1, span_of(octets, NOTE_KEY_MAX), span_of(octets, NOTE_VALUE_MAX)), 0);
+	assert_int_equal(put(f, 1, span_of(octets, NOTE_KEY_MAX), span_of(octets, NOTE_VALUE_MAX)),
+			 0);
 	assert_true(is(f, 1, span_of(octets, NOTE_KEY_MAX), span_of(octets, NOTE_VALUE_MAX)));
 }
 
@@ -174,19 +177,24 @@ read_in_pages_by_prefix(void **state)
 	assert_int_equal(put(f, 1, SPAN("c"), SPAN("")), 0);
 	assert_int_equal(put(f, 2, SPAN("b.99"), SPAN("")), 0);
 	do {
-		assert_int_equal(queue_read_notes(f->port, 1, SPAN("b."), span_str(last), &f->arena, rows, 7, &count), 0);
+		assert_int_equal(queue_read_notes(f->port, 1, SPAN("b."), span_str(last), &f->arena,
+						  rows, 7, &count),
+				 0);
 		for (size_t i = 0; i < count; i++) {
 			snprintf(key, sizeof(key), "b.%02zu", total++);
-			assert_true(span_eq(rows[i].key, span_str(key)) && span_eq(rows[i].value, span_str(key)));
+			assert_true(span_eq(rows[i].key, span_str(key)) &&
+				    span_eq(rows[i].value, span_str(key)));
 			assert_false(rows[i].damaged);
 			snprintf(last, sizeof(last), "%s", key);
 		}
 	} while (count > 0);
 	assert_int_equal(total, 20);
-	assert_int_equal(queue_read_notes(f->port, 1, SPAN(""), SPAN(""), &f->arena, rows, 7, &count), 0);
+	assert_int_equal(queue_read_notes(f->port, 1, SPAN(""), SPAN(""), &f->arena, rows, 7,
+					  &count), 0);
 	assert_int_equal(count, 7);
 	assert_true(span_eq(rows[0].key, SPAN("a")));
-	assert_int_equal(queue_read_notes(f->port, 3, SPAN(""), SPAN(""), &f->arena, rows, 7, &count), 0);
+	assert_int_equal(queue_read_notes(f->port, 3, SPAN(""), SPAN(""), &f->arena, rows, 7,
+					  &count), 0);
 	assert_int_equal(count, 0);
 }
 
@@ -230,7 +238,8 @@ several_at_once_or_none(void **state)
 	struct fixture *f = *state;
 	struct queue_note more[] = { { .kind = 1, .key = SPAN("b"), .value = SPAN("2") },
 				     { .kind = 1, .key = SPAN(""), .value = SPAN("3") } };
-	struct queue_note note = { .kind = 1, .key = SPAN("a"), .value = SPAN("1"), .more = more, .more_count = 2 };
+	struct queue_note note = { .kind = 1, .key = SPAN("a"), .value = SPAN("1"), .more = more,
+				   .more_count = 2 };
 
 	fixture_open(f);
 	queue_submit_note(f->port, &note);
@@ -240,7 +249,8 @@ several_at_once_or_none(void **state)
 	more[1].key = SPAN("c");
 	queue_submit_note(f->port, &note);
 	fixture_settle(f);
-	assert_true(is(f, 1, SPAN("a"), SPAN("1")) && is(f, 1, SPAN("b"), SPAN("2")) && is(f, 1, SPAN("c"), SPAN("3")));
+	assert_true(is(f, 1, SPAN("a"), SPAN("1")) && is(f, 1, SPAN("b"), SPAN("2")) &&
+		    is(f, 1, SPAN("c"), SPAN("3")));
 }
 
 static void
@@ -257,7 +267,8 @@ kept_over_a_kill(void **state)
 	int status;
 
 	if (pid == 0) {
-		struct queue_note note = { .op.done = die, .kind = 1, .key = SPAN("k"), .value = SPAN("v") };
+		struct queue_note note = { .op.done = die, .kind = 1, .key = SPAN("k"),
+					   .value = SPAN("v") };
 
 		fixture_open(f);
 		queue_submit_note(f->port, &note);
@@ -325,7 +336,8 @@ a_store_from_before_notes(void **state)
 	assert_int_equal(count, 1);
 	assert_int_equal(ids[0], id);
 	assert_int_equal(queue_read_note(port, 1, SPAN("k"), &out), -ENOENT);
-	assert_int_equal(queue_read_notes(port, 1, SPAN(""), SPAN(""), &f->arena, rows, 4, &count), 0);
+	assert_int_equal(queue_read_notes(port, 1, SPAN(""), SPAN(""), &f->arena, rows, 4, &count),
+			 0);
 	assert_int_equal(count, 0);
 	queue_reader_close(reader);
 	fixture_open(f);
@@ -355,7 +367,8 @@ damage_is_found(void **state)
 	tamper(f, false);
 	fixture_open(f);
 	assert_int_equal(queue_read_note(f->port, 1, SPAN("k"), &out), -EBADMSG);
-	assert_int_equal(queue_read_notes(f->port, 1, SPAN(""), SPAN(""), &f->arena, &row, 1, &count), 0);
+	assert_int_equal(queue_read_notes(f->port, 1, SPAN(""), SPAN(""), &f->arena, &row, 1,
+					  &count), 0);
 	assert_true(count == 1 && row.damaged && row.value.len == 0);
 	assert_int_equal(queue_check(f->queue, count_fault, &faults), -EBADMSG);
 	assert_int_equal(faults, 1);
@@ -384,7 +397,8 @@ salvage_passes_them_over(void **state)
 	fixture_deliverable(f, 2, 2, 100);
 	assert_int_equal(put(f, 0, SPAN("\0\0\0\0\0\0\1"), span_of(octets, 20)), 0);
 	assert_int_equal(put(f, 0, SPAN("\0\0\0\0\0\0\1\0\0\0\0"), span_of(octets, 20)), 0);
-	assert_int_equal(put(f, 0, SPAN("\0\0\0\0\0\0\2\0\0\0\0"), span_of(octets, sizeof(octets))), 0);
+	assert_int_equal(put(f, 0, SPAN("\0\0\0\0\0\0\2\0\0\0\0"), span_of(octets, sizeof(octets))),
+			 0);
 	assert_int_equal(put(f, 's', SPAN("tate"), span_of(octets, 61)), 0);
 	fixture_close(f);
 	assert_int_equal(queue_salvage(f->path, on_salvaged, &found, &facts, f->error), 0);
@@ -399,10 +413,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(kept_replaced_and_removed), TEST(too_long_is_refused), TEST(the_table_is_bounded),
-		TEST(counts_leave_room),
-		TEST(read_in_pages_by_prefix), TEST(with_an_accept_or_not_at_all), TEST(several_at_once_or_none), TEST(kept_over_a_kill),
-		TEST(a_store_from_before_notes), TEST(damage_is_found), TEST(salvage_passes_them_over),
+		TEST(kept_replaced_and_removed), TEST(too_long_is_refused),
+		TEST(the_table_is_bounded), TEST(counts_leave_room),
+		TEST(read_in_pages_by_prefix), TEST(with_an_accept_or_not_at_all),
+		TEST(several_at_once_or_none), TEST(kept_over_a_kill),
+		TEST(a_store_from_before_notes), TEST(damage_is_found),
+		TEST(salvage_passes_them_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * queue_places: where a queue may not live, and which files are not opened. Each refusal says what to do. The file
- * system is what this program's own fstatfs() says.
+ * queue_places: where a queue may not live, and which files are not opened. Each refusal says what
+ * to do. The file system is what this program's own fstatfs() says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -82,17 +82,24 @@ refused(struct fixture *f, int error, const char *word)
 	assert_non_null(strstr(f->error, f->path));
 }
 
-/* ---- the directory ------------------------------------------------------------------------------------------------ */
+/*
+ * ---- the directory
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void
 file_systems_that_do_not_keep_their_word(void **state)
 {
 	static const struct { uint32_t type; const char *name; } refusals[] = {
-		{ 0x6969, "on NFS" }, { 0x517b, "on SMB" }, { 0xfe534d42, "on SMB" }, { 0xff534d42, "on CIFS" },
-		{ 0x65735546, "on FUSE" }, { 0x01021997, "on 9P" }, { 0x00c36400, "on Ceph" }, { 0x5346414f, "on AFS" },
-		{ 0x0bd00bd0, "on Lustre" }, { 0x47504653, "on GPFS" }, { 0x786f4256, "VirtualBox" },
+		{ 0x6969, "on NFS" }, { 0x517b, "on SMB" }, { 0xfe534d42, "on SMB" },
+		{ 0xff534d42, "on CIFS" },
+		{ 0x65735546, "on FUSE" }, { 0x01021997, "on 9P" }, { 0x00c36400, "on Ceph" },
+		{ 0x5346414f, "on AFS" },
+		{ 0x0bd00bd0, "on Lustre" }, { 0x47504653, "on GPFS" },
+		{ 0x786f4256, "VirtualBox" },
 	};
-	static const uint32_t fine[] = { 0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1, 0x794c7630 };
+	static const uint32_t fine[] = { 0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1,
+					 0x794c7630 };
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
@@ -100,7 +107,8 @@ file_systems_that_do_not_keep_their_word(void **state)
 		refused(f, -EOPNOTSUPP, refusals[i].name);
 		assert_non_null(strstr(f->error, "give a path on ext4"));
 	}
-	for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++) {		/* ext4, xfs, btrfs, tmpfs, zfs, overlay */
+	/* ext4, xfs, btrfs, tmpfs, zfs, overlay */
+	for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++) {
 		file_system = fine[i];
 		fixture_open(f);
 		fixture_close(f);
@@ -148,7 +156,8 @@ somebody_elses(void **state)
 	refused(f, -EPERM, "data.mdb belongs to user 65534 and this runs as user 0; chown it");
 	assert_int_equal(chown(path, 0, 0), 0);
 	assert_int_equal(chown(f->path, 65534, 65534), 0);
-	refused(f, -EPERM, "belongs to user 65534 and this runs as user 0; chown it, or run as its owner");
+	refused(f, -EPERM,
+		"belongs to user 65534 and this runs as user 0; chown it, or run as its owner");
 	assert_int_equal(chown(f->path, 0, 0), 0);
 	fixture_open(f);
 }
@@ -165,7 +174,8 @@ a_link_to_the_directory_is_that_directory(void **state)
 	other.config.path = path;
 	fixture_open(f);
 	assert_int_equal(fixture_try_open(&other), -EBUSY);
-	assert_non_null(strstr(other.error, "in use by another tramd; stop it, or give another path"));
+	assert_non_null(strstr(other.error,
+			       "in use by another tramd; stop it, or give another path"));
 	fixture_close(f);
 	fixture_open(&other);
 	assert_int_equal(fixture_try_open(f), -EBUSY);
@@ -194,7 +204,10 @@ a_second_opener(void **state)
 	fixture_open(f);
 }
 
-/* ---- the files ---------------------------------------------------------------------------------------------------- */
+/*
+ * ---- the files
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static void
 a_data_file_that_others_may_read(void **state)
@@ -309,7 +322,9 @@ a_file_of_another_machine(void **state)
 	refused(f, -EPROTO, "another byte order; drain it there, or export it there");
 	patch_metas(path, META_MAGIC, 0xbeefc0de);
 	patch_metas(path, META_VERSION, 2);
-	refused(f, -EPROTO, "another version of LMDB (format 2, this is 1); drain it with the tramd that made it");
+	refused(f, -EPROTO,
+		"another version of LMDB (format 2, this is 1); drain it with the tramd that made "
+		"it");
 	patch_metas(path, META_VERSION, 1);
 	patch_metas(path, META_PAGE_SIZE, 2 * ours);
 	refused(f, -EOPNOTSUPP, "was made with pages of");
@@ -342,7 +357,8 @@ a_database_of_somebody_else(void **state)
 	assert_int_equal(stat(path, &before), 0);
 	refused(f, -EPROTO, "not a queue of tram");
 	assert_int_equal(stat(path, &after), 0);
-	assert_true(before.st_mtim.tv_sec == after.st_mtim.tv_sec && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+	assert_true(before.st_mtim.tv_sec == after.st_mtim.tv_sec &&
+		    before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
 }
 
 static void
@@ -374,8 +390,10 @@ main(void)
 		TEST(file_systems_that_do_not_keep_their_word), TEST(no_directory),
 		TEST(a_directory_that_others_may_write_to), TEST(somebody_elses),
 		TEST(a_link_to_the_directory_is_that_directory), TEST(a_second_opener),
-		TEST(a_data_file_that_others_may_read), TEST(links), TEST(a_file_cut_short), TEST(what_is_not_a_queue),
-		TEST(a_file_of_another_machine), TEST(a_database_of_somebody_else), TEST(a_newer_format),
+		TEST(a_data_file_that_others_may_read), TEST(links), TEST(a_file_cut_short),
+		TEST(what_is_not_a_queue),
+		TEST(a_file_of_another_machine), TEST(a_database_of_somebody_else),
+		TEST(a_newer_format),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /*
- * queue_salvage: what is read out of a damaged data file. Most of it works on a copy of one file in memory: a queue
- * that has seen several times the mail that it holds, so that most of its pages are old versions.
+ * queue_salvage: what is read out of a damaged data file. Most of it works on a copy of one file in
+ * memory: a queue that has seen several times the mail that it holds, so that most of its pages are
+ * old versions.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -81,7 +82,8 @@ salvage_passes_over_damage(void **state)
 	for (int i = 0; i < 20; i++) {
 		fixture_message(f, &a, 2, 1, 5000);
 		if (i == 7)
-			a.body = SPAN("this body will be damaged in the file, for it stands there as it came ............");
+			a.body = SPAN("this body will be damaged in the file, for it stands there "
+				      "as it came ............");
 		assert_int_equal(fixture_accept(f, &a), 0);
 	}
 	fixture_close(f);
@@ -96,7 +98,10 @@ salvage_passes_over_damage(void **state)
 	buf_free(&content);
 }
 
-/* ---- a file in memory ----------------------------------------------------------------------------------------------- */
+/*
+ * ---- a file in memory
+ * -----------------------------------------------------------------------------------------------
+ */
 
 enum { GENERATIONS = 6, EACH = 60, MOST = GENERATIONS * EACH };
 
@@ -133,11 +138,16 @@ static void
 settle(struct fixture *f, struct truth *t, uint32_t recipient)
 {
 	assert_int_equal(fixture_settle_one(f, t->id, recipient,
-					    (struct settle_recipient){ .kind = SETTLE_DELIVERED }, NULL), 0);
+					    (struct settle_recipient){ .kind = SETTLE_DELIVERED },
+					    NULL),
+			 0);
 	t->open[recipient] = false;
 }
 
-/* Each generation comes, and most of the one before it goes; of what stays, some have recipients that went. */
+/*
+ * Each generation comes, and most of the one before it goes; of what stays, some have recipients
+ * that went.
+ */
 static void
 live_a_life(struct fixture *f)
 {
@@ -147,7 +157,10 @@ live_a_life(struct fixture *f)
 		if (i + 2 >= MOST)
 			next_millisecond();
 		t->recipients = i % 3 == 0 ? 3 : 1;
-		t->id = fixture_deliverable(f, t->recipients, 2, i % 20 == 7 ? 150000 : i % 7 == 3 ? 6000 : 300);
+		t->id = fixture_deliverable(f, t->recipients, 2,
+					    i % 20 == 7	 ? 150000
+					    : i % 7 == 3 ? 6000
+							 : 300);
 		for (size_t k = 0; k < t->recipients; k++)
 			t->open[k] = true;
 		if (i >= EACH && i % 5 != 0)
@@ -234,8 +247,8 @@ on_salvaged(void *arg, const struct queue_salvaged *found)
 	if (found->lost)
 		assert_int_equal(found->content.len, 0);
 	else
-		assert_int_equal(found->content.len,
-				 found->message.record.header_size + found->message.record.body_size);
+		assert_int_equal(found->content.len, found->message.record.header_size +
+							     found->message.record.body_size);
 	file->found += !found->lost;
 	file->doubtful += found->doubtful && !found->lost;
 	file->lost += found->lost;
@@ -247,7 +260,8 @@ scan(const char *at, size_t size)
 {
 	file->found = file->doubtful = file->lost = 0;
 	memset(file->seen, 0, sizeof(file->seen));
-	assert_int_equal(raw_scan(span_of(at, size), file->page_size, on_salvaged, NULL, &file->facts), 0);
+	assert_int_equal(raw_scan(span_of(at, size), file->page_size, on_salvaged, NULL,
+				  &file->facts), 0);
 	assert_int_equal(file->facts.messages, file->found);
 	assert_true(file->facts.doubtful == file->doubtful && file->facts.lost == file->lost);
 }
@@ -289,7 +303,8 @@ root_of(const char *table)
 	uint64_t root;
 
 	for (size_t i = 0; i < 2; i++)
-		assert_int_equal(lmdb_meta_read(file->at + i * file->page_size, &metas[i]), LMDB_READABLE);
+		assert_int_equal(lmdb_meta_read(file->at + i * file->page_size, &metas[i]),
+				 LMDB_READABLE);
 	root = metas[metas[1].transaction > metas[0].transaction].main_root;
 	if (table[0] == '\0')
 		return root;
@@ -297,7 +312,10 @@ root_of(const char *table)
 	return found.root;
 }
 
-/* ---- page by page ----------------------------------------------------------------------------------------------- */
+/*
+ * ---- page by page
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static void
 a_sound_file(void **state)
@@ -335,8 +353,10 @@ static void
 without_roots(void **state)
 {
 	static const struct { const char *tables[3]; bool doubt; } cases[] = {
-		{ { "message" }, false }, { { "sender" }, false }, { { "body" }, false }, { { "meta", "entry" }, false },
-		{ { "left" }, true }, { { "message", "sender" }, true }, { { "" }, true }, { { "message", "sender", "" }, true },
+		{ { "message" }, false }, { { "sender" }, false }, { { "body" }, false },
+		{ { "meta", "entry" }, false },
+		{ { "left" }, true }, { { "message", "sender" }, true }, { { "" }, true },
+		{ { "message", "sender", "" }, true },
 	};
 
 	(void)state;
@@ -353,7 +373,10 @@ without_roots(void **state)
 	}
 }
 
-/* Whatever page is gone: what is not on it is found, and what is gone never comes as if it were not. */
+/*
+ * Whatever page is gone: what is not on it is found, and what is gone never comes as if it were
+ * not.
+ */
 static void
 without_any_one_page(void **state)
 {
@@ -367,7 +390,8 @@ without_any_one_page(void **state)
 		if (missing() + file->lost > worst)
 			worst = missing() + file->lost;
 		lost += file->lost;
-		memcpy(copy + page * file->page_size, file->at + page * file->page_size, file->page_size);
+		memcpy(copy + page * file->page_size, file->at + page * file->page_size,
+		       file->page_size);
 	}
 	assert_in_range(worst, 1, 20);
 	assert_true(lost > 0);
@@ -398,7 +422,10 @@ on_noise(void *arg, const struct queue_salvaged *found)
 	return 0;
 }
 
-/* Octets turned over at random, many at a time: nothing else than that it ends, and what comes is whole. */
+/*
+ * Octets turned over at random, many at a time: nothing else than that it ends, and what comes is
+ * whole.
+ */
 static void
 noise(void **state)
 {
@@ -412,12 +439,17 @@ noise(void **state)
 			dice = dice * 6364136223846793005u + 1442695040888963407u;
 			copy[(dice >> 20) % file->size] ^= (char)(dice >> 12 & 255);
 		}
-		assert_int_equal(raw_scan(span_of(copy, file->size), file->page_size, on_noise, &dice, &file->facts), 0);
+		assert_int_equal(raw_scan(span_of(copy, file->size), file->page_size, on_noise,
+					  &dice, &file->facts),
+				 0);
 		free(copy);
 	}
 }
 
-/* A leaf page, made by somebody who sent it as the body of a message, with a record of another message. */
+/*
+ * A leaf page, made by somebody who sent it as the body of a message, with a record of another
+ * message.
+ */
 static void
 forge(char *page, uint64_t number, const char *value, size_t offset, size_t len)
 {
@@ -458,10 +490,12 @@ a_forged_page_counts_for_nothing(void **state)
 	offset = (size_t)(node.value.at - file->at) % file->page_size;
 	for (int round = 0; round < 2; round++) {
 		forge(copy + file->size, file->pages, node.value.at, offset, node.value.len);
-		assert_int_equal(raw_scan(span_of(copy, file->size + file->page_size), file->page_size, on_forged,
-					  &forged, &file->facts), 0);
+		assert_int_equal(raw_scan(span_of(copy, file->size + file->page_size),
+					  file->page_size, on_forged, &forged, &file->facts),
+				 0);
 		assert_int_equal(forged, round);
-		destroy(copy, (uint64_t)(node.value.at - file->at) / file->page_size);	/* now only its word is left */
+		/* now only its word is left */
+		destroy(copy, (uint64_t)(node.value.at - file->at) / file->page_size);
 	}
 	free(copy);
 }
@@ -480,12 +514,16 @@ who_cannot_go_on_is_not_asked_again(void **state)
 	int calls = 0;
 
 	(void)state;
-	assert_int_equal(raw_scan(span_of(file->at, file->size), file->page_size, stop_at_once, &calls, &file->facts),
+	assert_int_equal(raw_scan(span_of(file->at, file->size), file->page_size, stop_at_once,
+				  &calls, &file->facts),
 			 -EIO);
 	assert_int_equal(calls, 1);
 }
 
-/* ---- the file ----------------------------------------------------------------------------------------------------- */
+/*
+ * ---- the file
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static int
 count_all(void *arg, const struct queue_salvaged *found)
@@ -527,9 +565,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(salvage_passes_over_damage), TEST(a_sound_file), TEST(without_meta_pages), TEST(without_roots),
-		TEST(without_any_one_page), TEST(cut_short_anywhere), TEST(noise), TEST(a_forged_page_counts_for_nothing),
-		TEST(who_cannot_go_on_is_not_asked_again),
+		TEST(salvage_passes_over_damage), TEST(a_sound_file), TEST(without_meta_pages),
+		TEST(without_roots),
+		TEST(without_any_one_page), TEST(cut_short_anywhere), TEST(noise),
+		TEST(a_forged_page_counts_for_nothing), TEST(who_cannot_go_on_is_not_asked_again),
 		TEST(no_file_and_no_first_page),
 	};
 

@@ -39,7 +39,8 @@ test_messages(void **state)
 	assert_int_equal(v.count[QUOTA_MESSAGES_HOUR], 10);
 	assert_int_equal(v.count[QUOTA_RECIPIENTS_DAY], 10000);
 	assert_int_equal(v.exceeded, 1u << QUOTA_MESSAGES_HOUR);
-	assert_false(charge(q, &ten_an_hour, "anna", 1, 1, &v));	/* told already, not counted */
+	/* told already, not counted */
+	assert_false(charge(q, &ten_an_hour, "anna", 1, 1, &v));
 	assert_int_equal(v.exceeded | v.near, 0);
 	assert_int_equal(v.count[QUOTA_MESSAGES_HOUR], 10);
 	assert_int_equal(quota_ask(q, &ten_an_hour, SPAN("bert"), 0).messages, 10);
@@ -58,7 +59,8 @@ test_windows_slide(void **state)
 	assert_int_equal(quota_ask(q, &ten_an_hour, SPAN("anna"), HOUR - 1).messages, 0);
 	v = quota_ask(q, &ten_an_hour, SPAN("anna"), HOUR);		/* no sudden second ten */
 	assert_int_equal(v.messages, 0);
-	assert_int_equal(v.near, 1u << QUOTA_MESSAGES_HOUR);		/* a new window: told again */
+	/* a new window: told again */
+	assert_int_equal(v.near, 1u << QUOTA_MESSAGES_HOUR);
 	assert_int_equal(v.exceeded, 1u << QUOTA_MESSAGES_HOUR);
 	assert_int_equal(quota_ask(q, &ten_an_hour, SPAN("anna"), HOUR + 30 * MINUTE).messages, 5);
 	assert_int_equal(quota_ask(q, &ten_an_hour, SPAN("anna"), 2 * HOUR).messages, 10);
@@ -71,7 +73,8 @@ test_windows_slide(void **state)
 static void
 test_recipients(void **state)
 {
-	const struct quota_limits limits = { { [QUOTA_RECIPIENTS_DAY] = 100, [QUOTA_RECIPIENTS_HOUR] = 60 } };
+	const struct quota_limits limits = { { [QUOTA_RECIPIENTS_DAY] = 100,
+					       [QUOTA_RECIPIENTS_HOUR] = 60 } };
 	struct quota *q = quota_new(0, 1);
 	struct quota_verdict v;
 

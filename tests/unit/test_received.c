@@ -15,7 +15,8 @@ static struct netaddr client4, client6;
 static struct received_facts
 facts_of(const char *helo)
 {
-	return (struct received_facts){ .client = &client4, .helo = span_str(helo), .hostname = SPAN("relay.example.org"),
+	return (struct received_facts){ .client = &client4, .helo = span_str(helo),
+					.hostname = SPAN("relay.example.org"),
 					.id = 1ULL << 48, .now_ms = 1700000000000, .esmtp = true };
 }
 
@@ -35,14 +36,18 @@ test_lines(void **state)
 {
 	char id[ID_TEXT_LEN + 1], want[512];
 	static const struct { bool esmtp, utf8, v6, local; const char *helo, *to, *from, *tail; } cases[] = {
-		{ true, false, false, false, "mail.example.net", "", "from mail.example.net ([192.0.2.1])", "ESMTP" },
+		{ true, false, false, false, "mail.example.net", "",
+		  "from mail.example.net ([192.0.2.1])", "ESMTP" },
 		{ false, false, false, false, "x", "", "from x ([192.0.2.1])", "SMTP" },
-		{ true, true, true, false, "[IPv6:2001:db8::1]", "", "from [IPv6:2001:db8::1] ([IPv6:2001:db8::1])",
+		{ true, true, true, false, "[IPv6:2001:db8::1]", "",
+		  "from [IPv6:2001:db8::1] ([IPv6:2001:db8::1])",
 		  "UTF8SMTP" },
 		{ true, false, false, false, "", "", "from unknown ([192.0.2.1])", "ESMTP" },
 		{ true, false, false, true, "ignored", "", "from localhost (uid 1000)", "ESMTP" },
-		{ true, false, false, false, "x", "a@example.net", "from x ([192.0.2.1])", "ESMTP" },
-		{ true, true, false, false, "x", "ü@example.net", "from x ([192.0.2.1])", "UTF8SMTP" },
+		{ true, false, false, false, "x", "a@example.net", "from x ([192.0.2.1])",
+		  "ESMTP" },
+		{ true, true, false, false, "x", "ü@example.net", "from x ([192.0.2.1])",
+		  "UTF8SMTP" },
 	};
 
 	(void)state;
@@ -57,16 +62,21 @@ test_lines(void **state)
 		facts.recipient = span_str(cases[i].to);
 		if (cases[i].v6)
 			facts.client = &client6;
-		snprintf(want, sizeof(want), "Received: %s\r\n\tby relay.example.org (tram) with %s id %s%s%s%s;\r\n"
-			 "\tTue, 14 Nov 2023 22:13:20 +0000\r\n", cases[i].from, cases[i].tail,
-			 id_format(facts.id, id), to ? "\r\n\tfor <" : "", cases[i].to, to ? ">" : "");
+		snprintf(want, sizeof(want),
+			 "Received: %s\r\n\tby relay.example.org (tram) with %s id %s%s%s%s;\r\n"
+			 "\tTue, 14 Nov 2023 22:13:20 +0000\r\n",
+			 cases[i].from, cases[i].tail, id_format(facts.id, id),
+			 to ? "\r\n\tfor <" : "", cases[i].to, to ? ">" : "");
 		expect(facts, want);
 	}
 	struct received_facts hidden = facts_of("secret.example.net");
 
 	hidden.hidden = true;
-	snprintf(want, sizeof(want), "Received: from hidden.invalid\r\n\tby relay.example.org (tram) with ESMTP id %s;\r\n"
-		 "\tTue, 14 Nov 2023 22:13:20 +0000\r\n", id_format(hidden.id, id));
+	snprintf(want, sizeof(want),
+		 "Received: from hidden.invalid\r\n\tby relay.example.org (tram) with ESMTP id "
+		 "%s;\r\n"
+		 "\tTue, 14 Nov 2023 22:13:20 +0000\r\n",
+		 id_format(hidden.id, id));
 	expect(hidden, want);
 }
 
@@ -156,7 +166,8 @@ test_client(void **state)
 	struct arena arena = { 0 };
 
 	(void)state;
-	assert_string_equal(received_client(&facts, &arena).at, "client=192.0.2.1:4711 helo=mail?with=local with=ESMTP");
+	assert_string_equal(received_client(&facts, &arena).at,
+			    "client=192.0.2.1:4711 helo=mail?with=local with=ESMTP");
 	facts.local = true;
 	facts.uid = 1000;
 	assert_string_equal(received_client(&facts, &arena).at, "uid=1000 with=local");

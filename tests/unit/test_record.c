@@ -1,4 +1,7 @@
-/* record: what is encoded is decoded; what is cut, changed or newer is refused; names and checksums are what they are. */
+/*
+ * record: what is encoded is decoded; what is cut, changed or newer is refused; names and checksums
+ * are what they are.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,12 +25,14 @@ checksums_are_castagnoli(void **state)
 	for (size_t len = 0; len < sizeof(octets); len += len < 300 ? 1 : 61) {
 		assert_int_equal(crc32c(0, octets, len), crc32c_portable(0, octets, len));
 		assert_int_equal(crc32c(0, octets, sizeof(octets)),
-				 crc32c(crc32c(0, octets, len), octets + len, sizeof(octets) - len));
+				 crc32c(crc32c(0, octets, len), octets + len,
+					sizeof(octets) - len));
 	}
 }
 
 static void
-message_make(struct message_record *r, struct envelope *e, uint64_t *lanes, struct recipient *recipients, uint32_t *crcs)
+message_make(struct message_record *r, struct envelope *e, uint64_t *lanes,
+	     struct recipient *recipients, uint32_t *crcs)
 {
 	recipients[0] = (struct recipient){ SPAN("a@b.example"), SPAN("rfc822;a@b"), NOTIFY_NEVER };
 	recipients[1] = (struct recipient){ SPAN("\"x\n\0y\"@c"), SPAN(""), 0 };
@@ -36,11 +41,13 @@ message_make(struct message_record *r, struct envelope *e, uint64_t *lanes, stru
 	crcs[0] = 1;
 	crcs[1] = 2;
 	crcs[2] = 3;
-	*r = (struct message_record){ .id = 12345678901234, .body = 5, .arrival_ms = -1, .due_ms = 99, .flags = 6,
-				      .header_size = 100, .body_size = QUEUE_CHUNK + 1, .client = SPAN("client=x"), .crcs = crcs,
-				      .crc_count = 3 };
+	*r = (struct message_record){ .id = 12345678901234, .body = 5, .arrival_ms = -1,
+				      .due_ms = 99, .flags = 6,
+				      .header_size = 100, .body_size = QUEUE_CHUNK + 1,
+				      .client = SPAN("client=x"), .crcs = crcs, .crc_count = 3 };
 	*e = (struct envelope){ .reverse_path = SPAN("s@t"), .envid = SPAN("e1"), .ret = RET_HDRS,
-				.body = BODY_8BITMIME, .smtputf8 = true, .recipients = recipients, .recipient_count = 2 };
+				.body = BODY_8BITMIME, .smtputf8 = true, .recipients = recipients,
+				.recipient_count = 2 };
 }
 
 static void
@@ -58,7 +65,8 @@ a_message_comes_back(void **state)
 	(void)state;
 	message_make(&r, &e, lanes, recipients, crcs);
 	message_record_encode(&r, &e, lanes, &out);
-	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes), 0);
+	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes),
+			 0);
 	assert_int_equal(got.id, r.id);
 	assert_int_equal(got.arrival_ms, -1);
 	assert_int_equal(got.due_ms, 99);
@@ -95,13 +103,15 @@ a_user_comes_back(void **state)
 	message_make(&r, &e, lanes, recipients, crcs);
 	message_record_encode(&r, &e, lanes, &out);
 	assert_int_equal(out.at[0], 1);
-	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes), 0);
+	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes),
+			 0);
 	assert_int_equal(got.user.len, 0);
 	buf_clear(&out);
 	r.user = SPAN("anna@src.example");
 	message_record_encode(&r, &e, lanes, &out);
 	assert_int_equal(out.at[0], 2);
-	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes), 0);
+	assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &got_e, &got_lanes),
+			 0);
 	assert_true(span_eq(got.user, r.user));
 	assert_int_equal(got.crcs[2], 3);
 	buf_free(&out);
@@ -124,11 +134,13 @@ damage_is_found(void **state)
 	message_make(&r, &e, lanes, recipients, crcs);
 	message_record_encode(&r, &e, lanes, &out);
 	for (size_t len = 0; len < buf_len(&out); len++)
-		assert_int_equal(message_record_decode(span_first(buf_span(&out), len), &arena, &got, &e, &got_lanes),
+		assert_int_equal(message_record_decode(span_first(buf_span(&out), len), &arena,
+						       &got, &e, &got_lanes),
 				 -EBADMSG);
 	for (size_t i = 0; i < buf_len(&out); i++) {
 		out.at[i] = (char)(out.at[i] ^ 0x40);
-		assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &e, &got_lanes), -EBADMSG);
+		assert_int_equal(message_record_decode(buf_span(&out), &arena, &got, &e,
+						       &got_lanes), -EBADMSG);
 		out.at[i] = (char)(out.at[i] ^ 0x40);
 	}
 	buf_free(&out);
@@ -196,11 +208,13 @@ lengths_are_not_trusted(void **state)
 static void
 lanes_and_sites_come_back(void **state)
 {
-	struct lane_record lane = { .name = { SPAN("t"), SPAN("d.example"), SPAN("*"), SPAN("p"), PRIORITY_REPORT },
+	struct lane_record lane = { .name = { SPAN("t"), SPAN("d.example"), SPAN("*"), SPAN("p"),
+					      PRIORITY_REPORT },
 				    .count = 3, .site = 9, .site_until_ms = 8, .asleep_ms = 7,
 				    .backoff = { 6, 5, SPAN("why") }, .hold = true };
 	struct site_record site = { .key = SPAN("mx:a"), .lanes = 2, .wake_ms = INT64_MAX,
-				    .state = { { 1, 2, SPAN("b") }, { 3, SPAN("h"), SPAN("t") }, true, 17 } };
+				    .state = { { 1, 2, SPAN("b") }, { 3, SPAN("h"), SPAN("t") },
+					       true, 17 } };
 	struct lane_record got;
 	struct site_record got_site;
 	struct arena arena = { 0 };
@@ -227,13 +241,16 @@ lanes_and_sites_come_back(void **state)
 static void
 history_keeps_first_and_last(void **state)
 {
-	struct history_record h = { .state = HISTORY_OWED, .owed_since_ms = 4, .action = REPORT_FAILED }, got;
+	struct history_record h = { .state = HISTORY_OWED, .owed_since_ms = 4,
+				    .action = REPORT_FAILED }, got;
 	struct arena arena = { 0 };
 	struct buf out = { 0 };
 
 	(void)state;
 	for (int i = 0; i < 100; i++)
-		history_add_attempt(&h, &(struct attempt){ .at_ms = i, .code = 450, .text = SPAN("x") }, &arena);
+		history_add_attempt(&h,
+				    &(struct attempt){ .at_ms = i, .code = 450, .text = SPAN("x") },
+				    &arena);
 	history_record_encode(&h, &out);
 	assert_int_equal(history_record_decode(buf_span(&out), &arena, &got), 0);
 	assert_int_equal(got.attempt_count, 100);
@@ -250,15 +267,18 @@ history_keeps_first_and_last(void **state)
 static void
 attempts_have_their_tls(void **state)
 {
-	static const char before[] = "\1H\0\0\0\0\0\0\0\0\0\0\7\0\0\0\0\0\0\0\11\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\1"
-				     "\0\0\0\0\0\0\0\11\0\0\0\2mx\0\0\0\0\3\1\303\4\0\3\0\2\0\0\0\5later\0\0\0\0";
+	static const char before[] =
+		"\1H\0\0\0\0\0\0\0\0\0\0\7\0\0\0\0\0\0\0\11\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\1"
+		"\0\0\0\0\0\0\0\11\0\0\0\2mx\0\0\0\0\3\1\303\4\0\3\0\2\0\0\0\5later\0\0\0\0";
 	struct history_record h = { 0 }, got;
 	struct arena arena = { 0 };
 	struct buf out = { 0 };
 
 	(void)state;
-	history_add_attempt(&h, &(struct attempt){ .code = 450, .tls = SPAN("TLSv1.3 x y dane"), .tls_policy = SPAN("dane"),
-						   .tls_resumed = true }, &arena);
+	history_add_attempt(&h,
+			    &(struct attempt){ .code = 450, .tls = SPAN("TLSv1.3 x y dane"),
+					       .tls_policy = SPAN("dane"),
+					       .tls_resumed = true }, &arena);
 	history_record_encode(&h, &out);
 	assert_int_equal(history_record_decode(buf_span(&out), &arena, &got), 0);
 	assert_true(span_eq(got.attempts[0].tls, SPAN("TLSv1.3 x y dane")));
@@ -347,7 +367,9 @@ domains_are_reversed(void **state)
 static void
 names_hash_by_their_parts(void **state)
 {
-	const struct lane_name a = { .tenant = SPAN("ab"), .domain = SPAN("c") }, b = { .tenant = SPAN("a"), .domain = SPAN("bc") };
+	const struct lane_name a = { .tenant = SPAN("ab"),
+				     .domain = SPAN("c") }, b = { .tenant = SPAN("a"),
+								  .domain = SPAN("bc") };
 	uint8_t x[16], y[16];
 
 	(void)state;
@@ -395,8 +417,10 @@ static void
 wishes_come_back(void **state)
 {
 	struct recipient to = { .address = SPAN("b@dst.example") };
-	struct envelope e = { .reverse_path = SPAN("a@src.example"), .recipients = &to, .recipient_count = 1,
-			      .priority = -4, .by_mode = BY_NOTIFY, .by_trace = true, .by_ms = 1795219200000 }, got_e;
+	struct envelope e = { .reverse_path = SPAN("a@src.example"), .recipients = &to,
+			      .recipient_count = 1,
+			      .priority = -4, .by_mode = BY_NOTIFY, .by_trace = true,
+			      .by_ms = 1795219200000 }, got_e;
 	uint32_t crc = 7, count;
 	struct message_record r = { .id = 1, .body = 1, .crcs = &crc, .crc_count = 1 }, got;
 	uint64_t lane = 5, *lanes;
@@ -441,11 +465,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(checksums_are_castagnoli), cmocka_unit_test(a_message_comes_back), cmocka_unit_test(a_user_comes_back),
+		cmocka_unit_test(checksums_are_castagnoli), cmocka_unit_test(a_message_comes_back),
+		cmocka_unit_test(a_user_comes_back),
 		cmocka_unit_test(damage_is_found), cmocka_unit_test(newer_and_foreign_are_refused),
-		cmocka_unit_test(lengths_are_not_trusted), cmocka_unit_test(lanes_and_sites_come_back),
-		cmocka_unit_test(history_keeps_first_and_last), cmocka_unit_test(attempts_have_their_tls),
-		cmocka_unit_test(left_is_a_set),
+		cmocka_unit_test(lengths_are_not_trusted),
+		cmocka_unit_test(lanes_and_sites_come_back),
+		cmocka_unit_test(history_keeps_first_and_last),
+		cmocka_unit_test(attempts_have_their_tls), cmocka_unit_test(left_is_a_set),
 		cmocka_unit_test(meta_comes_back), cmocka_unit_test(domains_are_reversed),
 		cmocka_unit_test(names_hash_by_their_parts), cmocka_unit_test(long_names_fit_a_key),
 		cmocka_unit_test(body_records_are_counted),

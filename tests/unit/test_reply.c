@@ -34,7 +34,8 @@ static void
 test_status(void **state)
 {
 	static const char *const bad[] = {
-		"", "5", "5.", "5.1", "5.1.", "3.1.1", "1.0.0", "6.0.0", "5.1.1.1", "5.01.1", "5.1.00", "5.1000.1",
+		"", "5", "5.", "5.1", "5.1.", "3.1.1", "1.0.0", "6.0.0", "5.1.1.1", "5.01.1",
+		"5.1.00", "5.1000.1",
 		"5.1.1000", "5..1", "5.1.1x", "x.1.1", "5.-1.1", "5 1 1", "55.1.1",
 	};
 	struct status status = { 0 };
@@ -107,7 +108,8 @@ static void
 test_line(void **state)
 {
 	(void)state;
-	expect_line(REPLY(550, 5, 7, 1, "relaying denied\nsecond line"), "550 5.7.1 relaying denied / second line");
+	expect_line(REPLY(550, 5, 7, 1, "relaying denied\nsecond line"),
+		    "550 5.7.1 relaying denied / second line");
 	expect_line(REPLY(421, 0, 0, 0, ""), "421");
 	expect_line(REPLY(0, 0, 0, 0, "connection lost"), "connection lost");
 	expect_line(REPLY(550, 0, 0, 0, "\n\nx\ry"), "550  /  / x?y");

@@ -52,7 +52,8 @@ parse(struct reply_parser *p, struct span in, size_t piece, size_t *ret_taken, s
 	while (*ret_taken < in.len && result == REPLY_MORE) {
 		size_t taken;
 
-		result = reply_parser_take(p, span_first(span_skip(in, *ret_taken), piece), &taken, ret);
+		result = reply_parser_take(p, span_first(span_skip(in, *ret_taken), piece), &taken,
+					   ret);
 		*ret_taken += taken;
 	}
 	return result;
@@ -71,7 +72,8 @@ check_row(size_t row, size_t piece)
 	if (rows[row].line != NULL) {
 		/* twice, so that nothing of the first is left in the second */
 		for (int i = 0; i < 2; i++) {
-			assert_int_equal(parse(&p, rows[row].in, piece, &taken, &reply), REPLY_DONE);
+			assert_int_equal(parse(&p, rows[row].in, piece, &taken, &reply),
+					 REPLY_DONE);
 			assert_int_equal(taken, rows[row].in.len);
 			assert_true(reply_parser_empty(&p));
 			buf_clear(&text);
@@ -107,10 +109,13 @@ test_status(void **state)
 
 	(void)state;
 	reply_parser_init(&p, MAX_OCTETS);
-	assert_int_equal(reply_parser_take(&p, SPAN("452 4.5.3 many\r\n250 x"), &taken, &reply), REPLY_DONE);
+	assert_int_equal(reply_parser_take(&p, SPAN("452 4.5.3 many\r\n250 x"), &taken, &reply),
+			 REPLY_DONE);
 	assert_int_equal(taken, 16);
 	assert_int_equal(reply.code, 452);
-	assert_int_equal(reply.status.klass * 10000 + reply.status.subject * 100 + reply.status.detail, 40503);
+	assert_int_equal(reply.status.klass * 10000 + reply.status.subject * 100 +
+				 reply.status.detail,
+			 40503);
 	assert_true(span_eq(reply.text, SPAN("many")));
 	reply_parser_free(&p);
 }
@@ -127,14 +132,16 @@ test_endless(void **state)
 	memset(filler, '2', sizeof(filler));
 	for (size_t piece = 1; piece < 700; piece += 233) {
 		reply_parser_init(&p, MAX_OCTETS);
-		assert_int_equal(parse(&p, span_of(filler, sizeof(filler)), piece, &taken, &reply), REPLY_BAD);
+		assert_int_equal(parse(&p, span_of(filler, sizeof(filler)), piece, &taken, &reply),
+				 REPLY_BAD);
 		assert_true(span_eq(reply.text, SPAN("a reply without end")));
 		assert_true(p.line.cap <= 2 * MAX_OCTETS);
 		reply_parser_free(&p);
 	}
 	reply_parser_init(&p, 1 << 20);
 	for (unsigned i = 1; i < REPLY_LINES_MAX; i++)
-		assert_int_equal(reply_parser_take(&p, SPAN("250-\r\n"), &taken, &reply), REPLY_MORE);
+		assert_int_equal(reply_parser_take(&p, SPAN("250-\r\n"), &taken, &reply),
+				 REPLY_MORE);
 	assert_int_equal(reply_parser_take(&p, SPAN("250-\r\n"), &taken, &reply), REPLY_BAD);
 	assert_true(span_eq(reply.text, SPAN("a reply of too many lines")));
 	reply_parser_free(&p);
@@ -144,7 +151,8 @@ int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows), cmocka_unit_test(test_status), cmocka_unit_test(test_endless),
+		cmocka_unit_test(test_rows), cmocka_unit_test(test_status),
+		cmocka_unit_test(test_endless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

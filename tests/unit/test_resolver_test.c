@@ -57,7 +57,8 @@ test_findings(void **state)
 		enum kind good, bad;
 		enum resolver_trust trust;	/* UNTESTED: nothing is shown */
 	} rows[] = {
-		{ AD, SERVFAIL, RESOLVER_VALIDATES },	  { AD_NODATA, SERVFAIL, RESOLVER_VALIDATES },
+		{ AD, SERVFAIL, RESOLVER_VALIDATES },	  { AD_NODATA, SERVFAIL,
+							    RESOLVER_VALIDATES },
 		{ AD_NX, SERVFAIL, RESOLVER_VALIDATES },  { PLAIN, SERVFAIL, RESOLVER_FAILS },
 		{ PLAIN_NX, SERVFAIL, RESOLVER_FAILS },	  { PLAIN, PLAIN, RESOLVER_FAILS },
 		{ AD, PLAIN, RESOLVER_FAILS },		  { AD, AD, RESOLVER_FAILS },

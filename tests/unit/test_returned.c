@@ -1,6 +1,6 @@
 /*
- * test_returned: messages that came back, as servers write them (fuzz/corpus/returned), → what they say;
- * with both line ends, and cut anywhere.
+ * test_returned: messages that came back, as servers write them (fuzz/corpus/returned), → what they
+ * say; with both line ends, and cut anywhere.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -137,7 +137,8 @@ show(const struct returned *r, struct buf *out)
 
 	buf_printf(out, "%s %s", returned_kind_name(r->kind), returned_form_name(r->form));
 	if (r->feedback_type.len > 0)
-		buf_printf(out, " (%.*s%s)", SPAN_FMT(r->feedback_type), returned_is_complaint(r) ? "" : ": none");
+		buf_printf(out, " (%.*s%s)", SPAN_FMT(r->feedback_type),
+			   returned_is_complaint(r) ? "" : ": none");
 	if (r->original_from.len > 0)
 		buf_printf(out, " from=%.*s", SPAN_FMT(r->original_from));
 	if (r->envelope_id.len > 0)
@@ -147,7 +148,8 @@ show(const struct returned *r, struct buf *out)
 	for (size_t i = 0; i < r->count && i < 3; i++) {
 		const struct returned_recipient *one = &r->recipients[i];
 
-		buf_printf(out, "; %s %.*s", returned_action_name(one->action), SPAN_FMT(one->address));
+		buf_printf(out, "; %s %.*s", returned_action_name(one->action),
+			   SPAN_FMT(one->address));
 		if (one->original.len > 0 && !span_eq(one->original, one->address))
 			buf_printf(out, " was %.*s", SPAN_FMT(one->original));
 		if (one->code != 0)
@@ -202,7 +204,8 @@ test_samples(void **state)
 static void
 test_cut_anywhere(void **state)
 {
-	static const char *const files[] = { "postfix", "nested", "arf", "qmail", "html", "base64" };
+	static const char *const files[] = { "postfix", "nested", "arf", "qmail", "html",
+					     "base64" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {

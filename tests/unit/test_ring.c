@@ -224,7 +224,8 @@ test_last(void **state)
 {
 	struct ring ring = { 0 };
 	struct ring_tenant *tenants[2] = {
-		ring_tenant_use(&ring, SPAN(""), true, 1), ring_tenant_use(&ring, SPAN(""), false, 1)
+		ring_tenant_use(&ring, SPAN(""), true, 1),
+		ring_tenant_use(&ring, SPAN(""), false, 1)
 	};
 	struct lane lanes[2] = { 0 };
 

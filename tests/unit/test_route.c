@@ -61,7 +61,8 @@ test_most_specific_wins(void **state)
 static void
 test_nothing_matches(void **state)
 {
-	struct route list[] = { { .pattern = SPAN("*.example.org") }, { .pattern = SPAN("example.com") } };
+	struct route list[] = { { .pattern = SPAN("*.example.org") },
+				{ .pattern = SPAN("example.com") } };
 	struct routes routes = { .routes = list, .count = 2 };
 	char label[512] = { 0 };
 	struct span huge = { label, sizeof(label) - 1 };
@@ -184,8 +185,10 @@ static void
 test_deliver_several(void **state)
 {
 	static const char *const bad[] = {
-		"smtp:[a.example]:25,", ",smtp:[a.example]", "smtp:[a.example], mx", "smtp:[a.example] smtp:[b.example]",
-		"smtp:[a.example]:25, smtp:[A.example]:25", "smtp:[a.example], discard", "smtp:[a.example],,smtp:[b.example]",
+		"smtp:[a.example]:25,", ",smtp:[a.example]", "smtp:[a.example], mx",
+		"smtp:[a.example] smtp:[b.example]",
+		"smtp:[a.example]:25, smtp:[A.example]:25", "smtp:[a.example], discard",
+		"smtp:[a.example],,smtp:[b.example]",
 	};
 	struct arena arena = { 0 };
 	struct route route = { 0 }, again = { 0 };
@@ -193,7 +196,8 @@ test_deliver_several(void **state)
 	const char *error = NULL;
 
 	(void)state;
-	assert_true(route_parse_deliver(SPAN("smtp:[a.example]:587, smtps:[192.0.2.1] ,smtp:b.example"), &arena,
+	assert_true(route_parse_deliver(SPAN("smtp:[a.example]:587, smtps:[192.0.2.1] "
+					     ",smtp:b.example"), &arena,
 					&route, &error));
 	assert_int_equal(route.host_count, 3);
 	assert_true(span_eq(route.hosts[0].name, SPAN("a.example")));
@@ -201,7 +205,8 @@ test_deliver_several(void **state)
 	assert_true(route.hosts[1].tls_on_connect);
 	assert_int_equal(route.hosts[1].port, 465);
 	assert_true(route.hosts[2].use_mx && route_is_static(&route));
-	assert_true(span_eq(route.site_key, SPAN("static:smtp:[a.example]:587,smtps:[192.0.2.1],smtp:b.example")));
+	assert_true(span_eq(route.site_key,
+			    SPAN("static:smtp:[a.example]:587,smtps:[192.0.2.1],smtp:b.example")));
 	assert_true(route_parse_deliver(span_skip(route.site_key, 7), &arena, &again, &error));
 	assert_true(span_eq(again.site_key, route.site_key));
 	assert_true(route_parse_deliver(SPAN("smtp:b.example"), &arena, &route, &error));
@@ -215,7 +220,8 @@ test_deliver_several(void **state)
 	}
 	for (int i = 0; i < ROUTE_HOSTS_MAX + 1; i++) {
 		buf_printf(&many, "%ssmtp:[h%d.example]", i > 0 ? "," : "", i);
-		assert_int_equal(route_parse_deliver(buf_span(&many), &arena, &route, &error), i < ROUTE_HOSTS_MAX);
+		assert_int_equal(route_parse_deliver(buf_span(&many), &arena, &route, &error),
+				 i < ROUTE_HOSTS_MAX);
 	}
 	buf_free(&many);
 	arena_free(&arena);
@@ -236,7 +242,8 @@ test_deliver_other(void **state)
 	assert_int_equal(route.mx_port, 2525);
 	assert_true(route_parse_deliver(SPAN("discard"), &arena, &route, &error));
 	assert_int_equal(route.kind, DELIVER_DISCARD);
-	assert_true(route_parse_deliver(SPAN("reject:550 5.1.1 no such user"), &arena, &route, &error));
+	assert_true(route_parse_deliver(SPAN("reject:550 5.1.1 no such user"), &arena, &route,
+					&error));
 	assert_int_equal(route.kind, DELIVER_REJECT);
 	assert_true(span_eq(route.reject_text, SPAN("550 5.1.1 no such user")));
 	assert_int_equal(route.reject.code, 550);
@@ -250,10 +257,14 @@ static void
 test_deliver_bad(void **state)
 {
 	static const char *const bad[] = {
-		"", "MX", "mx:", "mx:0", "mx:65536", "mx25", "mx:+25", "smtp:", "smtp:[", "smtp:[]", "smtp:[]:25",
-		"smtp:[127.0.0.1", "smtp:[127.0.0.1]2525", "smtp:[127.0.0.1]:", "smtp:[127.0.0.1]:99999",
-		"smtp:127.0.0.1:25", "smtp:::1", "smtp:a b", "smtp:-x.org", "smtp:*.example.org", "lmtp:unix:/run/x",
-		"reject:", "reject:550", "reject:550 no", "reject:550 4.1.1 x", "reject:250 2.0.0 ok", "reject:550 5.1.1 ",
+		"", "MX", "mx:", "mx:0", "mx:65536", "mx25", "mx:+25", "smtp:", "smtp:[", "smtp:[]",
+		"smtp:[]:25",
+		"smtp:[127.0.0.1", "smtp:[127.0.0.1]2525", "smtp:[127.0.0.1]:",
+		"smtp:[127.0.0.1]:99999",
+		"smtp:127.0.0.1:25", "smtp:::1", "smtp:a b", "smtp:-x.org", "smtp:*.example.org",
+		"lmtp:unix:/run/x",
+		"reject:", "reject:550", "reject:550 no", "reject:550 4.1.1 x",
+		"reject:250 2.0.0 ok", "reject:550 5.1.1 ",
 		"reject:550 5.1.1 a\r\nb", "reject:99 5.1.1 x", "discard:x", "smtp:[::1]:25:25",
 	};
 	struct arena arena = { 0 };
@@ -282,7 +293,8 @@ static struct route conditional[] = {
 	{ .pattern = SPAN("*"), .senders = below, .sender_count = 1, .line = 3 },
 	{ .pattern = SPAN("*"), .senders = billing, .sender_count = 1, .line = 4 },
 	{ .pattern = SPAN("*"), .users = anna, .user_count = 1, .line = 5 },
-	{ .pattern = SPAN("*"), .users = anna, .user_count = 1, .senders = shop, .sender_count = 1, .line = 6 },
+	{ .pattern = SPAN("*"), .users = anna, .user_count = 1, .senders = shop, .sender_count = 1,
+	  .line = 6 },
 	{ .pattern = SPAN("*"), .senders = null_path, .sender_count = 1, .line = 7 },
 	{ .pattern = SPAN("*"), .senders = anyone, .sender_count = 1, .line = 8 },
 	{ .pattern = SPAN("example.org"), .senders = shop, .sender_count = 1, .line = 9 },
@@ -304,7 +316,8 @@ static int
 line_for(const struct routes *routes, const char *domain, const char *sender, const char *user)
 {
 	const struct route *route = route_choose(
-		routes, &(struct route_facts){ span_str(domain), span_str(sender), span_str(user) });
+		routes,
+		&(struct route_facts){ span_str(domain), span_str(sender), span_str(user) });
 
 	return route != NULL ? route->line : 0;
 }
@@ -375,7 +388,8 @@ test_labels(void **state)
 		assert_false(route_label_holds(&routes, x, label));
 		assert_ptr_equal(route_labelled(&simple, x, label), &fewer[0]);
 		if (wish == WISH_NONE)
-			assert_true(span_eq(label, SPAN("*")) && label.at != fewer[0].name.at); /* outlives it */
+			/* outlives it */
+			assert_true(span_eq(label, SPAN("*")) && label.at != fewer[0].name.at);
 		for (size_t i = 0; i < CONDITIONAL; i++) {
 			if (!span_eq(list[i].pattern, SPAN("*")))
 				continue;
@@ -390,7 +404,8 @@ test_labels(void **state)
 			assert_true(route_label_wish(word) == WISH_REQUIRETLS &&
 				    route_label_holds(&routes, x, word));
 			assert_ptr_equal(route_labelled(&routes, x, word), &list[i]);
-			assert_true(span_eq(route_label_with(word, (enum route_wish)wish, &arena), label));
+			assert_true(span_eq(route_label_with(word, (enum route_wish)wish, &arena),
+					    label));
 		}
 	}
 	/* a domain whose own route asks nothing is touched by none of this */
@@ -432,7 +447,8 @@ test_sender_patterns(void **state)
 		{ "Anna@Example.org", "Anna@example.org" },
 		{ "a@b\xc3\xbc" "cher.example", "a@xn--bcher-kva.example" },
 	};
-	static const char *const bad[] = { "", "<", "a@", "@b", "a@b@c", "a b@c.example", "<a@b.example>", "a@*.b" };
+	static const char *const bad[] = { "", "<", "a@", "@b", "a@b@c", "a b@c.example",
+					   "<a@b.example>", "a@*.b" };
 	struct span got;
 
 	(void)state;

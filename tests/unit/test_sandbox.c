@@ -1,6 +1,6 @@
 /*
- * test_sandbox: each test closes the sandbox around a child process and looks at what that can still
- * do. What the kernel here does not have is not tested.
+ * test_sandbox: each test closes the sandbox around a child process and looks at what that can
+ * still do. What the kernel here does not have is not tested.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -171,7 +171,8 @@ calls_inside(void)
 	void *at, *ret = NULL;
 
 	close_calls();
-	MUST(pthread_create(&id, NULL, thread, place) == 0 && pthread_join(id, &ret) == 0 && ret == place);
+	MUST(pthread_create(&id, NULL, thread, place) == 0 && pthread_join(id, &ret) == 0 &&
+	     ret == place);
 	at = malloc(64 << 20);
 	MUST(at != NULL);
 	free(at);
@@ -189,7 +190,8 @@ calls_inside(void)
 	MUST(syscall(SYS_setuid, 0) < 0 && errno == ENOSYS);
 	at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	MUST(at != MAP_FAILED && mprotect(at, 4096, PROT_READ | PROT_EXEC) < 0 && errno == ENOSYS);
-	MUST(mmap(NULL, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+	MUST(mmap(NULL, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+	     MAP_FAILED);
 	MUST(munmap(at, 4096) == 0);
 }
 

@@ -11,8 +11,10 @@
 
 enum { ALL = (1 << SASL_MECHANISMS) - 1 };
 
-static struct sasl_config config = { .offered = ALL, .max_line = 400, .secret = "0123456789abcdef0123456789abcdef" };
-static struct sasl_facts facts = { .tls = true, .binding = { "0123456789abcdef0123456789abcdef", 32 },
+static struct sasl_config config = { .offered = ALL, .max_line = 400,
+				     .secret = "0123456789abcdef0123456789abcdef" };
+static struct sasl_facts facts = { .tls = true,
+				   .binding = { "0123456789abcdef0123456789abcdef", 32 },
 				   .external = { "anna", 4 } };
 
 /* The owner: who is who. */
@@ -34,7 +36,8 @@ answer(struct sasl *s, enum sasl_action action)
 		if (span_eq(s->token, SPAN("error")))
 			return sasl_answer_relay(s, SPAN("eyJzdGF0dXMiOiJpbnZhbGlkIn0="));
 		right = span_eq(s->token, SPAN("tok"));
-		return sasl_answer(s, right ? SASL_OK : SASL_REFUSED, right ? SPAN("anna") : SPAN(""), NULL);
+		return sasl_answer(s, right ? SASL_OK : SASL_REFUSED,
+				   right ? SPAN("anna") : SPAN(""), NULL);
 	case SASL_ADMIT:
 		right = span_eq(s->user, SPAN("anna"));
 		return sasl_answer(s, right ? SASL_OK : SASL_REFUSED, SPAN(""), NULL);
@@ -51,7 +54,8 @@ answer(struct sasl *s, enum sasl_action action)
 			return sasl_answer_relay(s, SPAN("Y2hhbGxlbmdl"));
 		if (span_eq(s->message, SPAN("right")))
 			return sasl_answer_relay(s, SPAN("djE="));
-		return sasl_answer(s, s->message.len == 0 ? SASL_OK : SASL_REFUSED, SPAN("Anna@x"), NULL);
+		return sasl_answer(s, s->message.len == 0 ? SASL_OK : SASL_REFUSED, SPAN("Anna@x"),
+				   NULL);
 	}
 }
 
@@ -122,18 +126,22 @@ test_plain(void **state)
 {
 	static const struct dialogue dialogues[] = {
 		{ { "PLAIN AGFubmEAcHc=" }, "235 2.7.0 anna" },
-		{ { "plain AEFOTkEAcHc=" }, "235 2.7.0 anna" },			/* ANNA: the backend's spelling */
+		/* ANNA: the backend's spelling */
+		{ { "plain AEFOTkEAcHc=" }, "235 2.7.0 anna" },
 		{ { "PLAIN", "AGFubmEAcHc=" }, "334 |235 2.7.0 anna" },
 		{ { "PLAIN YW5uYQBhbm5hAHB3" }, "235 2.7.0 anna" },		/* as herself */
 		{ { "PLAIN YmVydABhbm5hAHB3" }, "535 5.7.8" },			/* as bert */
 		{ { "PLAIN AGFubmEAeA==" }, "535 5.7.8" },
 		{ { "PLAIN AG5vYm9keQBwdw==" }, "535 5.7.8" },
 		{ { "PLAIN AGRvd24AcHc=" }, "454 4.7.0" },
-		{ { "PLAIN AGFubmEAYXNrcw==" }, "454 4.7.0" },			/* the backend asks on */
+		/* the backend asks on */
+		{ { "PLAIN AGFubmEAYXNrcw==" }, "454 4.7.0" },
 		{ { "PLAIN AGFubmEA" }, "535 5.7.8" },				/* no password */
 		{ { "PLAIN AAA=" }, "535 5.7.8" },				/* no name */
-		{ { "PLAIN AGEKYgBwdw==" }, "535 5.7.8" },			/* a newline in the name */
-		{ { "PLAIN AGFubmEAcAB3" }, "535 5.7.8" },			/* a NUL in the password */
+		/* a newline in the name */
+		{ { "PLAIN AGEKYgBwdw==" }, "535 5.7.8" },
+		/* a NUL in the password */
+		{ { "PLAIN AGFubmEAcAB3" }, "535 5.7.8" },
 		{ { "PLAIN AP8AcHc=" }, "535 5.7.8" },				/* no UTF-8 */
 		{ { "PLAIN YW5uYQ==" }, "501 5.5.2" },				/* no NUL at all */
 		{ { "PLAIN AGFubmE=" }, "501 5.5.2" },
@@ -142,9 +150,11 @@ test_plain(void **state)
 		{ { "PLAIN AGFubmEAcHd=" }, "501 5.5.2" },			/* bits left over */
 		{ { "PLAIN A*==" }, "501 5.5.2" }, { { "PLAIN AGFubmEAcHc= x" }, "501 5.5.4" },
 		{ { "PLAIN", "*" }, "334 |501 5.7.0" }, { { "PLAIN", "" }, "334 |501 5.5.2" },
-		{ { "PLAIN", "=" }, "334 |501 5.5.2" }, { { "PLAIN", " AGFubmEAcHc=" }, "334 |501 5.5.2" },
+		{ { "PLAIN", "=" }, "334 |501 5.5.2" },
+		{ { "PLAIN", " AGFubmEAcHc=" }, "334 |501 5.5.2" },
 		{ { "" }, "501 5.5.4" }, { { " " }, "501 5.5.4" },
-		{ { "NTLM" }, "504 5.5.4" }, { { "PLAI" }, "504 5.5.4" }, { { "CRAM-MD5 x" }, "504 5.5.4" },
+		{ { "NTLM" }, "504 5.5.4" }, { { "PLAI" }, "504 5.5.4" },
+		{ { "CRAM-MD5 x" }, "504 5.5.4" },
 	};
 
 	(void)state;
@@ -155,7 +165,8 @@ static void
 test_login(void **state)
 {
 	static const struct dialogue dialogues[] = {
-		{ { "LOGIN", "YW5uYQ==", "cHc=" }, "334 VXNlcm5hbWU6|334 UGFzc3dvcmQ6|235 2.7.0 anna" },
+		{ { "LOGIN", "YW5uYQ==", "cHc=" },
+		  "334 VXNlcm5hbWU6|334 UGFzc3dvcmQ6|235 2.7.0 anna" },
 		{ { "LOGIN YW5uYQ==", "cHc=" }, "334 UGFzc3dvcmQ6|235 2.7.0 anna" },
 		{ { "LOGIN YW5uYQ==", "eA==" }, "334 UGFzc3dvcmQ6|535 5.7.8" },
 		{ { "LOGIN YW5uYQ==", "" }, "334 UGFzc3dvcmQ6|535 5.7.8" },
@@ -178,16 +189,20 @@ test_token(void **state)
 		{ { "XOAUTH2", "dXNlcj1hbm5hAWF1dGg9QmVhcmVyIHRvawEB" }, "334 |235 2.7.0 anna" },
 		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIHgBAQ==", "" },
 		  "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIn0=|535 5.7.8" },
-		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIGVycm9yAQE=", "" },	/* the backend's JSON */
+		/* the backend's JSON */
+		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIGVycm9yAQE=", "" },
 		  "334 eyJzdGF0dXMiOiJpbnZhbGlkIn0=|535 5.7.8" },
 		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIGVycm9yAQE=", "*" },
 		  "334 eyJzdGF0dXMiOiJpbnZhbGlkIn0=|535 5.7.8" },
 		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIHRvawE=" }, "501 5.5.2" },
-		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIAEB" }, "501 5.5.2" },	/* no token */
-		{ { "XOAUTH2 dXNlcj0BYXV0aD1CZWFyZXIgdG9rAQE=" }, "501 5.5.2" },	/* no user */
+		/* no token */
+		{ { "XOAUTH2 dXNlcj1hbm5hAWF1dGg9QmVhcmVyIAEB" }, "501 5.5.2" },
+		/* no user */
+		{ { "XOAUTH2 dXNlcj0BYXV0aD1CZWFyZXIgdG9rAQE=" }, "501 5.5.2" },
 		{ { "OAUTHBEARER bixhPWFubmEsAWF1dGg9QmVhcmVyIHRvawEB" }, "235 2.7.0 anna" },
 		/* n,,^Ahost=h^Aport=25^Aauth=Bearer tok^A^A */
-		{ { "OAUTHBEARER biwsAWhvc3Q9aAFwb3J0PTI1AWF1dGg9QmVhcmVyIHRvawEB" }, "235 2.7.0 anna" },
+		{ { "OAUTHBEARER biwsAWhvc3Q9aAFwb3J0PTI1AWF1dGg9QmVhcmVyIHRvawEB" },
+		  "235 2.7.0 anna" },
 		{ { "OAUTHBEARER bixhPWFubmEsAWF1dGg9QmVhcmVyIHgBAQ==", "AQ==" },
 		  "334 eyJzdGF0dXMiOiI0MDEiLCJzY2hlbWVzIjoiYmVhcmVyIn0=|535 5.7.8" },
 		/* p=x,… */
@@ -203,12 +218,14 @@ static void
 test_external(void **state)
 {
 	static const struct dialogue dialogues[] = {
-		{ { "EXTERNAL =" }, "235 2.7.0 anna" }, { { "EXTERNAL YW5uYQ==" }, "235 2.7.0 anna" },
-		{ { "EXTERNAL", "" }, "334 |235 2.7.0 anna" }, { { "EXTERNAL YmVydA==" }, "535 5.7.8" },
-		{ { "EXTERNAL AA==" }, "535 5.7.8" },
+		{ { "EXTERNAL =" }, "235 2.7.0 anna" },
+		{ { "EXTERNAL YW5uYQ==" }, "235 2.7.0 anna" },
+		{ { "EXTERNAL", "" }, "334 |235 2.7.0 anna" },
+		{ { "EXTERNAL YmVydA==" }, "535 5.7.8" }, { { "EXTERNAL AA==" }, "535 5.7.8" },
 	};
 	static const struct dialogue none[] = {
-		{ { "EXTERNAL =" }, "504 5.5.4" }, { { "SCRAM-SHA-256-PLUS biwsbj11c2VyLHI9YWJj" }, "504 5.5.4" },
+		{ { "EXTERNAL =" }, "504 5.5.4" },
+		{ { "SCRAM-SHA-256-PLUS biwsbj11c2VyLHI9YWJj" }, "504 5.5.4" },
 	};
 	struct sasl_facts before = facts;
 	struct buf out = { 0 };
@@ -230,7 +247,8 @@ test_relay(void **state)
 	static const struct dialogue dialogues[] = {
 		{ { "SCRAM-SHA-256 biwsbj1hbm5hLHI9YWJj", "cmlnaHQ=", "" },
 		  "334 Y2hhbGxlbmdl|334 djE=|235 2.7.0 Anna@x" },
-		{ { "SCRAM-SHA-256 biwsbj1hbm5hLHI9YWJj", "d3Jvbmc=" }, "334 Y2hhbGxlbmdl|535 5.7.8" },
+		{ { "SCRAM-SHA-256 biwsbj1hbm5hLHI9YWJj", "d3Jvbmc=" },
+		  "334 Y2hhbGxlbmdl|535 5.7.8" },
 		{ { "SCRAM-SHA-256 biwsbj1kb3duLHI9YWJj" }, "454 4.7.0" },
 		{ { "SCRAM-SHA-256 biwsbj1hbm5hLHI9YWJj", "*" }, "334 Y2hhbGxlbmdl|501 5.7.0" },
 		{ { "SCRAM-SHA-256-PLUS biwsbj1hbm5hLHI9YWJj" }, "504 5.5.4" },
@@ -298,8 +316,10 @@ test_names(void **state)
 	(void)state;
 	sasl_names(ALL, &out);
 	buf_byte(&out, '\0');
-	assert_string_equal(out.at, "EXTERNAL SCRAM-SHA-256-PLUS SCRAM-SHA-256 OAUTHBEARER XOAUTH2 PLAIN LOGIN");
-	assert_int_equal(sasl_set_of(SPAN("plain X-OTHER  LOGIN GSSAPI")), 1 << SASL_PLAIN | 1 << SASL_LOGIN);
+	assert_string_equal(out.at, "EXTERNAL SCRAM-SHA-256-PLUS SCRAM-SHA-256 OAUTHBEARER XOAUTH2 "
+				    "PLAIN LOGIN");
+	assert_int_equal(sasl_set_of(SPAN("plain X-OTHER  LOGIN GSSAPI")),
+			 1 << SASL_PLAIN | 1 << SASL_LOGIN);
 	assert_int_equal(sasl_set_of(SPAN("")), 0);
 	buf_free(&out);
 }
@@ -349,8 +369,10 @@ static void
 test_both(void **state)
 {
 	struct sasl_client_config right = {
-		.user = SPAN("anna"), .password = SPAN("pw"), .token = SPAN("tok"), .certificate = true,
-		.binding = facts.binding, .host = SPAN("relay.example.net"), .port = 587, .allowed = ALL,
+		.user = SPAN("anna"), .password = SPAN("pw"), .token = SPAN("tok"),
+		.certificate = true,
+		.binding = facts.binding, .host = SPAN("relay.example.net"), .port = 587,
+		.allowed = ALL,
 	};
 	struct sasl_client_config wrong = right;
 	struct sasl_client c;
@@ -367,7 +389,8 @@ test_both(void **state)
 		sasl_client_free(&c);
 		if (i == SASL_EXTERNAL)
 			continue;
-		assert_int_equal(talk(&wrong, (enum sasl_mechanism)i, &c, &code), SASL_CLIENT_FAILED);
+		assert_int_equal(talk(&wrong, (enum sasl_mechanism)i, &c, &code),
+				 SASL_CLIENT_FAILED);
 		assert_int_equal(code, 535);
 		assert_int_equal(c.reply.code, 535);
 		assert_true(c.refused);
@@ -398,7 +421,8 @@ test_long_token(void **state)
 	client.token = buf_span(&token);
 	config.max_line = 0;
 	for (unsigned i = SASL_XOAUTH2; i <= SASL_OAUTHBEARER; i++) {
-		assert_int_equal(talk(&client, (enum sasl_mechanism)i, &c, &code), SASL_CLIENT_FAILED);
+		assert_int_equal(talk(&client, (enum sasl_mechanism)i, &c, &code),
+				 SASL_CLIENT_FAILED);
 		assert_int_equal(code, 535);		/* it was read, and judged */
 		sasl_client_free(&c);
 	}
@@ -409,7 +433,8 @@ test_long_token(void **state)
 static void
 test_choose(void **state)
 {
-	struct sasl_client_config c = { .user = SPAN("anna"), .password = SPAN("pw"), .allowed = ALL };
+	struct sasl_client_config c = { .user = SPAN("anna"), .password = SPAN("pw"),
+					.allowed = ALL };
 	enum sasl_mechanism m;
 
 	(void)state;
@@ -436,11 +461,12 @@ test_choose(void **state)
 
 /* What a server may say to our client, reply by reply; what we said to the last one. */
 static enum sasl_client_action
-play(enum sasl_mechanism mechanism, const struct reply *replies, size_t count, struct sasl_client *c)
+play(enum sasl_mechanism mechanism, const struct reply *replies, size_t count,
+     struct sasl_client *c)
 {
 	static const struct sasl_client_config client = {
-		.user = { "user", 4 }, .password = { "pencil", 6 }, .token = { "tok", 3 }, .allowed = ALL,
-		.nonce = { "rOprNGfwEbeRWgbNEkqO", 20 },
+		.user = { "user", 4 }, .password = { "pencil", 6 }, .token = { "tok", 3 },
+		.allowed = ALL, .nonce = { "rOprNGfwEbeRWgbNEkqO", 20 },
 	};
 	enum sasl_client_action action;
 
@@ -458,7 +484,9 @@ play(enum sasl_mechanism mechanism, const struct reply *replies, size_t count, s
 	     sizeof((const struct reply[]){ __VA_ARGS__ }) / sizeof(struct reply), c)
 #define R(code, text) REPLY_INIT(code, 0, 0, 0, text)
 /* RFC 7677's, as base64 */
-#define SCRAM_ONE "cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3c29Fc1VFamI2Z1E9PSxpPTQwOTY="
+#define SCRAM_ONE                                                                                  \
+	"cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3" \
+	"c29Fc1VFamI2Z1E9PSxpPTQwOTY="
 #define SCRAM_TWO "dj02cnJpVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ=="
 #define SCRAM_WRONG "dj1BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBPQ=="
 
@@ -468,7 +496,8 @@ test_client_server_lies(void **state)
 	struct sasl_client c;
 
 	(void)state;
-	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(334, SCRAM_TWO), R(235, "ok")),
+	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(334, SCRAM_TWO),
+			      R(235, "ok")),
 			 SASL_CLIENT_DONE);
 	sasl_client_free(&c);
 	/* yes without proof: at once, after the first message, after a wrong signature */
@@ -477,19 +506,23 @@ test_client_server_lies(void **state)
 	assert_non_null(c.why);
 	assert_false(c.refused);
 	sasl_client_free(&c);
-	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(235, "ok")), SASL_CLIENT_FAILED);
+	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(235, "ok")),
+			 SASL_CLIENT_FAILED);
 	sasl_client_free(&c);
-	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(334, SCRAM_WRONG)), SASL_CLIENT_SEND);
+	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, SCRAM_ONE), R(334, SCRAM_WRONG)),
+			 SASL_CLIENT_SEND);
 	assert_true(span_eq(buf_span(&c.out), SPAN("*\r\n")));
 	assert_int_equal(sasl_client_reply(&c, &REPLY(235, 2, 7, 0, "ok")), SASL_CLIENT_FAILED);
 	sasl_client_free(&c);
 	/* nonsense for base64, questions without end */
-	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, "???"), R(334, "???")), SASL_CLIENT_FAILED);
+	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c, R(334, "???"), R(334, "???")),
+			 SASL_CLIENT_FAILED);
 	sasl_client_free(&c);
 	assert_int_equal(PLAY(SASL_PLAIN, &c, R(334, ""), R(501, "cancelled")), SASL_CLIENT_FAILED);
 	assert_int_equal(c.reply.code, 454);
 	sasl_client_free(&c);
-	assert_int_equal(PLAY(SASL_LOGIN, &c, R(334, "Username:"), R(334, "Password:"), R(235, "ok")),
+	assert_int_equal(PLAY(SASL_LOGIN, &c, R(334, "Username:"), R(334, "Password:"),
+			      R(235, "ok")),
 			 SASL_CLIENT_DONE);
 	sasl_client_free(&c);
 	assert_int_equal(PLAY(SASL_LOGIN, &c, R(235, "ok")), SASL_CLIENT_FAILED);
@@ -515,7 +548,8 @@ test_client_work(void **state)
 	(void)state;
 	/* r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=30000 */
 	assert_int_equal(PLAY(SASL_SCRAM_SHA_256, &c,
-			      R(334, "cj1yT3ByTkdmd0ViZVJXZ2JORWtxT3gscz1XMjJaYUowU05ZN3NvRXNVRWpiNmdRPT0saT0zMDAwMA==")),
+			      R(334, "cj1yT3ByTkdmd0ViZVJXZ2JORWtxT3gscz1XMjJaYUowU05ZN3NvRXNVRWpiN"
+				     "mdRPT0saT0zMDAwMA==")),
 			 SASL_CLIENT_WORK);
 	sasl_client_work(&c);
 	assert_int_equal(sasl_client_worked(&c), SASL_CLIENT_SEND);
@@ -527,9 +561,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain), cmocka_unit_test(test_login), cmocka_unit_test(test_token),
-		cmocka_unit_test(test_external), cmocka_unit_test(test_relay), cmocka_unit_test(test_long_lines),
-		cmocka_unit_test(test_scram_unknown), cmocka_unit_test(test_names), cmocka_unit_test(test_both),
+		cmocka_unit_test(test_plain), cmocka_unit_test(test_login),
+		cmocka_unit_test(test_token),
+		cmocka_unit_test(test_external), cmocka_unit_test(test_relay),
+		cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_scram_unknown), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_both),
 		cmocka_unit_test(test_long_token), cmocka_unit_test(test_choose),
 		cmocka_unit_test(test_client_server_lies), cmocka_unit_test(test_client_work),
 	};

@@ -11,8 +11,8 @@
 enum { MINUTE = 60000, HOUR = 60 * MINUTE };
 
 static const struct schedule_config config = {
-	.retry_first_ms = 5 * MINUTE, .retry_max_ms = 4 * HOUR, .lifetime_ms = 120 * HOUR, .probe_first_ms = MINUTE,
-	.probe_max_ms = 15 * MINUTE,
+	.retry_first_ms = 5 * MINUTE, .retry_max_ms = 4 * HOUR, .lifetime_ms = 120 * HOUR,
+	.probe_first_ms = MINUTE, .probe_max_ms = 15 * MINUTE,
 };
 
 static void
@@ -30,7 +30,8 @@ retries_double_to_a_bound(void **state)
 	(void)state;
 	for (uint32_t i = 2; i < 10; i++)
 		for (int c = 0; c < 4; c++)
-			within(schedule_retry(&config, i, 1000000, chances[c]) - 1000000, minutes[i] * MINUTE);
+			within(schedule_retry(&config, i, 1000000, chances[c]) - 1000000,
+			       minutes[i] * MINUTE);
 	within(schedule_retry(&config, UINT32_MAX, 0, 7), 4 * HOUR);
 }
 
@@ -49,7 +50,8 @@ the_first_wait_is_never_too_short(void **state)
 {
 	(void)state;
 	for (uint32_t i = 0; i < 2; i++) {
-		int64_t least = schedule_retry(&config, i, 0, 0), most = schedule_retry(&config, i, 0, UINT32_MAX);
+		int64_t least = schedule_retry(&config, i, 0, 0),
+			most = schedule_retry(&config, i, 0, UINT32_MAX);
 
 		assert_in_range(least, 5 * MINUTE, 5 * MINUTE + 5000);
 		assert_in_range(most, 6 * MINUTE - 5000, 7 * MINUTE);

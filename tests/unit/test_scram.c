@@ -1,6 +1,6 @@
 /*
- * test_scram: RFC 7677's example and others made with Python's hashlib, both sides; what is wrong in
- * a message; names and passwords prepared.
+ * test_scram: RFC 7677's example and others made with Python's hashlib, both sides; what is wrong
+ * in a message; names and passwords prepared.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,8 +22,9 @@ static const char octets[] =
 	"\0\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24\25\26\27\30\31\32\33\34\35\36\37";
 
 #define RFC_NONCES "rOprNGfwEbeRWgbNEkqO", "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-#define RFC_VERIFIER \
-	"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=," \
+#define RFC_VERIFIER                                    \
+	"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==," \
+	"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=," \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 #define RFC_FIRST \
 	"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
@@ -94,8 +95,8 @@ static struct scram_client
 client_of(const struct vector *v)
 {
 	struct scram_client c = {
-		.user = span_str(v->user), .authzid = span_str(v->authzid), .password = span_str(v->password),
-		.plus = v->plus,
+		.user = span_str(v->user), .authzid = span_str(v->authzid),
+		.password = span_str(v->password), .plus = v->plus,
 	};
 
 	if (v->binding)
@@ -120,7 +121,8 @@ test_client(void **state)
 		scram_client_final(&c, &out);
 		assert_text(&out, v->message[2]);
 		assert_true(scram_client_verify(&c, span_str(v->message[3])));
-		assert_false(scram_client_verify(&c, SPAN("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95GA=")));
+		assert_false(scram_client_verify(
+			&c, SPAN("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95GA=")));
 		assert_false(scram_client_verify(&c, SPAN("v=")));
 		assert_false(scram_client_verify(&c, SPAN("e=other-error")));
 		scram_client_free(&c);
@@ -132,7 +134,8 @@ static void
 test_client_refuses(void **state)
 {
 	static const char *const bad[] = {
-		"", "r=", "r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",	/* nothing of its own */
+		/* nothing of its own */
+		"", "r=", "r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
 		"r=other,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
 		"r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4095",
 		"r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=100000000",
@@ -166,10 +169,12 @@ test_server_first(void **state)
 {
 	static const struct first firsts[] = {
 		{ "n,,n=user,r=abc", false, false, SCRAM_OK },
-		{ "n,,n=user,r=abc", false, true, SCRAM_OK },		/* a client that cannot bind */
+		/* a client that cannot bind */
+		{ "n,,n=user,r=abc", false, true, SCRAM_OK },
 		{ "y,,n=user,r=abc", false, false, SCRAM_OK },
 		{ "n,a=user,n=user,r=abc,x=extension", false, false, SCRAM_OK },
-		{ "y,,n=user,r=abc", false, true, SCRAM_REFUSED },	/* somebody took -PLUS out of the list */
+		/* somebody took -PLUS out of the list */
+		{ "y,,n=user,r=abc", false, true, SCRAM_REFUSED },
 		{ "p=tls-exporter,,n=user,r=abc", true, true, SCRAM_OK },
 		{ "p=tls-exporter,,n=user,r=abc", false, true, SCRAM_REFUSED },
 		{ "p=tls-unique,,n=user,r=abc", true, true, SCRAM_REFUSED },
@@ -195,7 +200,8 @@ test_server_first(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
-		struct scram_server s = { .plus = firsts[i].plus, .plus_offered = firsts[i].plus_offered,
+		struct scram_server s = { .plus = firsts[i].plus,
+					  .plus_offered = firsts[i].plus_offered,
 					  .binding = span_of(octets, firsts[i].plus ? 32 : 0) };
 
 		if (scram_server_first(&s, span_str(firsts[i].message)) != firsts[i].result)
@@ -209,12 +215,16 @@ test_server_final(void **state)
 {
 	static const struct { const char *message; enum scram_result result; } finals[] = {
 		{ "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVA=", SCRAM_REFUSED },	/* the proof */
+		  /* the proof */
+		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVA=", SCRAM_REFUSED },
 		{ "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k1,"
-		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", SCRAM_REFUSED },	/* the nonce */
+		  /* the nonce */
+		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", SCRAM_REFUSED },
 		{ "c=eSws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", SCRAM_REFUSED },	/* the gs2 header */
-		{ "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzb", SCRAM_MALFORMED },
+		  /* the gs2 header */
+		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", SCRAM_REFUSED },
+		{ "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzb",
+		  SCRAM_MALFORMED },
 		{ "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0", SCRAM_MALFORMED },
 		{ "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,c=biws,"
 		  "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", SCRAM_MALFORMED },
@@ -244,10 +254,15 @@ static void
 test_verifier(void **state)
 {
 	static const char *const bad[] = {
-		"", "{SCRAM-SHA-256}", "{SCRAM-SHA-1}4096,W22Z,WG5d,wfPL", "{SCRAM-SHA-256}4096",
-		"{SCRAM-SHA-256}4095,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+		"",
+		"{SCRAM-SHA-256}",
+		"{SCRAM-SHA-1}4096,W22Z,WG5d,wfPL",
+		"{SCRAM-SHA-256}4096",
+		"{SCRAM-SHA-256}4095,W22ZaJ0SNY7soEsUEjb6gQ==,"
+		"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
 		"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
-		"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=",
+		"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,"
+		"WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=",
 		"{SCRAM-SHA-256}4096,W22ZaA==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
 		"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
 		"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,W22ZaJ0SNY7soEsUEjb6gQ==,"
@@ -258,7 +273,8 @@ test_verifier(void **state)
 	struct buf text = { 0 };
 
 	(void)state;
-	scram_verifier_make(SPAN("pencil"), SPAN("\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81"),
+	scram_verifier_make(SPAN("pencil"),
+			    SPAN("\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81"),
 			    4096, &v);
 	scram_verifier_format(&v, &text);
 	assert_text(&text, RFC_VERIFIER);
@@ -293,15 +309,20 @@ static void
 test_prep(void **state)
 {
 	static const struct { const char *in, *out; } names[] = {
-		{ "anna@example.org", "anna@example.org" }, { "I\xc2\xadX", "IX" },	/* RFC 4013 §3 */
-		{ "user", "user" }, { "USER", "USER" }, { "\xc2\xaa", "a" }, { "\xe2\x85\xa8", "IX" },
+		/* RFC 4013 §3 */
+		{ "anna@example.org", "anna@example.org" }, { "I\xc2\xadX", "IX" },
+		{ "user", "user" }, { "USER", "USER" }, { "\xc2\xaa", "a" },
+		{ "\xe2\x85\xa8", "IX" },
 		{ "a\xe3\x80\x80" "b", "a b" }, { "u\xcc\x88", "\xc3\xbc" }, { "\x07", NULL },
-		{ "\xd8\xa7\x31", NULL }, { "a\nb", NULL }, { "a\x7f", NULL }, { "", NULL }, { "\xff", NULL },
+		{ "\xd8\xa7\x31", NULL }, { "a\nb", NULL }, { "a\x7f", NULL }, { "", NULL },
+		{ "\xff", NULL },
 		{ "\xc2\xad", NULL }, { "a\xe2\x80\xa8" "b", NULL }, { "\xc2\x85", NULL },
 	};
 	static const struct { const char *in, *out; } passwords[] = {
-		{ "p\xc3\xa4ss", "p\xc3\xa4ss" }, { "pa\xcc\x88ss", "p\xc3\xa4ss" }, { "a\tb", "a\tb" },
-		{ "\xff\xfe", "\xff\xfe" }, { "\xf0\x9f\x94\x91", "\xf0\x9f\x94\x91" }, { "", NULL },
+		{ "p\xc3\xa4ss", "p\xc3\xa4ss" }, { "pa\xcc\x88ss", "p\xc3\xa4ss" },
+		{ "a\tb", "a\tb" },
+		{ "\xff\xfe", "\xff\xfe" }, { "\xf0\x9f\x94\x91", "\xf0\x9f\x94\x91" },
+		{ "", NULL },
 	};
 	struct buf out = { 0 };
 
@@ -312,7 +333,8 @@ test_prep(void **state)
 	}
 	assert_false(prep_name(SPAN("a\0b"), &out));
 	for (size_t i = 0; i < sizeof(passwords) / sizeof(passwords[0]); i++) {
-		assert_int_equal(prep_password(span_str(passwords[i].in), &out), passwords[i].out != NULL);
+		assert_int_equal(prep_password(span_str(passwords[i].in), &out),
+				 passwords[i].out != NULL);
 		assert_text(&out, passwords[i].out != NULL ? passwords[i].out : "");
 	}
 	assert_false(prep_password(SPAN("a\0b"), &out));
@@ -323,9 +345,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_server), cmocka_unit_test(test_client), cmocka_unit_test(test_client_refuses),
+		cmocka_unit_test(test_server), cmocka_unit_test(test_client),
+		cmocka_unit_test(test_client_refuses),
 		cmocka_unit_test(test_server_first), cmocka_unit_test(test_server_final),
-		cmocka_unit_test(test_verifier), cmocka_unit_test(test_imagined), cmocka_unit_test(test_prep),
+		cmocka_unit_test(test_verifier), cmocka_unit_test(test_imagined),
+		cmocka_unit_test(test_prep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,29 +34,39 @@ test_allow(void **state)
 {
 	static const struct { const char *user, *address; bool allowed; } rows[] = {
 		{ "anna@example.org", "", true }, { "anna@example.org", "anna@example.org", true },
-		{ "anna@example.org", "ANNA@example.org", true }, { "anna@example.org", "anna+x@example.org", true },
+		{ "anna@example.org", "ANNA@example.org", true },
+		{ "anna@example.org", "anna+x@example.org", true },
 		{ "Anna@Example.ORG", "anna.bell@example.org", true },
 		{ "anna@example.org", "anna.bell+x@example.org", false },
-		{ "anna@example.org", "info+sales@example.org", true }, { "anna@example.org", "info@example.org", false },
-		{ "anna@example.org", "info+a+b@example.org", true }, { "anna@example.org", "info+@example.org", true },
+		{ "anna@example.org", "info+sales@example.org", true },
+		{ "anna@example.org", "info@example.org", false },
+		{ "anna@example.org", "info+a+b@example.org", true },
+		{ "anna@example.org", "info+@example.org", true },
 		{ "anna@example.org", "anything@lists.example.org", true },
 		{ "anna@example.org", "a@b.lists.example.org", false },
-		{ "anna@example.org", "bert@example.org", false }, { "anna@example.org", "annax@example.org", false },
-		{ "anna@example.org", "anna@example.org.evil.net", false }, { "anna@example.org", "anna", false },
-		{ "anna@example.org", "everybody@example.org", true }, { "printer", "printer@example.org", true },
-		{ "printer", "\"two words\"@example.org", true }, { "printer", "printer+x@example.org", false },
+		{ "anna@example.org", "bert@example.org", false },
+		{ "anna@example.org", "annax@example.org", false },
+		{ "anna@example.org", "anna@example.org.evil.net", false },
+		{ "anna@example.org", "anna", false },
+		{ "anna@example.org", "everybody@example.org", true },
+		{ "printer", "printer@example.org", true },
+		{ "printer", "\"two words\"@example.org", true },
+		{ "printer", "printer+x@example.org", false },
 		{ "printer", "anna@example.org", false }, { "news", "a@example.com", true },
 		{ "news", "a@b.example.com", true }, { "news", "a@c.b.example.com", true },
-		{ "news", "a@bexample.com", false }, { "news", "a@com", false }, { "news", "x@[192.0.2.1]", true },
-		{ "news", "example.com", false }, { "boss", "who@ever.net", true }, { "nobody", "who@ever.net", false },
-		{ "nobody", "everybody@example.org", true }, { "", "everybody@example.org", false }, { "", "", true },
-		{ "*", "who@ever.net", false },
+		{ "news", "a@bexample.com", false }, { "news", "a@com", false },
+		{ "news", "x@[192.0.2.1]", true },
+		{ "news", "example.com", false }, { "boss", "who@ever.net", true },
+		{ "nobody", "who@ever.net", false },
+		{ "nobody", "everybody@example.org", true }, { "", "everybody@example.org", false },
+		{ "", "", true }, { "*", "who@ever.net", false },
 	};
 	struct senders *s = parse(file);
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (senders_allow(s, span_str(rows[i].user), span_str(rows[i].address)) != rows[i].allowed)
+		if (senders_allow(s, span_str(rows[i].user), span_str(rows[i].address)) !=
+		    rows[i].allowed)
 			fail_msg("%s as %s", rows[i].user, rows[i].address);
 	assert_true(senders_allow(NULL, SPAN("a@b.net"), SPAN("A+x@b.net")));
 	assert_false(senders_allow(NULL, SPAN("a@b.net"), SPAN("b@b.net")));
@@ -68,11 +78,13 @@ static void
 test_faults(void **state)
 {
 	static const struct { const char *text, *error; } faults[] = {
-		{ "anna\n", "senders:1: \"anna\": no addresses; " }, { "\nanna: ,\n", "senders:2: \"anna\": no addresses" },
+		{ "anna\n", "senders:1: \"anna\": no addresses; " },
+		{ "\nanna: ,\n", "senders:2: \"anna\": no addresses" },
 		{ "anna: bert\n", "senders:1: \"bert\": neither an address" },
 		{ "anna: *@example.org\n", "senders:1: \"*@example.org\": neither" },
 		{ "anna: +*@example.org\n", "senders:1: \"+*@example.org\": neither" },
-		{ "anna: @\n", "senders:1: \"@\": neither" }, { "anna: @.\n", "senders:1: \"@.\": neither" },
+		{ "anna: @\n", "senders:1: \"@\": neither" },
+		{ "anna: @.\n", "senders:1: \"@.\": neither" },
 		{ "anna: a b@example.org\n", "senders:1: \"a b@example.org\": neither" },
 		{ ": a@example.org\n", "senders:1: \"a@example.org\": no user's name" },
 		{ "anna: a@example.org\x01\n", "senders:1: a control character" },
@@ -83,7 +95,8 @@ test_faults(void **state)
 		struct senders *s = NULL;
 		struct buf errors = { 0 };
 
-		assert_int_equal(senders_parse(SPAN("senders"), span_str(faults[i].text), &errors, &s), -EINVAL);
+		assert_int_equal(senders_parse(SPAN("senders"), span_str(faults[i].text), &errors,
+					       &s), -EINVAL);
 		assert_null(s);
 		if (!span_starts(buf_span(&errors), span_str(faults[i].error)))
 			fail_msg("%.*s", SPAN_FMT(buf_span(&errors)));
@@ -103,7 +116,8 @@ static void
 test_header_addresses(void **state)
 {
 	static const struct { const char *value, *addresses; } rows[] = {
-		{ "anna@example.org", "anna@example.org " }, { " <anna@Example.ORG> ", "anna@example.org " },
+		{ "anna@example.org", "anna@example.org " },
+		{ " <anna@Example.ORG> ", "anna@example.org " },
 		{ "Anna Bell <anna@example.org>", "anna@example.org " },
 		{ "\"Bell, Anna\" <anna@example.org>", "anna@example.org " },
 		{ "\"a@b.net\" <anna@example.org>", "anna@example.org " },
@@ -112,21 +126,31 @@ test_header_addresses(void **state)
 		{ "J\xc3\xb6rg <j\xc3\xb6rg@example.org>", "j\xc3\xb6rg@example.org " },
 		{ "anna@example.org (Anna (Bell) \\) <x@y.net>)", "anna@example.org " },
 		{ "(x@y.net)anna(c)@(d)example.org(e)", "anna@example.org " },
-		{ "Anna\r\n <anna@example.org>", "anna@example.org " }, { "Dr. Anna B. <anna@example.org>", "anna@example.org " },
+		{ "Anna\r\n <anna@example.org>", "anna@example.org " },
+		{ "Dr. Anna B. <anna@example.org>", "anna@example.org " },
 		{ "Anna [work] <anna@example.org>", "anna@example.org " },
-		{ "a@b.net, Bert <c@d.net>,e@f.net", "a@b.net c@d.net e@f.net " }, { "a@b.net,", "a@b.net " },
+		{ "a@b.net, Bert <c@d.net>,e@f.net", "a@b.net c@d.net e@f.net " },
+		{ "a@b.net,", "a@b.net " },
 		{ "a@b.net <c@d.net>", "a@b.net c@d.net " },		/* either may be shown */
 		{ "Team: a@b.net, Bert <c@d.net>; , e@f.net", "a@b.net c@d.net e@f.net " },
 		{ "Undisclosed: ;", "" }, { "", "" }, { " ", "" },
 		{ "\"a b\"@c.net", "\"a b\"@c.net " }, { "\"ab\"@c.net", "ab@c.net " },
-		{ "x@[192.0.2.1]", "x@[192.0.2.1] " }, { "<x@[IPv6:2001:db8::1]>", "x@[ipv6:2001:db8::1] " },
-		{ "Anna", NULL }, { "Anna <>", NULL }, { "<@a.net:b@c.net>", NULL }, { "<a@b.net", NULL },
-		{ "a@b.net>", NULL }, { "a b@c.net", NULL }, { "a@b.net c@d.net", NULL }, { "a@b.net;", NULL },
-		{ "\"Anna <anna@example.org>", NULL }, { "(Anna anna@example.org", NULL }, { "<a@b.net> x", NULL },
-		{ "a@b.net\nX: y", NULL }, { "a@b.net\r\nX: y", NULL }, { "a\x01@b.net", NULL }, { "A: B: a@b.net;;", NULL },
-		{ "A: a@b.net", NULL }, { ": a@b.net;", NULL }, { "a@b@c.net", NULL }, { "a@", NULL }, { "@b.net", NULL },
-		{ "a@b .net", NULL }, { "<a@b.net> <c@d.net>", NULL }, { "a@b.net <c@d.net> <e@f.net>", NULL },
-		{ "\xff <a@b.net>", NULL }, { "a\\b <a@b.net>", NULL }, { "a@[1 2]", NULL }, { "<<a@b.net>>", NULL },
+		{ "x@[192.0.2.1]", "x@[192.0.2.1] " },
+		{ "<x@[IPv6:2001:db8::1]>", "x@[ipv6:2001:db8::1] " },
+		{ "Anna", NULL }, { "Anna <>", NULL }, { "<@a.net:b@c.net>", NULL },
+		{ "<a@b.net", NULL },
+		{ "a@b.net>", NULL }, { "a b@c.net", NULL }, { "a@b.net c@d.net", NULL },
+		{ "a@b.net;", NULL },
+		{ "\"Anna <anna@example.org>", NULL }, { "(Anna anna@example.org", NULL },
+		{ "<a@b.net> x", NULL },
+		{ "a@b.net\nX: y", NULL }, { "a@b.net\r\nX: y", NULL }, { "a\x01@b.net", NULL },
+		{ "A: B: a@b.net;;", NULL },
+		{ "A: a@b.net", NULL }, { ": a@b.net;", NULL }, { "a@b@c.net", NULL },
+		{ "a@", NULL }, { "@b.net", NULL },
+		{ "a@b .net", NULL }, { "<a@b.net> <c@d.net>", NULL },
+		{ "a@b.net <c@d.net> <e@f.net>", NULL },
+		{ "\xff <a@b.net>", NULL }, { "a\\b <a@b.net>", NULL }, { "a@[1 2]", NULL },
+		{ "<<a@b.net>>", NULL },
 	};
 
 	(void)state;
@@ -140,7 +164,8 @@ test_header_addresses(void **state)
 			fail_msg("%s → %d %s", rows[i].value, n, out.at);
 		buf_free(&out);
 	}
-	assert_int_equal(senders_header_addresses(SPAN("a\0@b.net"), gather, &(struct buf){ 0 }), -EINVAL);
+	assert_int_equal(senders_header_addresses(SPAN("a\0@b.net"), gather, &(struct buf){ 0 }),
+			 -EINVAL);
 }
 
 static void
@@ -148,7 +173,8 @@ check_field(const struct senders *s, const char *value, bool allowed, const char
 {
 	struct buf culprit = { 0 };
 
-	assert_int_equal(senders_allow_field(s, SPAN("printer"), span_str(value), &culprit), allowed);
+	assert_int_equal(senders_allow_field(s, SPAN("printer"), span_str(value), &culprit),
+			 allowed);
 	buf_byte(&culprit, '\0');
 	assert_string_equal(culprit.at, expected);
 	buf_free(&culprit);
@@ -161,7 +187,8 @@ test_field(void **state)
 
 	(void)state;
 	check_field(s, "Printer <printer@example.org>, everybody@example.org", true, "");
-	check_field(s, "printer@example.org, Boss <boss@example.org>, x@y.net", false, "boss@example.org");
+	check_field(s, "printer@example.org, Boss <boss@example.org>, x@y.net", false,
+		    "boss@example.org");
 	check_field(s, "boss@example.org <printer@example.org>", false, "boss@example.org");
 	check_field(s, " printer", false, "printer");
 	senders_free(s);
@@ -192,7 +219,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_allow), cmocka_unit_test(test_faults), cmocka_unit_test(test_header_addresses),
+		cmocka_unit_test(test_allow), cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_header_addresses),
 		cmocka_unit_test(test_field), cmocka_unit_test(test_hostile),
 	};
 

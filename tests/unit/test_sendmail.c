@@ -32,7 +32,10 @@ assert_span(struct span got, const char *want)
 		fail_msg("got \"%.*s\", want \"%s\"", SPAN_FMT(got), want);
 }
 
-/* ---- the command line -------------------------------------------------------------------------------------------- */
+/*
+ * ---- the command line
+ * --------------------------------------------------------------------------------------------
+ */
 
 static int
 parse(struct sendmail *s, const char *words)
@@ -73,7 +76,9 @@ test_options(void **state)
 	struct sendmail s;
 
 	(void)state;
-	assert_int_equal(parse(&s, "sendmail -tiv -oi -oeq -f <jo@a> -N success,delay -Rhdrs -V a+b -F Jo -odb -O x=y"), 0);
+	assert_int_equal(parse(&s, "sendmail -tiv -oi -oeq -f <jo@a> -N success,delay -Rhdrs -V "
+				   "a+b -F Jo -odb -O x=y"),
+			 0);
 	assert_true(s.from_header && s.dots_are_text && s.verbose && s.quiet && s.sender_given);
 	assert_span(s.sender, "jo@a");
 	assert_int_equal(s.notify, NOTIFY_SUCCESS | NOTIFY_DELAY);
@@ -94,8 +99,10 @@ static void
 test_modes(void **state)
 {
 	static const struct { const char *words; enum sendmail_mode mode; } cases[] = {
-		{ "mailq", SENDMAIL_LIST }, { "/usr/bin/mailq", SENDMAIL_LIST }, { "newaliases", SENDMAIL_ALIASES },
-		{ "sendmail -bp", SENDMAIL_LIST }, { "sendmail -bi", SENDMAIL_ALIASES }, { "sendmail -bs", SENDMAIL_SMTP },
+		{ "mailq", SENDMAIL_LIST }, { "/usr/bin/mailq", SENDMAIL_LIST },
+		{ "newaliases", SENDMAIL_ALIASES },
+		{ "sendmail -bp", SENDMAIL_LIST }, { "sendmail -bi", SENDMAIL_ALIASES },
+		{ "sendmail -bs", SENDMAIL_SMTP },
 		{ "sendmail -bm x", SENDMAIL_SEND }, { "sendmail -q", SENDMAIL_RUN_QUEUE },
 		{ "sendmail -q30m", SENDMAIL_RUN_QUEUE }, { "sendmail --help", SENDMAIL_HELP },
 		{ "sendmail --version", SENDMAIL_VERSION },
@@ -117,8 +124,10 @@ static void
 test_wrong_options(void **state)
 {
 	static const char *const cases[] = {
-		"sendmail -y", "sendmail -f", "sendmail -b", "sendmail -bd", "sendmail -bt", "sendmail -N often x",
-		"sendmail -N never,delay x", "sendmail -R all x", "sendmail -B binary x", "sendmail -f a,b x", "sendmail -qI",
+		"sendmail -y", "sendmail -f", "sendmail -b", "sendmail -bd", "sendmail -bt",
+		"sendmail -N often x",
+		"sendmail -N never,delay x", "sendmail -R all x", "sendmail -B binary x",
+		"sendmail -f a,b x", "sendmail -qI",
 		"sendmail <a", "sendmail -ty",
 	};
 	struct sendmail s;
@@ -131,7 +140,10 @@ test_wrong_options(void **state)
 	}
 }
 
-/* ---- address lists ----------------------------------------------------------------------------------------------- */
+/*
+ * ---- address lists
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static void
 test_lists(void **state)
@@ -188,7 +200,10 @@ test_bad_lists(void **state)
 	}
 }
 
-/* ---- the message ------------------------------------------------------------------------------------------------- */
+/*
+ * ---- the message
+ * -------------------------------------------------------------------------------------------------
+ */
 
 struct made {
 	struct sendmail s;
@@ -202,8 +217,8 @@ static void
 make(struct made *x, struct span input, size_t piece)
 {
 	static const struct sendmail_facts facts = {
-		.login = { "jo", 2 }, .full_name = { "Jo \"J\" Doe", 10 }, .hostname = { "tram.test", 9 }, .now_ms = 0,
-		.unique = 1,
+		.login = { "jo", 2 }, .full_name = { "Jo \"J\" Doe", 10 },
+		.hostname = { "tram.test", 9 }, .now_ms = 0, .unique = 1,
 	};
 	struct span bad;
 
@@ -212,7 +227,8 @@ make(struct made *x, struct span input, size_t piece)
 		sendmail_message_take(&x->m, span_first(input, piece));
 	sendmail_message_end(&x->m);
 	x->ok = sendmail_message_complete(&x->m, &x->s, &facts, &bad);
-	snprintf(x->text, sizeof(x->text), "%.*s%.*s", SPAN_FMT(buf_span(&x->m.header)), SPAN_FMT(x->m.body));
+	snprintf(x->text, sizeof(x->text), "%.*s%.*s", SPAN_FMT(buf_span(&x->m.header)),
+		 SPAN_FMT(x->m.body));
 }
 
 static void
@@ -263,7 +279,8 @@ test_missing_fields(void **state)
 	make(&x, SPAN("Subject: s\n\nhi\n"), 100);
 	assert_non_null(strstr(x.text, "Subject: s\r\nMessage-ID: <"));
 	assert_non_null(strstr(x.text, ".0000000000000001@tram.test>\r\nDate: "));
-	assert_non_null(strstr(x.text, "\r\nFrom: \"Jo \\\"J\\\" Doe\" <jo@tram.test>\r\n\r\nhi\r\n"));
+	assert_non_null(strstr(x.text,
+			       "\r\nFrom: \"Jo \\\"J\\\" Doe\" <jo@tram.test>\r\n\r\nhi\r\n"));
 	assert_false(x.m.eightbit);
 	unmake(&x);
 	x = (struct made){ .s = { .sender = SPAN("a@b"), .full_name = SPAN("J\xc3\xb6") } };
@@ -284,7 +301,10 @@ test_recipients_from_header(void **state)
 	struct made x = { .s.from_header = true };
 
 	(void)state;
-	make(&x, SPAN("To: a@b,\n c@d\nBCC: secret@e,\n more@e\ncc: (no) F <f@g>\n" HAS "\nTo: not@this\n"), 100);
+	make(&x,
+	     SPAN("To: a@b,\n c@d\nBCC: secret@e,\n more@e\ncc: (no) F <f@g>\n" HAS
+		  "\nTo: not@this\n"),
+	     100);
 	assert_true(x.ok);
 	assert_int_equal(x.s.recipients.count, 5);
 	assert_span(x.s.recipients.list[1], "c@d");
@@ -327,8 +347,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cron), cmocka_unit_test(test_options), cmocka_unit_test(test_modes),
-		cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_lists), cmocka_unit_test(test_bad_lists),
+		cmocka_unit_test(test_cron), cmocka_unit_test(test_options),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_lists),
+		cmocka_unit_test(test_bad_lists),
 		cmocka_unit_test(test_lines), cmocka_unit_test(test_missing_fields),
 		cmocka_unit_test(test_recipients_from_header), cmocka_unit_test(test_too_large),
 	};

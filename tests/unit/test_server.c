@@ -12,7 +12,8 @@
 #include "mta/smtp/server.h"
 
 static const struct smtp_server_config config = {
-	.hostname = SPAN("mx"), .banner = SPAN("ESMTP"), .max_message_size = 1000, .max_recipients = 3,
+	.hostname = SPAN("mx"), .banner = SPAN("ESMTP"), .max_message_size = 1000,
+	.max_recipients = 3,
 	.max_line = 1000, .max_command = 1000, .max_messages = 10, .max_errors = 5, .max_junk = 5,
 };
 
@@ -56,7 +57,8 @@ converse(struct smtp_server *server, const char *lines)
 	for (;;) {
 		step = take(server, &in);
 		if (step.action == SMTP_ASK)
-			smtp_server_answer(server, step.question == SMTP_QUESTION_DATA ? &go : &yes);
+			smtp_server_answer(server,
+					   step.question == SMTP_QUESTION_DATA ? &go : &yes);
 		else if (step.action == SMTP_WAIT || step.action == SMTP_CLOSE)
 			break;
 	}
@@ -67,9 +69,11 @@ converse(struct smtp_server *server, const char *lines)
 static void
 test_envelope(void **state)
 {
-	struct span in = SPAN("EHLO Client.Example\r\nMAIL FROM:<Some.One@EXAMPLE.org> SIZE=77 BODY=8BITMIME SMTPUTF8 "
-			      "RET=HDRS ENVID=id+2B1\r\nRCPT TO:<B@Example.COM> NOTIFY=SUCCESS,DELAY "
-			      "ORCPT=rfc822;b+2Bc@d\r\nRCPT TO:<postmaster>\r\nDATA\r\n");
+	struct span in =
+		SPAN("EHLO Client.Example\r\nMAIL FROM:<Some.One@EXAMPLE.org> SIZE=77 "
+		     "BODY=8BITMIME SMTPUTF8 "
+		     "RET=HDRS ENVID=id+2B1\r\nRCPT TO:<B@Example.COM> NOTIFY=SUCCESS,DELAY "
+		     "ORCPT=rfc822;b+2Bc@d\r\nRCPT TO:<postmaster>\r\nDATA\r\n");
 	struct smtp_server server;
 	struct smtp_server_step step;
 
@@ -155,7 +159,8 @@ static void
 test_abort(void **state)
 {
 	static const char bdat[] = "EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<b@c>\r\nBDAT 1\r\nx";
-	static const char *const ends[] = { "RSET\r\n", "HELO a\r\n", "QUIT\r\n", "BDAT 2000 LAST\r\n", "GET /\r\n" };
+	static const char *const ends[] = { "RSET\r\n", "HELO a\r\n", "QUIT\r\n",
+					    "BDAT 2000 LAST\r\n", "GET /\r\n" };
 	struct smtp_server server;
 	struct span in;
 
@@ -166,7 +171,8 @@ test_abort(void **state)
 		assert_int_equal(server.state, SERVER_BDAT_NEXT);
 		in = span_str(ends[i]);
 		assert_int_equal(take(&server, &in).action, SMTP_ABORT);
-		assert_int_equal(take(&server, &in).action, i == 2 || i == 4 ? SMTP_CLOSE : SMTP_WAIT);
+		assert_int_equal(take(&server, &in).action,
+				 i == 2 || i == 4 ? SMTP_CLOSE : SMTP_WAIT);
 		smtp_server_free(&server);
 	}
 	begin(&server);
@@ -219,7 +225,8 @@ test_refuse_message(void **state)
 	smtp_server_refuse_message(&server, &(struct reply){ 554, { 5, 4, 6 }, span_str(text) });
 	memset(text, 'x', sizeof(text));		/* the text has been copied */
 	smtp_server_refuse_message(&server, &REPLY(554, 5, 4, 6, "a second reason"));
-	assert_int_equal(take(&server, &more).action, SMTP_WAIT);	/* no abort: the draft is the owner's */
+	/* no abort: the draft is the owner's */
+	assert_int_equal(take(&server, &more).action, SMTP_WAIT);
 	expect_out(&server, "554 5.4.6 too many hops\r\n250 2.0.0 ok\r\n");
 	assert_int_equal(server.state, SERVER_IDLE);
 	smtp_server_free(&server);
@@ -266,9 +273,10 @@ test_endless_message(void **state)
 static void
 test_one_flush(void **state)
 {
-	static const char group[] = "EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nRCPT TO:<>\r\nNOOP\r\nRSET\r\n"
-				    "MAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nBDAT 3\r\nabcBDAT 3 LAST\r\ndef"
-				    "MAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nDATA\r\n";
+	static const char group[] =
+		"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nRCPT TO:<>\r\nNOOP\r\nRSET\r\n"
+		"MAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nBDAT 3\r\nabcBDAT 3 LAST\r\ndef"
+		"MAIL FROM:<a@b>\r\nRCPT TO:<b@c>\r\nDATA\r\n";
 	struct span in = span_str(group);
 	struct smtp_server server;
 	size_t lines = 0, waits = 0;
@@ -280,7 +288,8 @@ test_one_flush(void **state)
 		struct smtp_server_step step = take(&server, &in);
 
 		if (step.action == SMTP_ASK)
-			smtp_server_answer(&server, step.question == SMTP_QUESTION_DATA ? &go : &yes);
+			smtp_server_answer(&server,
+					   step.question == SMTP_QUESTION_DATA ? &go : &yes);
 		waits += step.action == SMTP_WAIT;
 		assert_int_not_equal(step.action, SMTP_CLOSE);
 	}
@@ -303,7 +312,8 @@ test_memory(void **state)
 	converse(&server, "EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<b@c>\r\n");
 	before = server.arena.total;
 	for (int i = 0; i < 250; i++) {
-		in = SPAN("RCPT TO:<some.body.else@example.com> ORCPT=rfc822;some.body.else@example.com\r\n");
+		in = SPAN("RCPT TO:<some.body.else@example.com> "
+			  "ORCPT=rfc822;some.body.else@example.com\r\n");
 		assert_int_equal(take(&server, &in).action, SMTP_ASK);
 		smtp_server_answer(&server, &REPLY(550, 5, 1, 1, "no"));
 		buf_clear(&server.out);

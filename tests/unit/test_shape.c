@@ -1,4 +1,7 @@
-/* shape: buckets and windows are never exceeded, and the next moment is exact; who is meant; the record. */
+/*
+ * shape: buckets and windows are never exceeded, and the next moment is exact; who is meant; the
+ * record.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +39,8 @@ struct sent { int64_t at; uint64_t n; };
 
 /* Sends at random moments whenever it may; the most within any `within` (half open). */
 static uint64_t
-busiest(const struct shape *shape, size_t rounds, int64_t within, bool of_recipients, uint64_t mean_wait)
+busiest(const struct shape *shape, size_t rounds, int64_t within, bool of_recipients,
+	uint64_t mean_wait)
 {
 	struct sent *all = calloc(rounds, sizeof(*all));
 	struct shape_counts counts = { 0 };
@@ -84,7 +88,8 @@ buckets_are_never_exceeded(void **state)
 	(void)state;
 	for (seed = 1; seed < 40; seed++) {
 		uint64_t save = seed, limit = 1 + any(200);
-		struct shape shape = { .limits[SHAPE_MESSAGES_MINUTE] = limit, .burst = any(limit / 2 + 1) };
+		struct shape shape = { .limits[SHAPE_MESSAGES_MINUTE] = limit,
+				       .burst = any(limit / 2 + 1) };
 
 		shape_settle(&shape);
 		assert_true(busiest(&shape, 3000, MINUTE, false, 2 * MINUTE / limit) <= limit);
@@ -130,7 +135,8 @@ windows_are_never_exceeded(void **state)
 static void
 the_strictest_counts(void **state)
 {
-	struct shape shape = { .limits[SHAPE_MESSAGES_SECOND] = 10, .limits[SHAPE_MESSAGES_HOUR] = 5 };
+	struct shape shape = { .limits[SHAPE_MESSAGES_SECOND] = 10,
+			       .limits[SHAPE_MESSAGES_HOUR] = 5 };
 	struct shape_counts counts = { 0 };
 	struct arena arena = { 0 };
 	struct shape_hold hold;
@@ -145,7 +151,8 @@ the_strictest_counts(void **state)
 	assert_int_equal(hold.limit, SHAPE_MESSAGES_HOUR);
 	assert_int_equal(hold.used, 5);
 	assert_true(hold.until_ms > start + HOUR && hold.until_ms <= start + HOUR + 2 * MINUTE);
-	assert_true(span_eq(shape_hold_text(&hold, false, &arena), SPAN("5 of 5 messages in the last hour")));
+	assert_true(span_eq(shape_hold_text(&hold, false, &arena),
+			    SPAN("5 of 5 messages in the last hour")));
 	shape_unsend(&shape, &counts, start, now, 1);
 	assert_true(shape_may_send(&shape, &counts, now, &hold));
 	arena_free(&arena);
@@ -153,7 +160,8 @@ the_strictest_counts(void **state)
 }
 
 static bool
-may_send(const struct shape *shape, struct shape_counts *counts, int64_t now, struct shape_hold *hold)
+may_send(const struct shape *shape, struct shape_counts *counts, int64_t now,
+	 struct shape_hold *hold)
 {
 	bool may = shape_may_send(shape, counts, now, hold);
 
@@ -162,7 +170,10 @@ may_send(const struct shape *shape, struct shape_counts *counts, int64_t now, st
 	return may;
 }
 
-/* Four times as slow until the slow-down ends, then half of that; who waits asks again when it changes. */
+/*
+ * Four times as slow until the slow-down ends, then half of that; who waits asks again when it
+ * changes.
+ */
 static void
 slowed_down(void **state)
 {
@@ -175,7 +186,8 @@ slowed_down(void **state)
 	(void)state;
 	assert_int_equal(shape_limit_now(&hour, &counts, SHAPE_MESSAGES_HOUR, start), 2);
 	assert_int_equal(shape_limit_now(&hour, &counts, SHAPE_MESSAGES_DAY, start), 100);
-	assert_true(may_send(&hour, &counts, start, &hold) && may_send(&hour, &counts, start, &hold));
+	assert_true(may_send(&hour, &counts, start, &hold) &&
+		    may_send(&hour, &counts, start, &hold));
 	assert_false(may_send(&hour, &counts, start, &hold));
 	assert_int_equal(hold.until_ms, start + 10 * MINUTE);
 	assert_int_equal(shape_next_send(&hour, &counts, start, 0), start + 10 * MINUTE);
@@ -197,7 +209,8 @@ slowed_down(void **state)
 static void
 a_clock_set_back_costs_one_hour_at_most(void **state)
 {
-	struct shape shape = { .limits[SHAPE_MESSAGES_HOUR] = 3, .limits[SHAPE_MESSAGES_MINUTE] = 60 };
+	struct shape shape = { .limits[SHAPE_MESSAGES_HOUR] = 3,
+			       .limits[SHAPE_MESSAGES_MINUTE] = 60 };
 	struct shape_counts counts = { 0 };
 	struct shape_hold hold;
 	int64_t now = start, back = start - 300 * HOUR, at;
@@ -207,7 +220,8 @@ a_clock_set_back_costs_one_hour_at_most(void **state)
 		shape_send(&shape, &counts, now, 1);
 	assert_false(shape_may_send(&shape, &counts, back, &hold));
 	assert_true(hold.until_ms > back && hold.until_ms <= back + HOUR + 2 * MINUTE);
-	assert_true(shape_may_send(&shape, &counts, back + HOUR + 2 * MINUTE, &hold));	/* and then it is over */
+	/* and then it is over */
+	assert_true(shape_may_send(&shape, &counts, back + HOUR + 2 * MINUTE, &hold));
 	shape.limits[SHAPE_MESSAGES_HOUR] = 4;
 	shape_send(&shape, &counts, back, 1);
 	at = shape_next_send(&shape, &counts, back + SECOND, 0);
@@ -238,7 +252,8 @@ connections_at_once_and_anew(void **state)
 static void
 the_record_is_what_was_counted(void **state)
 {
-	struct shape shape = { .limits[SHAPE_MESSAGES_HOUR] = 1000, .limits[SHAPE_RECIPIENTS_DAY] = 100000 };
+	struct shape shape = { .limits[SHAPE_MESSAGES_HOUR] = 1000,
+			       .limits[SHAPE_RECIPIENTS_DAY] = 100000 };
 	struct shape_counts counts = { 0 }, read = { 0 };
 	struct buf out = { 0 };
 	int64_t now = start, until;
@@ -276,7 +291,8 @@ the_record_is_what_was_counted(void **state)
 static void
 the_others(void **state)
 {
-	struct span mx[] = { SPAN("*.google.com") }, google[] = { SPAN("google") }, any[] = { SPAN("*") };
+	struct span mx[] = { SPAN("*.google.com") }, google[] = { SPAN("google") },
+		    any[] = { SPAN("*") };
 	struct span host[] = { SPAN("*.example.net") }, tenants[] = { SPAN("shop") };
 	struct provider provider = { .name = SPAN("google"), .mx = mx, .mx_count = 1 };
 	struct shape list[] = {
@@ -286,7 +302,8 @@ the_others(void **state)
 		{ .sites = any, .site_count = 1 },
 		{ .hosts = host, .host_count = 1, .tenants = tenants, .tenant_count = 1 },
 	};
-	struct shapes shapes = { .shapes = list, .count = 5, .providers = &provider, .provider_count = 1 };
+	struct shapes shapes = { .shapes = list, .count = 5, .providers = &provider,
+				 .provider_count = 1 };
 
 	(void)state;
 	assert_false(shape_of_site(&shapes, &list[0], &provider, SPAN("mx.google.com")));
@@ -301,12 +318,14 @@ the_others(void **state)
 static void
 who_is_meant(void **state)
 {
-	struct span google_mx[] = { SPAN("*.google.com"), SPAN("*.googlemail.com") }, pattern[] = { SPAN("*.example.net") };
-	struct span sites[] = { SPAN("google") }, tenants[] = { SPAN("shop") }, domains[] = { SPAN("*.example.org") };
+	struct span google_mx[] = { SPAN("*.google.com"), SPAN("*.googlemail.com") },
+		    pattern[] = { SPAN("*.example.net") };
+	struct span sites[] = { SPAN("google") }, tenants[] = { SPAN("shop") },
+		    domains[] = { SPAN("*.example.org") };
 	struct provider provider = { .name = SPAN("google"), .mx = google_mx, .mx_count = 2 };
 	struct shapes shapes = { .providers = &provider, .provider_count = 1 };
-	struct shape shape = { .sites = sites, .site_count = 1, .tenants = tenants, .tenant_count = 1, .domains = domains,
-			       .domain_count = 1 };
+	struct shape shape = { .sites = sites, .site_count = 1, .tenants = tenants,
+			       .tenant_count = 1, .domains = domains, .domain_count = 1 };
 
 	(void)state;
 	assert_ptr_equal(shape_provider(&shapes, SPAN("aspmx.l.google.com")), &provider);

@@ -96,7 +96,8 @@ static void
 policies_are_part_of_it(void **state)
 {
 	struct arena arena = { 0 };
-	struct span all[] = { SPAN("*.example") }, both[] = { SPAN("a.example"), SPAN("b.example") };
+	struct span all[] = { SPAN("*.example") }, both[] = { SPAN("a.example"),
+							      SPAN("b.example") };
 	struct sts_policy policy = { .mode = STS_MODE_ENFORCE, .mx = all, .mx_count = 1 };
 	struct route route = { .tls = ROUTE_TLS_AUTO }, deaf = { .tls = ROUTE_TLS_MAY };
 	struct span bare = SPAN("mx:b.example>a.example,c.other:25 mx=secure"), key;
@@ -104,7 +105,8 @@ policies_are_part_of_it(void **state)
 
 	(void)state;
 	key = site_key_with_sts(bare, &policy, &arena);
-	assert_string_equal(key.at, "mx:b.example>a.example,c.other:25 mx=secure sts=enforce unlisted=c.other");
+	assert_string_equal(key.at, "mx:b.example>a.example,c.other:25 mx=secure sts=enforce "
+				    "unlisted=c.other");
 	assert_true(site_key_fits(key, &route));
 	assert_false(site_key_fits(key, &deaf));
 	assert_true(site_key_tls(key, &arena, &back));
@@ -139,12 +141,14 @@ wishes_are_part_of_it(void **state)
 
 	(void)state;
 	for (int wish = WISH_NONE; wish <= WISH_TLS_OPTIONAL; wish++) {
-		keys[wish] = site_key_of(place, &route, (enum route_wish)wish, SITE_MX_SECURE, &arena);
+		keys[wish] =
+			site_key_of(place, &route, (enum route_wish)wish, SITE_MX_SECURE, &arena);
 		assert_true(site_key_tls(keys[wish], &arena, &back));
 		assert_int_equal(back.wish, wish);
 		assert_int_equal(back.tls, ROUTE_TLS_VERIFY);
 		/* how the hosts became known matters to REQUIRETLS by any route */
-		assert_int_equal(back.mx, wish == WISH_REQUIRETLS ? SITE_MX_SECURE : SITE_MX_INSECURE);
+		assert_int_equal(back.mx,
+				 wish == WISH_REQUIRETLS ? SITE_MX_SECURE : SITE_MX_INSECURE);
 		assert_true(back.login && site_key_fits(keys[wish], &route));
 		for (int other = WISH_NONE; other < wish; other++)
 			assert_false(span_eq(keys[wish], keys[other]));
@@ -156,7 +160,8 @@ wishes_are_part_of_it(void **state)
 static void
 unknown_words_are_refused(void **state)
 {
-	static const char *const keys[] = { "mx:a:25 tls=quantum", "mx:a:25 tls=may more", "mx:a:25 ",
+	static const char *const keys[] = { "mx:a:25 tls=quantum", "mx:a:25 tls=may more",
+					    "mx:a:25 ",
 					    "mx:a:25 tls=may=" };
 	struct arena arena = { 0 };
 	struct site_tls back;

@@ -1,6 +1,6 @@
 /*
- * Sources and pools: shares by weight, the same source for the same recipient, what moves when a pool changes, who
- * chooses a pool, the plan of a warm-up, days, words, records.
+ * Sources and pools: shares by weight, the same source for the same recipient, what moves when a
+ * pool changes, who chooses a pool, the plan of a warm-up, days, words, records.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -50,7 +50,9 @@ make_pool(const uint64_t weights[3])
 	return pool;
 }
 
-/* Within five standard deviations of what the weight says, and none of them is twice in an order. */
+/*
+ * Within five standard deviations of what the weight says, and none of them is twice in an order.
+ */
 static void
 shares_are_by_weight(void **state)
 {
@@ -73,7 +75,10 @@ shares_are_by_weight(void **state)
 	assert_true(order[0] != order[1] && order[1] != order[2]);
 }
 
-/* The second in order of one pool is the first of the pool without the first one: so only its share moves. */
+/*
+ * The second in order of one pool is the first of the pool without the first one: so only its share
+ * moves.
+ */
 static void
 only_its_share_moves(void **state)
 {
@@ -98,7 +103,8 @@ only_its_share_moves(void **state)
 static void
 who_chooses(void **state)
 {
-	static struct span news[] = { { "*.shop.example", 14 } }, sub[] = { { "a@x.shop.example", 16 } },
+	static struct span news[] = { { "*.shop.example", 14 } }, sub[] = { { "a@x.shop.example",
+									      16 } },
 			   tenants[] = { { "anna", 4 } };
 	struct pool pools[] = {
 		{ .name = { "below", 5 }, .senders = news, .sender_count = 1 },
@@ -106,8 +112,8 @@ who_chooses(void **state)
 		{ .name = { "anna", 4 }, .tenants = tenants, .tenant_count = 1 },
 	};
 	const struct sources all = { .pools = pools, .pool_count = 3 };
-	struct pool_facts facts = { .header = SPAN("anna"), .route = SPAN("one"), .sender = SPAN("b@x.shop.example"),
-				    .tenant = SPAN("ANNA") };
+	struct pool_facts facts = { .header = SPAN("anna"), .route = SPAN("one"),
+				    .sender = SPAN("b@x.shop.example"), .tenant = SPAN("ANNA") };
 
 	(void)state;
 	assert_ptr_equal(pool_choose(&all, &facts), &pools[2]);
@@ -144,8 +150,10 @@ plans(void **state)
 static void
 days_are_read(void **state)
 {
-	static const char *const bad[] = { "", "2026-02-29", "2100-02-29", "2026-13-01", "2026-00-10", "2026-01-00",
-					   "2026-04-31", "26-01-01", "2026/01/01", "2026-1-1", "2026-01-01 ", "1969-12-31" };
+	static const char *const bad[] = { "", "2026-02-29", "2100-02-29", "2026-13-01",
+					   "2026-00-10", "2026-01-00",
+					   "2026-04-31", "26-01-01", "2026/01/01", "2026-1-1",
+					   "2026-01-01 ", "1969-12-31" };
 	int64_t day = -1;
 
 	(void)state;
@@ -162,7 +170,8 @@ days_are_read(void **state)
 static void
 words_are_read(void **state)
 {
-	static const char *const bad[] = { "", "=3", "a=", "a=0", "a=1001", "a=x", "a=-1", "a=3=4" };
+	static const char *const bad[] = { "", "=3", "a=", "a=0", "a=1001", "a=x", "a=-1",
+					   "a=3=4" };
 	const char *error = NULL;
 	struct span name;
 	uint64_t weight;
@@ -184,9 +193,12 @@ words_are_read(void **state)
 static void
 marks(void **state)
 {
-	struct netaddr four = { .family = AF_INET, .ip = { 127, 0, 0, 2 } }, six = { .family = AF_INET6, .ip = { [15] = 1 } };
+	struct netaddr four = { .family = AF_INET,
+				.ip = { 127, 0, 0, 2 } }, six = { .family = AF_INET6,
+								  .ip = { [15] = 1 } };
 	struct netaddr both[] = { four, six };
-	struct source a = { .name = SPAN("a"), .addresses = both, .address_count = 1, .ehlo_name = SPAN("x") }, b = a;
+	struct source a = { .name = SPAN("a"), .addresses = both, .address_count = 1,
+			    .ehlo_name = SPAN("x") }, b = a;
 
 	(void)state;
 	source_set_mark(&a);

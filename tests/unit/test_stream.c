@@ -1,7 +1,7 @@
 /*
- * stream: a peer that speaks TLS by itself, without OpenSSL's manners: it asks for a new handshake again
- * and again and reads none of the answers. What waits for it stays bounded, and it is heard again when it
- * has read. The records of TLS 1.2 (RFC 5246 §6.2.3.3, AES-128-GCM) are made here.
+ * stream: a peer that speaks TLS by itself, without OpenSSL's manners: it asks for a new handshake
+ * again and again and reads none of the answers. What waits for it stays bounded, and it is heard
+ * again when it has read. The records of TLS 1.2 (RFC 5246 §6.2.3.3, AES-128-GCM) are made here.
  */
 #include <fcntl.h>
 #include <openssl/core_names.h>
@@ -45,7 +45,8 @@ on_closed(struct stream *s)
 	(void)s;
 }
 
-static const struct stream_events events = { .read = on_read, .ended = on_ended, .closed = on_closed };
+static const struct stream_events events = { .read = on_read, .ended = on_ended,
+					     .closed = on_closed };
 
 /* ---- the server's side: a certificate in memory ---------------------------------------------- */
 
@@ -53,14 +54,16 @@ static struct tls_context *
 make_context(void)
 {
 	static const struct tls_identity nobody;
-	struct tls_settings settings = { .min_version = TLS_1_2, .ciphers = SPAN("ECDHE-ECDSA-AES128-GCM-SHA256") };
+	struct tls_settings settings = { .min_version = TLS_1_2,
+					 .ciphers = SPAN("ECDHE-ECDSA-AES128-GCM-SHA256") };
 	struct tls_context *context;
 	char error[TLS_ERROR_MAX];
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *x = X509_new();
 	SSL_CTX *ctx;
 
-	assert_int_equal(tls_server_context(SPAN("smtp"), &settings, &nobody, 1, 1, &context, error), 0);
+	assert_int_equal(tls_server_context(SPAN("smtp"), &settings, &nobody, 1, 1, &context,
+					    error), 0);
 	ctx = context->by_thread[0]->each[0].ctx;
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
 	X509_gmtime_adj(X509_getm_notBefore(x), -60);
@@ -94,7 +97,8 @@ learn_keys(SSL *ssl, struct sealing *ret)
 	SSL_get_server_random(ssl, seed + 13, 32);
 	SSL_get_client_random(ssl, seed + 45, 32);
 	params[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0);
-	params[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, master, sizeof(master));
+	params[1] =
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, master, sizeof(master));
 	params[2] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, seed, sizeof(seed));
 	params[3] = OSSL_PARAM_construct_end();
 	assert_int_equal(EVP_KDF_derive(ctx, block, sizeof(block), params), 1);

@@ -40,8 +40,8 @@ test_added(void **state)
 	expect("Subject: a\r\n\r\n", "Subject: a\r\n\r\n", true, true);
 	expect(OWN_DATE "Subject: a\r\n\r\n", OWN_DATE "Subject: a\r\n\r\n", false, true);
 	expect(OWN_ID OWN_DATE "\r\n", OWN_ID OWN_DATE "\r\n", false, false);
-	expect("Resent-Date: x\r\nX-Message-ID: y\r\n", "Resent-Date: x\r\nX-Message-ID: y\r\n", true,
-	       true);
+	expect("Resent-Date: x\r\nX-Message-ID: y\r\n", "Resent-Date: x\r\nX-Message-ID: y\r\n",
+	       true, true);
 	expect("\r\n", "\r\n", true, true);
 	expect("", "", true, true);
 	expect(OWN_ID OWN_DATE, OWN_ID OWN_DATE, false, false);

@@ -17,8 +17,8 @@ test_keys(void **state)
 		{ "@example.org", "@example.org" },	 { "\"a b\"@x.test", "\"a b\"@x.test" },
 		{ "a@[192.0.2.1]", "a@[192.0.2.1]" },	 { "[192.0.2.1]", "@[192.0.2.1]" },
 		{ "j\xc3\xb6@b\xc3\xbc.test", "j\xc3\xb6@b\xc3\xbc.test" },
-		{ "", NULL }, { "@", NULL }, { "a@", NULL }, { "a b@c.test", NULL }, { "a@b..c", NULL },
-		{ "<a@b.test>", NULL }, { "a@b.test c", NULL },
+		{ "", NULL }, { "@", NULL }, { "a@", NULL }, { "a b@c.test", NULL },
+		{ "a@b..c", NULL }, { "<a@b.test>", NULL }, { "a@b.test c", NULL },
 	};
 	struct arena arena = { 0 };
 	struct span key;
@@ -26,7 +26,8 @@ test_keys(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		assert_int_equal(suppression_key(span_str(keys[i].text), &arena, &key), keys[i].key != NULL);
+		assert_int_equal(suppression_key(span_str(keys[i].text), &arena, &key),
+				 keys[i].key != NULL);
 		if (keys[i].key != NULL)
 			assert_true(span_eq(key, span_str(keys[i].key)));
 	}
@@ -38,7 +39,8 @@ test_keys(void **state)
 static void
 test_records(void **state)
 {
-	const struct suppression in = { CLASS_QUOTA_ISSUES, 1700000000000, 0, SPAN("552 5.2.2 full") };
+	const struct suppression in = { CLASS_QUOTA_ISSUES, 1700000000000, 0,
+					SPAN("552 5.2.2 full") };
 	struct suppression out;
 	struct arena arena = { 0 };
 	struct buf octets = { 0 };
@@ -47,9 +49,11 @@ test_records(void **state)
 	suppression_encode(&in, &octets);
 	assert_int_equal(suppression_decode(buf_span(&octets), &arena, &out), 0);
 	assert_int_equal(out.class, in.class);
-	assert_true(out.since_ms == in.since_ms && out.until_ms == 0 && span_eq(out.reason, in.reason));
+	assert_true(out.since_ms == in.since_ms && out.until_ms == 0 &&
+		    span_eq(out.reason, in.reason));
 	for (size_t i = 0; i < buf_len(&octets); i++) {
-		assert_int_equal(suppression_decode(span_first(buf_span(&octets), i), &arena, &out), -EBADMSG);
+		assert_int_equal(suppression_decode(span_first(buf_span(&octets), i), &arena, &out),
+				 -EBADMSG);
 		octets.at[i] ^= 1;
 		assert_true(suppression_decode(buf_span(&octets), &arena, &out) < 0);
 		octets.at[i] ^= 1;

@@ -49,7 +49,8 @@ test_choice(void **state)
 static void
 test_words(void **state)
 {
-	static const char *const bad[] = { "", "header", "header:", "header:a b", "header:a:b", "users", "User" };
+	static const char *const bad[] = { "", "header", "header:", "header:a b", "header:a:b",
+					   "users", "User" };
 	struct tenant_rules rules = { 0 };
 
 	(void)state;
@@ -65,7 +66,8 @@ test_words(void **state)
 static void
 test_weights(void **state)
 {
-	struct tenant tenants[] = { { SPAN("news"), 3, 1 }, { SPAN("a"), 9, 2 }, { SPAN("newsletter"), 7, 3 } };
+	struct tenant tenants[] = { { SPAN("news"), 3, 1 }, { SPAN("a"), 9, 2 },
+				    { SPAN("newsletter"), 7, 3 } };
 	struct tenant_rules rules = { .tenants = tenants, .count = 3 };
 
 	(void)state;
@@ -81,7 +83,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_choice), cmocka_unit_test(test_words), cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_choice), cmocka_unit_test(test_words),
+		cmocka_unit_test(test_weights),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,7 +55,8 @@ test_delays(void **state)
 	(void)state;
 	for (int i = 0; i < 10; i++) {
 		snprintf(password, sizeof(password), "%d", i);
-		assert_int_equal(fail_once(t, "192.0.2.1", "anna", password, 1000).delay_ms, delays[i]);
+		assert_int_equal(fail_once(t, "192.0.2.1", "anna", password, 1000).delay_ms,
+				 delays[i]);
 	}
 	assert_int_equal(look(t, "192.0.2.1", "", 1000).delay_ms, 15000);
 	assert_int_equal(look(t, "192.0.2.1", "", 1000).address_failures, 10);
@@ -96,7 +97,8 @@ test_ban(void **state)
 	}
 	assert_true(v.ban_begins);
 	assert_int_equal(v.banned_until_ms, 1000 + HOUR);
-	assert_int_equal(look(t, "2001:db8:0:0:ffff::9", "", 2000).banned_until_ms, 1000 + HOUR);	/* its /64 */
+	/* its /64 */
+	assert_int_equal(look(t, "2001:db8:0:0:ffff::9", "", 2000).banned_until_ms, 1000 + HOUR);
 	assert_int_equal(look(t, "2001:db8:0:1::1", "", 2000).banned_until_ms, 0);
 	v = fail_once(t, "2001:db8::1", "x", "pw", 2000);
 	assert_false(v.ban_begins);
@@ -141,7 +143,8 @@ test_friends(void **state)
 	(void)state;
 	succeed(t, "192.0.2.1", "anna", 0);
 	succeed(t, "198.51.100.1", "anna", 0);
-	for (int i = 0; i < 100; i++) {		/* from everywhere, as anna; and all of it from one office */
+	/* from everywhere, as anna; and all of it from one office */
+	for (int i = 0; i < 100; i++) {
 		snprintf(text, sizeof(text), "203.0.113.%d", i);
 		fail_once(t, text, "anna", text, 1000);
 		snprintf(text, sizeof(text), "%d", i);
@@ -214,8 +217,10 @@ test_success_in_between(void **state)
 static void
 test_bounds(void **state)
 {
-	struct throttle *t = throttle_new(&(struct throttle_config){ .max_addresses = 1000, .max_users = 1000,
-								     .max_friends = 10 }, SEED);
+	struct throttle *t = throttle_new(&(struct throttle_config){ .max_addresses = 1000,
+								     .max_users = 1000,
+								     .max_friends = 10 },
+					  SEED);
 	struct netaddr a = addr("10.0.0.0");
 	size_t full = 0;
 	char user[32];
@@ -236,8 +241,10 @@ test_bounds(void **state)
 	assert_int_equal(look(t, "192.0.2.1", "anna", 100000).delay_ms, 0);
 	throttle_configure(t, &(struct throttle_config){ .max_addresses = 10, .never_ban = true });
 	assert_true(throttle_memory(t) < full);
-	assert_int_not_equal(throttle_guess(1, SPAN("a"), SPAN("b")), throttle_guess(1, SPAN("a"), SPAN("c")));
-	assert_int_equal(throttle_guess(1, SPAN("a"), SPAN("b")), throttle_guess(1, SPAN("A"), SPAN("b")));
+	assert_int_not_equal(throttle_guess(1, SPAN("a"), SPAN("b")),
+			     throttle_guess(1, SPAN("a"), SPAN("c")));
+	assert_int_equal(throttle_guess(1, SPAN("a"), SPAN("b")),
+			 throttle_guess(1, SPAN("A"), SPAN("b")));
 	throttle_free(t);
 }
 
@@ -245,7 +252,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_delays), cmocka_unit_test(test_ban), cmocka_unit_test(test_same_guess),
+		cmocka_unit_test(test_delays), cmocka_unit_test(test_ban),
+		cmocka_unit_test(test_same_guess),
 		cmocka_unit_test(test_friends), cmocka_unit_test(test_neighbours),
 		cmocka_unit_test(test_success_in_between), cmocka_unit_test(test_bounds),
 	};

@@ -1,7 +1,7 @@
 /*
- * tls: the machine on both sides, against itself over buffers: whole, cut at every octet; tickets and
- * their keys; contexts that are replaced; what a file that is no good is told of. Certificates are made
- * here, once. The files that tests/peers/test_certificates.py has are not told again.
+ * tls: the machine on both sides, against itself over buffers: whole, cut at every octet; tickets
+ * and their keys; contexts that are replaced; what a file that is no good is told of. Certificates
+ * are made here, once. The files that tests/peers/test_certificates.py has are not told again.
  */
 #include <errno.h>
 #include <openssl/pem.h>
@@ -110,11 +110,12 @@ contexts_open(struct ends *e, enum tls_version version, bool tickets)
 	*e = (struct ends){ .settings = { .min_version = version, .tickets = tickets } };
 	e->chains[0] = span_str(chain_path);
 	e->keys[0] = span_str(key_path);
-	e->identity = (struct tls_identity){ .name = SPAN("mail"), .chains = e->chains, .keys = e->keys,
-					     .chain_count = 1, .key_count = 1 };
+	e->identity = (struct tls_identity){ .name = SPAN("mail"), .chains = e->chains,
+					     .keys = e->keys, .chain_count = 1, .key_count = 1 };
 	assert_int_equal(tls_server_context(SPAN("smtp"), &e->settings, &e->identity, 1, 2,
 					    &e->server_context, error), 0);
-	assert_int_equal(tls_client_context(&e->settings, chain_path, NULL, 2, &e->client_context, error), 0);
+	assert_int_equal(tls_client_context(&e->settings, chain_path, NULL, 2, &e->client_context,
+					    error), 0);
 	e->tickets = tls_tickets_new(1000000);
 	tls_context_use_tickets(e->server_context, e->tickets);
 }
@@ -127,7 +128,8 @@ ends_open(struct ends *e)
 
 	e->server = tls_server_new(e->server_context, 1);
 	e->client = tls_client_new(e->client_context, 0, &peer);
-	assert_int_equal(tls_receive(e->client, SPAN(""), &e->at_client, &e->to_server), TLS_SHAKING);
+	assert_int_equal(tls_receive(e->client, SPAN(""), &e->at_client, &e->to_server),
+			 TLS_SHAKING);
 }
 
 static void
@@ -206,8 +208,10 @@ both_ways_in_any_pieces(void **state)
 			assert_true(tls_send(e.client, buf_span(&large), &e.to_server));
 			assert_true(tls_send(e.server, buf_span(&large), &e.to_client));
 			run(&e, pieces[i]);
-			assert_true(span_eq(span_first(buf_span(&e.at_server), 8), SPAN("EHLO a\r\n")));
-			assert_true(span_eq(span_skip(buf_span(&e.at_server), 8), buf_span(&large)));
+			assert_true(span_eq(span_first(buf_span(&e.at_server), 8),
+					    SPAN("EHLO a\r\n")));
+			assert_true(span_eq(span_skip(buf_span(&e.at_server), 8),
+					    buf_span(&large)));
 			assert_true(span_eq(buf_span(&e.at_client), buf_span(&large)));
 			tls_close(e.client, &e.to_server);
 			run(&e, pieces[i]);
@@ -233,8 +237,10 @@ cut_at_every_octet(void **state)
 		while (buf_len(&e.to_server) > 0 || buf_len(&e.to_client) > 0) {
 			struct buf rest = { 0 };
 
-			buf_append(&rest, span_skip(buf_span(&e.to_server), cut < buf_len(&e.to_server)
-							    ? cut : buf_len(&e.to_server)));
+			buf_append(&rest,
+				   span_skip(buf_span(&e.to_server),
+					     cut < buf_len(&e.to_server) ? cut
+									 : buf_len(&e.to_server)));
 			e.to_server.end -= buf_len(&rest);
 			give(e.server, &e.to_server, SIZE_MAX, &e.at_server, &e.to_client);
 			give(e.server, &rest, SIZE_MAX, &e.at_server, &e.to_client);
@@ -362,14 +368,16 @@ keeping_open(struct ends *e, enum tls_version version, size_t most, int64_t life
 	tls_context_free(e->client_context);
 	e->settings.sessions = most;
 	e->settings.session_lifetime_ms = lifetime_ms;
-	assert_int_equal(tls_client_context(&e->settings, chain_path, NULL, 2, &e->client_context, error), 0);
+	assert_int_equal(tls_client_context(&e->settings, chain_path, NULL, 2, &e->client_context,
+					    error), 0);
 }
 
 static void
 the_same_is_resumed(void **state)
 {
 	struct span name = SPAN("mail.test"), names[2] = { SPAN("mail.test"), SPAN("b.test") };
-	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1,
+				 .resume = SPAN("a:25") };
 
 	(void)state;
 	for (enum tls_version version = TLS_1_2; version <= TLS_1_3; version++) {
@@ -380,29 +388,36 @@ the_same_is_resumed(void **state)
 		assert_false(connects(&e, &peer, false));
 		assert_true(connects(&e, &peer, false));
 		assert_true(connects(&e, &peer, false));
-		other.resume = SPAN("a:26");				/* another place or policy */
+		/* another place or policy */
+		other.resume = SPAN("a:26");
 		assert_false(connects(&e, &other, false));
 		other = peer;
-		other.names = names;					/* other names to be shown */
+		/* other names to be shown */
+		other.names = names;
 		other.name_count = 2;
 		assert_false(connects(&e, &other, false));
 		other = peer;
 		other.resume = SPAN("");
 		assert_false(connects(&e, &other, false));
 		assert_false(connects(&e, &other, false));
-		assert_true(connects(&e, &peer, true));			/* it was not good enough … */
+		/* it was not good enough … */
+		assert_true(connects(&e, &peer, true));
 		assert_false(connects(&e, &peer, false));		/* … so it starts anew */
 		assert_true(connects(&e, &peer, false));
 		contexts_close(&e);
 	}
 }
 
-/* A name that is the subject's only counts where it may, and a session by it is not resumed where it may not. */
+/*
+ * A name that is the subject's only counts where it may, and a session by it is not resumed where
+ * it may not.
+ */
 static void
 a_name_must_stand_where_it_belongs(void **state)
 {
 	struct span name = SPAN("mail.test");
-	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1,
+				 .resume = SPAN("a:25") };
 	struct tls_facts facts;
 	struct ends e;
 
@@ -434,8 +449,8 @@ records_are_part_of_it(void **state)
 	static const char digest[32] = "0123456789abcdef0123456789abcdef";
 	struct tls_tlsa tlsa[2] = { { 3, 1, 1, span_of(digest, 32) } };
 	struct span name = SPAN("mail.test");
-	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .tlsa = tlsa, .tlsa_count = 1,
-				 .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .tlsa = tlsa,
+				 .tlsa_count = 1, .resume = SPAN("a:25") };
 	unsigned char key[32];
 	unsigned char *der = NULL;
 	FILE *file = fopen(chain_path, "r");
@@ -451,9 +466,11 @@ records_are_part_of_it(void **state)
 	tlsa[0].data = span_of(key, 32);
 	keeping_open(&e, TLS_1_3, 10, 100000);
 	assert_false(connects(&e, &peer, false));
-	assert_true(connects(&e, &peer, false));			/* and still verified by DANE */
+	/* and still verified by DANE */
+	assert_true(connects(&e, &peer, false));
 	tlsa[1] = (struct tls_tlsa){ 3, 1, 1, span_of(digest, 32) };
-	peer.tlsa_count = 2;						/* one was published beside it */
+	/* one was published beside it */
+	peer.tlsa_count = 2;
 	assert_false(connects(&e, &peer, false));
 	assert_true(connects(&e, &peer, false));
 	contexts_close(&e);
@@ -463,7 +480,8 @@ static void
 sessions_end(void **state)
 {
 	struct span name = SPAN("mail.test");
-	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1,
+				 .resume = SPAN("a:25") };
 	struct tls_peer other = peer;
 	struct tls_context *fresh;
 	char error[TLS_ERROR_MAX];
@@ -471,21 +489,24 @@ sessions_end(void **state)
 	struct ends e;
 
 	(void)state;
-	keeping_open(&e, TLS_1_3, 10, 20);			/* with their time, which no resumption prolongs */
+	/* with their time, which no resumption prolongs */
+	keeping_open(&e, TLS_1_3, 10, 20);
 	before = mono_ms();
 	assert_false(connects(&e, &peer, false));
 	while (connects(&e, &peer, false))
 		assert_true(mono_ms() < before + 60000);
 	assert_true(mono_ms() >= before + 20);
 	contexts_close(&e);
-	keeping_open(&e, TLS_1_3, 1, 100000);			/* for another one, if there is no room */
+	/* for another one, if there is no room */
+	keeping_open(&e, TLS_1_3, 1, 100000);
 	other.resume = SPAN("b:25");
 	assert_false(connects(&e, &peer, false));
 	assert_false(connects(&e, &other, false));
 	assert_false(connects(&e, &peer, false));
 	assert_true(connects(&e, &peer, false));
 	assert_int_equal(tls_context_again(e.client_context, NULL, &fresh, error), 0);
-	tls_context_adopt(e.client_context, fresh, 0);		/* with the files they were judged by */
+	/* with the files they were judged by */
+	tls_context_adopt(e.client_context, fresh, 0);
 	tls_context_free(fresh);
 	assert_false(connects(&e, &peer, false));
 	contexts_close(&e);
@@ -500,7 +521,8 @@ static void
 a_session_that_fails_is_not_offered_again(void **state)
 {
 	struct span name = SPAN("mail.test");
-	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1,
+				 .resume = SPAN("a:25") };
 	struct ends e;
 
 	(void)state;
@@ -519,7 +541,8 @@ static void
 what_was_found_goes_with_it(void **state)
 {
 	struct span name = SPAN("mail.test"), other = SPAN("another.test");
-	struct tls_peer peer = { .sni = name, .names = &other, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &other, .name_count = 1,
+				 .resume = SPAN("a:25") };
 	struct tls_facts facts;
 	struct ends e;
 
@@ -547,7 +570,8 @@ static void
 large_sessions_are_not_kept(void **state)
 {
 	struct span name = SPAN("mail.test");
-	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1, .resume = SPAN("a:25") };
+	struct tls_peer peer = { .sni = name, .names = &name, .name_count = 1,
+				 .resume = SPAN("a:25") };
 	struct ends e;
 
 	(void)state;
@@ -707,7 +731,8 @@ a_context_is_replaced(void **state)
 		    e.server_context->by_thread[1]->older->older == NULL);
 	tls_context_certificates(e.server_context, find_name, names);
 	assert_string_equal(names, "mail|other.test|EC 256");
-	shake(&e, SIZE_MAX);			/* began before, is verified by the old certificate */
+	/* began before, is verified by the old certificate */
+	shake(&e, SIZE_MAX);
 	late = tls_server_new(e.server_context, 1);
 	tls_free(e.server);
 	e.server = NULL;
@@ -730,13 +755,15 @@ settings_that_openssl_does_not_know(void **state)
 	(void)state;
 	contexts_open(&e, TLS_1_2, true);
 	for (size_t i = 0; i < 3; i++) {
-		struct tls_settings s = { .min_version = TLS_1_2, .ciphers = span_str(bad[i].ciphers),
+		struct tls_settings s = { .min_version = TLS_1_2,
+					  .ciphers = span_str(bad[i].ciphers),
 					  .ciphersuites = span_str(bad[i].suites),
 					  .groups = span_str(bad[i].groups) };
 		char error[TLS_ERROR_MAX] = "";
 		struct tls_context *context;
 
-		assert_int_equal(tls_server_context(SPAN("smtp"), &s, &e.identity, 1, 1, &context, error),
+		assert_int_equal(tls_server_context(SPAN("smtp"), &s, &e.identity, 1, 1, &context,
+						    error),
 				 -EINVAL);
 		assert_non_null(strstr(error, bad[i].word));
 		assert_null(context);
@@ -748,7 +775,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_same_is_resumed), cmocka_unit_test(a_name_must_stand_where_it_belongs),
+		cmocka_unit_test(the_same_is_resumed),
+		cmocka_unit_test(a_name_must_stand_where_it_belongs),
 		cmocka_unit_test(records_are_part_of_it),
 		cmocka_unit_test(sessions_end), cmocka_unit_test(large_sessions_are_not_kept),
 		cmocka_unit_test(what_was_found_goes_with_it),

@@ -22,7 +22,8 @@ teardown(void **state)
 	return 0;
 }
 
-static struct dns_tlsa record = { TLSA_DANE_EE, TLSA_SPKI, TLSA_SHA256, { "0123456789abcdef0123456789abcdef", 32 } };
+static struct dns_tlsa record = { TLSA_DANE_EE, TLSA_SPKI, TLSA_SHA256,
+				  { "0123456789abcdef0123456789abcdef", 32 } };
 static struct span listed[] = { { "*.dom.test", 10 } }, others[] = { { "mx.other.test", 13 } };
 
 static const struct dane_verdict dane_none = { .outcome = DANE_NONE, .reason = { "none", 4 } };
@@ -46,7 +47,8 @@ static const struct sts_policy sts_other_testing = { STS_MODE_TESTING, 1, others
 #define S TLS_WISH_STRONGEST
 #define D TLS_WISH_DANE
 #define M TLS_WISH_MTA_STS
-enum flags { SENDER_MUST = 1, SENDER_WAIVES = 2, UNVALIDATED = 4, PASSWORD = 8, CONFIGURED = 16, SIGNED = 32 };
+enum flags { SENDER_MUST = 1, SENDER_WAIVES = 2, UNVALIDATED = 4, PASSWORD = 8, CONFIGURED = 16,
+	     SIGNED = 32 };
 
 struct row {
 	enum tls_wish wish;
@@ -223,8 +225,8 @@ test_requiretls(void **state)
 		  TLS_PROOF_CA, true, TLS_SOURCE_ROUTE, 0 },
 		{ S, &dane_usable, NULL, SENDER_MUST | CONFIGURED, BY_TLSA },
 		/* a signed MX record says who the host is */
-		{ S, &dane_none, NULL, SENDER_MUST | SIGNED, TLS_GO, TLS_USE_ALWAYS, TLS_PROOF_CA, true,
-		  TLS_SOURCE_ROUTE, 0 },
+		{ S, &dane_none, NULL, SENDER_MUST | SIGNED, TLS_GO, TLS_USE_ALWAYS, TLS_PROOF_CA,
+		  true, TLS_SOURCE_ROUTE, 0 },
 		{ S, &dane_usable, NULL, SENDER_MUST | SIGNED, BY_TLSA },
 		{ S, &dane_skip, NULL, SENDER_MUST | SIGNED, NO_HOST(TLS_SOURCE_DANE) },
 		/* REQUIRETLS wins over the header field */

@@ -294,13 +294,15 @@ test_stored(void **state)
 	assert_true(span_eq(back.domain, day.domain));
 	assert_int_equal(back.day, day.day);
 	assert_int_equal(back.policies[0].failed, 303);
-	assert_true(span_eq(back.policies[0].failures[2].detail, day.policies[0].failures[2].detail));
+	assert_true(span_eq(back.policies[0].failures[2].detail,
+			    day.policies[0].failures[2].detail));
 	tlsrpt_day_encode(&back, &again);
 	assert_true(span_eq(octets, buf_span(&again)));
 	tlsrpt_merge(&back, &day, &arena);		/* what was decoded can be added to */
 	assert_int_equal(back.policies[0].failures[0].count, 200);
 	for (size_t len = 0; len < octets.len; len++)
-		assert_int_equal(tlsrpt_day_decode(span_first(octets, len), &arena, &back), -EBADMSG);
+		assert_int_equal(tlsrpt_day_decode(span_first(octets, len), &arena, &back),
+				 -EBADMSG);
 	buf_free(&out);
 	buf_free(&again);
 }
@@ -308,7 +310,8 @@ test_stored(void **state)
 static void
 test_posted(void **state)
 {
-	struct tlsrpt_post post = { .begun_ms = 1, .next_ms = INT64_MAX, .tries = 7, .url = SPAN("https://x.test/"),
+	struct tlsrpt_post post = { .begun_ms = 1, .next_ms = INT64_MAX, .tries = 7,
+				    .url = SPAN("https://x.test/"),
 				    .report_id = SPAN("06f9v5yh1k000") }, back;
 	struct buf out = { 0 }, again = { 0 };
 
@@ -322,7 +325,8 @@ test_posted(void **state)
 	tlsrpt_post_encode(&back, &again);
 	assert_true(span_eq(buf_span(&out), buf_span(&again)));
 	for (size_t len = 0; len < buf_len(&out); len++)
-		assert_int_equal(tlsrpt_post_decode(span_first(buf_span(&out), len), &arena, &back), -EBADMSG);
+		assert_int_equal(tlsrpt_post_decode(span_first(buf_span(&out), len), &arena, &back),
+				 -EBADMSG);
 	buf_free(&out);
 	buf_free(&again);
 }
@@ -356,7 +360,8 @@ load(struct span text)
 static void
 test_json(void **state)
 {
-	const char *org, *start, *end, *contact, *id, *type, *domain, *line, *host, *result, *ip, *mx;
+	const char *org, *start, *end, *contact, *id, *type, *domain, *line, *host, *result, *ip,
+		*mx;
 	struct tlsrpt_facts facts;
 	struct buf out = { 0 };
 	struct tlsrpt_day day;
@@ -368,7 +373,8 @@ test_json(void **state)
 	facts = facts_of(&day);
 	tlsrpt_json(&facts, &out);
 	json = load(buf_span(&out));
-	assert_int_equal(json_unpack(json, "{s:s s:{s:s s:s} s:s s:s s:[{s:{s:s s:s s:[s] s:[s]}, s:{s:i s:i}, s:o}]}",
+	assert_int_equal(json_unpack(json, "{s:s s:{s:s s:s} s:s s:s s:[{s:{s:s s:s s:[s] s:[s]}, "
+					   "s:{s:i s:i}, s:o}]}",
 				     "organization-name", &org, "date-range", "start-datetime",
 				     &start, "end-datetime", &end, "contact-info", &contact,
 				     "report-id", &id, "policies", "policy", "policy-type", &type,
@@ -404,7 +410,8 @@ test_json(void **state)
 static void
 test_json_of_rubbish(void **state)
 {
-	struct tlsrpt_event event = { .type = TLSRPT_NO_POLICY, .result = TLSRPT_VALIDATION_FAILURE };
+	struct tlsrpt_event event = { .type = TLSRPT_NO_POLICY,
+				      .result = TLSRPT_VALIDATION_FAILURE };
 	struct tlsrpt_facts facts;
 	struct buf out = { 0 };
 	struct tlsrpt_day day;
@@ -466,14 +473,16 @@ test_mail(void **state)
 		"From: <sts-reporting@company-x.example>\r\n",
 		"To: <reports@company-y.example>,\r\n <second@company-y.example>\r\n",
 		"Message-ID: <06f9v5yh1k000@relay.company-x.example>\r\n",
-		("Subject: Report Domain: company-y.example\r\n Submitter: relay.company-x.example\r\n"
+		("Subject: Report Domain: company-y.example\r\n Submitter: "
+		 "relay.company-x.example\r\n"
 		 " Report-ID: <06f9v5yh1k000@relay.company-x.example>\r\n"),
 		"TLS-Report-Domain: company-y.example\r\n",
 		"TLS-Report-Submitter: relay.company-x.example\r\n",
 		"TLS-Required: No\r\n",
 		"Content-Type: multipart/report; report-type=\"tlsrpt\";\r\n",
 	};
-	const struct span to[] = { SPAN("reports@company-y.example"), SPAN("second@company-y.example") };
+	const struct span to[] = { SPAN("reports@company-y.example"),
+				   SPAN("second@company-y.example") };
 	struct buf header = { 0 }, body = { 0 }, json = { 0 }, text = { 0 };
 	struct tlsrpt_facts facts;
 	struct span octets, rest;

@@ -50,8 +50,10 @@ test_holds(void **state)
 	assert_false(holds_have(&why, HOLD_TENANT));
 	all = holds_json(&why);
 	assert_int_equal(json_array_size(all), HOLD_REASONS_MAX);
-	assert_string_equal(json_string_value(json_object_get(json_array_get(all, 0), "text")), "not ? UTF-8");
-	assert_string_equal(json_string_value(json_object_get(json_array_get(all, 0), "kind")), "shape");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(all, 0), "text")),
+			    "not ? UTF-8");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(all, 0), "kind")),
+			    "shape");
 	json_decref(all);
 	for (enum hold_kind kind = 0; kind < HOLD_KINDS; kind++)
 		assert_non_null(hold_kind_name(kind));
@@ -84,7 +86,8 @@ test_until(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rates), cmocka_unit_test(test_holds),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rates),
+					    cmocka_unit_test(test_holds),
 					     cmocka_unit_test(test_until) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,8 @@
 enum {
 	STEPS_MAX = 200,
 	POLICIES_MAX = 40,
-	CUTS_MAX = 20000,		/* of one file: a long one is cut at every n-th octet, and near its steps' ends */
+	/* of one file: a long one is cut at every n-th octet, and near its steps' ends */
+	CUTS_MAX = 20000,
 	CUTS_NEAR = 200,
 };
 
@@ -59,7 +60,8 @@ struct play {
 	size_t accepted;		/* since the last M: */
 	bool draft_open, closed, tls_asked, refused;
 	size_t sent;			/* octets of the client so far */
-	size_t cut;			/* where the input is cut; 0: nowhere, SIZE_MAX: everywhere */
+	/* where the input is cut; 0: nowhere, SIZE_MAX: everywhere */
+	size_t cut;
 };
 
 static void fail_at(const struct transcript *t, unsigned line, const char *format, ...)
@@ -181,8 +183,10 @@ read_ehlo(struct transcript *t, unsigned line)
 		tls = tls || t->steps[i].kind == STEP_TLS;
 	read_line_of(t, STEP_SEND, SPAN("EHLO client.example.org"), line);
 	if (t->trusted)
-		lines += t->config.offer_priority + (t->config.hold_max_ms > 0) + (t->config.by_min_ms > 0);
-	for (int more = lines + t->config.offer_binarymime + (t->config.offer_starttls || tls); more > 0; more--)
+		lines += t->config.offer_priority + (t->config.hold_max_ms > 0) +
+			 (t->config.by_min_ms > 0);
+	for (int more = lines + t->config.offer_binarymime + (t->config.offer_starttls || tls);
+	     more > 0; more--)
 		read_line_of(t, STEP_EXPECT, SPAN("250-*"), line);
 	read_line_of(t, STEP_EXPECT, SPAN("250 *"), line);
 }
@@ -247,10 +251,12 @@ read_setting(struct transcript *t, struct span text, unsigned line)
 	if (span_eq(name, SPAN("play")))
 		return;
 	span_to_u64(value, UINT32_MAX, &number);
-	if (span_eq(name, SPAN("listener priority-max")) || span_eq(name, SPAN("listener future-release")) ||
+	if (span_eq(name, SPAN("listener priority-max")) ||
+	    span_eq(name, SPAN("listener future-release")) ||
 	    span_eq(name, SPAN("listener deliver-by"))) {
 		c->max_priority = span_ends(name, SPAN("max")) ? number : c->max_priority;
-		c->hold_max_ms = span_ends(name, SPAN("release")) ? (int64_t)number * 1000 : c->hold_max_ms;
+		c->hold_max_ms =
+			span_ends(name, SPAN("release")) ? (int64_t)number * 1000 : c->hold_max_ms;
 		c->by_min_ms = span_ends(name, SPAN("by")) ? (int64_t)number * 1000 : c->by_min_ms;
 		return;
 	}
@@ -312,7 +318,8 @@ read_transcript(struct transcript *t, const char *path)
 		.path = path,
 		.config = {
 			.hostname = SPAN("mx.example.net"), .banner = SPAN("ESMTP tram"),
-			.max_message_size = 100000, .max_recipients = 100, .max_line = 65536, .max_command = 4096,
+			.max_message_size = 100000, .max_recipients = 100, .max_line = 65536,
+			.max_command = 4096,
 			.max_messages = 1000, .max_errors = 20, .max_junk = 100,
 		},
 	};
@@ -377,7 +384,8 @@ answer(struct play *p, enum smtp_question question)
 			reply = &go;
 		break;
 	default:
-		assert(p->draft_open && !p->refused && p->server.content_octets == buf_len(&p->draft));
+		assert(p->draft_open && !p->refused &&
+		       p->server.content_octets == buf_len(&p->draft));
 		reply = find_policy(p->t, "message", SPAN(""));
 		p->draft_open = false;
 		if (reply == NULL || reply_class(reply) == 2) {
@@ -397,7 +405,8 @@ append(struct play *p, struct span bytes)
 	for (size_t i = 0; i < p->t->policy_count; i++) {
 		const struct policy *policy = &p->t->policies[i];
 
-		if (strcmp(policy->what, "content") == 0 && buf_len(&p->draft) >= policy->octets && !p->refused) {
+		if (strcmp(policy->what, "content") == 0 && buf_len(&p->draft) >= policy->octets &&
+		    !p->refused) {
 			p->refused = true;
 			p->draft_open = false;
 			smtp_server_refuse_message(&p->server, &policy->reply);
@@ -430,7 +439,8 @@ feed(struct play *p, struct span in)
 
 			/* while it is open nothing is taken */
 			assert(step.question != SMTP_QUESTION_NONE);
-			assert(smtp_server_take(&p->server, in, &again) == 0 && again.action == SMTP_WAIT);
+			assert(smtp_server_take(&p->server, in, &again) == 0 &&
+			       again.action == SMTP_WAIT);
 			answer(p, step.question);
 			break;
 		}
@@ -461,7 +471,10 @@ send_bytes(struct play *p, struct span bytes)
 			len = 1;
 		else if (p->cut > p->sent && p->cut - p->sent < len)
 			len = p->cut - p->sent;
-		/* a piece of its own, so that a sanitizer sees its ends, and nobody keeps a pointer into it */
+		/*
+		 * a piece of its own, so that a sanitizer sees its ends, and nobody keeps a pointer
+		 * into it
+		 */
 		exact = malloc(len);
 		memcpy(exact, bytes.at, len);
 		feed(p, span_of(exact, len));
@@ -485,16 +498,17 @@ expect(struct play *p, const struct step *step)
 		if (came.len > 0 && came.at[came.len - 1] == '\r')
 			came.len--;
 		else
-			fail_at(p->t, step->line, "cut %zu: no reply where there should be: %.*s", p->cut,
-				SPAN_FMT(line));
+			fail_at(p->t, step->line, "cut %zu: no reply where there should be: %.*s",
+				p->cut, SPAN_FMT(line));
 		if (any)
 			line.len--;
 		if (any ? !span_starts(came, line) : !span_eq(came, line))
-			fail_at(p->t, step->line, "cut %zu: expected: %.*s\ngot: %.*s", p->cut, SPAN_FMT(line),
-				SPAN_FMT(came));
+			fail_at(p->t, step->line, "cut %zu: expected: %.*s\ngot: %.*s", p->cut,
+				SPAN_FMT(line), SPAN_FMT(came));
 	}
 	if (got.len > 0)
-		fail_at(p->t, step->line, "cut %zu: more than expected: %.*s", p->cut, SPAN_FMT(got));
+		fail_at(p->t, step->line, "cut %zu: more than expected: %.*s", p->cut,
+			SPAN_FMT(got));
 	buf_clear(&p->got);
 }
 
@@ -504,7 +518,8 @@ play_step(struct play *p, const struct step *step)
 	if (p->closed && step->kind == STEP_SEND)
 		fail_at(p->t, step->line, "cut %zu: the connection is closed", p->cut);
 	if (buf_len(&p->got) > 0 && step->kind != STEP_EXPECT)
-		fail_at(p->t, step->line, "cut %zu: unexpected: %.*s", p->cut, SPAN_FMT(buf_span(&p->got)));
+		fail_at(p->t, step->line, "cut %zu: unexpected: %.*s", p->cut,
+			SPAN_FMT(buf_span(&p->got)));
 	switch (step->kind) {
 	case STEP_SEND:
 		send_bytes(p, buf_span(&step->text));
@@ -514,7 +529,8 @@ play_step(struct play *p, const struct step *step)
 		break;
 	case STEP_MESSAGE:
 		if (p->accepted != 1)
-			fail_at(p->t, step->line, "cut %zu: %zu messages accepted, not one", p->cut, p->accepted);
+			fail_at(p->t, step->line, "cut %zu: %zu messages accepted, not one", p->cut,
+				p->accepted);
 		if (!span_eq(buf_span(&p->message), buf_span(&step->text)))
 			fail_at(p->t, step->line, "cut %zu: another message: %.*s", p->cut,
 				SPAN_FMT(buf_span(&p->message)));
@@ -648,7 +664,10 @@ main(int argc, char **argv)
 	struct stat st;
 	unsigned files = 1;
 
-	/* where the sources are is known from where this one is: the compiler ran in the build directory, as we do */
+	/*
+	 * where the sources are is known from where this one is: the compiler ran in the build
+	 * directory, as we do
+	 */
 	if (argc > 1)
 		buf_printf(&path, "%s", argv[1]);
 	else

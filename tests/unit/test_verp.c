@@ -1,4 +1,7 @@
-/* test_verp: addresses of deliveries, written, read, forged; whose senders are written anew; records. */
+/*
+ * test_verp: addresses of deliveries, written, read, forged; whose senders are written anew;
+ * records.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,15 +16,17 @@
 #include "policy/delivered.h"
 #include "policy/verp.h"
 
-static const uint8_t key[VERP_KEY] = "0123456789abcdef0123456789abcde", other_key[VERP_KEY] = "another";
+static const uint8_t key[VERP_KEY] = "0123456789abcdef0123456789abcde",
+		     other_key[VERP_KEY] = "another";
 static const struct verp_keys keys = { .own = key }, other_keys = { .own = other_key };
 static struct span shop[] = { { "shop.example", 12 }, { "ann@example.org", 15 } };
 static struct span bulk[] = { { "*.bulk.example", 14 } };
 static struct span tenants[] = { { "gold", 4 } };
 static struct verp_rule rule_list[] = {
-	{ .domain = { "b.shop.example", 14 }, .prefix = { "b", 1 }, .senders = shop, .sender_count = 2 },
-	{ .domain = { "r.example.org", 13 }, .prefix = { "Ret9", 4 }, .routes = bulk, .route_count = 1,
-	  .tenants = tenants, .tenant_count = 1 },
+	{ .domain = { "b.shop.example", 14 }, .prefix = { "b", 1 }, .senders = shop,
+	  .sender_count = 2 },
+	{ .domain = { "r.example.org", 13 }, .prefix = { "Ret9", 4 }, .routes = bulk,
+	  .route_count = 1, .tenants = tenants, .tenant_count = 1 },
 };
 static const struct verp_rules rules = { rule_list, 2 };
 
@@ -45,7 +50,8 @@ test_round_trip(void **state)
 	assert_true(id_parse(SPAN("0dn4q7k2c0001"), &id));
 	for (uint32_t n = 0; n <= VERP_RECIPIENT_MAX; n = n * 7 + 1)
 		for (size_t i = 0; i < rules.count; i++) {
-			struct span a = verp_write(&rule_list[i], &keys, id, n, SPAN("Jo@dst.test"), &arena);
+			struct span a = verp_write(&rule_list[i], &keys, id, n, SPAN("Jo@dst.test"),
+						   &arena);
 			char upper[200];
 
 			assert_true(address_local_of(a).len <= 64 && a.len < sizeof(upper));
@@ -55,8 +61,10 @@ test_round_trip(void **state)
 			assert_true(verp_is_for(&keys, &read, SPAN("jo@DST.test")));
 			assert_false(verp_is_for(&keys, &read, SPAN("joe@dst.test")));
 			for (size_t j = 0; j < a.len; j++)
-				upper[j] = a.at[j] >= 'a' && a.at[j] <= 'z' ? (char)(a.at[j] - 32) : a.at[j];
-			assert_int_equal(verp_read(&rules, &keys, span_of(upper, a.len), &read), VERP_GOOD);
+				upper[j] = a.at[j] >= 'a' && a.at[j] <= 'z' ? (char)(a.at[j] - 32)
+									    : a.at[j];
+			assert_int_equal(verp_read(&rules, &keys, span_of(upper, a.len), &read),
+					 VERP_GOOD);
 			assert_int_equal(verp_read(&rules, &other_keys, a, &read), VERP_UNKNOWN);
 		}
 	arena_free(&arena);
@@ -76,14 +84,17 @@ test_forged(void **state)
 		char was = text[i];
 
 		text[i] = was == 'z' ? 'y' : (char)(was + 1);
-		assert_int_equal(verp_read(&rules, &keys, span_of(text, a.len), &read), VERP_UNKNOWN);
+		assert_int_equal(verp_read(&rules, &keys, span_of(text, a.len), &read),
+				 VERP_UNKNOWN);
 		text[i] = was;
-		assert_int_equal(verp_read(&rules, &keys, span_skip(a, i + 1), &read), VERP_UNKNOWN);
+		assert_int_equal(verp_read(&rules, &keys, span_skip(a, i + 1), &read),
+				 VERP_UNKNOWN);
 	}
 	assert_int_equal(verp_read(&rules, &keys, SPAN("@b.shop.example"), &read), VERP_UNKNOWN);
 	assert_int_equal(verp_read(&rules, &keys, SPAN("b-@b.shop.example"), &read), VERP_UNKNOWN);
 	assert_int_equal(verp_read(&rules, &keys, SPAN("b@b.shop.example"), &read), VERP_UNKNOWN);
-	assert_int_equal(verp_read(&rules, &keys, SPAN("b-0dn4q7k2c0001-0-b.shop.example"), &read), VERP_FOREIGN);
+	assert_int_equal(verp_read(&rules, &keys, SPAN("b-0dn4q7k2c0001-0-b.shop.example"), &read),
+			 VERP_FOREIGN);
 	assert_int_equal(verp_read(&rules, &keys, SPAN(""), &read), VERP_FOREIGN);
 	/* made for one domain it is none of another, whatever its prefix */
 	rule_list[1].prefix = SPAN("b");
@@ -100,7 +111,8 @@ test_choice(void **state)
 	assert_string_equal(choice("news@shop.example", "*", ""), "b.shop.example");
 	assert_string_equal(choice("Ann@example.org", "*", ""), "b.shop.example");
 	assert_string_equal(choice("bob@example.org", "*", ""), "none");
-	assert_string_equal(choice("bob@example.org", "*.bulk.example requiretls", "gold"), "r.example.org");
+	assert_string_equal(choice("bob@example.org", "*.bulk.example requiretls", "gold"),
+			    "r.example.org");
 	assert_string_equal(choice("bob@example.org", "*.bulk.example", "iron"), "none");
 	assert_string_equal(choice("bob@example.org", "*", "gold"), "none");
 	assert_string_equal(choice("", "*.bulk.example", "gold"), "none");
@@ -114,7 +126,8 @@ test_choice(void **state)
 static void
 test_records(void **state)
 {
-	struct delivered d = { 0x1234567890abcdef, 258, SPAN("a@b"), SPAN("c@d"), SPAN("t"), 9 }, back;
+	struct delivered d = { 0x1234567890abcdef, 258, SPAN("a@b"), SPAN("c@d"), SPAN("t"),
+			       9 }, back;
 	struct arena arena = { 0 };
 	struct buf out = { 0 };
 	char row[DELIVERED_KEY], later[DELIVERED_KEY];
@@ -122,13 +135,17 @@ test_records(void **state)
 	(void)state;
 	delivered_key(d.id, d.recipient, row);
 	delivered_encode(&d, &out);
-	assert_int_equal(delivered_decode(span_of(row, sizeof(row)), buf_span(&out), &arena, &back), 0);
-	assert_true(back.id == d.id && back.recipient == 258 && back.site == 9 && span_eq(back.sender, d.sender) &&
-		    span_eq(back.address, d.address) && span_eq(back.tenant, d.tenant));
+	assert_int_equal(delivered_decode(span_of(row, sizeof(row)), buf_span(&out), &arena, &back),
+			 0);
+	assert_true(back.id == d.id && back.recipient == 258 && back.site == 9 &&
+		    span_eq(back.sender, d.sender) && span_eq(back.address, d.address) &&
+		    span_eq(back.tenant, d.tenant));
 	assert_int_not_equal(delivered_decode(SPAN("short"), buf_span(&out), &arena, &back), 0);
 	for (size_t len = 0; len < buf_len(&out); len++)
-		assert_int_not_equal(delivered_decode(span_of(row, sizeof(row)), span_first(buf_span(&out), len),
-						      &arena, &back), 0);
+		assert_int_not_equal(delivered_decode(span_of(row, sizeof(row)),
+						      span_first(buf_span(&out), len), &arena,
+						      &back),
+				     0);
 	delivered_key(d.id + 1, 0, later);
 	assert_true(memcmp(row, later, sizeof(row)) < 0);
 	buf_free(&out);
@@ -154,9 +171,11 @@ test_shared_keys(void **state)
 		verp_key_text(one, &file);
 		buf_append(&file, SPAN("\r\n"));
 	}
-	assert_int_equal(verp_keys_parse(SPAN("keys"), buf_span(&file), &faults, parsed, &both.shared_count), 0);
+	assert_int_equal(verp_keys_parse(SPAN("keys"), buf_span(&file), &faults, parsed,
+					 &both.shared_count), 0);
 	assert_int_equal(both.shared_count, 2);
-	assert_true(parsed[0][0] == 1 && parsed[1][0] == 2 && parsed[1][1] == 0xf0 && parsed[1][31] == 0);
+	assert_true(parsed[0][0] == 1 && parsed[1][0] == 2 && parsed[1][1] == 0xf0 &&
+		    parsed[1][31] == 0);
 	both.shared = (const uint8_t (*)[VERP_KEY])parsed;
 	old = verp_write(&rule_list[0], &keys, 5, 1, SPAN("jo@dst.test"), &arena);
 	made = verp_write(&rule_list[0], &both, 5, 1, SPAN("jo@dst.test"), &arena);
@@ -169,10 +188,13 @@ test_shared_keys(void **state)
 	both.shared_count = 1;
 	assert_int_equal(verp_read(&rules, &both, made, &read), VERP_UNKNOWN);
 	buf_append(&file, SPAN("0102\n"));
-	assert_int_equal(verp_keys_parse(SPAN("keys"), buf_span(&file), &faults, parsed, &both.shared_count), -EINVAL);
+	assert_int_equal(verp_keys_parse(SPAN("keys"), buf_span(&file), &faults, parsed,
+					 &both.shared_count), -EINVAL);
 	assert_true(span_starts(buf_span(&faults), SPAN("keys:5: that is no key; make one")));
 	buf_clear(&faults);
-	assert_int_equal(verp_keys_parse(SPAN("keys"), SPAN("# none\n"), &faults, parsed, &both.shared_count), -EINVAL);
+	assert_int_equal(verp_keys_parse(SPAN("keys"), SPAN("# none\n"), &faults, parsed,
+					 &both.shared_count),
+			 -EINVAL);
 	buf_free(&faults);
 	buf_free(&file);
 	arena_free(&arena);

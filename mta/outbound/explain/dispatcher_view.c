@@ -1,6 +1,6 @@
 /*
- * dispatcher_view: what the operator sees of the dispatcher: sites and counters. Why a lane does not
- * go stands in holds.c. Home loop only.
+ * dispatcher_view: what the operator sees of the dispatcher: sites and counters. Why a lane does
+ * not go stands in holds.c. Home loop only.
  */
 #include <stdlib.h>
 
@@ -62,8 +62,8 @@ dispatcher_site_json(struct site *site)
 	json_object_set_new(j, "id", json_integer((json_int_t)site->id));
 	json_object_set_new(j, "state", json_string(
 		site_suspended_until(site) > 0 ? "suspended"
-		: site->mode == SITE_BACKOFF && site->state.backoff.failures == 0 ? "limited"
-										: mode_name(site->mode)));
+		: site->mode == SITE_BACKOFF && site->state.backoff.failures == 0
+			? "limited" : mode_name(site->mode)));
 	json_object_set_new(j, "connections", json_integer((json_int_t)site->connection_count));
 	json_object_set_new(j, "busy", json_integer((json_int_t)busy));
 	json_object_set_new(j, "limit", json_integer((json_int_t)site->limit));
@@ -205,7 +205,8 @@ site_retry_stored(struct dispatcher *d, uint64_t id)
 }
 
 void
-dispatcher_retry_asleep(struct dispatcher *d, bool (*which)(struct dispatcher *d, struct span key, struct span arg),
+dispatcher_retry_asleep(struct dispatcher *d,
+			bool (*which)(struct dispatcher *d, struct span key, struct span arg),
 			struct span arg, bool forget)
 {
 	struct queue_wake page[PAGE], after = { 0 };

@@ -169,7 +169,8 @@ on_answers(void *arg)
 	tell_tlsa(c, p, answer_of(c, dns_tlsa_name(f->host, f->port, &c->arena), DNS_TLSA), &text);
 	dns_records_sts(f, &text);
 	if (buf_len(&text) > 0)
-		row_checked(c, "mta-sts", &text, dns_records_check_sts(f, answer_of(c, sts, DNS_TXT)));
+		row_checked(c, "mta-sts", &text,
+			    dns_records_check_sts(f, answer_of(c, sts, DNS_TXT)));
 	dns_records_tlsrpt(f, &text);
 	if (buf_len(&text) > 0)
 		row_checked(c, "tlsrpt", &text,

@@ -1,7 +1,8 @@
 /*
- * flights: where a recipient is now, for people: with which delivery and how far that is, or behind how many
- * others. A delivery is its reactor's: a letter goes there and back. It finds the delivery there, for that is
- * let go only once its jobs are home, by a later letter. Home loop, but for on_asked().
+ * flights: where a recipient is now, for people: with which delivery and how far that is, or behind
+ * how many others. A delivery is its reactor's: a letter goes there and back. It finds the delivery
+ * there, for that is let go only once its jobs are home, by a later letter. Home loop, but for
+ * on_asked().
  */
 #include "mta/outbound/dispatcher_private.h"
 
@@ -25,7 +26,8 @@ on_asked(struct letter *letter)
 }
 
 bool
-dispatcher_ask_flight(struct dispatcher *d, uint64_t id, uint32_t recipient, struct dispatcher_flight *f)
+dispatcher_ask_flight(struct dispatcher *d, uint64_t id, uint32_t recipient,
+		      struct dispatcher_flight *f)
 {
 	struct parcel *parcel = window_parcel(&d->window, id);
 
@@ -52,7 +54,8 @@ is_same(const struct queue_entry *a, const struct queue_entry *b)
 }
 
 void
-dispatcher_place_in_lane(struct dispatcher *d, const struct queue_entry *entry, struct dispatcher_place *ret)
+dispatcher_place_in_lane(struct dispatcher *d, const struct queue_entry *entry,
+			 struct dispatcher_place *ret)
 {
 	struct lane *lane = window_lane(&d->window, entry->lane);
 	struct queue_entry page[PAGE], after = { 0 };

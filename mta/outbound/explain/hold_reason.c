@@ -33,7 +33,8 @@ hold_kind_name(enum hold_kind kind)
 struct hold_reason *
 hold_add(struct hold_reasons *why, enum hold_kind kind)
 {
-	struct hold_reason *r = why->count < HOLD_REASONS_MAX ? &why->list[why->count++] : &why->spare;
+	struct hold_reason *r =
+		why->count < HOLD_REASONS_MAX ? &why->list[why->count++] : &why->spare;
 
 	*r = (struct hold_reason){ .kind = kind };
 	return r;

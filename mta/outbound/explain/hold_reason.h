@@ -1,8 +1,8 @@
 /*
- * hold_reason: why mail does not go now, in one shape for all that can hold it: `tramctl explain`, `sites`,
- * `what-if` and `top` print it. Each part that can hold mail adds its own reason (holds.c calls them in the
- * order in which a message meets them); the first is the one that is told where there is room for one only.
- * Pure; home loop.
+ * hold_reason: why mail does not go now, in one shape for all that can hold it: `tramctl explain`,
+ * `sites`, `what-if` and `top` print it. Each part that can hold mail adds its own reason (holds.c
+ * calls them in the order in which a message meets them); the first is the one that is told where
+ * there is room for one only. Pure; home loop.
  *
  *	r = hold_add(why, HOLD_SHAPE);
  *	r->what = SPAN("newsletters");                  the name that people know it by
@@ -25,7 +25,8 @@ enum hold_kind {
 	HOLD_LOOKUP,			/* its destination is being looked up */
 	HOLD_LOOKUP_FAILED,		/* … and could not be: the lane backs off */
 	HOLD_RESOLVER,			/* is not known to validate yet, and DANE asks for it */
-	HOLD_SUSPENDED,			/* the site, its provider or a source there: by hand or by a rule */
+	/* the site, its provider or a source there: by hand or by a rule */
+	HOLD_SUSPENDED,
 	HOLD_BACKOFF,			/* of a site: no connection could be made */
 	HOLD_PROBE,			/* one connection is on its way, all else waits for it */
 	HOLD_SHAPE,			/* a rate or number of a shape block */
@@ -49,7 +50,8 @@ struct hold_reason {
 	struct span what;		/* of the site, shape, rule, source …; may be empty */
 	struct span text;		/* one line for people, without since and until */
 	int64_t since_ms, until_ms;	/* wall time; 0: not known */
-	bool either;			/* of these it is enough that one is over: the sources of a pool */
+	/* of these it is enough that one is over: the sources of a pool */
+	bool either;
 	struct hold_number numbers[HOLD_NUMBERS_MAX];
 	size_t number_count;
 };
@@ -68,8 +70,8 @@ void hold_number(struct hold_reason *reason, const char *name, int64_t value);
 const struct hold_reason *hold_first(const struct hold_reasons *why);
 bool holds_have(const struct hold_reasons *why, enum hold_kind kind);
 /*
- * When all that has to be over is over, as far as is known; 0: not known. A slow-down holds nothing: it lets less
- * through.
+ * When all that has to be over is over, as far as is known; 0: not known. A slow-down holds
+ * nothing: it lets less through.
  */
 int64_t hold_until(const struct hold_reasons *why);
 /* {"kind", "what", "text", "since_ms", "until_ms", and the numbers by their names} */

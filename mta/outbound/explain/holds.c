@@ -1,11 +1,15 @@
 /*
- * holds: what holds the mail of a lane, or of a site, now: every reason, in the order in which a message meets
- * them. What can hold mail adds its own (hold_reason.h); it is asked here, and nowhere else. Home loop only.
+ * holds: what holds the mail of a lane, or of a site, now: every reason, in the order in which a
+ * message meets them. What can hold mail adds its own (hold_reason.h); it is asked here, and
+ * nowhere else. Home loop only.
  */
 #include "mta/base/clock.h"
 #include "mta/outbound/dispatcher_private.h"
 
-/* A wait without failures is for a limit of ours (site_sleep(), lane_sleep()), or a suspension, which has told so. */
+/*
+ * A wait without failures is for a limit of ours (site_sleep(), lane_sleep()), or a suspension,
+ * which has told so.
+ */
 static void
 limit_holds(const struct backoff *backoff, struct hold_reasons *why)
 {
@@ -20,7 +24,8 @@ limit_holds(const struct backoff *backoff, struct hold_reasons *why)
 }
 
 static void
-backoff_holds(struct span key, const struct site_state *state, struct arena *arena, struct hold_reasons *why)
+backoff_holds(struct span key, const struct site_state *state, struct arena *arena,
+	      struct hold_reasons *why)
 {
 	struct hold_reason *r;
 
@@ -32,13 +37,16 @@ backoff_holds(struct span key, const struct site_state *state, struct arena *are
 	r->what = key;
 	r->since_ms = state->last.at_ms;
 	r->until_ms = state->backoff.next_ms;
-	r->text = arena_printf(arena, "site %.*s is in back-off after %u failure%s: %.*s", SPAN_FMT(key),
-			       state->backoff.failures, state->backoff.failures == 1 ? "" : "s", SPAN_FMT(state->backoff.text));
+	r->text = arena_printf(arena, "site %.*s is in back-off after %u failure%s: %.*s",
+			       SPAN_FMT(key), state->backoff.failures,
+			       state->backoff.failures == 1 ? "" : "s",
+			       SPAN_FMT(state->backoff.text));
 	hold_number(r, "failures", state->backoff.failures);
 }
 
 static void
-connections_hold(struct dispatcher *d, const struct site *site, struct arena *arena, struct hold_reasons *why)
+connections_hold(struct dispatcher *d, const struct site *site, struct arena *arena,
+		 struct hold_reasons *why)
 {
 	size_t most = site_max_connections(site);
 	struct hold_reason *r;
@@ -46,15 +54,17 @@ connections_hold(struct dispatcher *d, const struct site *site, struct arena *ar
 	if (site->connection_count >= most) {
 		r = hold_add(why, HOLD_CONNECTIONS);
 		r->what = site->key;
-		r->text = arena_printf(arena, "site %.*s: its limit of connections, %zu, is reached",
-				       SPAN_FMT(site->key), most);
+		r->text =
+			arena_printf(arena, "site %.*s: its limit of connections, %zu, is reached",
+				     SPAN_FMT(site->key), most);
 		hold_number(r, "connections", (int64_t)site->connection_count);
 		hold_number(r, "most", (int64_t)most);
 	}
 	if (d->connections >= d->max_connections) {
 		r = hold_add(why, HOLD_DELIVERIES);
 		r->what = SPAN("limits.deliveries");
-		r->text = arena_printf(arena, "limits.deliveries: all %zu connections are in use", d->connections);
+		r->text = arena_printf(arena, "limits.deliveries: all %zu connections are in use",
+				       d->connections);
 		hold_number(r, "connections", (int64_t)d->connections);
 		hold_number(r, "most", (int64_t)d->max_connections);
 	} else if (site->slot_tenant != NULL) {
@@ -64,8 +74,10 @@ connections_hold(struct dispatcher *d, const struct site *site, struct arena *ar
 
 		r = hold_add(why, HOLD_TENANT);
 		r->what = tenant;
-		r->text = arena_printf(arena, "tenant %.*s has its share of limits.deliveries: %zu of %zu connections",
-				       SPAN_FMT(tenant), has, d->max_connections);
+		r->text = arena_printf(
+			arena,
+			"tenant %.*s has its share of limits.deliveries: %zu of %zu connections",
+			SPAN_FMT(tenant), has, d->max_connections);
 		hold_number(r, "connections", (int64_t)has);
 		hold_number(r, "most", (int64_t)d->max_connections);
 	}
@@ -73,14 +85,16 @@ connections_hold(struct dispatcher *d, const struct site *site, struct arena *ar
 		r = hold_add(why, HOLD_PAUSE);
 		r->what = site->key;
 		r->until_ms = site->pause_until_ms;
-		r->text = arena_printf(arena, "site %.*s: a connection has failed, the next one waits",
+		r->text = arena_printf(arena,
+				       "site %.*s: a connection has failed, the next one waits",
 				       SPAN_FMT(site->key));
 	}
 	if (site->connection_count < most && site->connection_count >= site->limit) {
 		r = hold_add(why, HOLD_CONCURRENCY);
 		r->what = site->key;
-		r->text = arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
-				       SPAN_FMT(site->key), site->limit);
+		r->text =
+			arena_printf(arena, "site %.*s: all %zu connections allowed now are in use",
+				     SPAN_FMT(site->key), site->limit);
 		hold_number(r, "connections", (int64_t)site->connection_count);
 		hold_number(r, "most", (int64_t)site->limit);
 	}
@@ -100,7 +114,8 @@ mode_holds(struct dispatcher *d, struct site *site, struct arena *arena, struct 
 	case SITE_PROBING:
 		r = hold_add(why, HOLD_PROBE);
 		r->what = site->key;
-		r->text = arena_printf(arena, "site %.*s is being probed by one connection", SPAN_FMT(site->key));
+		r->text = arena_printf(arena, "site %.*s is being probed by one connection",
+				       SPAN_FMT(site->key));
 		hold_number(r, "failures", site->state.backoff.failures);
 		break;
 	case SITE_LOOKUP:
@@ -140,7 +155,8 @@ site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why)
 
 /* Of one that is not in memory: what the store says. */
 void
-site_record_held_by(struct dispatcher *d, const struct site_record *site, struct arena *arena, struct hold_reasons *why)
+site_record_held_by(struct dispatcher *d, const struct site_record *site, struct arena *arena,
+		    struct hold_reasons *why)
 {
 	measures_hold(d->measures, site->key, SPAN(""), SPAN(""), arena, why);
 	if (site->state.backoff.next_ms > wall_ms())
@@ -181,7 +197,8 @@ shapes_hold(struct dispatcher *d, const struct shaping_question *question, struc
 
 /* Its site is asleep, and its tenant has as many of them in memory as it may. */
 static void
-room_holds(struct dispatcher *d, const struct lane_record *lane, struct arena *arena, struct hold_reasons *why)
+room_holds(struct dispatcher *d, const struct lane_record *lane, struct arena *arena,
+	   struct hold_reasons *why)
 {
 	const struct share *share = share_find(&d->window, tenant_mark(lane->name.tenant));
 	size_t has = share != NULL ? share->sites : 0;
@@ -192,8 +209,9 @@ room_holds(struct dispatcher *d, const struct lane_record *lane, struct arena *a
 		return;
 	r = hold_add(why, HOLD_TENANT);
 	r->what = lane->name.tenant;
-	r->text = arena_printf(arena, "tenant %.*s has its share of limits.window-sites: %zu of %zu",
-			       SPAN_FMT(lane->name.tenant), has, d->window.max_sites);
+	r->text =
+		arena_printf(arena, "tenant %.*s has its share of limits.window-sites: %zu of %zu",
+			     SPAN_FMT(lane->name.tenant), has, d->window.max_sites);
 	hold_number(r, "sites", (int64_t)has);
 	hold_number(r, "most", (int64_t)d->window.max_sites);
 }
@@ -212,7 +230,8 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 		lane.site = 0;
 	if (lane.hold)
 		hold_add(why, HOLD_OPERATOR)->text = SPAN("its lane is held");
-	measures_hold(d->measures, lane.site != 0 ? site.key : SPAN(""), lane.name.tenant, lane.name.domain, arena, why);
+	measures_hold(d->measures, lane.site != 0 ? site.key : SPAN(""), lane.name.tenant,
+		      lane.name.domain, arena, why);
 	limited = lane.backoff.next_ms > wall_ms() && lane.backoff.failures == 0;
 	if (lane.backoff.next_ms > wall_ms() && !limited) {
 		r = hold_add(why, HOLD_LOOKUP_FAILED);
@@ -226,7 +245,9 @@ stored_lane_holds(struct dispatcher *d, uint64_t id, struct arena *arena, struct
 		return;
 	}
 	if (lane.site != 0) {
-		shapes_hold(d, &(struct shaping_question){ site.key, lane.name.tenant, lane.name.domain, SPAN("") },
+		shapes_hold(d,
+			    &(struct shaping_question){ site.key, lane.name.tenant,
+							lane.name.domain, SPAN("") },
 			    arena, why);
 		sources_held_by(d, site.key, lane.name.pool, arena, why);
 	}
@@ -248,16 +269,19 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 	*why = (struct hold_reasons){ 0 };
 	dispatcher_holds(d, why);
 	if (lane != NULL) {
-		measures_hold(d->measures, lane->site->key, lane->tenant_name, lane->domain, arena, why);
+		measures_hold(d->measures, lane->site->key, lane->tenant_name, lane->domain, arena,
+			      why);
 		shaping_lane_held_by(lane, arena, why);
 		if (lane->site != d->unresolved)
 			sources_held_by(d, lane->site->key, lane->pool, arena, why);
 		site_holds(lane->site, arena, why);
 		if (lane->ready_count == 0 && lane->site != d->unresolved)
-			shapes_hold(d, &(struct shaping_question){ lane->site->key, lane->tenant_name, lane->domain,
+			shapes_hold(d,
+				    &(struct shaping_question){ lane->site->key, lane->tenant_name,
+								lane->domain,
 								  SPAN("") }, arena, why);
-		if (why->count == 0 && lane->backoff.next_ms > wall_ms() && lane->backoff.failures == 0 &&
-		    lane->backoff.text.len > 0)
+		if (why->count == 0 && lane->backoff.next_ms > wall_ms() &&
+		    lane->backoff.failures == 0 && lane->backoff.text.len > 0)
 			limit_holds(&lane->backoff, why);	/* it is about to leave memory */
 	} else {
 		stored_lane_holds(d, id, arena, why);
@@ -265,8 +289,8 @@ dispatcher_held_by(struct dispatcher *d, uint64_t id, struct arena *arena, struc
 }
 
 void
-mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name *name, struct arena *arena,
-	     struct hold_reasons *why)
+mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name *name,
+	     struct arena *arena, struct hold_reasons *why)
 {
 	struct site *site = window_site_by_key(&d->window, site_key);
 	struct site_record record;
@@ -282,5 +306,6 @@ mail_held_by(struct dispatcher *d, struct span site_key, const struct lane_name 
 		 record.state.backoff.next_ms > wall_ms() && record.state.backoff.failures > 0)
 		backoff_holds(record.key, &record.state, arena, why);
 	sources_held_by(d, site_key, name->pool, arena, why);
-	shapes_hold(d, &(struct shaping_question){ site_key, name->tenant, name->domain, SPAN("") }, arena, why);
+	shapes_hold(d, &(struct shaping_question){ site_key, name->tenant, name->domain, SPAN("") },
+		    arena, why);
 }

@@ -2,8 +2,8 @@
  * tls_check: see tls_check.h; the way to the hosts. What they are like is told by tls_check_rows.c.
  * In time order:
  *
- *	tls_check_start → look_up_sts → on_sts → find_way [→ lookup_mx → on_mx → on_policy] → call_hosts
- *	→ on_saw (by the delivery) … → on_ended → over
+ *	tls_check_start → look_up_sts → on_sts → find_way [→ lookup_mx → on_mx → on_policy] →
+ *	call_hosts → on_saw (by the delivery) … → on_ended → over
  */
 #include <stdlib.h>
 
@@ -148,9 +148,9 @@ look_up_mx(struct tls_check *c)
 {
 	struct config *config = c->config;
 
-	c->lookup = lookup_mx(c->dispatcher->home->resolver, destination_mx_domain(c->route, c->domain),
-			      config->own_names, config->own_name_count, config->allow_private, on_mx,
-			      c);
+	c->lookup = lookup_mx(c->dispatcher->home->resolver,
+			      destination_mx_domain(c->route, c->domain), config->own_names,
+			      config->own_name_count, config->allow_private, on_mx, c);
 }
 
 void
@@ -183,7 +183,8 @@ on_sts(void *arg)
 	struct tls_check *c = arg;
 
 	c->fetch = NULL;
-	tls_check_tell_sts(c, facts_find(&c->facts, sts_record_name(c->domain, &c->arena), DNS_TXT));
+	tls_check_tell_sts(c,
+			   facts_find(&c->facts, sts_record_name(c->domain, &c->arena), DNS_TXT));
 	find_way(c);
 }
 
@@ -216,7 +217,8 @@ key_of_host(struct span host, struct arena *arena, const char **error)
 		text = arena_printf(arena, "smtp:[%.*s]%s%.*s", SPAN_FMT(name),
 				    host.len > 0 ? ":" : "", SPAN_FMT(host));
 	}
-	return route_parse_deliver(text, arena, &route, error) ? route.site_key : (struct span){ 0 };
+	return route_parse_deliver(text, arena, &route, error) ? route.site_key
+							       : (struct span){ 0 };
 }
 
 static bool

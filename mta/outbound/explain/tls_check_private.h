@@ -32,7 +32,8 @@ struct tls_check {
 	struct span first_good, first_good_how;		/* host where mail would go */
 	const char *last_verified;
 	struct publishing *publishing;	/* dns_check.c: no mail, no delivery */
-	struct what_if *what_if;	/* what_if.c: its end is told there; no connection is made */
+	/* what_if.c: its end is told there; no connection is made */
+	struct what_if *what_if;
 	struct span site;		/* the key of the site, once it is known */
 	bool over, released, aborted;
 };

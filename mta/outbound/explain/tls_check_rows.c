@@ -23,7 +23,8 @@ tls_check_text(struct span s)
 }
 
 json_t *
-tls_check_row(struct tls_check *c, enum tls_check_verdict verdict, const char *step, struct span text)
+tls_check_row(struct tls_check *c, enum tls_check_verdict verdict, const char *step,
+	      struct span text)
 {
 	static const char *const words[] = { "good", "note", "bad" };
 	json_t *object = json_object();
@@ -82,9 +83,9 @@ tls_check_tell_route(struct tls_check *c)
 	}
 	if (route->kind == DELIVER_DISCARD || route->kind == DELIVER_REJECT) {
 		tls_check_row(c, CHECK_BAD, "route",
-		    arena_printf(&c->arena, "route %.*s (line %d) %s such mail", SPAN_FMT(route->name),
-				 route->line,
-				 route->kind == DELIVER_REJECT ? "rejects" : "discards"));
+			      arena_printf(&c->arena, "route %.*s (line %d) %s such mail",
+					   SPAN_FMT(route->name), route->line,
+					   route->kind == DELIVER_REJECT ? "rejects" : "discards"));
 		return false;
 	}
 	tls_check_row(c, CHECK_NOTE, "route",
@@ -111,8 +112,9 @@ tls_check_tell_sts(struct tls_check *c, const struct dns_answer *answer)
 					  SPAN_FMT(record.id)));
 		json_object_set_new(object, "id", tls_check_text(record.id));
 	} else {
-		tls_check_row(c, record.outcome == STS_RECORD_FAILED ? CHECK_BAD : CHECK_NOTE, "mta-sts",
-		    record.why.len > 0 ? record.why : SPAN("no record is published"));
+		tls_check_row(c, record.outcome == STS_RECORD_FAILED ? CHECK_BAD : CHECK_NOTE,
+			      "mta-sts",
+			      record.why.len > 0 ? record.why : SPAN("no record is published"));
 	}
 }
 
@@ -124,16 +126,19 @@ tls_check_tell_policy(struct tls_check *c, const struct sts_policy *policy, stru
 	json_t *object, *hosts = json_array();
 	struct buf text = { 0 };
 
-	buf_printf(&text, "%s%s%.*s", policy != NULL ? "its policy's mode is " : "no policy holds: ",
+	buf_printf(&text, "%s%s%.*s",
+		   policy != NULL ? "its policy's mode is " : "no policy holds: ",
 		   policy != NULL ? sts_mode_text(policy->mode) : "",
 		   policy != NULL ? 0 : (int)why.len, why.at);
 	for (size_t i = 0; !none && i < policy->mx_count; i++) {
-		buf_printf(&text, "%s%.*s", i > 0 ? ", " : "; its hosts: ", SPAN_FMT(policy->mx[i]));
+		buf_printf(&text, "%s%.*s",
+			   i > 0 ? ", " : "; its hosts: ", SPAN_FMT(policy->mx[i]));
 		json_array_append_new(hosts, tls_check_text(policy->mx[i]));
 	}
 	object = tls_check_row(c, lost || (none && c->route->tls == ROUTE_TLS_MTA_STS) ? CHECK_BAD :
 			none ? CHECK_NOTE : CHECK_GOOD, "mta-sts-policy", buf_span(&text));
-	json_object_set_new(object, "mode", json_string(policy ? sts_mode_text(policy->mode) : "none"));
+	json_object_set_new(object, "mode",
+			    json_string(policy ? sts_mode_text(policy->mode) : "none"));
 	json_object_set_new(object, "hosts", hosts);
 	buf_free(&text);
 }
@@ -177,7 +182,8 @@ static void
 tell_dane(struct tls_check *c, const struct dane_verdict *dane)
 {
 	static const enum tls_check_verdict verdicts[] = {
-		[DANE_NONE] = CHECK_NOTE, [DANE_USABLE] = CHECK_GOOD, [DANE_UNUSABLE] = CHECK_BAD, [DANE_SKIP] = CHECK_BAD,
+		[DANE_NONE] = CHECK_NOTE, [DANE_USABLE] = CHECK_GOOD, [DANE_UNUSABLE] = CHECK_BAD,
+		[DANE_SKIP] = CHECK_BAD,
 	};
 	struct span lines[RECORDS_MAX];
 	json_t *object, *records = json_array();
@@ -281,7 +287,9 @@ on_secured(struct tls_check *c, const struct delivery *d)
 	if (facts.group != NULL)
 		json_object_set_new(object, "group", json_string(facts.group));
 	tls_chain(d->stream.tls, on_link, c);
-	object = tls_check_row(c, !d->proven ? CHECK_BAD : facts.verified == TLS_NOT_VERIFIED ? CHECK_NOTE : CHECK_GOOD,
+	object = tls_check_row(c,
+		     !d->proven ? CHECK_BAD
+		     : facts.verified == TLS_NOT_VERIFIED ? CHECK_NOTE : CHECK_GOOD,
 		     "verified",
 		     arena_printf(&c->arena, "%s%s%s%s", how[facts.verified],
 				  facts.verify_error != NULL ? ": " : "",
@@ -303,8 +311,8 @@ on_ready(struct tls_check *c, const struct delivery *d)
 		tls_check_row(c, CHECK_NOTE, "tls", SPAN("not looked at: the policy wants none"));
 	else if (!d->client.features.starttls)
 		tls_check_row(c, CHECK_NOTE, "tls", SPAN("STARTTLS is not offered"));
-	tls_check_row(c, CHECK_GOOD, "delivery", arena_printf(&c->arena, "mail would be delivered here, %.*s",
-					      SPAN_FMT(how)));
+	tls_check_row(c, CHECK_GOOD, "delivery",
+		      arena_printf(&c->arena, "mail would be delivered here, %.*s", SPAN_FMT(how)));
 	if (c->first_good.len > 0)
 		return;
 	c->first_good = c->at_host;
@@ -328,8 +336,9 @@ on_failed(struct tls_check *c, const struct delivery *d)
 	if (why->code > 0)
 		buf_printf(&text, "%u ", (unsigned)why->code);
 	buf_append(&text, why->text);
-	tls_check_row(c, CHECK_BAD, d->failure_stage <= STAGE_TLS ? steps[d->failure_stage] : "greeting",
-	    buf_span(&text));
+	tls_check_row(c, CHECK_BAD,
+		      d->failure_stage <= STAGE_TLS ? steps[d->failure_stage] : "greeting",
+		      buf_span(&text));
 	buf_free(&text);
 }
 
@@ -345,7 +354,8 @@ tls_check_tell_event(struct tls_check *c, struct delivery *d, enum delivery_even
 	case WATCH_SECURED: on_secured(c, d); break;
 	case WATCH_READY: on_ready(c, d); break;
 	case WATCH_FALLS_BACK:
-		tls_check_row(c, CHECK_NOTE, "delivery", SPAN("TLS may be left out: called again in plain text"));
+		tls_check_row(c, CHECK_NOTE, "delivery",
+			      SPAN("TLS may be left out: called again in plain text"));
 		break;
 	case WATCH_FAILED: on_failed(c, d); break;
 	}
@@ -365,5 +375,6 @@ tls_check_conclude(struct tls_check *c)
 				 SPAN_FMT(c->first_good_how),
 				 c->bad > 0 ? "; see what is bad above" : ""));
 	else
-		tls_check_row(c, CHECK_BAD, "result", SPAN("no host would get mail now: it would wait, or return"));
+		tls_check_row(c, CHECK_BAD, "result",
+			      SPAN("no host would get mail now: it would wait, or return"));
 }

@@ -1,9 +1,9 @@
 /*
- * top: the sites, or the tenants, where most happens now, for `tramctl top`. What is asked goes once through
- * what is in memory (bounded by the window) and keeps the first few. Home loop only.
+ * top: the sites, or the tenants, where most happens now, for `tramctl top`. What is asked goes
+ * once through what is in memory (bounded by the window) and keeps the first few. Home loop only.
  *
- * What tenants have had is counted by name, for TENANTS_MAX of them; those that nothing was heard of for a
- * minute make room. All others are counted as one.
+ * What tenants have had is counted by name, for TENANTS_MAX of them; those that nothing was heard
+ * of for a minute make room. All others are counted as one.
  */
 #include <stdlib.h>
 
@@ -240,12 +240,13 @@ top_sites(struct dispatcher *d, enum top_sort sort, size_t most)
 	int64_t now = mono_ms();
 
 	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *m = d->window.sites_by_key.buckets[i]; m != NULL; m = m->next) {
+		for (struct map_node *m = d->window.sites_by_key.buckets[i]; m != NULL;
+		     m = m->next) {
 			struct site *site = CONTAINER_OF(m, struct site, by_key);
 
 			if (site != d->unresolved || site->lane_count > 0)
-				choose(&c, site_score(site, sort, now), site->in_flight + site->ready_count,
-				       site);
+				choose(&c, site_score(site, sort, now),
+				       site->in_flight + site->ready_count, site);
 		}
 	for (size_t i = 0; i < c.count; i++)
 		json_array_append_new(rows, site_row(c.best[i].what, now));
@@ -307,7 +308,8 @@ tenant_row(struct dispatcher *d, const struct tenant_traffic *t, int64_t now)
 
 	json_object_set_new(j, "tenant", name != NULL ? name : json_string("?"));
 	json_object_set_new(j, "weight",
-			    json_integer((json_int_t)tenant_weight(&config_of(d)->tenants, t->name)));
+			    json_integer((json_int_t)tenant_weight(&config_of(d)->tenants,
+								   t->name)));
 	json_object_set_new(j, "lanes", json_integer((json_int_t)t->lanes));
 	json_object_set_new(j, "ready", json_integer((json_int_t)t->ready));
 	json_object_set_new(j, "in_flight", json_integer((json_int_t)t->in_flight));

@@ -18,7 +18,8 @@ flow_read(struct flow f, int64_t window_ms, int64_t now_ms)
 
 	flow_turn(&f, window_ms, now_ms);
 	left = window_ms - (now_ms - f.began_ms);
-	return f.now + (uint64_t)f.before * (uint64_t)(left < window_ms ? left : window_ms) / (uint64_t)window_ms;
+	return f.now + (uint64_t)f.before * (uint64_t)(left < window_ms ? left : window_ms) /
+			       (uint64_t)window_ms;
 }
 
 void

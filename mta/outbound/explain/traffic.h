@@ -1,7 +1,8 @@
 /*
- * traffic: how much mail goes out of something (a site, a tenant): counters since it is known, and a rate over
- * the last seconds and the last minute. The rate is that of this window and of the part of the one before that
- * is not yet passed, as if that had been even: nothing is stored for each message. Pure; times are monotonic.
+ * traffic: how much mail goes out of something (a site, a tenant): counters since it is known, and
+ * a rate over the last seconds and the last minute. The rate is that of this window and of the part
+ * of the one before that is not yet passed, as if that had been even: nothing is stored for each
+ * message. Pure; times are monotonic.
  */
 #ifndef TRAM_TRAFFIC_H
 #define TRAM_TRAFFIC_H

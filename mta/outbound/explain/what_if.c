@@ -1,8 +1,8 @@
 /*
  * what_if: see what_if.h. In time order:
  *
- *	what_if_start [→ on_sender_mx] → tell_way → tls_check_find_way … (tls_check.c) → what_if_on_host for each
- *	host → what_if_conclude: site, limits, what holds it, result
+ *	what_if_start [→ on_sender_mx] → tell_way → tls_check_find_way … (tls_check.c) →
+ *	what_if_on_host for each host → what_if_conclude: site, limits, what holds it, result
  */
 #include <stdlib.h>
 
@@ -33,8 +33,8 @@ passed_over(struct tls_check *c, const struct route *route, const struct route_f
 			  fit->other_sender ? "asks for another sender" :
 					      "is less specific";
 	json_t *row = tls_check_row(c, CHECK_NOTE, "not-route",
-				    arena_printf(&c->arena, "route %.*s (line %d) %s", SPAN_FMT(route->name),
-						 route->line, why));
+				    arena_printf(&c->arena, "route %.*s (line %d) %s",
+						 SPAN_FMT(route->name), route->line, why));
 
 	json_object_set_new(row, "route", tls_check_text(route->name));
 	json_object_set_new(row, "why", json_string(why));
@@ -68,7 +68,8 @@ deliver_text(const struct route *route, struct arena *arena)
 		return SPAN("to the domain's MX");
 	if (route->kind == DELIVER_DISCARD)
 		return SPAN("it is discarded");
-	return arena_printf(arena, "to %.*s%s", SPAN_FMT(span_skip(site_key_place(route->site_key), 7)),
+	return arena_printf(arena, "to %.*s%s",
+			    SPAN_FMT(span_skip(site_key_place(route->site_key), 7)),
 			    route->host_count > 1 ? ", in this order" : "");
 }
 
@@ -81,8 +82,9 @@ tell_route(struct tls_check *c)
 	struct buf text = { 0 };
 	json_t *row;
 
-	buf_printf(&text, "route %.*s (line %d): %.*s, tls = %s; ", SPAN_FMT(c->route->name), c->route->line,
-		   SPAN_FMT(deliver_text(c->route, &c->arena)), tls_check_route_word(c->route->tls));
+	buf_printf(&text, "route %.*s (line %d): %.*s, tls = %s; ", SPAN_FMT(c->route->name),
+		   c->route->line, SPAN_FMT(deliver_text(c->route, &c->arena)),
+		   tls_check_route_word(c->route->tls));
 	buf_printf(&text, "its pattern \"%.*s\" fits the domain", SPAN_FMT(c->route->pattern));
 	if (fit.user.len > 0)
 		buf_printf(&text, ", user %.*s its users", SPAN_FMT(fit.user));
@@ -108,14 +110,15 @@ tell_login(struct tls_check *c)
 
 	if (route->user.len == 0)
 		return;
-	row = tls_check_row(c, CHECK_NOTE, "login",
-			    arena_printf(&c->arena, "as %.*s, with the %s, %s", SPAN_FMT(route->user),
-					 route->token_command_count > 0 ? "token that a command prints" :
-					 route->token_file != NULL	? "token in a file" :
-					 route->password_file != NULL	? "password in a file" :
-									  "password of the configuration",
-					 route->auth_unverified ? "whoever the host is" :
-								  "once it has shown who it is"));
+	row = tls_check_row(
+		c, CHECK_NOTE, "login",
+		arena_printf(&c->arena, "as %.*s, with the %s, %s", SPAN_FMT(route->user),
+			     route->token_command_count > 0 ? "token that a command prints"
+			     : route->token_file != NULL    ? "token in a file"
+			     : route->password_file != NULL ? "password in a file"
+							    : "password of the configuration",
+			     route->auth_unverified ? "whoever the host is"
+						    : "once it has shown who it is"));
 	json_object_set_new(row, "user", tls_check_text(route->user));
 }
 
@@ -136,7 +139,8 @@ tell_tenant(struct tls_check *c)
 	json_t *row;
 
 	row = tls_check_row(c, CHECK_NOTE, "tenant",
-			    arena_printf(&c->arena, "%.*s, of weight %u", SPAN_FMT(tenant.len > 0 ? tenant : SPAN("nobody's")),
+			    arena_printf(&c->arena, "%.*s, of weight %u",
+					 SPAN_FMT(tenant.len > 0 ? tenant : SPAN("nobody's")),
 					 weight));
 	json_object_set_new(row, "tenant", tls_check_text(tenant));
 	json_object_set_new(row, "weight", json_integer(weight));
@@ -148,14 +152,15 @@ tell_verp(struct tls_check *c)
 {
 	const struct what_if_message *m = &c->what_if->message;
 	const struct verp_rule *rule = verp_choose(
-		&c->config->verp, &(struct verp_facts){ m->sender, m->lane.route, m->lane.tenant, m->lane.pool });
+		&c->config->verp,
+		&(struct verp_facts){ m->sender, m->lane.route, m->lane.tenant, m->lane.pool });
 	json_t *row;
 
 	if (rule == NULL)
 		return;
 	row = tls_check_row(c, CHECK_NOTE, "verp",
-			    arena_printf(&c->arena, "it goes out from %.*s-...@%.*s", SPAN_FMT(rule->prefix),
-					 SPAN_FMT(rule->domain)));
+			    arena_printf(&c->arena, "it goes out from %.*s-...@%.*s",
+					 SPAN_FMT(rule->prefix), SPAN_FMT(rule->domain)));
 	json_object_set_new(row, "prefix", tls_check_text(rule->prefix));
 	json_object_set_new(row, "domain", tls_check_text(rule->domain));
 }
@@ -224,9 +229,10 @@ tell_limits(struct tls_check *c, const struct site *site, const struct shaping_q
 {
 	const struct limits *limits = &c->config->limits;
 	struct dispatcher *d = c->dispatcher;
-	size_t most = c->route->connections > 0 ? c->route->connections : limits->connections_per_site;
-	size_t messages = c->route->messages_per_connection > 0 ? c->route->messages_per_connection :
-								  limits->messages_per_connection;
+	size_t most =
+		c->route->connections > 0 ? c->route->connections : limits->connections_per_site;
+	size_t messages = c->route->messages_per_connection > 0 ? c->route->messages_per_connection
+								: limits->messages_per_connection;
 	size_t shaped = shaping_messages_of(d, question, &c->arena);
 	size_t now = site != NULL ? site->connection_count : 0;
 	size_t allowed = site != NULL ? site->limit : CONCURRENCY_FIRST;
@@ -237,17 +243,19 @@ tell_limits(struct tls_check *c, const struct site *site, const struct shaping_q
 	if (shaped > 0 && shaped < messages)
 		messages = shaped;
 	row = tls_check_row(c, CHECK_NOTE, "limit",
-			    arena_printf(&c->arena, "connections to the site: %zu of %zu; as yet it takes %zu",
+			    arena_printf(&c->arena,
+					 "connections to the site: %zu of %zu; as yet it takes %zu",
 					 now, most, allowed));
 	number(row, "connections", now);
 	number(row, "most", most);
 	number(row, "allowed", allowed);
-	row = tls_check_row(c, CHECK_NOTE, "limit",
-			    arena_printf(&c->arena, "messages over one connection: %zu at most", messages));
+	row = tls_check_row(
+		c, CHECK_NOTE, "limit",
+		arena_printf(&c->arena, "messages over one connection: %zu at most", messages));
 	number(row, "messages_per_connection", messages);
 	row = tls_check_row(c, CHECK_NOTE, "limit",
-			    arena_printf(&c->arena, "connections to all sites: %zu of %zu", d->connections,
-					 d->max_connections));
+			    arena_printf(&c->arena, "connections to all sites: %zu of %zu",
+					 d->connections, d->max_connections));
 	number(row, "connections", d->connections);
 	number(row, "most", d->max_connections);
 }
@@ -256,11 +264,12 @@ static void
 on_shaped(void *arg, const struct shaping_told *told)
 {
 	struct tls_check *c = arg;
-	json_t *row = tls_check_row(c, CHECK_NOTE, "limit",
-				    arena_printf(&c->arena, "shape \"%.*s\", for %.*s: %s: %llu of %llu",
-						 SPAN_FMT(told->shape), SPAN_FMT(told->who),
-						 shape_limit_name(told->limit), (unsigned long long)told->used,
-						 (unsigned long long)told->most));
+	json_t *row = tls_check_row(
+		c, CHECK_NOTE, "limit",
+		arena_printf(&c->arena, "shape \"%.*s\", for %.*s: %s: %llu of %llu",
+			     SPAN_FMT(told->shape), SPAN_FMT(told->who),
+			     shape_limit_name(told->limit), (unsigned long long)told->used,
+			     (unsigned long long)told->most));
 
 	json_object_set_new(row, "shape", tls_check_text(told->shape));
 	json_object_set_new(row, "limit", json_string(shape_limit_name(told->limit)));
@@ -328,7 +337,8 @@ tell_lane(struct tls_check *c)
 		return 0;
 	n = entries_of(d, id);
 	row = tls_check_row(c, CHECK_NOTE, "lane",
-			    arena_printf(&c->arena, "%s%zu %s in its lane", n >= AHEAD_MOST ? "at least " : "", n,
+			    arena_printf(&c->arena, "%s%zu %s in its lane",
+					 n >= AHEAD_MOST ? "at least " : "", n,
 					 n == 1 ? "recipient is" : "recipients are"));
 	number(row, "recipients", n);
 	return id;
@@ -359,7 +369,8 @@ static struct span
 tell_source(struct tls_check *c, const struct shaping_question *about)
 {
 	const struct what_if_message *m = &c->what_if->message;
-	const struct source *source = source_expected(c->dispatcher, about, m->lane.pool, m->recipient, &c->arena);
+	const struct source *source =
+		source_expected(c->dispatcher, about, m->lane.pool, m->recipient, &c->arena);
 	struct buf text = { 0 };
 	char address[NETADDR_TEXT_MAX];
 	json_t *row;
@@ -371,7 +382,8 @@ tell_source(struct tls_check *c, const struct shaping_question *about)
 			   source != NULL ? "source " : "no source of it can be used now",
 			   SPAN_FMT(source != NULL ? source->name : SPAN("")));
 	for (size_t i = 0; source != NULL && i < source->address_count; i++)
-		buf_printf(&text, "%s%s", i == 0 ? ", " : " and ", netaddr_format(&source->addresses[i], address));
+		buf_printf(&text, "%s%s", i == 0 ? ", " : " and ",
+			   netaddr_format(&source->addresses[i], address));
 	row = tls_check_row(c, CHECK_NOTE, "source", buf_span(&text));
 	buf_free(&text);
 	json_object_set_new(row, "pool", tls_check_text(m->lane.pool));
@@ -430,14 +442,18 @@ tell_result(struct tls_check *c)
 		tls_check_row(c, CHECK_NOTE, "result", SPAN("it would be taken, and discarded"));
 	else if (w->nowhere)
 		tls_check_row(c, CHECK_BAD, "result",
-			      arena_printf(&c->arena, "it would be taken, and come back: %.*s", SPAN_FMT(w->why)));
+			      arena_printf(&c->arena, "it would be taken, and come back: %.*s",
+					   SPAN_FMT(w->why)));
 	else if (w->usable == 0)
 		tls_check_row(c, CHECK_BAD, "result",
-			      arena_printf(&c->arena, "it would be taken, and wait: no host is to be had%s%.*s",
+			      arena_printf(&c->arena,
+					   "it would be taken, and wait: no host is to be "
+					   "had%s%.*s",
 					   w->why.len > 0 ? ": " : "", SPAN_FMT(w->why)));
 	else if (w->waiting)
 		tls_check_row(c, CHECK_NOTE, "result",
-			      arena_printf(&c->arena, "it would be taken, and wait: %.*s", SPAN_FMT(w->why)));
+			      arena_printf(&c->arena, "it would be taken, and wait: %.*s",
+					   SPAN_FMT(w->why)));
 	else
 		tls_check_row(c, CHECK_GOOD, "result",
 			      arena_printf(&c->arena, "it would be taken, and go to %.*s at once",
@@ -475,7 +491,8 @@ on_sender_mx(void *arg, const struct mx_set *set)
 
 	c->lookup = NULL;
 	reply_to_line(&verdict, &line);
-	tls_check_row(c, verdict.code == 250 ? CHECK_GOOD : CHECK_BAD, "sender-mx", buf_span(&line));
+	tls_check_row(c, verdict.code == 250 ? CHECK_GOOD : CHECK_BAD, "sender-mx",
+		      buf_span(&line));
 	buf_free(&line);
 	c->what_if->refused = verdict.code != 250;
 	if (c->what_if->refused)
@@ -514,8 +531,8 @@ what_if_start(struct dispatcher *d, const struct what_if_message *message, void 
 	c->route = message->route;
 	c->wish = message->wish;
 	if (message->ask_sender.len > 0)
-		c->lookup = lookup_mx(d->home->resolver, arena_copy(&c->arena, message->ask_sender), NULL, 0,
-				      true, on_sender_mx, c);
+		c->lookup = lookup_mx(d->home->resolver, arena_copy(&c->arena, message->ask_sender),
+				      NULL, 0, true, on_sender_mx, c);
 	else
 		tell_way(c);
 	c->more = more;

@@ -1,8 +1,9 @@
 /*
- * what_if: the whole decision for a message that does not exist, as a delivery would take it now: its route and
- * why that one, its site, hosts and addresses, what TLS with each of them must be, who logs in, the limits that
- * hold there and their counters, and what holds such mail now (`tramctl what-if`). It is a tls_check that makes
- * no connection: the same functions decide. That the message is taken at all has been judged before. Home loop.
+ * what_if: the whole decision for a message that does not exist, as a delivery would take it now:
+ * its route and why that one, its site, hosts and addresses, what TLS with each of them must be,
+ * who logs in, the limits that hold there and their counters, and what holds such mail now
+ * (`tramctl what-if`). It is a tls_check that makes no connection: the same functions decide. That
+ * the message is taken at all has been judged before. Home loop.
  */
 #ifndef TRAM_WHAT_IF_H
 #define TRAM_WHAT_IF_H
@@ -11,7 +12,8 @@
 #include "policy/route.h"
 #include "queue/record.h"
 
-struct what_if_message {		/* spans need live until what_if_start() has returned only */
+/* spans need live until what_if_start() has returned only */
+struct what_if_message {
 	struct lane_name lane;		/* where it would wait */
 	struct span sender, user, recipient;
 	const struct route *route;	/* as chosen by the configuration of now */

@@ -1,17 +1,19 @@
 /*
  * concurrency: how many connections a site takes, learned from how it answers. Pure; home loop.
  *
- * It grows with good answers and shrinks with trouble (421, "too much", connections that break), in cohorts: after a
- * step down, the answers to what was sent before it count for nothing. As in TCP, and unlike Postfix, whose steps up
- * and down are alike: up to the first trouble each good answer adds a connection, so that a site that takes all we
- * have gets it in a few rounds; each cohort with trouble takes a quarter away, at least one; then a cohort of good
- * answers adds one, up to just below where the trouble was, and there only each eighth: so it settles below the
- * other side's limit instead of swinging through it. What was learned fades after ten minutes without trouble. Three
- * cohorts of trouble in a row at one connection, and the site is as good as dead.
+ * It grows with good answers and shrinks with trouble (421, "too much", connections that break), in
+ * cohorts: after a step down, the answers to what was sent before it count for nothing. As in TCP,
+ * and unlike Postfix, whose steps up and down are alike: up to the first trouble each good answer
+ * adds a connection, so that a site that takes all we have gets it in a few rounds; each cohort
+ * with trouble takes a quarter away, at least one; then a cohort of good answers adds one, up to
+ * just below where the trouble was, and there only each eighth: so it settles below the other
+ * side's limit instead of swinging through it. What was learned fades after ten minutes without
+ * trouble. Three cohorts of trouble in a row at one connection, and the site is as good as dead.
  *
- * A peer that answers more and more slowly is in trouble before it says so. Against the best of what was usual, which
- * follows slowly if it is not that good any more: four times that and half a second more takes one connection away
- * for each cohort, twice that and a quarter of a second keeps it from growing.
+ * A peer that answers more and more slowly is in trouble before it says so. Against the best of
+ * what was usual, which follows slowly if it is not that good any more: four times that and half a
+ * second more takes one connection away for each cohort, twice that and a quarter of a second keeps
+ * it from growing.
  */
 #ifndef TRAM_CONCURRENCY_H
 #define TRAM_CONCURRENCY_H
@@ -37,7 +39,10 @@ struct concurrency {
 };
 
 void concurrency_init(struct concurrency *c, size_t limit);
-/* most: what the configuration allows. latency_ms: of its answers to one message; negative: not known. */
+/*
+ * most: what the configuration allows. latency_ms: of its answers to one message; negative: not
+ * known.
+ */
 void concurrency_good(struct concurrency *c, size_t most, int64_t latency_ms, int64_t now_ms);
 /* True: it is as good as dead. */
 bool concurrency_trouble(struct concurrency *c, int64_t now_ms);

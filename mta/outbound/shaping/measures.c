@@ -1,4 +1,7 @@
-/* measures: see measures.h. Here: the set of them, and how it is kept; measures_apply.c has what they do. */
+/*
+ * measures: see measures.h. Here: the set of them, and how it is kept; measures_apply.c has what
+ * they do.
+ */
 #include "mta/outbound/shaping/measures.h"
 
 #include <stdlib.h>
@@ -21,14 +24,16 @@ place_hash(struct span place)
 }
 
 struct kept_measure *
-measures_find(struct measures *ms, enum measure_kind kind, enum response_scope scope, struct span place, struct span name)
+measures_find(struct measures *ms, enum measure_kind kind, enum response_scope scope,
+	      struct span place, struct span name)
 {
 	struct map_node *node = map_find(&ms->by_place, place_hash(place));
 
 	for (; node != NULL; node = map_next_same(node)) {
 		struct kept_measure *k = CONTAINER_OF(node, struct kept_measure, by_place);
 
-		if (k->m.kind == kind && k->m.scope == scope && span_eq(k->m.place, place) && span_eq(k->m.name, name))
+		if (k->m.kind == kind && k->m.scope == scope && span_eq(k->m.place, place) &&
+		    span_eq(k->m.name, name))
 			return k;
 	}
 	return NULL;
@@ -56,7 +61,8 @@ measures_add(struct measures *ms, const struct measure *m)
 
 	if (ms->by_place.count >= MEASURES_MAX) {
 		if (!ms->full)
-			log_message(LOG_WARNING, "measures", "there are %d of them: replies change nothing more",
+			log_message(LOG_WARNING, "measures",
+				    "there are %d of them: replies change nothing more",
 				    MEASURES_MAX);
 		ms->full = true;
 		return NULL;
@@ -109,7 +115,8 @@ on_saved(struct queue_op *op)
 	k->saving = false;
 	d->settling--;
 	if (op->result < 0 && !ms->stopped) {
-		log_message(LOG_ERROR, "measures", "one could not be kept (%s); a restart would forget it",
+		log_message(LOG_ERROR, "measures",
+			    "one could not be kept (%s); a restart would forget it",
 			    strerror(-op->result));
 		k->dirty = !k->over;
 	}
@@ -136,7 +143,8 @@ measure_save(struct kept_measure *k)
 	buf_clear(&k->value);
 	if (!k->over)
 		measure_encode(&k->m, &k->value);
-	k->note = (struct queue_note){ .op.done = on_saved, .op.urgent = true, .kind = NOTE_MEASURE, .key = note_key(k),
+	k->note = (struct queue_note){ .op.done = on_saved, .op.urgent = true, .kind = NOTE_MEASURE,
+				       .key = note_key(k),
 				       .value = buf_span(&k->value), .remove = k->over };
 	d->settling++;
 	queue_submit_note(d->home->port, &k->note);
@@ -191,8 +199,8 @@ load(struct measures *ms)
 	int rc;
 
 	do {
-		rc = queue_read_notes(ms->dispatcher->home->port, NOTE_MEASURE, SPAN(""), after, &arena, rows, LOAD_PAGE,
-				      &count);
+		rc = queue_read_notes(ms->dispatcher->home->port, NOTE_MEASURE, SPAN(""), after,
+				      &arena, rows, LOAD_PAGE, &count);
 		for (size_t i = 0; rc == 0 && i < count; i++) {
 			struct measure m;
 
@@ -204,7 +212,8 @@ load(struct measures *ms)
 	} while (rc == 0 && count > 0);
 	arena_free(&keys);
 	if (rc < 0)
-		log_message(LOG_ERROR, "measures", "those of before cannot be read: %s", strerror(-rc));
+		log_message(LOG_ERROR, "measures", "those of before cannot be read: %s",
+			    strerror(-rc));
 }
 
 void

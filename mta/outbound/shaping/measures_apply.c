@@ -1,4 +1,7 @@
-/* measures_apply: what rules make of replies, and what sites, sources and lanes ask; see measures.h. */
+/*
+ * measures_apply: what rules make of replies, and what sites, sources and lanes ask; see
+ * measures.h.
+ */
 #include "mta/outbound/shaping/measures.h"
 
 #include "mta/base/clock.h"
@@ -88,10 +91,11 @@ provider_place(struct span provider, struct buf *room)
 
 /* Of the site and of its provider the one that says more. */
 static struct kept_measure *
-find_for(struct measures *ms, enum measure_kind kind, enum response_scope scope, struct span site_key, struct span name,
-	 struct span provider)
+find_for(struct measures *ms, enum measure_kind kind, enum response_scope scope,
+	 struct span site_key, struct span name, struct span provider)
 {
-	struct kept_measure *own = measures_find(ms, kind, scope, site_key_place(site_key), name), *all = NULL;
+	struct kept_measure *own = measures_find(ms, kind, scope, site_key_place(site_key), name),
+			    *all = NULL;
 	struct buf room = { 0 };
 
 	if (provider.len > 0)
@@ -112,8 +116,10 @@ resolve(struct site *site)
 	if (site->measures_seen == ms->generation)
 		return;
 	site->measures_seen = ms->generation;
-	site->slowed = find_for(ms, MEASURE_SLOW, SCOPE_SITE, site->key, SPAN(""), shaping_provider(site));
-	site->suspended = find_for(ms, MEASURE_SUSPEND, SCOPE_SITE, site->key, SPAN(""), shaping_provider(site));
+	site->slowed =
+		find_for(ms, MEASURE_SLOW, SCOPE_SITE, site->key, SPAN(""), shaping_provider(site));
+	site->suspended = find_for(ms, MEASURE_SUSPEND, SCOPE_SITE, site->key, SPAN(""),
+				   shaping_provider(site));
 }
 
 static int64_t
@@ -136,8 +142,8 @@ source_suspended_until(struct site *site, struct span source)
 {
 	if (measures_of(site)->by_place.count == 0)
 		return 0;
-	return until_of(find_for(measures_of(site), MEASURE_SUSPEND, SCOPE_SOURCE, site->key, source,
-				 shaping_provider(site)));
+	return until_of(find_for(measures_of(site), MEASURE_SUSPEND, SCOPE_SOURCE, site->key,
+				 source, shaping_provider(site)));
 }
 
 int64_t
@@ -148,8 +154,8 @@ lane_suspended_until(struct lane *lane)
 
 	if (ms->by_place.count == 0)
 		return 0;
-	tenant = until_of(find_for(ms, MEASURE_SUSPEND, SCOPE_TENANT, lane->site->key, lane->tenant_name,
-				   shaping_provider(lane->site)));
+	tenant = until_of(find_for(ms, MEASURE_SUSPEND, SCOPE_TENANT, lane->site->key,
+				   lane->tenant_name, shaping_provider(lane->site)));
 	domain = until_of(measures_find(ms, MEASURE_SUSPEND, SCOPE_DOMAIN, SPAN(""), lane->domain));
 	return tenant > domain ? tenant : domain;
 }
@@ -171,7 +177,8 @@ measures_slowdown(struct measures *ms, bool provider, struct span place)
 
 	if (ms->by_place.count == 0)
 		return (struct slowdown){ 0 };
-	k = measures_find(ms, MEASURE_SLOW, SCOPE_SITE, provider ? provider_place(place, &room) : place, SPAN(""));
+	k = measures_find(ms, MEASURE_SLOW, SCOPE_SITE,
+			  provider ? provider_place(place, &room) : place, SPAN(""));
 	buf_free(&room);
 	if (k == NULL)
 		return (struct slowdown){ 0 };
@@ -196,7 +203,8 @@ site_paces(struct site *site, int64_t now)
 {
 	const struct measure *m = slow_of(site);
 
-	if (m == NULL || m->per_minute == 0 || site->next_message_ms <= now || measure_factor(m, now) <= MEASURE_UNIT)
+	if (m == NULL || m->per_minute == 0 || site->next_message_ms <= now ||
+	    measure_factor(m, now) <= MEASURE_UNIT)
 		return false;
 	site_timer_by(site, site->next_message_ms);
 	return true;
@@ -268,9 +276,10 @@ slow(struct measures *ms, const struct applying *a)
 {
 	struct kept_measure *k = measures_find(ms, MEASURE_SLOW, SCOPE_SITE, a->place, SPAN(""));
 	const struct measure m = {
-		.kind = MEASURE_SLOW, .scope = SCOPE_SITE, .place = a->place, .rule = a->rule->name, .reason = a->reason,
-		.since_ms = a->now, .until_ms = a->now + a->rule->slow_ms, .count = 1, .factor = a->rule->slow,
-		.for_ms = a->rule->slow_ms, .step_ms = a->now,
+		.kind = MEASURE_SLOW, .scope = SCOPE_SITE, .place = a->place, .rule = a->rule->name,
+		.reason = a->reason,
+		.since_ms = a->now, .until_ms = a->now + a->rule->slow_ms, .count = 1,
+		.factor = a->rule->slow, .for_ms = a->rule->slow_ms, .step_ms = a->now,
 		.connections = a->site->connection_count > 0 ? a->site->connection_count : 1,
 		.per_minute = per_minute(a->site, a->now),
 	};
@@ -318,8 +327,10 @@ suspend_value(struct measures *ms, const struct measure *m)
 static void
 suspend(struct measures *ms, const struct applying *a)
 {
-	struct measure m = { .kind = MEASURE_SUSPEND, .scope = a->rule->suspend, .place = a->place, .rule = a->rule->name,
-			     .reason = a->reason, .since_ms = a->now, .until_ms = a->now + a->rule->suspend_ms, .count = 1 };
+	struct measure m = { .kind = MEASURE_SUSPEND, .scope = a->rule->suspend, .place = a->place,
+			     .rule = a->rule->name,
+			     .reason = a->reason, .since_ms = a->now, .until_ms = a->now +
+			     a->rule->suspend_ms, .count = 1 };
 
 	if (m.scope == SCOPE_SOURCE)
 		m.name = a->source;
@@ -352,7 +363,8 @@ apply(struct applying *a, const struct reply *reply)
 		return;
 	reply_to_line(reply, &line);
 	a->reason = buf_span(&line);
-	a->place = a->rule->provider.len > 0 ? provider_place(a->rule->provider, &room) : site_key_place(a->site->key);
+	a->place = a->rule->provider.len > 0 ? provider_place(a->rule->provider, &room)
+					     : site_key_place(a->site->key);
 	a->now = wall_ms();
 	if (a->rule->slow > 0)
 		slow(ms, a);
@@ -371,8 +383,8 @@ measures_by_answers(struct site *site, struct span source, const struct job *job
 	for (size_t i = 0; i < job->count; i++) {
 		const struct job_recipient *r = &job->recipients[i];
 		const struct lane *lane = ((const struct entry *)r->entry)->lane;
-		struct applying a = { .site = site, .rule = r->rule, .source = source, .tenant = lane->tenant_name,
-				      .domain = lane->domain };
+		struct applying a = { .site = site, .rule = r->rule, .source = source,
+				      .tenant = lane->tenant_name, .domain = lane->domain };
 
 		if (r->rule != NULL && (r->rule != last || r->rule->suspend == SCOPE_DOMAIN))
 			apply(&a, &r->outcome.reply);
@@ -385,7 +397,8 @@ by_failure(struct applying *a, const struct delivery *delivery, const struct hos
 {
 	enum reply_class class = outcome_class(delivery->config, f->stage, &f->reply, f->host);
 
-	a->rule = outcome_rule(delivery->config, f->stage, &f->reply, f->host, a->site->key, delivery->provider, &class);
+	a->rule = outcome_rule(delivery->config, f->stage, &f->reply, f->host, a->site->key,
+			       delivery->provider, &class);
 	if (a->rule != NULL)
 		apply(a, &f->reply);
 }
@@ -394,7 +407,8 @@ void
 measures_by_failure(struct site *site, struct span source, const struct delivery *delivery)
 {
 	struct applying a = { .site = site, .source = source };
-	const struct host_failure whole = { .stage = delivery->failure_stage, .reply = delivery->failure,
+	const struct host_failure whole = { .stage = delivery->failure_stage,
+					    .reply = delivery->failure,
 					    .host = delivery->failure_host };
 
 	if (delivery->failures == NULL)			/* no host was met */

@@ -21,15 +21,17 @@ log_ended(const struct measure *m)
 }
 
 static size_t
-end_all(struct measures *ms, struct span place, enum response_scope scope, struct span name, bool slow_too)
+end_all(struct measures *ms, struct span place, enum response_scope scope, struct span name,
+	bool slow_too)
 {
 	size_t ended = 0;
 
 	LIST_EACH(struct kept_measure, k, &ms->all, node) {
-		bool meant = scope == SCOPE_NONE || (k->m.scope == scope && span_eq(k->m.name, name));
+		bool meant =
+			scope == SCOPE_NONE || (k->m.scope == scope && span_eq(k->m.name, name));
 
-		if (k->over || measure_over_ms(&k->m) <= wall_ms() || !span_eq(k->m.place, place) || !meant ||
-		    (k->m.kind == MEASURE_SLOW && !slow_too))
+		if (k->over || measure_over_ms(&k->m) <= wall_ms() || !span_eq(k->m.place, place) ||
+		    !meant || (k->m.kind == MEASURE_SLOW && !slow_too))
 			continue;
 		log_ended(&k->m);
 		measure_end(k);
@@ -72,7 +74,8 @@ static void
 wake_place(struct dispatcher *d, struct span place, bool forget)
 {
 	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next) {
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL;
+		     n = n->next) {
 			struct site *site = CONTAINER_OF(n, struct site, by_key);
 
 			if (site->mode != SITE_LOOKUP && is_there(d, site->key, place))
@@ -96,13 +99,16 @@ is_provider(const struct dispatcher *d, struct span name)
 
 /* NULL, or what is wrong with what the order is about. */
 static const char *
-read_order(struct dispatcher *d, const struct dispatcher_order *order, struct arena *arena, struct measure *ret)
+read_order(struct dispatcher *d, const struct dispatcher_order *order, struct arena *arena,
+	   struct measure *ret)
 {
 	struct span site = order->site;
 
 	if (order->source.len > 0 && order->tenant.len > 0)
 		return "A source or a tenant: not both.";
-	ret->scope = order->source.len > 0 ? SCOPE_SOURCE : order->tenant.len > 0 ? SCOPE_TENANT : SCOPE_SITE;
+	ret->scope = order->source.len > 0   ? SCOPE_SOURCE
+		     : order->tenant.len > 0 ? SCOPE_TENANT
+					     : SCOPE_SITE;
 	ret->name = arena_copy(arena, order->source.len > 0 ? order->source : order->tenant);
 	ret->place = arena_copy(arena, site);
 	if (span_starts(site, SPAN("@"))) {
@@ -130,9 +136,11 @@ begin(struct dispatcher *d, const struct dispatcher_order *order, struct measure
 	m->kind = MEASURE_SUSPEND;
 	m->reason = order->reason.len > 0 ? order->reason : SPAN("no reason was given");
 	m->since_ms = now;
-	m->until_ms = order->for_ms > 0 && order->for_ms < MEASURE_FOR_GOOD_MS - now ? now + order->for_ms
-										    : MEASURE_FOR_GOOD_MS;
-	end_all(d->measures, m->place, m->scope, m->name, false);	/* a shorter time counts, too */
+	m->until_ms = order->for_ms > 0 && order->for_ms < MEASURE_FOR_GOOD_MS - now
+			      ? now + order->for_ms
+			      : MEASURE_FOR_GOOD_MS;
+	/* a shorter time counts, too */
+	end_all(d->measures, m->place, m->scope, m->name, false);
 	return measures_suspend(d->measures, m) ? NULL : "There are too many: end some first.";
 }
 

@@ -26,9 +26,10 @@ struct measures {
 	bool full, stopped;
 };
 
-struct kept_measure *measures_find(struct measures *ms, enum measure_kind kind, enum response_scope scope,
-				   struct span place, struct span name);
-struct kept_measure *measures_add(struct measures *ms, const struct measure *m);	/* NULL: too many */
+struct kept_measure *measures_find(struct measures *ms, enum measure_kind kind,
+				   enum response_scope scope, struct span place, struct span name);
+/* NULL: too many */
+struct kept_measure *measures_add(struct measures *ms, const struct measure *m);
 void measure_set_texts(struct kept_measure *k, struct span rule, struct span reason);
 void measure_save(struct kept_measure *k);		/* soon */
 void measure_end(struct kept_measure *k);

@@ -9,11 +9,15 @@
 #include "policy/site_key.h"
 
 static void
-add_reason(const struct measure *m, struct span site_key, int64_t now, struct arena *arena, struct hold_reasons *why)
+add_reason(const struct measure *m, struct span site_key, int64_t now, struct arena *arena,
+	   struct hold_reasons *why)
 {
-	struct hold_reason *r = hold_add(why, m->kind == MEASURE_SLOW ? HOLD_SLOWED : HOLD_SUSPENDED);
+	struct hold_reason *r =
+		hold_add(why, m->kind == MEASURE_SLOW ? HOLD_SLOWED : HOLD_SUSPENDED);
 
-	r->what = arena_copy(arena, m->place.len > 0 ? m->place : m->name.len > 0 ? m->name : site_key);
+	r->what = arena_copy(arena, m->place.len > 0  ? m->place
+				    : m->name.len > 0 ? m->name
+						      : site_key);
 	r->text = measure_text(m, now, arena);
 	r->since_ms = m->since_ms;
 	r->until_ms = m->kind == MEASURE_SLOW ? measure_over_ms(m) : m->until_ms;
@@ -23,7 +27,8 @@ add_reason(const struct measure *m, struct span site_key, int64_t now, struct ar
 	if (m->kind == MEASURE_SLOW) {
 		hold_number(r, "connections", (int64_t)measure_divided(m, m->connections, now));
 		if (m->per_minute > 0)
-			hold_number(r, "per_minute", (int64_t)measure_divided(m, m->per_minute, now));
+			hold_number(r, "per_minute",
+				    (int64_t)measure_divided(m, m->per_minute, now));
 	}
 }
 
@@ -52,7 +57,8 @@ key_provider(struct dispatcher *d, struct span site_key)
 
 /* lane: its tenant and domain count; else whatever is of the site. */
 static bool
-concerns(const struct measure *m, struct span place, struct span provider, struct span tenant, struct span domain)
+concerns(const struct measure *m, struct span place, struct span provider, struct span tenant,
+	 struct span domain)
 {
 	if (m->scope == SCOPE_DOMAIN)
 		return domain.len > 0 && span_eq(m->name, domain);
@@ -64,8 +70,8 @@ concerns(const struct measure *m, struct span place, struct span provider, struc
 }
 
 void
-measures_hold(struct measures *ms, struct span site_key, struct span tenant, struct span domain, struct arena *arena,
-	      struct hold_reasons *why)
+measures_hold(struct measures *ms, struct span site_key, struct span tenant, struct span domain,
+	      struct arena *arena, struct hold_reasons *why)
 {
 	struct span place = site_key_place(site_key);
 	struct buf room = { 0 };
@@ -73,7 +79,8 @@ measures_hold(struct measures *ms, struct span site_key, struct span tenant, str
 	int64_t now = wall_ms();
 
 	LIST_EACH(struct kept_measure, k, &ms->all, node)
-		if (!k->over && measure_over_ms(&k->m) > now && concerns(&k->m, place, provider, tenant, domain))
+		if (!k->over && measure_over_ms(&k->m) > now &&
+		    concerns(&k->m, place, provider, tenant, domain))
 			add_reason(&k->m, site_key, now, arena, why);
 	buf_free(&room);
 }
@@ -106,12 +113,16 @@ measure_json(const struct measure *m, int64_t now)
 	if (m->kind == MEASURE_SUSPEND)
 		return j;
 	factor = measure_factor(m, now);
-	snprintf(words, sizeof(words), "%u.%u", factor / MEASURE_UNIT, factor % MEASURE_UNIT * 10 / MEASURE_UNIT);
+	snprintf(words, sizeof(words), "%u.%u", factor / MEASURE_UNIT,
+		 factor % MEASURE_UNIT * 10 / MEASURE_UNIT);
 	json_object_set_new(j, "factor_text", json_string(words));
 	json_object_set_new(j, "factor", json_real((double)factor / MEASURE_UNIT));
-	json_object_set_new(j, "connections", json_integer((json_int_t)measure_divided(m, m->connections, now)));
+	json_object_set_new(j, "connections",
+			    json_integer((json_int_t)measure_divided(m, m->connections, now)));
 	if (m->per_minute > 0)
-		json_object_set_new(j, "per_minute", json_integer((json_int_t)measure_divided(m, m->per_minute, now)));
+		json_object_set_new(j, "per_minute",
+				    json_integer((json_int_t)measure_divided(m, m->per_minute,
+									     now)));
 	return j;
 }
 

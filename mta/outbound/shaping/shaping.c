@@ -7,7 +7,8 @@
 enum {
 	RELEASE_MOST = 100,		/* that go on at one time */
 	RELEASE_AGAIN_MS = 20,		/* until the next ones, if those did not want it */
-	STAY_SHORT_MS = 1000,		/* who waits longer leaves memory, if that is short of room … */
+	/* who waits longer leaves memory, if that is short of room … */
+	STAY_SHORT_MS = 1000,
 	STAY_LONG_MS = 30000,		/* … or if it is not */
 };
 
@@ -86,7 +87,8 @@ shaping_messages_per_connection(struct site *site, struct span source)
 	for (size_t i = 0; i < f->count; i++) {
 		size_t most = f->shapes[i]->messages_per_connection;
 
-		if (most > 0 && (least == 0 || most < least) && shape_of_source(f->shapes[i], source))
+		if (most > 0 && (least == 0 || most < least) &&
+		    shape_of_source(f->shapes[i], source))
 			least = most;
 	}
 	return least;
@@ -100,7 +102,8 @@ shaping_is_of_site(const struct shape *shape)
 }
 
 struct shaping_counter *
-shaping_counter_for(struct site *site, const struct shape *shape, struct span source, const struct lane *lane)
+shaping_counter_for(struct site *site, const struct shape *shape, struct span source,
+		    const struct lane *lane)
 {
 	const struct shaping_site *f = shaping_facts(site);
 	struct shaping_who who = {
@@ -118,7 +121,8 @@ bool
 shaping_holds_for(const struct shape *shape, const struct lane *lane, struct span source)
 {
 	return shape_of_source(shape, source) &&
-	       (lane == NULL ? !shape->of_lanes : shape_of_lane(shape, lane->tenant_name, lane->domain));
+	       (lane == NULL ? !shape->of_lanes
+			     : shape_of_lane(shape, lane->tenant_name, lane->domain));
 }
 
 /* ---- waiting ------------------------------------------------------------------------------ */
@@ -152,8 +156,8 @@ queue_next(const struct shaping_queue *queue, int64_t now, size_t more)
 }
 
 static void
-wait_in(struct shaping *s, struct shaping_queue *queue, struct shaping_wait *wait, const struct shape_hold *hold,
-	int64_t now)
+wait_in(struct shaping *s, struct shaping_queue *queue, struct shaping_wait *wait,
+	const struct shape_hold *hold, int64_t now)
 {
 	int64_t at = queue_next(queue, now, 0);
 
@@ -257,7 +261,8 @@ judge(struct verdict *v, struct shaping_counter *c, const struct shape_hold *hol
 }
 
 static bool
-counter_allows_send(struct shaping_counter *c, const struct shaping_wait *wait, int64_t now, struct shape_hold *hold)
+counter_allows_send(struct shaping_counter *c, const struct shaping_wait *wait, int64_t now,
+		    struct shape_hold *hold)
 {
 	if (!shape_may_send(c->shape, &c->counts, now, hold))
 		return false;
@@ -274,7 +279,8 @@ stay_ms(const struct site *site)
 {
 	const struct window *w = &site->owner->window;
 
-	return w->entries < w->max_entries / 2 && w->lanes.count < w->max_entries / 2 && !sites_are_many(site->owner)
+	return w->entries < w->max_entries / 2 && w->lanes.count < w->max_entries / 2 &&
+			       !sites_are_many(site->owner)
 		       ? STAY_LONG_MS
 		       : STAY_SHORT_MS;
 }
@@ -358,7 +364,8 @@ connect_verdict(struct site *site, struct span source, const struct shaping_wait
 		if (!shape_may_connect(c->shape, &c->counts, now, &hold)) {
 			judge(ret, c, &hold);
 		} else if (wait != NULL && must_queue(&c->connects, wait)) {
-			hold = CONTAINER_OF(c->connects.waits.next, struct shaping_wait, node)->hold;
+			hold = CONTAINER_OF(c->connects.waits.next, struct shaping_wait, node)
+				       ->hold;
 			judge(ret, c, &hold);
 		}
 	}
@@ -436,7 +443,8 @@ shaping_recipients(struct lane *lane, struct span source, size_t most)
 
 		if (!shaping_holds_for(shape, whose, source))
 			continue;
-		room = shape_recipients(shape, &shaping_counter_for(lane->site, shape, source, whose)->counts, now);
+		room = shape_recipients(
+			shape, &shaping_counter_for(lane->site, shape, source, whose)->counts, now);
 		most = room < most ? room : most;
 	}
 	return most > 0 ? most : 1;
@@ -503,9 +511,13 @@ shaping_ask_again(struct shaping *s)
 			struct shaping_counter *c = CONTAINER_OF(n, struct shaping_counter, node);
 
 			while (c->sends.count > 0)
-				release(CONTAINER_OF(c->sends.waits.next, struct shaping_wait, node), &c->sends);
+				release(CONTAINER_OF(c->sends.waits.next, struct shaping_wait,
+						     node),
+					&c->sends);
 			while (c->connects.count > 0)
-				release(CONTAINER_OF(c->connects.waits.next, struct shaping_wait, node), &c->connects);
+				release(CONTAINER_OF(c->connects.waits.next, struct shaping_wait,
+						     node),
+					&c->connects);
 			heap_remove(&s->timers, &c->sends.timer);
 			heap_remove(&s->timers, &c->connects.timer);
 		}

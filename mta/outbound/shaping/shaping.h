@@ -2,11 +2,11 @@
  * shaping: the limits of the configuration (`shape` blocks, `provider`), judged before a connection
  * is opened and before a job is given. Home loop only.
  *
- * Who must wait stands in a queue of the counter that holds it, first come first served, and is told
- * when its turn has come: so what waits costs nothing, however much it is. A limit of the site (one
- * that asks for no tenant, domain or source) holds the site as a whole: site->wait; all others hold
- * a lane, which leaves the site's ring meanwhile: lane->wait. A wait that is far away makes the
- * site, or lane, leave memory for a row (site_sleep, lane_sleep). No retry is used up.
+ * Who must wait stands in a queue of the counter that holds it, first come first served, and is
+ * told when its turn has come: so what waits costs nothing, however much it is. A limit of the site
+ * (one that asks for no tenant, domain or source) holds the site as a whole: site->wait; all others
+ * hold a lane, which leaves the site's ring meanwhile: lane->wait. A wait that is far away makes
+ * the site, or lane, leave memory for a row (site_sleep, lane_sleep). No retry is used up.
  *
  *	site_work:	shaping_may_send(lane, source) → SHAPING_GO, or it has been put to wait
  *			shaping_may_connect(site, source) → connection_open → shaping_connected(c)
@@ -16,8 +16,8 @@
  * source is the name of the source that the connection leaves from, empty: none is configured. Who
  * chooses among several asks shaping_source_may() first, which puts nobody to wait.
  *
- * Counters of hours and days are kept in notes, written about once a second, so that a crash forgets
- * what was sent in the last seconds before it at most.
+ * Counters of hours and days are kept in notes, written about once a second, so that a crash
+ * forgets what was sent in the last seconds before it at most.
  */
 #ifndef TRAM_SHAPING_H
 #define TRAM_SHAPING_H
@@ -46,7 +46,8 @@ struct shaping_queue {
 	bool connects;
 };
 
-struct shaping_wait {			/* embedded in sites and lanes; zeroed: it waits for nothing */
+/* embedded in sites and lanes; zeroed: it waits for nothing */
+struct shaping_wait {
 	struct list node;
 	struct shaping_queue *queue;	/* NULL: for nothing */
 	/* its turn has come there: it goes before those that still wait, once */
@@ -89,14 +90,18 @@ void shaping_free(struct shaping *s);
 enum shaping_answer shaping_may_send(struct lane *lane, struct span source);
 /* May the site have one more connection now? If not it will be touched when it may. */
 bool shaping_may_connect(struct site *site, struct span source);
-/* The same two questions for one of several sources; nobody waits, *until is when it is worth asking again. */
+/*
+ * The same two questions for one of several sources; nobody waits, *until is when it is worth
+ * asking again.
+ */
 bool shaping_source_may(struct lane *lane, struct span source, int64_t *until_ms);
 /* Recipients of one transaction: `most`, or fewer. */
 size_t shaping_recipients(struct lane *lane, struct span source, size_t most);
 /* May recipients of this lane go along in a transaction of another one of the site? */
 bool shaping_may_join(struct lane *lane, struct span source);
 
-void shaping_connected(struct connection *c);		/* it is about to be opened; c->source is set */
+/* it is about to be opened; c->source is set */
+void shaping_connected(struct connection *c);
 void shaping_disconnected(struct connection *c);
 void shaping_sent(struct job *job, struct site *site, struct span source);
 void shaping_back(struct job *job);
@@ -113,8 +118,8 @@ void shaping_times(struct site *site, struct span source, struct shape_times *re
 bool shaping_is_paced(struct site *site);
 
 /*
- * For mail that is not in memory, to the site with this key: which limits hold (each, unless it is NULL), and
- * which of them it would wait for.
+ * For mail that is not in memory, to the site with this key: which limits hold (each, unless it is
+ * NULL), and which of them it would wait for.
  */
 struct shaping_question { struct span key, tenant, domain, source; };
 struct shaping_told {
@@ -122,16 +127,21 @@ struct shaping_told {
 	enum shape_limit limit;
 	uint64_t used, most;
 };
-void shaping_tell(struct dispatcher *d, const struct shaping_question *question, struct arena *arena,
-		  struct hold_reasons *why, void (*each)(void *arg, const struct shaping_told *told), void *arg);
+void shaping_tell(struct dispatcher *d, const struct shaping_question *question,
+		  struct arena *arena, struct hold_reasons *why,
+		  void (*each)(void *arg, const struct shaping_told *told), void *arg);
 /* As shaping_messages_per_connection(), of a site that may not be in memory. */
-size_t shaping_messages_of(struct dispatcher *d, const struct shaping_question *question, struct arena *arena);
+size_t shaping_messages_of(struct dispatcher *d, const struct shaping_question *question,
+			   struct arena *arena);
 /* The provider's name, or empty. */
 struct span shaping_provider_of(struct dispatcher *d, struct span key, struct arena *arena);
 
 /* Whatever shape holds it now. */
 void shaping_site_held_by(struct site *site, struct arena *arena, struct hold_reasons *why);
-/* Its limits, and what is used of them: an array of shape, limit, used, most. Those of tenants and domains not. */
+/*
+ * Its limits, and what is used of them: an array of shape, limit, used, most. Those of tenants and
+ * domains not.
+ */
 json_t *shaping_site_json(struct site *site);
 void shaping_lane_held_by(struct lane *lane, struct arena *arena, struct hold_reasons *why);
 

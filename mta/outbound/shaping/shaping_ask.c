@@ -1,6 +1,7 @@
 /*
- * shaping_ask: which limits of shapes would hold for mail that is not there: of a site by its key, of a tenant
- * and a domain, from a source; and how far each is used. For what-if and explain. Home loop only.
+ * shaping_ask: which limits of shapes would hold for mail that is not there: of a site by its key,
+ * of a tenant and a domain, from a source; and how far each is used. For what-if and explain. Home
+ * loop only.
  */
 #include "mta/base/clock.h"
 #include "mta/outbound/explain/hold_reason.h"
@@ -23,7 +24,8 @@ first_host(struct span key, struct arena *arena)
 }
 
 static void
-tell_limits(const struct shaping_counter *c, void (*each)(void *arg, const struct shaping_told *told), void *arg)
+tell_limits(const struct shaping_counter *c,
+	    void (*each)(void *arg, const struct shaping_told *told), void *arg)
 {
 	for (enum shape_limit limit = 0; limit < SHAPE_LIMITS; limit++)
 		if (c->shape->limits[limit] > 0)
@@ -31,8 +33,10 @@ tell_limits(const struct shaping_counter *c, void (*each)(void *arg, const struc
 					  .shape = c->shape->name,
 					  .who = c->who_text,
 					  .limit = limit,
-					  .used = shape_used(c->shape, &c->counts, limit, wall_ms()),
-					  .most = shape_limit_now(c->shape, &c->counts, limit, wall_ms()),
+					  .used = shape_used(c->shape, &c->counts, limit,
+							     wall_ms()),
+					  .most = shape_limit_now(c->shape, &c->counts, limit,
+								  wall_ms()),
 				  });
 }
 
@@ -74,14 +78,16 @@ shaping_messages_of(struct dispatcher *d, const struct shaping_question *q, stru
 struct span
 shaping_provider_of(struct dispatcher *d, struct span key, struct arena *arena)
 {
-	const struct provider *provider = shape_provider(&config_of(d)->shapes, first_host(key, arena));
+	const struct provider *provider =
+		shape_provider(&config_of(d)->shapes, first_host(key, arena));
 
 	return provider != NULL ? provider->name : SPAN("");
 }
 
 void
-shaping_tell(struct dispatcher *d, const struct shaping_question *q, struct arena *arena, struct hold_reasons *why,
-	     void (*each)(void *arg, const struct shaping_told *told), void *arg)
+shaping_tell(struct dispatcher *d, const struct shaping_question *q, struct arena *arena,
+	     struct hold_reasons *why, void (*each)(void *arg, const struct shaping_told *told),
+	     void *arg)
 {
 	const struct shapes *shapes = &config_of(d)->shapes;
 	struct span host = first_host(q->key, arena);
@@ -95,7 +101,8 @@ shaping_tell(struct dispatcher *d, const struct shaping_question *q, struct aren
 		const struct shape *shape = &shapes->shapes[i];
 		const struct shaping_counter *c;
 
-		if (!shape_of_site(shapes, shape, provider, host) || !shape_of_source(shape, q->source) ||
+		if (!shape_of_site(shapes, shape, provider, host) ||
+		    !shape_of_source(shape, q->source) ||
 		    (shape->of_lanes && !shape_of_lane(shape, q->tenant, q->domain)))
 			continue;
 		c = shaping_counter(d->shaping, shape, provider != NULL, &who);

@@ -1,6 +1,6 @@
 /*
- * shaping_charges: what is counted: connections while they are there, messages when they are given to one; and
- * what is taken back if they were not sent. Home loop only.
+ * shaping_charges: what is counted: connections while they are there, messages when they are given
+ * to one; and what is taken back if they were not sent. Home loop only.
  */
 #include <stdlib.h>
 
@@ -84,7 +84,8 @@ charge_for(struct job *job, struct shaping_counter *counter, int64_t now)
 }
 
 static void
-charge_lanes(struct job *job, struct site *site, const struct shape *shape, struct span source, int64_t now)
+charge_lanes(struct job *job, struct site *site, const struct shape *shape, struct span source,
+	     int64_t now)
 {
 	const struct lane *last = NULL;
 	struct charge *charge = NULL;
@@ -93,9 +94,12 @@ charge_lanes(struct job *job, struct site *site, const struct shape *shape, stru
 		const struct lane *lane = ((const struct entry *)job->recipients[i].entry)->lane;
 
 		if (lane != last)
-			charge = shaping_holds_for(shape, lane, source)
-					 ? charge_for(job, shaping_counter_for(site, shape, source, lane), now)
-					 : NULL;
+			charge =
+				shaping_holds_for(shape, lane, source)
+					? charge_for(job,
+						     shaping_counter_for(site, shape, source, lane),
+						     now)
+					: NULL;
 		last = lane;
 		if (charge != NULL)
 			charge->recipients++;
@@ -116,7 +120,8 @@ shaping_sent(struct job *job, struct site *site, struct span source)
 		if (f->shapes[i]->of_lanes)
 			charge_lanes(job, site, f->shapes[i], source, now);
 		else if (shaping_holds_for(f->shapes[i], NULL, source))
-			charge_for(job, shaping_counter_for(site, f->shapes[i], source, NULL), now)->recipients = job->count;
+			charge_for(job, shaping_counter_for(site, f->shapes[i], source, NULL), now)
+				->recipients = job->count;
 	}
 	for (struct charge *charge = job->charges; charge != NULL; charge = charge->next) {
 		struct shaping_counter *c = charge->counter;

@@ -4,8 +4,8 @@
  *
  * Bounded: who has not been used for a minute is forgotten, for its buckets are full again by then,
  * and sooner if there are many; what counts hours or days is in the queue, and read again. It is
- * written a second after it has changed, so that a crash forgets no more than that, and removed from
- * the queue by the hour when it is over.
+ * written a second after it has changed, so that a crash forgets no more than that, and removed
+ * from the queue by the hour when it is over.
  */
 #include <stdlib.h>
 
@@ -87,7 +87,8 @@ counter_read(struct shaping_counter *c)
 	struct arena arena = { 0 };
 	struct buf record = { 0 };
 
-	if (queue_read_note(c->owner->owner->home->port, NOTE_SHAPE, note_key(c->key, &arena), &record) == 0)
+	if (queue_read_note(c->owner->owner->home->port, NOTE_SHAPE, note_key(c->key, &arena),
+			    &record) == 0)
 		shape_counts_decode(buf_span(&record), &c->counts);
 	buf_free(&record);
 	arena_free(&arena);
@@ -102,7 +103,8 @@ queue_init(struct shaping_queue *queue, struct shaping_counter *c, bool connects
 }
 
 static struct shaping_counter *
-counter_new(struct shaping *s, const struct shape *shape, uint64_t hash, const struct shaping_who *who)
+counter_new(struct shaping *s, const struct shape *shape, uint64_t hash,
+	    const struct shaping_who *who)
 {
 	struct span key = buf_span(&s->key);
 	struct buf text = { 0 };
@@ -148,7 +150,8 @@ counter_free(struct shaping_counter *c)
 static bool
 is_unused(const struct shaping_counter *c)
 {
-	return c->refs == 0 && c->sends.count == 0 && c->connects.count == 0 && !list_linked(&c->changed);
+	return c->refs == 0 && c->sends.count == 0 && c->connects.count == 0 &&
+	       !list_linked(&c->changed);
 }
 
 /* There are never more than the window has reason for. */
@@ -157,7 +160,8 @@ make_room(struct shaping *s)
 {
 	struct shaping_counter *oldest;
 
-	if (s->counters.count < config_of(s->owner)->limits.window_sites + config_of(s->owner)->limits.window_entries)
+	if (s->counters.count <
+	    config_of(s->owner)->limits.window_sites + config_of(s->owner)->limits.window_entries)
 		return;
 	oldest = CONTAINER_OF(s->recent.next, struct shaping_counter, recent);
 	if (list_linked(&oldest->changed))
@@ -171,7 +175,8 @@ make_room(struct shaping *s)
 }
 
 static struct shaping_counter *
-counter_get(struct shaping *s, const struct shape *shape, bool provider, const struct shaping_who *who)
+counter_get(struct shaping *s, const struct shape *shape, bool provider,
+	    const struct shaping_who *who)
 {
 	struct map_node *node;
 	uint64_t hash;
@@ -189,7 +194,8 @@ counter_get(struct shaping *s, const struct shape *shape, bool provider, const s
 }
 
 struct shaping_counter *
-shaping_counter(struct shaping *s, const struct shape *shape, bool provider, const struct shaping_who *who)
+shaping_counter(struct shaping *s, const struct shape *shape, bool provider,
+		const struct shaping_who *who)
 {
 	struct shaping_counter *c = counter_get(s, shape, provider, who);
 
@@ -211,7 +217,8 @@ shape_now(const struct shaping *s, const struct shaping_counter *c)
 		return &s->provider_shape;
 	for (size_t i = 0; i < shapes->count; i++)
 		if (span_eq(shapes->shapes[i].name, name))
-			return shapes->shapes[i].of_lanes == c->of_lanes ? &shapes->shapes[i] : NULL;
+			return shapes->shapes[i].of_lanes == c->of_lanes ? &shapes->shapes[i]
+									 : NULL;
 	return NULL;
 }
 
@@ -259,8 +266,10 @@ on_kept(struct queue_op *op)
 	struct shaping *s = k->owner;
 
 	if (op->result < 0 && !s->full)
-		log_message(LOG_WARNING, "shape-counts", "counters of hours and days cannot be kept (%s): a restart "
-			    "would forget them", strerror(-op->result));
+		log_message(LOG_WARNING, "shape-counts",
+			    "counters of hours and days cannot be kept (%s): a restart "
+			    "would forget them",
+			    strerror(-op->result));
 	s->full = op->result < 0;
 	s->owner->settling--;
 	arena_free(&arena);
@@ -302,7 +311,8 @@ keep_one(const struct shaping_counter *c, int64_t now, struct arena *arena, stru
 	struct buf record = { 0 };
 	int64_t until;
 
-	*ret = (struct queue_note){ .kind = NOTE_SHAPE, .key = arena_copy(arena, note_key(c->key, arena)) };
+	*ret = (struct queue_note){ .kind = NOTE_SHAPE,
+				    .key = arena_copy(arena, note_key(c->key, arena)) };
 	ret->remove = !shape_counts_kept(&c->counts, now, &until);
 	if (ret->remove)
 		return;
@@ -319,7 +329,8 @@ keep_some(struct shaping *s, int64_t now)
 	size_t count = 0;
 
 	while (count < KEEP_MOST && !list_empty(&s->changed)) {
-		struct shaping_counter *c = CONTAINER_OF(s->changed.next, struct shaping_counter, changed);
+		struct shaping_counter *c =
+			CONTAINER_OF(s->changed.next, struct shaping_counter, changed);
 
 		list_remove(&c->changed);
 		keep_one(c, now, &k->arena, &notes[count++]);
@@ -344,11 +355,12 @@ sweep(struct shaping *s, int64_t now)
 	struct queue_note *notes = arena_alloc(&k->arena, SWEEP_ROWS * sizeof(*notes));
 	size_t n = 0, count = 0;
 
-	queue_read_notes(s->owner->home->port, NOTE_SHAPE, SPAN(""), buf_span(&s->sweep_after), &k->arena, rows,
-			 SWEEP_ROWS, &n);
+	queue_read_notes(s->owner->home->port, NOTE_SHAPE, SPAN(""), buf_span(&s->sweep_after),
+			 &k->arena, rows, SWEEP_ROWS, &n);
 	for (size_t i = 0; i < n; i++)
 		if (rows[i].damaged || shape_record_until(rows[i].value) <= now)
-			notes[count++] = (struct queue_note){ .kind = NOTE_SHAPE, .key = rows[i].key, .remove = true };
+			notes[count++] = (struct queue_note){ .kind = NOTE_SHAPE,
+							      .key = rows[i].key, .remove = true };
 	buf_clear(&s->sweep_after);
 	if (n > 0)
 		buf_append(&s->sweep_after, rows[n - 1].key);

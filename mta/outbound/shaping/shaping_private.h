@@ -32,7 +32,8 @@ struct shaping {
 	struct list recent, changed;
 	struct heap timers;		/* of queues */
 	int64_t keep_ms;		/* when what has changed is written; 0: nothing has */
-	int64_t forget_ms;		/* when what nobody uses is forgotten; 0: there is nothing */
+	/* when what nobody uses is forgotten; 0: there is nothing */
+	int64_t forget_ms;
 	int64_t sweep_ms;		/* when what is over is looked for in the queue … */
 	struct buf sweep_after;		/* … behind this key */
 	int64_t walk_ms;		/* when the walk goes on; 0: none is under way */
@@ -56,8 +57,8 @@ struct shaping_site {			/* in the site's arena */
 struct shaping_site *shaping_facts(struct site *site);
 /* lane NULL: of a shape that asks for none. */
 bool shaping_holds_for(const struct shape *shape, const struct lane *lane, struct span source);
-struct shaping_counter *shaping_counter_for(struct site *site, const struct shape *shape, struct span source,
-					    const struct lane *lane);
+struct shaping_counter *shaping_counter_for(struct site *site, const struct shape *shape,
+					    struct span source, const struct lane *lane);
 /* Does it hold the site as a whole, whatever lane and source? */
 bool shaping_is_of_site(const struct shape *shape);
 /* Something has ended: is there room for one that waits for that? */
@@ -80,7 +81,8 @@ void shaping_walk_start(struct shaping *s);
 void shaping_walk(struct shaping *s, int64_t now);
 
 /* shaping_view.c: "shape "a", for google: 20 of 20 connections at once" */
-struct span shaping_words(const struct shaping_counter *c, const struct shape_hold *hold, struct arena *arena);
+struct span shaping_words(const struct shaping_counter *c, const struct shape_hold *hold,
+			  struct arena *arena);
 
 /* connections.c: those that do nothing, and that this counter counts, end */
 void connections_let_go(const struct shaping_counter *c);

@@ -1,6 +1,6 @@
 /*
- * shaping_view: what is told of limits: which one holds a site or lane now, with its numbers, and what each of a
- * site has used. Home loop only.
+ * shaping_view: what is told of limits: which one holds a site or lane now, with its numbers, and
+ * what each of a site has used. Home loop only.
  */
 #include "mta/base/clock.h"
 #include "mta/outbound/explain/hold_reason.h"
@@ -12,10 +12,10 @@ shaping_words(const struct shaping_counter *c, const struct shape_hold *hold, st
 	struct span text = shape_hold_text(hold, c->shape->of_lanes, arena);
 
 	if (c->shape == &c->owner->provider_shape)
-		return arena_printf(arena, "limits.connections-per-site, for %.*s: %.*s", SPAN_FMT(c->who_text),
-				    SPAN_FMT(text));
-	return arena_printf(arena, "shape \"%.*s\", for %.*s: %.*s", SPAN_FMT(c->shape->name), SPAN_FMT(c->who_text),
-			    SPAN_FMT(text));
+		return arena_printf(arena, "limits.connections-per-site, for %.*s: %.*s",
+				    SPAN_FMT(c->who_text), SPAN_FMT(text));
+	return arena_printf(arena, "shape \"%.*s\", for %.*s: %.*s", SPAN_FMT(c->shape->name),
+			    SPAN_FMT(c->who_text), SPAN_FMT(text));
 }
 
 static void
@@ -63,14 +63,20 @@ add_limits(struct site *site, const struct shape *shape, struct span source, jso
 		if (shape->limits[i] == 0)
 			continue;
 		j = json_object();
-		json_object_set_new(j, "shape", shape->name.len > 0
-							? json_stringn(shape->name.at, shape->name.len)
-							: json_string("limits.connections-per-site"));
+		json_object_set_new(j, "shape",
+				    shape->name.len > 0
+					    ? json_stringn(shape->name.at, shape->name.len)
+					    : json_string("limits.connections-per-site"));
 		json_object_set_new(j, "limit", json_string(shape_limit_name(limit)));
-		json_object_set_new(j, "used", json_integer((json_int_t)shape_used(shape, &c->counts, limit, now)));
-		json_object_set_new(j, "most", json_integer((json_int_t)shape_limit_now(shape, &c->counts, limit, now)));
+		json_object_set_new(j, "used",
+				    json_integer((json_int_t)shape_used(shape, &c->counts, limit,
+									now)));
+		json_object_set_new(j, "most",
+				    json_integer((json_int_t)shape_limit_now(shape, &c->counts,
+									     limit, now)));
 		if (shape_limit_now(shape, &c->counts, limit, now) < shape->limits[i])
-			json_object_set_new(j, "undivided", json_integer((json_int_t)shape->limits[i]));
+			json_object_set_new(j, "undivided",
+					    json_integer((json_int_t)shape->limits[i]));
 		json_array_append_new(array, j);
 	}
 }

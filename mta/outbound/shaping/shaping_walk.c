@@ -1,7 +1,7 @@
 /*
- * shaping_walk: after a reload, who sleeps for a limit is woken, for the limit may be another one, or none: sites
- * and lanes that are in memory at once, all others as they are found in the queue, a page at a time. Who wakes
- * for nothing asks, and sleeps on. Home loop only.
+ * shaping_walk: after a reload, who sleeps for a limit is woken, for the limit may be another one,
+ * or none: sites and lanes that are in memory at once, all others as they are found in the queue, a
+ * page at a time. Who wakes for nothing asks, and sleeps on. Home loop only.
  */
 #include <stdlib.h>
 
@@ -45,13 +45,15 @@ wake_lane(struct dispatcher *d, uint64_t site, uint64_t id, int64_t now)
 	struct arena arena = { 0 };
 	struct lane_record record;
 
-	if (window_lane(&d->window, id) == NULL && queue_read_lane(d->home->port, id, &arena, &record) == 0 &&
+	if (window_lane(&d->window, id) == NULL &&
+	    queue_read_lane(d->home->port, id, &arena, &record) == 0 &&
 	    is_limited(&record.backoff, now)) {
 		struct waking *w = xcalloc(1, sizeof(*w));
 
 		w->owner = d;
 		w->site = site;
-		w->change = (struct queue_lane_change){ .op.done = on_lane_woken, .lane = id, .set_due = true,
+		w->change = (struct queue_lane_change){ .op.done = on_lane_woken, .lane = id,
+							.set_due = true,
 							.due_ms = now, .set_backoff = true };
 		d->settling++;
 		queue_submit_lane(d->home->port, &w->change);
@@ -68,8 +70,8 @@ walk_lanes(struct shaping *s, int64_t now)
 	int64_t next = INT64_MAX;
 	size_t n = 0, tenants = 0;
 
-	if (queue_read_asleep(d->home->port, s->walk_site.site, &s->walk_lane, INT64_MAX, page, WALK_PAGE, &n, &next,
-			      &tenants) < 0)
+	if (queue_read_asleep(d->home->port, s->walk_site.site, &s->walk_lane, INT64_MAX, page,
+			      WALK_PAGE, &n, &next, &tenants) < 0)
 		return true;
 	for (size_t i = 0; i < n; i++) {
 		s->walk_lane = page[i];
@@ -85,7 +87,8 @@ wake_site(struct dispatcher *d, uint64_t id, int64_t now)
 	struct site_record record;
 
 	if (id != 0 && window_site(&d->window, id) == NULL &&
-	    queue_read_site(d->home->port, id, &arena, &record) == 0 && is_limited(&record.state.backoff, now))
+	    queue_read_site(d->home->port, id, &arena, &record) == 0 &&
+	    is_limited(&record.state.backoff, now))
 		site_retry_stored(d, id);
 	arena_free(&arena);
 }
@@ -104,7 +107,8 @@ shaping_walk(struct shaping *s, int64_t now)
 		s->walk_lanes = !walk_lanes(s, now);
 		return;
 	}
-	if (queue_read_wakes(s->owner->home->port, &s->walk_site, INT64_MAX, page, WALK_PAGE, &n) < 0)
+	if (queue_read_wakes(s->owner->home->port, &s->walk_site, INT64_MAX, page, WALK_PAGE, &n) <
+	    0)
 		return;					/* again */
 	for (size_t i = 0; i < n; i++) {
 		s->walk_site = page[i];
@@ -125,7 +129,8 @@ shaping_walk_start(struct shaping *s)
 	int64_t now = wall_ms();
 
 	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next) {
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL;
+		     n = n->next) {
 			struct site *site = CONTAINER_OF(n, struct site, by_key);
 
 			if (site->mode == SITE_BACKOFF && site->state.backoff.failures == 0)

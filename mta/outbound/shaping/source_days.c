@@ -88,7 +88,8 @@ source_day_of(struct source_days *days, struct span source, struct span site, bo
 	if (day != NULL && day->day < today) {
 		day->day = today;
 		day->sent = 0;
-	} else if (day != NULL && day->day > today + 1) {	/* the clock was set back: that day may never come */
+	} else if (day != NULL &&
+		   day->day > today + 1) { /* the clock was set back: that day may never come */
 		day->day = today;
 	}
 	return day;
@@ -112,7 +113,8 @@ source_day_site(const struct source_day *day)
 }
 
 void
-source_days_each(struct source_days *days, void (*each)(void *arg, const struct source_day *day), void *arg)
+source_days_each(struct source_days *days, void (*each)(void *arg, const struct source_day *day),
+		 void *arg)
 {
 	for (size_t i = 0; i < days->map.size; i++)
 		for (struct map_node *n = days->map.buckets[i]; n != NULL; n = n->next)
@@ -185,7 +187,8 @@ on_stored(struct queue_op *op)
 	}
 	arena_free(&days->arena);
 	if (op->result < 0)
-		log_message(LOG_WARNING, "source-days", "how much new sources have sent today could not be kept: %s",
+		log_message(LOG_WARNING, "source-days",
+			    "how much new sources have sent today could not be kept: %s",
 			    strerror(-op->result));
 	else if (!list_empty(&days->dirty))
 		source_days_store(days);
@@ -264,8 +267,8 @@ load(struct source_days *days)
 	do {
 		struct arena arena = { 0 };
 
-		rc = queue_read_notes(days->home->port, NOTE_SOURCE_DAY, SPAN(""), buf_span(&after), &arena, rows,
-				      PAGE, &n);
+		rc = queue_read_notes(days->home->port, NOTE_SOURCE_DAY, SPAN(""), buf_span(&after),
+				      &arena, rows, PAGE, &n);
 		for (size_t i = 0; rc == 0 && i < n; i++)
 			take_row(days, &rows[i]);
 		if (rc == 0 && n > 0) {
@@ -275,7 +278,8 @@ load(struct source_days *days)
 		arena_free(&arena);
 	} while (rc == 0 && n > 0);
 	if (rc < 0)
-		log_message(LOG_ERROR, "source-days", "how much new sources have sent today cannot be read: %s",
+		log_message(LOG_ERROR, "source-days",
+			    "how much new sources have sent today cannot be read: %s",
 			    strerror(-rc));
 	buf_free(&after);
 	free(rows);

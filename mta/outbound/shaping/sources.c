@@ -1,10 +1,11 @@
 /*
- * sources: from which of our addresses a message goes, and what is known of each: who has no connection of that
- * address now (it is not this machine's), who may send no more today (warm-up). Connections belong to a site and
- * a source; see policy/source.h for the order in which a recipient's sources are asked. Home loop only.
+ * sources: from which of our addresses a message goes, and what is known of each: who has no
+ * connection of that address now (it is not this machine's), who may send no more today (warm-up).
+ * Connections belong to a site and a source; see policy/source.h for the order in which a
+ * recipient's sources are asked. Home loop only.
  *
- * What is ours to blame is held against the source alone: neither the site backs off, nor is a message charged;
- * it goes from another source of its pool, or waits (lane_sleep).
+ * What is ours to blame is held against the source alone: neither the site backs off, nor is a
+ * message charged; it goes from another source of its pool, or waits (lane_sleep).
  */
 #include "mta/outbound/shaping/sources_private.h"
 
@@ -46,7 +47,10 @@ at_site(struct site *site, struct span name)
 	return NULL;
 }
 
-/* Whose mails the plan counts: the provider's, where there is one; else the hosts', whatever their TLS. */
+/*
+ * Whose mails the plan counts: the provider's, where there is one; else the hosts', whatever their
+ * TLS.
+ */
 static struct span
 warmup_site(struct site *site)
 {
@@ -102,7 +106,8 @@ has_room(const struct source *source, struct site *site, struct obstacle *ret)
 
 /* Of mail that is not there. */
 static bool
-limits_allow(struct dispatcher *d, const struct shaping_question *about, struct span source, int64_t *until_ms)
+limits_allow(struct dispatcher *d, const struct shaping_question *about, struct span source,
+	     int64_t *until_ms)
 {
 	struct shaping_question question = *about;
 	struct hold_reasons why = { 0 };
@@ -160,8 +165,8 @@ name_key(struct span name)
 }
 
 /*
- * By the message's first recipient, for all of them; and who has tried it before goes on with it, even if there
- * is room again for another: greylisting knows the address.
+ * By the message's first recipient, for all of them; and who has tried it before goes on with it,
+ * even if there is room again for another: greylisting knows the address.
  */
 static void
 entry_key(struct dispatcher *d, struct entry *entry)
@@ -177,7 +182,8 @@ entry_key(struct dispatcher *d, struct entry *entry)
 	    message.envelope.recipient_count > 0) {
 		entry->pool_key = pool_key(message.envelope.recipients[0].address);
 		if (entry->due_ms != message.record.due_ms &&
-		    queue_read_history(d->home->port, id, entry->recipient, &arena, &history) == 0 &&
+		    queue_read_history(d->home->port, id, entry->recipient, &arena, &history) ==
+			    0 &&
 		    history.kept > 0 && history.attempts[history.kept - 1].source.len > 0)
 			entry->last_source = name_key(history.attempts[history.kept - 1].source);
 	}
@@ -185,7 +191,8 @@ entry_key(struct dispatcher *d, struct entry *entry)
 }
 
 static void
-order_for(struct dispatcher *d, struct entry *entry, const struct pool *pool, size_t order[POOL_SOURCES_MAX])
+order_for(struct dispatcher *d, struct entry *entry, const struct pool *pool,
+	  size_t order[POOL_SOURCES_MAX])
 {
 	const struct sources *all = sources_of(d);
 
@@ -207,14 +214,15 @@ order_for(struct dispatcher *d, struct entry *entry, const struct pool *pool, si
 }
 
 /*
- * The first in order. If that one cannot be used, the next that is not warming up: what is too much for a new
- * one is not to be the next new one's. Those come last. Where limits hold all of them, the one that may go first
- * is told: the message waits for that (shaping_may_send). A wait that is long is asked about again meanwhile, for
- * the configuration may change, or the clock.
+ * The first in order. If that one cannot be used, the next that is not warming up: what is too much
+ * for a new one is not to be the next new one's. Those come last. Where limits hold all of them,
+ * the one that may go first is told: the message waits for that (shaping_may_send). A wait that is
+ * long is asked about again meanwhile, for the configuration may change, or the clock.
  */
 static bool
-pick_among(struct site *site, struct lane *lane, const struct shaping_question *about, const struct pool *pool,
-	   const size_t *order, const struct source **ret, int64_t *until_ms)
+pick_among(struct site *site, struct lane *lane, const struct shaping_question *about,
+	   const struct pool *pool, const size_t *order, const struct source **ret,
+	   int64_t *until_ms)
 {
 	const struct sources *all = sources_of(site->owner);
 	const struct source *warming = NULL, *shaped = NULL;
@@ -225,12 +233,14 @@ pick_among(struct site *site, struct lane *lane, const struct shaping_question *
 		bool old = !source_is_warming(source, source_today());
 		bool usable = can_be_used(source, site, lane, &obstacle);
 
-		if (usable && about != NULL && !limits_allow(site->owner, about, source->name, &obstacle.until_ms)) {
+		if (usable && about != NULL &&
+		    !limits_allow(site->owner, about, source->name, &obstacle.until_ms)) {
 			obstacle.kind = HOLD_SHAPE;
 			usable = false;
 		}
 		if (!usable) {
-			if (obstacle.kind == HOLD_SHAPE && (shaped == NULL || obstacle.until_ms < *until_ms))
+			if (obstacle.kind == HOLD_SHAPE &&
+			    (shaped == NULL || obstacle.until_ms < *until_ms))
 				shaped = source;
 			*until_ms = obstacle.until_ms < *until_ms ? obstacle.until_ms : *until_ms;
 		} else if (old || i == 0) {
@@ -316,7 +326,8 @@ source_closed(struct source_at *at)
 static struct source_day *
 day_of(struct source_at *at, bool make)
 {
-	return source_day_of(at->site->owner->sources->days, at->use->name, warmup_site(at->site), make);
+	return source_day_of(at->site->owner->sources->days, at->use->name, warmup_site(at->site),
+			     make);
 }
 
 static const struct source *
@@ -365,8 +376,8 @@ count_tried(const struct job *job)
 	for (size_t i = 0; i < job->count; i++) {
 		const struct job_recipient *r = &job->recipients[i];
 
-		n += job->tried && !r->skipped && !r->suppressed && r->outcome.fate != FATE_PENDING &&
-		     r->outcome.fate != FATE_NOT_TRIED;
+		n += job->tried && !r->skipped && !r->suppressed &&
+		     r->outcome.fate != FATE_PENDING && r->outcome.fate != FATE_NOT_TRIED;
 	}
 	return n;
 }
@@ -402,7 +413,8 @@ source_returned(struct source_at *at, const struct job *job)
 	at->use->today += tried;
 	count_fates(at, job);
 	if (job->tried && at->use->broken.failures > 0) {
-		log_message(LOG_INFO, "source-up", "source %.*s sends again", SPAN_FMT(at->use->name));
+		log_message(LOG_INFO, "source-up", "source %.*s sends again",
+			    SPAN_FMT(at->use->name));
 		at->use->broken = (struct backoff){ 0 };
 	}
 	day = day_of(at, false);
@@ -435,7 +447,8 @@ source_breaks(struct source_use *use, struct dispatcher *d, const struct deliver
 		return;				/* others of its connections said so */
 	if (use->broken.failures++ == 0)
 		use->broken_since_ms = now;
-	use->broken.next_ms = schedule_probe(&config_of(d)->queue.schedule, use->broken.failures, now, chance());
+	use->broken.next_ms =
+		schedule_probe(&config_of(d)->queue.schedule, use->broken.failures, now, chance());
 	use->broken.text = SPAN("its address is not one of this machine, or no port of it is free");
 	log_broken(use, delivery);
 }
@@ -479,17 +492,20 @@ hold_of(const struct source *source, struct span pool, const struct obstacle *o,
 		return;
 	}
 	r->text = arena_printf(arena,
-			       "pool %.*s: source %.*s is warming up: on day %lld of its plan %llu a day to %.*s, and %llu "
-			       "are sent", SPAN_FMT(pool), SPAN_FMT(source->name), (long long)day,
-			       (unsigned long long)o->ceiling, SPAN_FMT(site), (unsigned long long)o->sent);
+			       "pool %.*s: source %.*s is warming up: on day %lld of its plan %llu "
+			       "a day to %.*s, and %llu "
+			       "are sent",
+			       SPAN_FMT(pool), SPAN_FMT(source->name), (long long)day,
+			       (unsigned long long)o->ceiling, SPAN_FMT(site),
+			       (unsigned long long)o->sent);
 	hold_number(r, "day", day);
 	hold_number(r, "sent", (int64_t)o->sent);
 	hold_number(r, "most", (int64_t)o->ceiling);
 }
 
 bool
-sources_held_by(struct dispatcher *d, struct span site_key, struct span pool_name, struct arena *arena,
-		struct hold_reasons *why)
+sources_held_by(struct dispatcher *d, struct span site_key, struct span pool_name,
+		struct arena *arena, struct hold_reasons *why)
 {
 	const struct sources *all = sources_of(d);
 	const struct pool *pool = pool_name.len > 0 ? pool_find(all, pool_name) : NULL;
@@ -538,7 +554,8 @@ sources_reconfigure(struct dispatcher *d)
 	LIST_EACH(struct source_use, use, &d->sources->uses, node)
 		use->broken.next_ms = 0;
 	for (size_t i = 0; i < d->window.sites_by_key.size; i++)
-		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL; n = n->next) {
+		for (struct map_node *n = d->window.sites_by_key.buckets[i]; n != NULL;
+		     n = n->next) {
 			struct site *site = CONTAINER_OF(n, struct site, by_key);
 
 			LIST_EACH(struct source_at, at, &site->sources, in_site)

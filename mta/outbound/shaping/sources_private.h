@@ -12,7 +12,8 @@ struct source_use {			/* of one name, as long as the process lives */
 	struct span name;
 	size_t connections;
 	int64_t day;
-	uint64_t today, delivered, deferred, failed;	/* recipients; today: by UTC, since the start */
+	/* recipients; today: by UTC, since the start */
+	uint64_t today, delivered, deferred, failed;
 	struct backoff broken;
 	int64_t broken_since_ms;
 	char room[];

@@ -23,7 +23,8 @@ addresses_json(const struct source *source)
 	char text[NETADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < source->address_count; i++)
-		json_array_append_new(array, json_string(netaddr_format(&source->addresses[i], text)));
+		json_array_append_new(array,
+				      json_string(netaddr_format(&source->addresses[i], text)));
 	return array;
 }
 
@@ -119,5 +120,6 @@ dispatcher_pool_text(struct dispatcher *d, struct span pool, struct arena *arena
 {
 	if (pool.len == 0 || pool_find(sources_of(d), pool) != NULL)
 		return pool;
-	return arena_printf(arena, "%.*s (there is none any more: the system chooses the address)", SPAN_FMT(pool));
+	return arena_printf(arena, "%.*s (there is none any more: the system chooses the address)",
+			    SPAN_FMT(pool));
 }
