@@ -9,6 +9,7 @@
  *	lane_routes.c	where a lane leads: its route, its destination (look-ups), its site
  *	lane_policy.c	… and by which MTA-STS policy
  *	jobs.c		what goes together in one attempt
+ *	sending.c	what goes next, and over which connection
  *	connections.c	the deliveries it goes over
  *	backoff.c	what the answers of a site come to: its concurrency, its back-off
  *	settlement.c	outcomes → the queue
@@ -27,7 +28,7 @@
  *	what_if.c	what would be done with a message; tls_check.c, dns_check.c: with a domain
  *
  * To follow a message: on_arrivals (dispatcher.c) → lane_load, lane_refill (lanes.c) → site_work
- * (connections.c) → on_job_returned → settle_job (settlement.c) → on_settled.
+ * (sending.c) → on_job_returned (connections.c) → settle_job (settlement.c) → on_settled.
  */
 #ifndef TRAM_DISPATCHER_PRIVATE_H
 #define TRAM_DISPATCHER_PRIVATE_H
@@ -229,14 +230,25 @@ bool lane_policy_fits(struct dispatcher *d, struct span domain, const struct rou
 /* Another policy holds for this domain: where its lanes lead is asked for anew. */
 void lanes_policy_changed(void *dispatcher, struct span domain);
 
-/* connections.c */
-size_t site_max_connections(const struct site *site);	/* what the configuration allows */
+/* sending.c */
 void site_work(struct site *site);
+bool site_asks_dane(struct site *site);
+/* Whose turn it is of those that wait for a connection of any site to end; NULL: nobody's. */
+struct site *site_next_for_slot(struct dispatcher *d);
+void site_leave_slots(struct site *site);
+
+/* connections.c */
 struct destination *site_destination(struct site *site);
+size_t site_max_connections(const struct site *site);	/* what the configuration allows */
+size_t site_messages(struct site *site, struct span source);	/* that one of them takes */
+void connection_open(struct site *site, const struct lane *lane, const struct source *source);
+void connection_give(struct connection *c, struct job *job);
+void connection_quit(struct connection *c);		/* after what it has */
+/* Nobody waits for one that is kept in case something comes for it. */
+void connections_idle_one_quits(struct dispatcher *d);
 /* all its connections, after what they have, or at once */
 void site_quit(struct site *site, bool now);
 void connections_quit(struct dispatcher *d, bool now);
-bool site_asks_dane(struct site *site);
 
 /* backoff.c */
 /* with so many connections, and nothing known */
@@ -249,9 +261,6 @@ void site_probe_now(struct site *site);
 void site_sleep(struct site *site, int64_t until_ms, struct span text);
 void site_failed(struct site *site, const struct reply *reply, struct span host, size_t left);
 void site_answered(struct site *site, const struct job *job);
-/* Whose turn it is of those that wait for a connection of any site to end; NULL: nobody's. */
-struct site *site_next_for_slot(struct dispatcher *d);
-void site_leave_slots(struct site *site);
 
 /*
  * dispatcher_view.c: those of the sites asleep for which it says yes are due now; forget: with

@@ -2,7 +2,7 @@
 seeds, and some by chance.
 
 What fails says how to have the same run again, with any build: it depends on the seed alone.
-SIM_SEEDS=N runs N of each scenario by chance (1)."""
+SIM_SEEDS=N runs N of each scenario by chance as well."""
 import os
 import random
 import subprocess
@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 SIM = os.path.join(os.environ.get("TRAM_BUILD", "build"), "tests", "sim", "sim")
-SEEDS = int(os.environ.get("SIM_SEEDS", "1"))
+SEEDS = int(os.environ.get("SIM_SEEDS", "0"))
 SCENARIOS = {
     "steady": ["-m", "2000", "-h", "10000"],
     "dead": ["-m", "1200", "-h", "4000"],
@@ -31,14 +31,11 @@ SCENARIOS = {
     "wishes": ["-m", "800"],
     "market": ["-m", "700"],
 }
-# what has once gone wrong: a reload between a commit and its arrival; a row left behind by an edit;
-# going along in a transaction is no overtaking, nor a long queue before a limit by the hour a
-# forgotten one; a later edit of a message went before an earlier one; a domain that was suspended
-# got mail with another one's; who was on hold at the time by which it was to be there was not told
-# of; a lane stayed
-# until its only
-# message, which was removed,
-# would have gone
+# What has once gone wrong: a reload between a commit and its arrival; a later edit of a message that
+# went before an earlier one; a row left behind by an edit; going along in a transaction is no
+# overtaking, nor a long queue before a limit by the hour a forgotten one; a domain that was
+# suspended got mail with another one's; who was on hold at the time by which it was to be there was
+# not told of; a lane stayed until its only message, which was removed, would have gone.
 OLD = [("operator", 1, "-m", "3000"), ("operator", 2, "-m", "1500"), ("operator", 8, "-m", "3000"),
        ("busy", 14, "-m", "1500"),
        ("shapes", 2037762828, "-m", "2500", "-h", "300"), ("rules", 13, "-m", "700"),
@@ -64,7 +61,7 @@ def test_what_went_wrong_before(old):
     run(*old)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", SCENARIOS if SEEDS > 0 else [])
 def test_seeds_by_chance(scenario):
     for _ in range(SEEDS):
         run(scenario, random.SystemRandom().getrandbits(32), *SCENARIOS[scenario])
