@@ -102,7 +102,7 @@ check_priorities(struct load *load)
 
 	config->priorities = arena_alloc(&config->arena, (n + 1) * sizeof(*config->priorities));
 	for (size_t i = 0; i < n; i++) {
-		struct user_priority one;
+		struct user_priority one = { 0 };
 
 		if (!read_priority(load, config->priority_words[i], &one))
 			return false;

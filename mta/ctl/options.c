@@ -314,7 +314,7 @@ set_value(struct tramctl *t, const struct option *o, const char *value)
 		     *(uint64_t *)to != CONTROL_STATE_ANY;
 		break;
 	case KIND_PRIORITY:
-		ok = read_priority(value, to);
+		ok = value != NULL && read_priority(value, to);
 		break;
 	}
 	return ok || usage("%s takes %s, not \"%s\": %s", o->name, o->argument, value, o->help);

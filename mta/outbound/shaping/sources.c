@@ -9,6 +9,7 @@
  */
 #include "mta/outbound/shaping/sources_private.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "mta/base/clock.h"
@@ -228,6 +229,7 @@ pick_among(struct site *site, struct lane *lane, const struct shaping_question *
 	const struct source *warming = NULL, *shaped = NULL;
 	struct obstacle obstacle;
 
+	assert(all->sources != NULL || pool->member_count == 0);
 	for (size_t i = 0; i < pool->member_count; i++) {
 		const struct source *source = &all->sources[pool->members[order[i]].source];
 		bool old = !source_is_warming(source, source_today());
