@@ -19,7 +19,7 @@ struct span {
 };
 
 #define SPAN(literal) ((struct span){ "" literal, sizeof(literal) - 1 })
-#define SPAN_FMT(s) (int)(s).len, (s).at		/* for "%.*s" */
+#define SPAN_FMT(s) (int)(s).len, (s).at		/* for "%.*s"; s is evaluated twice */
 
 static inline struct span
 span_of(const void *at, size_t len)

@@ -357,9 +357,11 @@ draw(struct top *top)
 	fclose(out);
 	measure(top);
 	fputs(HOME, stdout);
-	for (rest = span_of(picture, len); rest.len > 0 && line + 1 < top->lines; line++)
-		printf("%.*s" LINE_END "\n",
-		       SPAN_FMT(cropped(span_cut(&rest, '\n'), top->columns)));
+	for (rest = span_of(picture, len); rest.len > 0 && line + 1 < top->lines; line++) {
+		struct span shown = cropped(span_cut(&rest, '\n'), top->columns);
+
+		printf("%.*s" LINE_END "\n", SPAN_FMT(shown));
+	}
 	printf("%.*s" LINE_END REST, (int)top->columns, "q: end   t: sites, tenants   s: sort");
 	fflush(stdout);
 	free(picture);

@@ -139,6 +139,9 @@ def test_it_is_drawn_again_in_place(busy):
     t.read_until(lambda text: text.count(b"\x1b[J") >= 2 and b"SITE" in text)
     lines = picture(t.text)
     assert len(lines) <= 20 and max(map(len, lines)) == 70 and lines[-1].startswith("q: end")
+    assert lines[0].startswith("accepted 0.0/s   delivered") and lines[2] == ""
+    assert lines[1].startswith("queue 2 messages") and lines[3].startswith("SITE ")
+    assert len(lines) == 4 + len(top(busy)[0]) + 1
     assert b"accepted 0.0/s" in t.text and "[?1049" not in "".join(lines)
     t.size(9, 40)
     t.read_until(lambda text: len(picture(text)) <= 9 and max(map(len, picture(text))) <= 40)
